@@ -1,0 +1,29 @@
+# The two commands of the README; each makes .venv and installs mnas there on first use.
+#   make search                     search for the default 15 ms
+#   make search ARGS="--data photos --latency-ms 10"
+#   make test                       run the tests
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?= --latency-ms 15
+
+.PHONY: search test lint
+
+search: $(VENV)/.installed
+	$(VENV)/bin/mnas search --space v3_large $(ARGS)
+
+test: $(VENV)/.installed-dev
+	$(VENV)/bin/python -m pytest
+
+lint: $(VENV)/.installed-dev
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "mnas needs Python 3.11 or newer: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt -e .
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(VENV)/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[dev]'
+	touch $@

@@ -1,0 +1,240 @@
+"""One network as data, and the only walk over its layers."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, ClassVar, Literal
+
+import pydantic
+import yaml
+
+from mnas.config import parse_yaml, validate
+from mnas.errors import BadInput
+
+Operator = Literal["conv", "sepconv", "mbconv"]
+Activation = Literal["none", "relu", "relu6", "hard_swish"]
+Gate = Literal["sigmoid", "hard_sigmoid"]
+Skip = Literal["none", "identity", "pool"]
+
+_STRICT = pydantic.ConfigDict(extra="forbid", strict=True)
+
+
+def round_channels(channels: float, divisor: int = 8) -> int:
+    """The nearest multiple of `divisor` that is at least 90% of `channels` (MobileNet's rule)."""
+    rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
+    return rounded if rounded >= 0.9 * channels else rounded + divisor
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One layer of a stage, as an architecture states it.
+
+    conv: a full convolution. sepconv: depthwise, then pointwise. mbconv: pointwise to `hidden`, depthwise, pointwise.
+    """
+
+    operator: Operator
+    kernel: int
+    stride: int
+    channels: int
+    """Output channels."""
+    activation: Activation
+    hidden: int = 0
+    """Expanded channels of an mbconv; 0 for the others."""
+    se: int = 0
+    """Squeezed channels of squeeze-and-excitation; 0 is none."""
+    skip: Skip = "none"
+    output_activation: Activation = "none"
+    """After a sepconv's last convolution (MobileNetV1); linear otherwise."""
+
+    __pydantic_config__: ClassVar[pydantic.ConfigDict] = _STRICT
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """After the stages: an optional 1x1 convolution, pooling, an optional hidden linear layer, the classifier."""
+
+    channels: int
+    hidden: int
+    activation: Activation
+
+    __pydantic_config__: ClassVar[pydantic.ConfigDict] = _STRICT
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One entry of `Architecture.layers()`: everything that decides a layer's cost."""
+
+    operator: Literal["conv", "sepconv", "mbconv", "pool", "linear"]
+    size: int
+    """Height and width of the input feature map, in pixels."""
+    in_channels: int
+    out_channels: int
+    kernel: int = 1
+    stride: int = 1
+    hidden: int = 0
+    se: int = 0
+    gate: Gate = "sigmoid"
+    activation: Activation = "none"
+    output_activation: Activation = "none"
+    skip: Skip = "none"
+
+    @property
+    def out_size(self) -> int:
+        """Height and width of the output feature map, in pixels."""
+        return 1 if self.operator == "pool" else -(-self.size // self.stride)
+
+    def __str__(self) -> str:
+        named = (f"{field.name}={getattr(self, field.name)}" for field in fields(self)
+                 if getattr(self, field.name) != field.default)
+        return " ".join(named)
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One network: frozen, hashable, serialisable; equal networks are equal objects.
+
+    Construction brings the blocks into canonical form: what has no effect is not stated (an identity skip across a
+    change of shape, an expansion by 1, squeeze-and-excitation in a full convolution, a gate that nothing uses).
+    """
+
+    resolution: int
+    stem: Block
+    stages: tuple[tuple[Block, ...], ...]
+    head: Head
+    gate: Gate = "hard_sigmoid"
+    """The last function of squeeze-and-excitation."""
+    bn_eps: float = 1.0e-5
+
+    __pydantic_config__: ClassVar[pydantic.ConfigDict] = _STRICT
+
+    def __post_init__(self) -> None:
+        _check(self)
+        channels = 3
+        canonical = []
+        for row in ((self.stem,), *self.stages):
+            blocks = []
+            for block in row:
+                blocks.append(_canonical(block, channels))
+                channels = block.channels
+            canonical.append(tuple(blocks))
+        object.__setattr__(self, "stem", canonical[0][0])
+        object.__setattr__(self, "stages", tuple(canonical[1:]))
+        if not any(block.se for block in self.blocks):
+            object.__setattr__(self, "gate", "sigmoid")
+        if not self.head.channels and not self.head.hidden:
+            object.__setattr__(self, "head", Head(0, 0, "none"))
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """The blocks of all stages, in order."""
+        return tuple(block for stage in self.stages for block in stage)
+
+    def layers(self, num_classes: int = 1000) -> tuple[Layer, ...]:
+        """Every layer from stem to classifier with its input size: what cost, latency, building and export read."""
+        return _layers(self, num_classes)
+
+    @property
+    def id(self) -> str:
+        """Ten hexadecimal digits that name this network."""
+        return hashlib.sha256(self.to_yaml().encode()).hexdigest()[:10]
+
+    def to_yaml(self) -> str:
+        """Readable text, one row a block; `from_yaml` gives an equal architecture back."""
+        head = {"resolution": self.resolution, "gate": self.gate, "bn_eps": self.bn_eps}
+        lines = [yaml.safe_dump(head, sort_keys=False).rstrip(), f"stem: {_row(self.stem)}", "stages:"]
+        for stage in self.stages:
+            lines += [f"{'- - ' if i == 0 else '  - '}{_row(block)}" for i, block in enumerate(stage)]
+        return "\n".join([*lines, f"head: {_row(self.head)}", ""])
+
+    @classmethod
+    def from_yaml(cls, text: str, source: str = "architecture") -> Architecture:
+        """The architecture in `text`; BadInput names `source` and what is wrong."""
+        return cls.from_dict(parse_yaml(text, source), source)
+
+    @classmethod
+    def from_dict(cls, data: Any, source: str = "architecture") -> Architecture:
+        """The architecture in plain data, as `to_dict` gives it."""
+        try:
+            return validate(cls, data, source)
+        except BadInput as error:
+            text = str(error)
+            raise BadInput(text if text.startswith(source) else f"{source}: {text}") from None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return asdict(self)
+
+
+def _check(arch: Architecture) -> None:
+    if arch.resolution < 8:
+        raise BadInput(f"resolution {arch.resolution}: expected at least 8 pixels")
+    if min(arch.head.channels, arch.head.hidden) < 0:
+        raise BadInput(f"head channels {arch.head.channels}, hidden {arch.head.hidden}: expected 0 or more")
+    if not 0 < arch.bn_eps < 1:
+        raise BadInput(f"bn_eps {arch.bn_eps}: expected a small number above 0, such as 0.001")
+    if arch.stem.operator != "conv":
+        raise BadInput(f"stem.operator {arch.stem.operator}: expected conv")
+    for block in (arch.stem, *arch.blocks):
+        if block.channels < 1 or block.hidden < 0 or block.se < 0:
+            sizes = f"channels {block.channels}, hidden {block.hidden}, se {block.se}"
+            raise BadInput(f"{sizes}: expected positive numbers")
+        if block.kernel < 1 or block.kernel % 2 == 0:
+            raise BadInput(f"kernel {block.kernel}: expected an odd number")
+        if block.stride not in (1, 2):
+            raise BadInput(f"stride {block.stride}: expected 1 or 2")
+        if block.operator == "mbconv" and block.hidden < 1:
+            raise BadInput("hidden 0: an mbconv needs its expanded channels")
+    if not arch.blocks or not all(arch.stages):
+        raise BadInput("stages: expected at least one, each with at least one block")
+
+
+def _canonical(block: Block, in_channels: int) -> Block:
+    changes: dict[str, Any] = {}
+    if block.operator == "conv":
+        changes = {"hidden": 0, "se": 0, "output_activation": "none"}
+    elif block.operator == "sepconv":
+        changes = {"hidden": 0}
+    elif block.hidden == in_channels:
+        changes = {"operator": "sepconv", "hidden": 0, "output_activation": "none"}
+    else:
+        changes = {"output_activation": "none"}
+    if block.skip == "identity" and (block.stride != 1 or block.channels != in_channels):
+        changes["skip"] = "none"
+    changed = {name: value for name, value in changes.items() if getattr(block, name) != value}
+    return replace(block, **changed) if changed else block
+
+
+@functools.lru_cache(maxsize=4096)
+def _layers(arch: Architecture, num_classes: int) -> tuple[Layer, ...]:
+    return tuple(_walk(arch, num_classes))
+
+
+def _walk(arch: Architecture, num_classes: int) -> Iterator[Layer]:
+    size, channels = arch.resolution, 3
+    for block in (arch.stem, *arch.blocks):
+        layer = Layer(
+            operator=block.operator, size=size, in_channels=channels, out_channels=block.channels,
+            kernel=block.kernel, stride=block.stride, hidden=block.hidden, se=block.se,
+            gate=arch.gate if block.se else "sigmoid", activation=block.activation,
+            output_activation=block.output_activation, skip=block.skip,
+        )
+        yield layer
+        size, channels = layer.out_size, block.channels
+    head = arch.head
+    if head.channels:
+        yield Layer("conv", size, channels, head.channels, activation=head.activation)
+        channels = head.channels
+    yield Layer("pool", size, channels, channels)
+    if head.hidden:
+        yield Layer("linear", 1, channels, head.hidden, activation=head.activation)
+        channels = head.hidden
+    yield Layer("linear", 1, channels, num_classes)
+
+
+def _row(part: Block | Head) -> str:
+    shown = {field.name: getattr(part, field.name) for field in fields(part)
+             if getattr(part, field.name) != field.default}
+    return "{" + ", ".join(f"{name}: {value}" for name, value in shown.items()) + "}"

@@ -1,0 +1,64 @@
+"""An architecture as a plain `nn.Module`."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from mnas.architecture import Architecture, Layer
+from mnas.nn import blocks
+
+
+class Network(nn.Module):
+    """The network of an architecture: stem, blocks, head. It keeps no reference to the architecture's data."""
+
+    def __init__(self, arch: Architecture, num_classes: int, dropout: float = 0.0):
+        super().__init__()
+        layers = arch.layers(num_classes)
+        modules = [module_of(layer, arch.bn_eps) for layer in layers]
+        pool = [layer.operator for layer in layers].index("pool")
+        has_conv_head = bool(arch.head.channels)
+        self.stem = modules[0]
+        self.blocks = nn.Sequential(*modules[1 : pool - has_conv_head])
+        self.conv_head = modules[pool - 1] if has_conv_head else nn.Identity()
+        self.pool = modules[pool]
+        self.hidden = modules[pool + 1] if arch.head.hidden else nn.Identity()
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = modules[-1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images (b, 3, h, w) to logits (b, num_classes)."""
+        x = self.conv_head(self.blocks(self.stem(x)))
+        x = self.hidden(self.pool(x))
+        logits: Tensor = self.classifier(self.dropout(x))
+        return logits
+
+
+def build(arch: Architecture, num_classes: int = 1000, dropout: float = 0.0) -> Network:
+    """A freshly initialised network of `arch`; seed torch's generator for repeatable weights."""
+    network = Network(arch, num_classes, dropout)
+    blocks.init_weights(network)
+    return network
+
+
+def module_of(layer: Layer, bn_eps: float = 1e-5) -> nn.Module:
+    """The module that computes one layer."""
+    shape = (layer.in_channels, layer.out_channels, layer.kernel, layer.stride)
+    match layer.operator:
+        case "conv":
+            return blocks.ConvBNAct(*shape, activation=layer.activation, skip=layer.skip, eps=bn_eps)
+        case "sepconv":
+            return blocks.SepConv(
+                *shape, activation=layer.activation, se=layer.se, gate=layer.gate, skip=layer.skip,
+                output_activation=layer.output_activation, eps=bn_eps,
+            )
+        case "mbconv":
+            return blocks.MBConv(
+                layer.in_channels, layer.hidden, *shape[1:], activation=layer.activation,
+                se=layer.se, gate=layer.gate, skip=layer.skip, eps=bn_eps,
+            )
+        case "pool":
+            return blocks.Pool()
+        case "linear":
+            if layer.activation == "none":
+                return nn.Linear(layer.in_channels, layer.out_channels)
+            return blocks.LinearAct(layer.in_channels, layer.out_channels, layer.activation)

@@ -1,0 +1,193 @@
+"""Published weights of the reference networks, from torchvision, timm or mnas' own files, into mnas' networks."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn, no_grad
+
+from mnas import zoo
+from mnas.errors import BadInput
+from mnas.nn.network import Network
+
+log = logging.getLogger("mnas.nn")
+
+LAYOUTS: dict[str, tuple[str, ...]] = {
+    "torchvision": ("features", "layers", "classifier"),
+    "timm": ("conv_stem", "bn1", "blocks", "conv_head", "bn2", "classifier"),
+    "mnas": ("stem", "blocks", "conv_head", "hidden", "classifier"),
+}
+"""The outermost names of each layout, in the order in which the network runs them."""
+
+_MBCONV = ("conv_pw", "bn1", "conv_dw", "bn2", "se", "conv_pwl", "bn3", "conv_reduce", "conv_expand")
+_SEPCONV = ("conv", "conv_dw", "bn1", "se", "conv_pw", "bn2", "conv_reduce", "conv_expand")
+"""The names inside a block, as it runs them (a plain convolution's among the second)."""
+
+_PREFIXES = ("module.", "_orig_mod.")
+_IGNORED = "num_batches_tracked"
+
+
+class Source(NamedTuple):
+    """One module's tensors in a state dict."""
+
+    name: str
+    tensors: dict[str, Tensor]
+
+
+def load_reference(network: Network, state_dict: Mapping[str, Any]) -> Network:
+    """`network` with the weights of the equal torchvision, timm or mnas network; unchanged where they do not fit.
+
+    A classifier for another number of classes stays as it is. BadInput says which module does not fit. A state dict
+    does not tell BatchNorm's eps: it is 1e-3 in torchvision's V3 (and here) and 1e-5 in timm's.
+    """
+    tensors = _unwrap(state_dict)
+    layout = _layout(tensors)
+    sources = _in_order(tensors, layout)
+    targets = [(name, module) for name, module in network.named_modules() if _loads(module)]
+    pairs = list(zip(sources, targets, strict=False))
+    if len(sources) == len(targets) and _other_classes(sources[-1], targets[-1][1]):
+        log.info(
+            "classifier left as initialised: the weights have %d classes, the network %d",
+            len(sources[-1].tensors["weight"]), network.get_parameter("classifier.weight").shape[0],
+        )  # fmt: skip
+        pairs.pop()
+    fitted = [_fit(source, name, module, layout) for source, (name, module) in pairs]
+    if len(sources) != len(targets):
+        raise BadInput(
+            f"{layout} weights of {len(sources)} modules for a network of {len(targets)}: "
+            f"{_first_left(sources, targets)}. {_expected()}"
+        )
+    _warn_of_eps(network, layout)
+    with no_grad():
+        for (_, (_, module)), values in zip(pairs, fitted, strict=True):
+            own = _own(module)
+            for name, value in values.items():
+                own[name].copy_(value)
+    return network
+
+
+def _unwrap(state_dict: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Names to tensors, out of a training checkpoint and without the prefixes of wrappers."""
+    for key in ("state_dict", "model"):
+        if isinstance(state_dict, Mapping) and isinstance(state_dict.get(key), Mapping):
+            state_dict = state_dict[key]
+    if not isinstance(state_dict, Mapping) or not state_dict:
+        raise BadInput(f"weights: expected names with tensors, got {_kind(state_dict)}. {_expected()}")
+    for name, value in state_dict.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise BadInput(f"weights: expected a tensor at '{name}', got {_kind(value)}. {_expected()}")
+    names = {name: name for name in state_dict}
+    for prefix in _PREFIXES:
+        if all(name.startswith(prefix) for name in names.values()):
+            names = {full: name.removeprefix(prefix) for full, name in names.items()}
+    return {name: state_dict[full] for full, name in names.items()}
+
+
+def _layout(tensors: Mapping[str, Tensor]) -> str:
+    """The layout that knows every outermost name; where none does, the error shows a strange one of the closest."""
+    outermost = {name.partition(".")[0]: name for name in tensors}
+    strange = {
+        layout: sorted(name for top, name in outermost.items() if top not in known)
+        for layout, known in LAYOUTS.items()
+    }  # fmt: skip
+    layout = min(strange, key=lambda each: len(strange[each]))
+    if strange[layout]:
+        raise BadInput(
+            f"weights: '{strange[layout][0]}' is in no known layout: expected names that begin with "
+            + ", or ".join(f"{' '.join(known)} ({layout})" for layout, known in LAYOUTS.items())
+            + f". {_expected()}"
+        )
+    return layout
+
+
+def _in_order(tensors: Mapping[str, Tensor], layout: str) -> list[Source]:
+    """The state dict's modules in the order in which the network runs them, whatever the state dict's own order."""
+    modules: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        module, _, leaf = name.rpartition(".")
+        if leaf != _IGNORED:
+            modules.setdefault(module, {})[leaf] = tensor
+    expanding = {name.removesuffix("conv_pwl") for name in modules if name.endswith(".conv_pwl")}
+
+    def place(name: str) -> list[tuple[int, str]]:
+        top, *rest = name.split(".")
+        inside = _MBCONV if any(name.startswith(block) for block in expanding) else _SEPCONV
+        return [(LAYOUTS[layout].index(top), ""), *(_rank(part, inside) for part in rest)]
+
+    return [Source(name, modules[name]) for name in sorted(modules, key=place)]
+
+
+def _rank(part: str, inside: tuple[str, ...]) -> tuple[int, str]:
+    """Numbers by value, known names by their place in the block, others (torchvision's fc1, fc2) by the alphabet."""
+    if part.isdecimal():
+        return int(part), ""
+    return (inside.index(part) if part in inside else len(inside)), part
+
+
+def _loads(module: nn.Module) -> bool:
+    return isinstance(module, nn.Conv2d | nn.BatchNorm2d | nn.Linear)
+
+
+def _own(module: nn.Module) -> dict[str, Tensor]:
+    """The module's own tensors that weights fill."""
+    named = (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False))
+    return {name: tensor for name, tensor in named if name != _IGNORED}
+
+
+def _other_classes(source: Source, module: nn.Module) -> bool:
+    """Whether both are classifiers on equal features, for different numbers of classes."""
+    shapes = {name: tuple(tensor.shape) for name, tensor in source.tensors.items()}
+    if not isinstance(module, nn.Linear) or sorted(shapes) != ["bias", "weight"] or len(shapes["weight"]) != 2:
+        return False
+    classes, features = shapes["weight"]
+    return features == module.in_features and classes != module.out_features and shapes["bias"] == (classes,)
+
+
+def _fit(source: Source, name: str, module: nn.Module, layout: str) -> dict[str, Tensor]:
+    """The source's tensors in the shapes of the network's module `name`."""
+    where = f"{layout} weights, module '{source.name}', for the network's '{name}' ({type(module).__name__})"
+    own = _own(module)
+    if source.tensors.keys() != own.keys():
+        wanted, given = ", ".join(sorted(own)), ", ".join(sorted(source.tensors))
+        raise BadInput(f"{where}: expected {wanted}, got {given}. {_expected()}")
+    fitted = {}
+    for leaf, tensor in source.tensors.items():
+        shape = own[leaf].shape
+        # timm's V3 runs the hidden linear layer as a 1x1 convolution after pooling
+        as_linear = isinstance(module, nn.Linear) and tensor.shape == (*shape, 1, 1)
+        value = tensor.flatten(1) if as_linear else tensor
+        if value.shape != shape:
+            got = tuple(tensor.shape)
+            raise BadInput(f"{where}: expected {leaf} of shape {tuple(shape)}, got {got}. {_expected()}")
+        fitted[leaf] = value
+    return fitted
+
+
+def _first_left(sources: list[Source], targets: list[tuple[str, nn.Module]]) -> str:
+    """What is left over at the end, where one side is longer."""
+    if len(sources) > len(targets):
+        extra = sources[len(targets)]
+        shapes = ", ".join(f"{leaf} {tuple(tensor.shape)}" for leaf, tensor in sorted(extra.tensors.items()))
+        return f"there is no module for '{extra.name}' ({shapes})"
+    name, module = targets[len(sources)]
+    shapes = ", ".join(f"{leaf} {tuple(tensor.shape)}" for leaf, tensor in sorted(_own(module).items()))
+    return f"nothing is given for '{name}' ({shapes})"
+
+
+def _warn_of_eps(network: Network, layout: str) -> None:
+    norms = (module for module in network.modules() if isinstance(module, nn.BatchNorm2d))
+    if layout == "timm" and any(norm.eps == 1e-3 for norm in norms):
+        log.warning(
+            "timm's MobileNetV3 has BatchNorm eps 1e-5, this network 1e-3, so their outputs differ: "
+            "build dataclasses.replace(arch, bn_eps=1e-5) for equal ones"
+        )
+
+
+def _kind(value: object) -> str:
+    return "none" if isinstance(value, Mapping) else type(value).__name__
+
+
+def _expected() -> str:
+    return f"Weights fit the equal network at the same width; the reference networks are {', '.join(zoo.names())}"

@@ -1,0 +1,52 @@
+"""torchvision's and timm's networks for comparison, also beside a build of torch that their C++ operators don't fit."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+import re
+import warnings
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+_ops: Any = torch.ops
+_library: Any = torch.library.Library
+
+
+def reference(name: str) -> ModuleType:
+    """torchvision or timm, imported; skips the test where one is absent (timm imports torchvision)."""
+    for needed in ("torchvision", name):
+        if importlib.util.find_spec(needed) is None:
+            pytest.skip(f"{needed} is not installed")
+    _declare_operators()
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")  # what they say at import is no failure of ours
+        return importlib.import_module(name)
+
+
+@functools.cache
+def _declare_operators() -> Any:
+    """The operators that `import torchvision` speaks of, declared where its library does not load beside this torch.
+
+    Its classification networks call none of them. They last as long as the library object, so it is cached.
+    """
+    spec = importlib.util.find_spec("torchvision")
+    assert spec
+    assert spec.submodule_search_locations
+    folder = Path(spec.submodule_search_locations[0])
+    try:
+        for path in folder.glob("_C.*"):
+            _ops.load_library(path)
+            return None
+    except OSError:
+        pass
+    source = (folder / "_meta_registrations.py").read_text(encoding="utf-8")
+    library = _library("torchvision", "DEF")
+    for name in sorted(set(re.findall(r'register_(?:meta\("|fake\("torchvision::)(\w+)"\)', source))):
+        library.define(f"{name}(Tensor a, Tensor b) -> Tensor")
+    return library
