@@ -1,0 +1,63 @@
+"""uint8 images to network input, a batch at a time, on the images' device."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+MEAN = (0.485, 0.456, 0.406)  # ImageNet's, of RGB in 0..1
+STD = (0.229, 0.224, 0.225)
+
+
+def normalise(images: torch.Tensor, size: int) -> torch.Tensor:
+    """uint8 (b, 3, h, w) to normalised float32 (b, 3, size, size), channels_last; centre-cropped where not square."""
+    with torch.no_grad():
+        return _standardise(_resize(_square(images), size))
+
+
+def augment(
+    images: torch.Tensor, size: int, *, generator: torch.Generator, flip: bool, crop: float = 0.8
+) -> torch.Tensor:
+    """As `normalise`, of a random square window of each image, mirrored at random where `flip`.
+
+    The window's side is uniform in [crop, 1] of the image's. It may reach (1 - crop) / 2 of a side beyond the border,
+    whose pixels are repeated there, so crop=1 only mirrors. `generator` is the CPU's: every device draws the same.
+    """
+    with torch.no_grad():
+        images = _square(images)
+        # grid_sample does not antialias, so shrink first; the windows then only enlarge.
+        pixels = _resize(images, size) if images.shape[-1] > size else images.float()
+        scale, across, down, mirror = torch.rand(4, len(images), generator=generator)
+        scale = crop + (1 - crop) * scale
+        reach = (1 - scale) + (1 - crop)  # of the window's centre, where the image spans -1..1
+        theta = torch.zeros(len(images), 2, 3)
+        theta[:, 0, 0] = torch.where(mirror < 0.5, -scale, scale) if flip else scale
+        theta[:, 1, 1] = scale
+        theta[:, 0, 2] = (2 * across - 1) * reach
+        theta[:, 1, 2] = (2 * down - 1) * reach
+        grid = F.affine_grid(theta.to(images.device), [len(images), 3, size, size], align_corners=False)
+        pixels = F.grid_sample(pixels.contiguous(), grid, mode="bilinear", padding_mode="border", align_corners=False)
+        return _standardise(pixels)
+
+
+def _square(images: torch.Tensor) -> torch.Tensor:
+    height, width = images.shape[-2:]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return images[..., top : top + side, left : left + side]
+
+
+def _resize(images: torch.Tensor, size: int) -> torch.Tensor:
+    """Float pixels, 0..255, of `size`."""
+    pixels = images.float()
+    side = images.shape[-1]
+    if side == size:
+        return pixels
+    return F.interpolate(pixels, (size, size), mode="bilinear", align_corners=False, antialias=side > size)
+
+
+def _standardise(pixels: torch.Tensor) -> torch.Tensor:
+    """(pixels / 255 - MEAN) / STD."""
+    mean = torch.tensor(MEAN, device=pixels.device).view(3, 1, 1) * 255
+    std = torch.tensor(STD, device=pixels.device).view(3, 1, 1) * 255
+    return (pixels - mean).div_(std).contiguous(memory_format=torch.channels_last)

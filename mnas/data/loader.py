@@ -1,0 +1,128 @@
+"""Batches of a split: indexed in memory, or decoded by worker processes."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset
+
+from mnas.data.images import BrokenImage, decode, quiet_pillow
+from mnas.data.splits import ArraySplit, Decoded, FolderSplit, Split, decode_files
+from mnas.errors import BadInput
+
+CHUNK = 64  # images a decoding thread takes at a time
+
+
+def default_workers() -> int:
+    """Worker processes: one for each CPU that this process may use, at most 8."""
+    return min(8, _cpus())
+
+
+def batches(
+    split: Split,
+    *,
+    batch_size: int,
+    size: int,
+    device: torch.device,
+    generator: torch.Generator | None = None,
+    workers: int = 0,
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Images uint8 (b, 3, h, w) and labels int64 (b,) on `device`, decoded at `size` pixels where not in memory.
+
+    With a generator: shuffled, without the last partial batch (unless it is the only one). Without: in order, complete.
+    A broken image is left out with its label, so a batch may be smaller. Raises BadInput past the limit of them.
+    """
+    order = np.arange(len(split)) if generator is None else torch.randperm(len(split), generator=generator).numpy()
+    if generator is not None and len(order) > batch_size:
+        order = order[: len(order) // batch_size * batch_size]
+    parts = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+    if isinstance(split, FolderSplit):
+        yield from _streamed(split, parts, size, device, workers)
+        return
+    labels = torch.from_numpy(split.labels.copy())
+    for part in parts:
+        yield split.fetch(part, size).to(device), labels[torch.from_numpy(part)].to(device)
+
+
+def cached(split: Split, size: int, limit_bytes: int = 512 * 2**20) -> Split:
+    """A folder split decoded once, at `size` pixels, into memory; the split itself where it needs over `limit_bytes`.
+
+    Broken images are left out with their labels. Raises BadInput past the limit of them, or when nothing is left.
+    """
+    if not isinstance(split, FolderSplit) or len(split) * size * size * 3 > limit_bytes:
+        return split
+    images = np.empty((len(split), size, size, 3), np.uint8)
+    kept = np.ones(len(split), bool)
+
+    def fill(start: int) -> list[tuple[int, str]]:
+        broken = []
+        for i in range(start, min(start + CHUNK, len(split))):
+            try:
+                images[i] = decode(split.paths[i], size)
+            except BrokenImage as error:
+                broken.append((i, str(error)))
+        return broken
+
+    pool = ThreadPoolExecutor(default_workers())
+    with quiet_pillow():
+        try:
+            for broken in pool.map(fill, range(0, len(split), CHUNK)):
+                for i, reason in broken:
+                    split.broken.add(split.paths[i], reason)
+                    kept[i] = False
+        finally:
+            pool.shutdown(cancel_futures=True)
+    if len(split) and not kept.any():
+        raise BadInput(f"None of {len(split)} images could be decoded, such as {split.paths[0]}; give readable images.")
+    return ArraySplit(images, split.labels) if kept.all() else ArraySplit(images[kept], split.labels[kept])
+
+
+class _Parts(Dataset[Decoded]):
+    """Item i is batch i, decoded: plain arrays, so that workers need no shared memory, which containers limit."""
+
+    def __init__(self, paths: Sequence[str], parts: list[NDArray[np.int64]], size: int) -> None:
+        self.paths, self.parts, self.size = paths, parts, size
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    def __getitem__(self, i: int) -> Decoded:
+        return decode_files(self.paths, self.parts[i], self.size)
+
+
+def _streamed(
+    split: FolderSplit, parts: list[NDArray[np.int64]], size: int, device: torch.device, workers: int
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    loader = DataLoader(
+        _Parts(split.paths, parts, size),
+        batch_size=None,
+        shuffle=False,
+        num_workers=min(workers, _cpus(), len(parts)),
+        collate_fn=_as_is,
+        generator=torch.Generator(),  # its seed is not drawn from the global generator then
+    )
+    with warnings.catch_warnings():
+        # Python 3.12 warns of any fork beside threads; the workers run pillow and numpy alone.
+        warnings.filterwarnings("ignore", message=".*multi-threaded.*fork", category=DeprecationWarning)
+        decoded_parts = iter(loader)
+    for decoded in decoded_parts:
+        for path, reason in decoded.broken:
+            split.broken.add(path, reason)
+        if len(decoded.kept):
+            images = torch.from_numpy(decoded.images).permute(0, 3, 1, 2)
+            yield images.to(device), torch.from_numpy(split.labels[decoded.kept]).to(device)
+
+
+def _as_is(decoded: Any) -> Any:
+    return decoded
+
+
+def _cpus() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,137 @@
+"""An .npz in MedMNIST's convention: train_images, train_labels, optional val_*, test_*, class_names."""
+
+from __future__ import annotations
+
+import warnings
+import zipfile
+import zlib
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnas.data.splits import ArraySplit
+from mnas.errors import BadInput
+
+CONVENTION = "expected MedMNIST's keys: train_images, train_labels, optional val_* and test_*"
+
+
+def open_npz(path: Path) -> tuple[tuple[str, ...], ArraySplit, ArraySplit | None, ArraySplit | None]:
+    """Class names, train, val, test; of the test images only the header is read. Raises BadInput."""
+    headers = _headers(path)
+    for key in ("train_images", "train_labels"):
+        if key not in headers:
+            raise BadInput(f"{path} has no '{key}' but {', '.join(sorted(headers)) or 'nothing'}; {CONVENTION}.")
+    kinds = [kind for kind in ("train", "val", "test") if {f"{kind}_images", f"{kind}_labels"} & headers.keys()]
+    labels = {kind: _labels(path, kind, headers) for kind in kinds}
+    classes = _classes(path, headers, labels)
+    shape = headers["train_images"][0][1:]
+    splits: dict[str, ArraySplit] = {}
+    for kind in kinds:
+        if headers[f"{kind}_images"][0][1:] != shape:
+            raise BadInput(
+                f"{path}: {kind}_images are {headers[f'{kind}_images'][0][1:]} but train_images {shape}; "
+                "give all images one size and one number of channels."
+            )
+        splits[kind] = ArraySplit(partial(_read, path, f"{kind}_images"), labels[kind])
+    return classes, splits["train"], splits.get("val"), splits.get("test")
+
+
+def _headers(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
+    """Shape and dtype of each array, without decompressing it."""
+    headers = {}
+    try:
+        with zipfile.ZipFile(path) as archive, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # numpy warns of headers that Python 2 wrote
+            for member in archive.namelist():
+                if not member.endswith(".npy"):
+                    continue
+                with archive.open(member) as file:
+                    version = np.lib.format.read_magic(file)
+                    read = (
+                        np.lib.format.read_array_header_1_0
+                        if version == (1, 0)
+                        else np.lib.format.read_array_header_2_0
+                    )
+                    shape, _, dtype = read(file)
+                    headers[member.removesuffix(".npy")] = (shape, dtype)
+    except (zipfile.BadZipFile, ValueError, EOFError, zlib.error, NotImplementedError, RuntimeError) as error:
+        raise BadInput(f"{path} is not a valid .npz ({error}); write it with numpy.savez_compressed.") from error
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read ({error.strerror or error}).") from error
+    for key, (_, dtype) in headers.items():
+        if dtype.hasobject and (key.endswith(("_images", "_labels")) or key == "class_names"):
+            raise BadInput(
+                f"{path}: '{key}' is an object array, which is never unpickled as that can run code; "
+                "expected numbers (uint8 images, integer labels, text class names)."
+            )
+    return headers
+
+
+def _read(path: Path, key: str) -> NDArray[Any]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            array: NDArray[Any] = archive[key]
+            return array
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, KeyError, OSError) as error:
+        raise BadInput(f"{path}: '{key}' cannot be read ({error}); the file is damaged, get it again.") from error
+
+
+def _labels(path: Path, kind: str, headers: dict[str, tuple[tuple[int, ...], np.dtype[Any]]]) -> NDArray[np.int64]:
+    for key in (f"{kind}_images", f"{kind}_labels"):
+        if key not in headers:
+            raise BadInput(f"{path} has no '{key}' to go with the rest of {kind}_*; {CONVENTION}.")
+    shape, dtype = headers[f"{kind}_images"]
+    if dtype != np.uint8:
+        raise BadInput(f"{path}: {kind}_images are {dtype}; expected uint8, 0 to 255: convert them before saving.")
+    if not (len(shape) == 3 or (len(shape) == 4 and shape[3] in (1, 3, 4))) or 0 in shape:
+        raise BadInput(
+            f"{path}: {kind}_images have the shape {shape}; expected (images, height, width) or "
+            "(images, height, width, channels) with 1, 3 or 4 channels, none of them 0."
+        )
+    labels_shape, labels_dtype = headers[f"{kind}_labels"]
+    if len(labels_shape) == 2 and labels_shape[1] > 1:
+        raise BadInput(
+            f"{path}: {kind}_labels have the shape {labels_shape}, several labels an image; "
+            "expected one class index an image: multi-label data is not supported."
+        )
+    if labels_shape not in ((shape[0],), (shape[0], 1)):
+        raise BadInput(
+            f"{path}: {kind}_labels have the shape {labels_shape} for {shape[0]} images; expected ({shape[0]},)."
+        )
+    if labels_dtype.kind not in "iu":
+        raise BadInput(f"{path}: {kind}_labels are {labels_dtype}; expected integers from 0, one a class.")
+    return _read(path, f"{kind}_labels").reshape(-1).astype(np.int64)
+
+
+def _classes(
+    path: Path, headers: dict[str, tuple[tuple[int, ...], np.dtype[Any]]], labels: dict[str, NDArray[np.int64]]
+) -> tuple[str, ...]:
+    train = labels["train"]
+    for kind, values in labels.items():
+        if values.min() < 0:
+            raise BadInput(f"{path}: {kind}_labels has {values.min()}; expected class indices from 0.")
+        unknown = np.setdiff1d(values, train)
+        if len(unknown):
+            raise BadInput(
+                f"{path}: {kind}_labels has classes that train_labels lacks: {', '.join(map(str, unknown[:5]))}; "
+                "give them training images, or remove them."
+            )
+    present = np.unique(train)
+    if len(present) == 1:
+        raise BadInput(f"{path}: train_labels has only one class, {present[0]}; expected at least two.")
+    classes = tuple(map(str, range(int(present[-1]) + 1))) if len(present) == present[-1] + 1 else ()
+    if not classes:
+        gap = int(np.flatnonzero(present != np.arange(len(present)))[0])
+        raise BadInput(f"{path}: no image of train_labels has class {gap}; number the classes from 0 without gaps.")
+    if "class_names" not in headers:
+        return classes
+    shape, dtype = headers["class_names"]
+    if shape != (len(classes),) or dtype.kind not in "US":
+        raise BadInput(
+            f"{path}: class_names is {dtype} {shape} for {len(classes)} classes; expected one text for each class."
+        )
+    names = _read(path, "class_names")
+    return tuple(name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name) for name in names.tolist())

@@ -1,0 +1,182 @@
+"""Parts of a data source: what the loader reads images from, and the stratified division that makes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mnas.data.images import BrokenImage, BrokenImages, decode, quiet_pillow, shorter_side
+from mnas.errors import BadInput
+
+Indices = Sequence[int] | NDArray[np.integer[Any]] | torch.Tensor
+SAMPLE = 101  # images whose header is read to learn a folder's native size
+
+
+class Split(Protocol):
+    """Labelled images, read on demand."""
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """The class index of each image, (n,)."""
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether `fetch` only indexes an array."""
+
+    def __len__(self) -> int: ...
+
+    def fetch(self, indices: Indices, size: int) -> torch.Tensor:
+        """Images uint8 (len(indices), 3, h, w), on the CPU; `size` pixels a side where they must be decoded."""
+
+    def subset(self, rows: NDArray[np.int64]) -> Split:
+        """The split of these images alone."""
+
+
+class ArraySplit:
+    """Images of one size in memory: uint8 (n, h, w) or (n, h, w, 1 | 3 | 4), with labels (n,).
+
+    Either may be a function that gives the array; it is called when first needed. `rows` selects images, in order.
+    """
+
+    in_memory = True
+
+    def __init__(
+        self,
+        images: NDArray[np.uint8] | Callable[[], NDArray[np.uint8]],
+        labels: NDArray[Any] | Callable[[], NDArray[Any]],
+        rows: NDArray[np.int64] | None = None,
+    ) -> None:
+        self._images, self._labels, self._rows = images, labels, rows
+
+    @cached_property
+    def images(self) -> NDArray[np.uint8]:
+        """All the images of the array, whichever of them `rows` selects."""
+        return self._images() if callable(self._images) else self._images
+
+    @cached_property
+    def labels(self) -> NDArray[np.int64]:
+        labels = np.asarray(self._labels() if callable(self._labels) else self._labels).astype(np.int64)
+        return labels if self._rows is None else labels[self._rows]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def subset(self, rows: NDArray[np.int64]) -> ArraySplit:
+        """The split of these images alone; it shares the array."""
+        return ArraySplit(self.images, self._labels, rows if self._rows is None else self._rows[rows])
+
+    def native_size(self) -> int:
+        """Pixels of the shorter side."""
+        return int(min(self.images.shape[1:3]))
+
+    def fetch(self, indices: Indices, size: int) -> torch.Tensor:
+        """Images uint8 (len(indices), 3, h, w) at their native size, grey ones repeated to 3 channels."""
+        rows = np.asarray(indices, dtype=np.int64)
+        batch = self.images[rows if self._rows is None else self._rows[rows]]
+        if batch.ndim == 3:
+            batch = batch[..., None]
+        if batch.shape[-1] == 4:
+            batch = _on_white(batch)
+        images = torch.from_numpy(batch).permute(0, 3, 1, 2)
+        return images.repeat(1, 3, 1, 1) if images.shape[1] == 1 else images
+
+
+class Decoded(NamedTuple):
+    """What came of decoding some images: pixels uint8 (k, size, size, 3), which they are, and what was broken."""
+
+    images: NDArray[np.uint8]
+    kept: NDArray[np.int64]
+    broken: list[tuple[str, str]]  # path, reason
+
+
+class FolderSplit:
+    """Image files with labels (n,), decoded on each fetch."""
+
+    in_memory = False
+
+    def __init__(self, paths: Sequence[str], labels: NDArray[np.int64], broken: BrokenImages) -> None:
+        self.paths, self.labels, self.broken = paths, labels, broken
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def subset(self, rows: NDArray[np.int64]) -> FolderSplit:
+        """The split of these images alone; it shares the list of broken ones."""
+        return FolderSplit([self.paths[i] for i in rows], self.labels[rows], self.broken)
+
+    def native_size(self) -> int:
+        """Median pixels of the shorter side, over a sample of the files' headers. Raises BadInput."""
+        sample = [self.paths[i] for i in np.linspace(0, len(self) - 1, min(SAMPLE, len(self))).astype(int)]
+        sides: list[int] = []
+        reason = ""
+        with quiet_pillow():
+            for path in sample:
+                try:
+                    sides.append(shorter_side(path))
+                except BrokenImage as error:
+                    reason = f"{path}: {error}"
+        if not sides:
+            raise BadInput(f"None of {len(sample)} images tried can be read ({reason}); give a folder of images.")
+        return int(np.median(sides))
+
+    def fetch(self, indices: Indices, size: int) -> torch.Tensor:
+        """Images uint8 (len(indices), 3, size, size).
+
+        Raises BadInput at a broken image: leaving it out would shift the labels. `loader.batches` and `loader.cached`
+        leave it out together with its label.
+        """
+        decoded = decode_files(self.paths, np.asarray(indices, dtype=np.int64), size)
+        for path, reason in decoded.broken:
+            raise BadInput(f"{path} cannot be decoded ({reason}); repair or delete it.")
+        return torch.from_numpy(decoded.images).permute(0, 3, 1, 2)
+
+
+def decode_files(paths: Sequence[str], indices: NDArray[np.int64], size: int) -> Decoded:
+    """The images at `indices` of `paths`, without the broken ones."""
+    images = np.empty((len(indices), size, size, 3), np.uint8)
+    kept: list[int] = []
+    broken: list[tuple[str, str]] = []
+    with quiet_pillow():
+        for i in indices.tolist():
+            try:
+                images[len(kept)] = decode(paths[i], size)
+                kept.append(i)
+            except BrokenImage as error:
+                broken.append((paths[i], str(error)))
+    return Decoded(images[: len(kept)], np.asarray(kept, np.int64), broken)
+
+
+def stratified(
+    labels: NDArray[np.integer[Any]], fraction: float, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Indices (rest, part), sorted: `part` has `fraction` of each class, rounded.
+
+    A class of two images or more has at least one on each side; a single image stays in the rest.
+    """
+    if not 0 < fraction < 1:
+        raise ValueError(f"fraction must lie between 0 and 1, got {fraction}")
+    rng = np.random.default_rng(seed)
+    chosen = np.zeros(len(labels), bool)
+    for label in np.unique(labels):
+        members = rng.permutation(np.flatnonzero(labels == label))
+        count = max(1, min(int(len(members) * fraction + 0.5), len(members) - 1))
+        if len(members) > 1:
+            chosen[members[:count]] = True
+    return np.flatnonzero(~chosen).astype(np.int64), np.flatnonzero(chosen).astype(np.int64)
+
+
+def limited(split: Split, images: int | None, seed: int) -> Split:
+    """At most about `images` images of `split`, drawn evenly from the classes; all of them for None."""
+    if images is None or images >= len(split):
+        return split
+    return split.subset(stratified(split.labels, images / len(split), seed)[1])
+
+
+def _on_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    alpha = rgba[..., 3:].astype(np.uint32)
+    return ((rgba[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)

@@ -1,0 +1,70 @@
+"""torchvision's data sets that are arrays in memory, where torchvision is installed."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mnas.data.splits import ArraySplit
+from mnas.errors import BadInput, MissingDependency, nearest
+
+# name -> whether a mirrored image is still of its class
+DATASETS = {
+    "CIFAR10": True, "CIFAR100": True, "FashionMNIST": True, "STL10": True,
+    "KMNIST": False, "MNIST": False, "SVHN": False, "USPS": False,
+}  # fmt: skip
+
+
+def open_torchvision(name: str) -> tuple[tuple[str, ...], bool, ArraySplit, ArraySplit]:
+    """Class names, flip, train, test; downloaded into the user's cache where missing. The test part opens when fetched.
+
+    Raises BadInput, MissingDependency.
+    """
+    if name not in DATASETS:
+        raise BadInput(
+            f"torchvision:{name} is not a data set that is read directly{nearest(name, DATASETS)}; "
+            "save any other as a folder of class folders."
+        )
+    try:
+        make = getattr(importlib.import_module("torchvision.datasets"), name)
+    except (ImportError, RuntimeError) as error:  # a build for another torch fails with RuntimeError
+        raise MissingDependency(
+            f"torchvision:{name} needs torchvision, which cannot be imported ({error}): pip install torchvision"
+        ) from error
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mnas" / "torchvision"
+
+    @cache
+    def part(train: bool) -> Any:
+        kind = (
+            {"train": train}
+            if "train" in inspect.signature(make).parameters
+            else {"split": "train" if train else "test"}
+        )
+        try:
+            return make(root=str(home), download=True, **kind)
+        except (OSError, RuntimeError) as error:
+            raise BadInput(f"torchvision:{name} cannot be fetched into {home} ({error}).") from error
+
+    def split(train: bool) -> ArraySplit:
+        return ArraySplit(lambda: _pixels(part(train).data), lambda: _labels(part(train)))
+
+    opened = split(True)
+    names = getattr(part(True), "classes", None) or range(int(opened.labels.max()) + 1)
+    return tuple(map(str, names)), DATASETS[name], opened, split(False)
+
+
+def _pixels(data: Any) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    images = np.array(data, dtype=np.uint8)
+    if images.ndim == 4 and images.shape[1] == 3 and images.shape[3] != 3:
+        return np.ascontiguousarray(images.transpose(0, 2, 3, 1))
+    return images
+
+
+def _labels(dataset: Any) -> np.ndarray[Any, np.dtype[np.int64]]:
+    return np.array(dataset.targets if hasattr(dataset, "targets") else dataset.labels, dtype=np.int64)

@@ -1,0 +1,146 @@
+"""Batches: the same whether streamed, streamed by workers, or cached."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mnas.data.images import BrokenImages
+from mnas.data.loader import batches, cached, default_workers
+from mnas.data.splits import ArraySplit, FolderSplit, Split
+from mnas.errors import BadInput
+
+CPU = torch.device("cpu")
+Batch = tuple[torch.Tensor, torch.Tensor]
+
+
+def folder(tmp_path: Path, count: int = 23, broken: tuple[int, ...] = (), limit: int = 100) -> FolderSplit:
+    """Image i is of the one grey value 10 * i and has the label i."""
+    paths = []
+    for i in range(count):
+        paths.append(str(tmp_path / f"{i:02}.png"))
+        if i in broken:
+            Path(paths[-1]).write_text("no image")
+        else:
+            Image.new("L", (9, 7), 10 * i).save(paths[-1])
+    return FolderSplit(paths, np.arange(count), BrokenImages(limit))
+
+
+def array(count: int = 23) -> ArraySplit:
+    return ArraySplit(np.arange(count, dtype=np.uint8).repeat(16).reshape(-1, 4, 4), np.arange(count))
+
+
+def shuffled(split: Split, size: int = 4, workers: int = 0, seed: int = 0) -> list[Batch]:
+    generator = torch.Generator().manual_seed(seed)
+    return list(batches(split, batch_size=size, size=5, device=CPU, generator=generator, workers=workers))
+
+
+def in_order(split: Split, workers: int = 0) -> list[Batch]:
+    return list(batches(split, batch_size=4, size=5, device=CPU, workers=workers))
+
+
+def equal(first: list[Batch], second: list[Batch]) -> bool:
+    return len(first) == len(second) and all(
+        x.equal(u) and y.equal(v) for (x, y), (u, v) in zip(first, second, strict=True)
+    )
+
+
+def labels(found: list[Batch]) -> list[int]:
+    return [label for _, y in found for label in y.tolist()]
+
+
+def test_streaming_workers_and_cache_agree(tmp_path: Path) -> None:
+    split = folder(tmp_path)
+    memory = cached(split, 5)
+    assert memory.in_memory and not split.in_memory
+    assert memory.labels.tolist() == split.labels.tolist()
+    for read in (in_order, shuffled):
+        plain = read(split)
+        assert equal(plain, read(split, workers=2)) and equal(plain, read(memory))
+        for x, y in plain:
+            assert x.dtype == torch.uint8 and x.shape[1:] == (3, 5, 5) and y.dtype == torch.int64
+            assert (x == (10 * y % 256).view(-1, 1, 1, 1)).all()
+
+
+def test_in_order_is_complete() -> None:
+    found = in_order(array())
+    assert labels(found) == list(range(23)) and len(found[-1][1]) == 3
+
+
+def test_shuffled_drops_the_partial_batch() -> None:
+    found = shuffled(array())
+    assert [len(y) for _, y in found] == [4] * 5
+    assert len(set(labels(found))) == 20
+    assert labels(found) == labels(shuffled(array())) != labels(shuffled(array(), seed=1))
+
+
+def test_shuffled_keeps_an_only_partial_batch() -> None:
+    assert sorted(labels(shuffled(array(3)))) == [0, 1, 2]
+    assert [len(y) for _, y in shuffled(array(4))] == [4]
+
+
+def test_one_generator_gives_other_orders_each_epoch() -> None:
+    generator = torch.Generator().manual_seed(0)
+    epochs = [labels(list(batches(array(), batch_size=4, size=4, device=CPU, generator=generator))) for _ in range(2)]
+    assert epochs[0] != epochs[1]
+
+
+def test_global_randomness_is_left_alone(tmp_path: Path) -> None:
+    state = torch.get_rng_state()
+    shuffled(folder(tmp_path, 8), workers=2)
+    assert torch.get_rng_state().equal(state)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_broken_images_are_skipped_and_named_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, workers: int
+) -> None:
+    split = folder(tmp_path, 12, broken=(2, 4, 5, 6, 7))
+    with caplog.at_level(logging.WARNING, "mnas.data"):
+        found = in_order(split, workers)
+        assert labels(found) == [0, 1, 3, 8, 9, 10, 11]
+        assert all((x == (10 * y).view(-1, 1, 1, 1)).all() for x, y in found)
+        memory = cached(split, 5)
+    assert len(caplog.records) == 5 and str(tmp_path / "02.png") in caplog.text
+    assert memory.labels.tolist() == labels(found)
+    assert labels(in_order(memory)) == labels(found)
+
+
+@pytest.mark.parametrize("how", ["stream", "workers", "cached"])
+def test_too_many_broken_images(tmp_path: Path, how: str) -> None:
+    split = folder(tmp_path, 12, broken=(2, 4, 5, 6, 7), limit=4)
+
+    def read() -> Iterator[Batch] | Split:
+        return cached(split, 5) if how == "cached" else iter(in_order(split, 2 if how == "workers" else 0))
+
+    with pytest.raises(BadInput, match=r"5 broken images, more than the 4 .*02\.png, .*04\.png, .*05\.png, \.\.\."):
+        read()
+
+
+def test_cache_of_nothing_but_broken_images(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="None of 3 images"):
+        cached(folder(tmp_path, 3, broken=(0, 1, 2)), 5)
+
+
+def test_cached_keeps_to_its_limit(tmp_path: Path) -> None:
+    split = folder(tmp_path, 4)
+    assert cached(split, 5, limit_bytes=4 * 5 * 5 * 3 - 1) is split
+    assert cached(split, 5, limit_bytes=4 * 5 * 5 * 3) is not split
+    memory = array()
+    assert cached(memory, 5) is memory
+
+
+def test_a_reader_may_stop_early(tmp_path: Path) -> None:
+    found = batches(folder(tmp_path), batch_size=2, size=5, device=CPU, workers=2)
+    next(found)
+    found.close()  # type: ignore[attr-defined]
+
+
+def test_default_workers() -> None:
+    assert 1 <= default_workers() <= 8
