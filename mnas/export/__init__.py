@@ -1,0 +1,1 @@
+"""The winner as files that stand alone: PyTorch source with its weights, ONNX, preprocessing, model card."""

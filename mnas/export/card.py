@@ -1,0 +1,228 @@
+"""What goes with a network's files: how images are prepared, and the model card."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mnas.run import write_json
+
+SHOWN_CLASSES = 20
+ABOUT_FILES = {
+    "model.py": "the network in PyTorch; it imports torch alone",
+    "weights.safetensors": "its trained weights, float32",
+    "weights.safetensors.sha256": "their checksum, which model.py compares on loading",
+    "architecture.yaml": "the architecture as mnas reads it",
+    "preprocessing.json": "how an image becomes the network's input, and the classes",
+    "metrics.json": "the figures below",
+    "model.onnx": "the network in ONNX: `images` (batch, 3, height, width) to `logits`",
+}
+
+
+def write_preprocessing(
+    path: Path, *, resolution: int, classes: Sequence[str], mean: Sequence[float], std: Sequence[float]
+) -> None:
+    """Write preprocessing.json: every step from an image file to the network's input, in order."""
+    write_json(path, {
+        "decode": {
+            "channel_order": "RGB", "orientation": "upright, as the file's EXIF data says",
+            "transparency": "over white", "gray": "repeated over the three channels", "values": [0, 255],
+        },
+        "resize": {"shorter_side": resolution, "interpolation": "bilinear", "antialias": True},
+        "crop": {"position": "centre", "height": resolution, "width": resolution},
+        "normalise": {
+            "formula": "(value * scale - mean) / std, by channel", "scale": 1 / 255,
+            "mean": list(mean), "std": list(std),
+        },
+        "input": {
+            "name": "images", "shape": ["batch", 3, resolution, resolution], "layout": "NCHW", "dtype": "float32",
+        },
+        "output": {"name": "logits", "shape": ["batch", len(classes)], "probabilities": "softmax over the last axis"},
+        "classes": list(classes),
+    })  # fmt: skip
+
+
+def model_card(*, title: str, metrics: Mapping[str, Any], classes: Sequence[str], files: Sequence[str]) -> str:
+    """README.md of the winner's folder, out of the data of metrics.json."""
+    sections = {
+        "Use": _use(metrics["accuracy"]["resolution"]),
+        "Files": _files(files),
+        "Preprocessing": _preprocessing(metrics["accuracy"]["resolution"], classes),
+        "Figures": _figures(metrics),
+        "How it was found": _search(metrics),
+        "To read these figures rightly": _notes(metrics),
+        "Limits": _limits(len(classes)),
+        "Licence": _licence(metrics["accuracy"]["data"]),
+    }
+    winner = next((network for network in metrics["networks"] if network["role"] == "winner"), None)
+    what = (
+        f"An image classifier for {len(classes)} classes: a network of {winner['params']:,} parameters and "
+        f"{_millions(winner['madds'])} multiply-adds, found by mnas for {_plain(metrics['latency']['device'])}."
+        if winner
+        else f"An image classifier for {len(classes)} classes."
+    )
+    body = "\n\n".join(f"## {heading}\n\n{text}" for heading, text in sections.items())
+    return f"# {_plain(title)}\n\n{what}\n\n{body}\n"
+
+
+def _use(resolution: int) -> str:
+    return (
+        "```python\nimport torch\nfrom model import CLASSES, build_model\n"
+        f"logits = build_model()(torch.zeros(1, 3, {resolution}, {resolution}))  # images prepared as below\n```\n\n"
+        "`CLASSES[logits.argmax()]` is the answer; `logits.softmax(1)` are the probabilities. Start Python in "
+        "this folder."
+    )
+
+
+def _files(files: Sequence[str]) -> str:
+    return "\n".join(f"- `{name}`" + (f": {ABOUT_FILES[name]}" if name in ABOUT_FILES else "") for name in files)
+
+
+def _preprocessing(resolution: int, classes: Sequence[str]) -> str:
+    shown = ", ".join(_plain(name) for name in classes[:SHOWN_CLASSES])
+    rest = f" and {len(classes) - SHOWN_CLASSES} more" if len(classes) > SHOWN_CLASSES else ""
+    return (
+        f"RGB, shorter side resized to {resolution} pixels (bilinear, antialiased), centre crop of "
+        f"{resolution}x{resolution}, values divided by 255, then normalised by channel. preprocessing.json has each "
+        "step and number.\n\n"
+        f"Classes, in the order of the logits: {shown}{rest}."
+    )
+
+
+def _figures(metrics: Mapping[str, Any]) -> str:
+    networks = metrics["networks"]
+    has_exported = any(network.get("exported_latency_ms") is not None for network in networks)
+    heads = ["network", "role", "test accuracy", "MAdds", "parameters", "latency (spread), ms"]
+    rows = [heads + ["as exported, ms"] * has_exported]
+    rows.append(["---", "---"] + ["---:"] * (len(rows[0]) - 2))
+    for network in networks:
+        row = [
+            _plain(network["name"]), network["role"], _percent(network["test_accuracy"]), _millions(network["madds"]),
+            f"{network['params']:,}", f"{_ms(network['latency_ms'])} ({_ms(network['latency_spread_ms'])})",
+        ]  # fmt: skip
+        rows.append(row + [_ms(network.get("exported_latency_ms"))] * has_exported)
+    latency, accuracy = metrics["latency"], metrics["accuracy"]
+    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    budget = "no budget" if latency["budget_ms"] is None else f"budget {_ms(latency['budget_ms'])} ms"
+    return (
+        f"{table}\n\n"
+        f"Latency: measured on {_plain(latency['device'])}, {_plain(latency['runtime'])}, "
+        f"{_count(latency['threads'], 'thread')}, batch {latency['batch']}, "
+        f"{latency['resolution']}x{latency['resolution']} images; {budget}.\n"
+        f"Accuracy: {_plain(accuracy['data'])}, {accuracy['test_images']:,} test images at "
+        f"{accuracy['resolution']}x{accuracy['resolution']}; trained on {accuracy['train_images']:,} images for "
+        f"{_count(accuracy['epochs'], 'epoch')}, {accuracy['val_images']:,} more for the search's choices. "
+        "1 MAdd = 2 FLOPs."
+    )
+
+
+def _search(metrics: Mapping[str, Any]) -> str:
+    search = metrics["search"]
+    versions = ", ".join(f"{_plain(name)} {_plain(version)}" for name, version in metrics["versions"].items())
+    return (
+        f"- search space: {_plain(search['space'])}\n- objective: {_plain(search['objective'])}\n"
+        f"- sampler: {_plain(search['sampler'])}, {_count(search['trials'], 'trial')}, seed {search['seed']}\n"
+        f"- time: {_duration(search['elapsed_s'])}\n- date: {_plain(metrics['date'])}\n- versions: {versions}"
+    )
+
+
+def _notes(metrics: Mapping[str, Any]) -> str:
+    latency, accuracy = metrics["latency"], metrics["accuracy"]
+    notes = []
+    if accuracy["resolution"] != latency["resolution"]:
+        notes.append(
+            f"Accuracy was measured at {accuracy['resolution']}x{accuracy['resolution']}, latency at "
+            f"{latency['resolution']}x{latency['resolution']}: the two columns do not speak of one use of the network."
+        )
+    notes.append(
+        "Each network was trained once. Differences between networks that are smaller than the uncertainty of the test "
+        "split, stated next, may be chance."
+    )
+    winner = next((network for network in metrics["networks"] if network["role"] == "winner"), None)
+    if winner:
+        notes += [_uncertainty(winner["test_accuracy"], accuracy["test_images"]), *_against_budget(winner, latency)]
+        notes += [_rival(winner, other) for other in metrics["networks"] if _beats(other, winner, latency["budget_ms"])]
+    notes.append("Another device, runtime, thread count or batch gives other latencies, and perhaps another winner.")
+    return "\n".join(f"- {note}" for note in notes)
+
+
+def _uncertainty(accuracy: float, images: int) -> str:
+    """Wilson's interval, which is not empty at 100% either."""
+    z = 1.96
+    half = math.sqrt(accuracy * (1 - accuracy) / images + (z / (2 * images)) ** 2) * z
+    centre, scale = accuracy + z * z / (2 * images), 1 + z * z / images
+    low, high = (centre - half) / scale, (centre + half) / scale
+    return (
+        f"With {images:,} test images, the winner's accuracy on such images lies between {_percent(low)} and "
+        f"{_percent(high)} (95% confidence)."
+    )
+
+
+def _against_budget(winner: Mapping[str, Any], latency: Mapping[str, Any]) -> list[str]:
+    budget_ms, latency_ms = latency["budget_ms"], winner["latency_ms"]
+    if budget_ms is None or latency_ms is None:
+        return []
+    verdict = "keeps" if latency_ms <= budget_ms else "does NOT keep"
+    notes = [f"Measured as a whole network, the winner {verdict} the budget: {_ms(latency_ms)} of {_ms(budget_ms)} ms."]
+    exported_ms = winner.get("exported_latency_ms")
+    if exported_ms is not None and (exported_ms <= budget_ms) != (latency_ms <= budget_ms):
+        notes.append(f"The exported file takes {_ms(exported_ms)} ms, on the budget's other side.")
+    return notes
+
+
+def _beats(other: Mapping[str, Any], winner: Mapping[str, Any], budget_ms: float | None) -> bool:
+    within = budget_ms is None or (other["latency_ms"] is not None and other["latency_ms"] <= budget_ms)
+    return other is not winner and within and bool(other["test_accuracy"] >= winner["test_accuracy"])
+
+
+def _rival(winner: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    word = "as accurate as" if other["test_accuracy"] == winner["test_accuracy"] else "more accurate than"
+    return (
+        f"{_plain(other['name'])} was {word} the winner on the test split ({_percent(other['test_accuracy'])} against "
+        f"{_percent(winner['test_accuracy'])}) within the same latency limit. The test split chose nothing."
+    )
+
+
+def _limits(num_classes: int) -> str:
+    return (
+        f"The network always answers one of its {num_classes} classes, also for images of none of them. Its "
+        "probabilities are not calibrated. It was tested on images like the training data's, not on others, and not "
+        "for fairness or safety: test it on your own before decisions depend on it."
+    )
+
+
+def _licence(data: str) -> str:
+    return (
+        f"The weights derive from your data, the images that they were trained on ({_plain(data)}): the terms of that "
+        "data decide how the weights may be used and passed on."
+    )
+
+
+def _plain(text: object) -> str:
+    """Text that neither ends a table's cell nor a line."""
+    return " ".join(str(text).split()).replace("|", "\\|")
+
+
+def _percent(part: float) -> str:
+    return f"{100 * part:.2f}%"
+
+
+def _millions(count: int) -> str:
+    return f"{count / 1e6:,.2f} M"
+
+
+def _ms(value: float | None) -> str:
+    return "not measured" if value is None else f"{value:,.2f}"
+
+
+def _count(number: int | None, noun: str) -> str:
+    return f"{'no' if number is None else f'{number:,}'} {noun}{'' if number == 1 else 's'}"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    parts = [(hours, "h"), (minutes, "min"), (rest, "s")]
+    return " ".join(f"{value} {unit}" for value, unit in parts if value) or "under a second"

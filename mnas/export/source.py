@@ -1,0 +1,198 @@
+"""Source text of a network: the building blocks that it uses, its class, and the literals that Python reads back."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import textwrap
+from collections.abc import Iterable, Sequence
+
+from mnas.architecture import Architecture, Layer
+from mnas.nn import blocks
+
+WIDTH = 120
+CLASS_NAMES = {"conv": "ConvBNAct", "sepconv": "SepConv", "mbconv": "MBConv"}
+DEFINITIONS = (
+    "act", "conv", "SqueezeExcite", "PoolSkip", "ConvBNAct", "SepConv", "MBConv", "shortcut", "LinearAct",
+)  # fmt: skip
+
+
+# --- building blocks --------------------------------------------------------------------------------------------
+
+
+def block_sources(arch: Architecture) -> str:
+    """The definitions of mnas/nn/blocks.py that `arch` needs, without the options that it does not use."""
+    layers = arch.layers()
+    texts = {name: _tailored(_source(name), arch) for name in DEFINITIONS}
+    needed = {CLASS_NAMES[layer.operator] for layer in layers if layer.operator in CLASS_NAMES}
+    if arch.head.hidden and arch.head.activation != "none":
+        needed.add("LinearAct")
+    waiting = list(needed)
+    while waiting:
+        found = _names(texts[waiting.pop()]) & texts.keys() - needed
+        needed |= found
+        waiting += found
+    return "\n\n\n".join([_activations(layers), *(text for name, text in texts.items() if name in needed)])
+
+
+def _source(name: str) -> str:
+    return inspect.getsource(getattr(blocks, name)).replace("  # fmt: skip", "").rstrip()
+
+
+def _tailored(text: str, arch: Architecture) -> str:
+    """One definition as a person would have written it for this network alone."""
+    text = re.sub(r"(eps: float = )[\d.e-]+", rf"\g<1>{_number(arch.bn_eps)}", text)
+    text = re.sub(r'(gate: str = )"\w+"', rf'\1"{arch.gate}"', text)
+    layers = arch.layers()
+    if not any(layer.skip == "pool" for layer in layers):
+        text = text.replace(
+            "shortcut(skip, in_channels, out_channels, stride)", 'nn.Identity() if skip == "identity" else None'
+        )
+    if not any(layer.se for layer in layers):
+        text = re.sub(r" *self\.se = .*\n", "", text)
+        text = re.sub(r"self\.se\((.*)\)", r"\1", text)
+        text = re.sub(r'se: int = 0, gate: str = "\w+", ', "", text)
+    if all(layer.output_activation == "none" for layer in layers):
+        text = re.sub(r" *self\.act2 = act\(output_activation\)\n", "", text)
+        text = text.replace("self.act2(self.bn2(self.conv_pw(out)))", "self.bn2(self.conv_pw(out))")
+        text = text.replace('output_activation: str = "none", ', "")
+        text = text.replace(" unless `output_activation` says more", "")
+    return text
+
+
+def _number(value: float) -> str:
+    short = f"{value:.0e}".replace("e-0", "e-")
+    return short if float(short) == value else repr(value)
+
+
+def _names(text: str) -> set[str]:
+    return {node.id for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name)}
+
+
+def _activations(layers: Sequence[Layer]) -> str:
+    used: set[str] = {layer.activation for layer in layers} | {layer.output_activation for layer in layers}
+    used |= {layer.gate for layer in layers if layer.se}
+    rows = [f'"{name}": nn.{module.__name__},' for name, module in blocks.ACTIVATIONS.items() if name in used]
+    head = "ACTIVATIONS: dict[str, type[nn.Module]] = {"
+    line = f"{head}{' '.join(rows).removesuffix(',')}}}"
+    return line if len(line) <= WIDTH else "\n".join([head, *(f"    {row}" for row in rows), "}"])
+
+
+# --- network ----------------------------------------------------------------------------------------------------
+
+
+def network_source(arch: Architecture, num_classes: int) -> str:
+    """The network's class: one line a block, the feature map's size wherever it changes."""
+    layers = arch.layers(num_classes)
+    pool = [layer.operator for layer in layers].index("pool")
+    last = pool - bool(arch.head.channels)
+    stem, rows = layers[0], layers[1:last]
+    before = [stem, *rows]
+    lines = [
+        f"self.stem = {_call(stem)}{_size(stem)}",
+        "# in, hidden and out channels; beside them the feature map's size where it changes",
+        "self.blocks = nn.Sequential(",
+    ]
+    for previous, layer in zip(before, rows, strict=False):
+        lines += _row(layer, _size(layer) if layer.out_size != previous.out_size else "")
+    lines.append(")")
+    steps = [f"x = self.stem(x)  # {_map(stem)}", f"x = self.blocks(x)  # {_map(rows[-1])}"]
+    if arch.head.channels:
+        lines.append(f"self.conv_head = {_call(layers[last])}")
+        steps.append(f"x = self.conv_head(x)  # {_map(layers[last])}")
+    steps.append(f"x = x.mean((2, 3))  # (b, {layers[pool].out_channels})")
+    if arch.head.hidden:
+        lines.append(f"self.hidden = {_call(layers[pool + 1])}")
+        steps.append(f"x = self.hidden(x)  # (b, {layers[pool + 1].out_channels})")
+    lines.append("self.dropout = nn.Dropout(dropout)")
+    lines.append(f"self.classifier = nn.Linear({layers[-1].in_channels}, num_classes)")
+    size = arch.resolution
+    return "\n".join([
+        "class Network(nn.Module):",
+        f'    """Images (b, 3, h, w), normalised, to logits (b, num_classes); sizes are for {size}x{size} images."""',
+        "",
+        "    def __init__(self, num_classes: int = len(CLASSES), dropout: float = 0.0):",
+        "        super().__init__()",
+        *(f"        {line}" for line in lines),
+        "",
+        "    def forward(self, x: Tensor) -> Tensor:",
+        *(f"        {step}" for step in steps),
+        f"        return self.classifier(self.dropout(x))  # (b, {num_classes})",
+    ])  # fmt: skip
+
+
+def _call(layer: Layer) -> str:
+    """The expression that builds one layer; values that are the class's defaults are not stated."""
+    if layer.operator == "linear":
+        shape = f"{layer.in_channels}, {layer.out_channels}"
+        return f"nn.Linear({shape})" if layer.activation == "none" else f'LinearAct({shape}, "{layer.activation}")'
+    hidden = f"{layer.hidden}, " if layer.operator == "mbconv" else ""
+    arguments = [f"{layer.in_channels}, {hidden}{layer.out_channels}, kernel={layer.kernel}"]
+    if layer.stride != 1:
+        arguments.append(f"stride={layer.stride}")
+    arguments.append(f'activation="{layer.activation}"')
+    if layer.se:
+        arguments.append(f"se={layer.se}")
+    if layer.skip != "none":
+        arguments.append(f'skip="{layer.skip}"')
+    if layer.output_activation != "none":
+        arguments.append(f'output_activation="{layer.output_activation}"')
+    return f"{CLASS_NAMES[layer.operator]}({', '.join(arguments)})"
+
+
+def _row(layer: Layer, comment: str) -> list[str]:
+    call = f"    {_call(layer)},"
+    if 8 + len(call + comment) <= WIDTH:
+        return [call + comment]
+    name, _, arguments = call.removesuffix("),").partition("(")
+    wrapped = textwrap.wrap(f"{arguments},", WIDTH - 16)
+    return [f"{name}({comment}", *(f"        {line}" for line in wrapped), "    ),"]
+
+
+def _size(layer: Layer) -> str:
+    return f"  # {layer.out_size}x{layer.out_size}"
+
+
+def _map(layer: Layer) -> str:
+    return f"(b, {layer.out_channels}, {layer.out_size}, {layer.out_size})"
+
+
+# --- literals ---------------------------------------------------------------------------------------------------
+
+
+def docstring(paragraphs: Iterable[str]) -> str:
+    """A module's docstring of wrapped paragraphs, safe for any text."""
+    wrapped = []
+    for paragraph in paragraphs:
+        text = "".join(char if char.isprintable() else " " for char in paragraph).replace('"""', "'''")
+        wrapped.append("\n".join(textwrap.wrap(text, WIDTH - 5)).replace("\\", "\\\\"))
+    return '"""' + "\n\n".join(text for text in wrapped if text) + '\n"""'
+
+
+def tuple_source(name: str, values: Sequence[str]) -> str:
+    """`name = ("a", "b")`, over several lines where one is too short."""
+    literals = [_literal(value) for value in values]
+    line = f"{name} = ({', '.join(literals)}{',' if len(literals) == 1 else ''})"
+    if len(line) <= WIDTH:
+        return line
+    lines = [""]
+    for literal in literals:
+        pieces = [f"{literal},"] if len(literal) < WIDTH - 5 else _split(literal)
+        for piece in pieces:
+            if lines[-1] and len(lines[-1]) + 1 + len(piece) > WIDTH - 4:
+                lines.append("")
+            lines[-1] += f"{' ' if lines[-1] else ''}{piece}"
+    return "\n".join([f"{name} = (", *(f"    {line}" for line in lines), ")"])
+
+
+def _literal(text: str) -> str:
+    literal = repr(text)
+    return f'"{literal[1:-1]}"' if literal.startswith("'") and '"' not in literal else literal
+
+
+def _split(literal: str) -> list[str]:
+    """A very long text as literals that Python joins, one a line."""
+    value: str = ast.literal_eval(literal)
+    parts = [_literal(value[i : i + 50]) for i in range(0, len(value), 50)]
+    return [f"({parts[0]}", *parts[1:-1], f"{parts[-1]}),"]
