@@ -1,0 +1,187 @@
+"""What a person sees of a run: TensorBoard, a progress bar, a log."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from rich.console import Console
+
+log = logging.getLogger("mnas")
+
+
+class Seen(NamedTuple):
+    """One finished trial as the pictures show it."""
+
+    accuracy: float
+    """0..1, on the search-validation split."""
+    latency_ms: float
+    name: str
+    """A reference network's name, or empty."""
+
+
+class TensorBoard:
+    """Event files of one run under `folder`; `tensorboard --logdir runs` shows them while the run goes on."""
+
+    def __init__(self, folder: Path):
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._folder = folder
+        self._writer = SummaryWriter(str(folder), flush_secs=5)
+
+    def trial(self, number: int, figures: Mapping[str, float]) -> None:
+        """Scalars of one trial, such as trial/accuracy and best/hypervolume."""
+        for tag, value in figures.items():
+            self._writer.add_scalar(tag, value, number)
+        self._writer.flush()
+
+    def hparams(self, number: int, choices: Mapping[str, str | int | float], figures: Mapping[str, float],
+                curve: Sequence[float]) -> None:
+        """One row of the hparams table, with the candidate's accuracy after each epoch as its curve."""
+        from torch.utils.tensorboard import SummaryWriter
+        from torch.utils.tensorboard.summary import hparams
+
+        table = hparams(dict(choices), {f"hparam/{tag}": value for tag, value in figures.items()})  # type: ignore[no-untyped-call]
+        with SummaryWriter(str(self._folder / "trials" / f"{number:04d}")) as writer:
+            for summary in table:
+                writer._get_file_writer().add_summary(summary)
+            for tag, value in figures.items():
+                writer.add_scalar(f"hparam/{tag}", value, number)
+            for epoch, value in enumerate(curve, start=1):
+                writer.add_scalar("candidate/accuracy", value, epoch)
+
+    def training(self, name: str, epoch: int, figures: Mapping[str, float]) -> None:
+        """One epoch of a network's full training."""
+        for tag, value in figures.items():
+            self._writer.add_scalar(f"train_{name}/{tag}", value, epoch)
+        self._writer.flush()
+
+    def pareto(self, seen: Sequence[Seen], front: Sequence[tuple[float, float]], budget_ms: float | None,
+               step: int) -> None:
+        """The trials in the plane of latency and accuracy, with the front so far."""
+        self._writer.add_figure("pareto", draw_pareto(seen, front, budget_ms), step)
+        self._writer.flush()
+
+    def text(self, tag: str, markdown: str) -> None:
+        self._writer.add_text(tag, markdown)
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def draw_pareto(seen: Sequence[Seen], front: Sequence[tuple[float, float]], budget_ms: float | None) -> Figure:
+    """Accuracy over latency: every trial, the front as steps, reference networks by name, the budget as a line."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.5), dpi=110)
+    axes = figure.add_axes((0.1, 0.11, 0.87, 0.85))
+    found = [point for point in seen if not point.name]
+    known = [point for point in seen if point.name]
+    axes.scatter([p.latency_ms for p in found], [100 * p.accuracy for p in found], s=18, alpha=0.6, label="trials")
+    if front:
+        axes.step([ms for _, ms in front], [100 * accuracy for accuracy, _ in front], where="post", label="front")
+    if known:
+        axes.scatter([p.latency_ms for p in known], [100 * p.accuracy for p in known], marker="*", s=90, color="black",
+                     label="reference networks")
+    for point in known:
+        axes.annotate(point.name, (point.latency_ms, 100 * point.accuracy), fontsize=7, xytext=(4, -9),
+                      textcoords="offset points")
+    if budget_ms is not None:
+        axes.axvline(budget_ms, color="red", linestyle="--", linewidth=1, label=f"budget {budget_ms:g} ms")
+    axes.set_xlabel("latency (ms)")
+    axes.set_ylabel("accuracy on the search-validation split (%)")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8, loc="lower right")
+    return figure
+
+
+class Progress:
+    """One line on stderr: what is done, what is left. On a terminal a bar; elsewhere a line now and then."""
+
+    def __init__(self, title: str, total: float | None = None):
+        from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
+
+        console = stderr_console()
+        self._live = console.is_terminal
+        self._said = time.monotonic()
+        self._title = title
+        self._bar = Bar(
+            TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.percentage:>3.0f}%"),
+            TextColumn("{task.fields[note]}"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+            console=console, disable=not self._live, transient=True,
+        )
+        self._task = self._bar.add_task(title, total=total, note="")
+        self._bar.start()
+
+    def update(self, done: float, total: float | None = None, note: str = "") -> None:
+        """`done` of `total`, with a few words about how it stands."""
+        self._bar.update(self._task, completed=done, total=total, note=note)
+        if not self._live and time.monotonic() - self._said > 30:
+            self._said = time.monotonic()
+            part = f" {done / total:.0%}" if total else ""
+            log.info("%s%s %s", self._title, part, note)
+
+    def close(self) -> None:
+        self._bar.stop()
+
+
+@contextmanager
+def progress(title: str, total: float | None = None) -> Iterator[Progress]:
+    """A progress line for the length of the block."""
+    shown = Progress(title, total)
+    try:
+        yield shown
+    finally:
+        shown.close()
+
+
+@functools.cache
+def stderr_console() -> Console:
+    """The one console that both the log and the progress bar write to, so that neither tears the other."""
+    from rich.console import Console
+
+    return Console(stderr=True, soft_wrap=True)
+
+
+class _ConsoleHandler(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        prefix = "" if record.levelno <= logging.INFO else f"{record.levelname.lower()}: "
+        stderr_console().print(prefix + self.format(record), markup=False, highlight=False)
+
+
+def log_to_console() -> None:
+    """Show what mnas logs on stderr, for the length of the process."""
+    log.setLevel(logging.INFO)
+    if not any(isinstance(handler, _ConsoleHandler) for handler in log.handlers):
+        log.addHandler(_ConsoleHandler())
+
+
+@contextmanager
+def log_file(path: Path) -> Iterator[None]:
+    """Everything that mnas logs also goes to `path` for the length of the block."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    level = log.level
+    log.addHandler(handler)
+    log.setLevel(min(logging.INFO, level) if level else logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        handler.close()
+        log.setLevel(level)
+
+
+def describe(figures: Mapping[str, Any]) -> str:
+    """A Markdown table of one network's figures."""
+    rows = "\n".join(f"| {name} | {value} |" for name, value in figures.items())
+    return f"| | |\n|---|---|\n{rows}\n"

@@ -1,0 +1,164 @@
+"""A run's folder: resolved configuration, lock, atomic files, one line a trial."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import socket
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import filelock
+import yaml
+
+from mnas.config import RunConfig, load_yaml, validate
+from mnas.errors import BadInput, RunLocked
+
+
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Write `path` whole or not at all: temporary file, fsync, rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write readable JSON, whole or not at all."""
+    write_atomic(path, json.dumps(data, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+class Run:
+    """One run's folder. Every file in it is complete whenever it is there."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    config_path = property(lambda self: self.folder / "config.yaml")
+    trials_path = property(lambda self: self.folder / "trials.jsonl")
+    table_path = property(lambda self: self.folder / "latency_table.yaml")
+    winner = property(lambda self: self.folder / "winner")
+    checkpoints = property(lambda self: self.folder / "checkpoints")
+    tensorboard = property(lambda self: self.folder / "tb")
+    log_path = property(lambda self: self.folder / "run.log")
+
+    @property
+    def storage_url(self) -> str:
+        """Where the Optuna study lies unless --storage names a server."""
+        return f"sqlite:///{(self.folder / 'study.db').resolve()}"
+
+    # --- configuration
+
+    @classmethod
+    def create(cls, folder: Path, config: RunConfig, about: Mapping[str, Any]) -> Run:
+        """The run in `folder`, new or of this very configuration; BadInput where another one lies there."""
+        run = cls(folder)
+        if run.config_path.exists():
+            stands = run.config()
+            if stands != config:
+                raise BadInput(
+                    f"{folder}: holds a run of another configuration ({_difference(stands, config)}); "
+                    f"name another folder with --run, or continue this one: mnas resume {folder}"
+                )
+            return run
+        if folder.is_dir() and any(path.name not in (".lock", "owner.json") for path in folder.iterdir()):
+            raise BadInput(f"{folder}: is not empty and holds no run; name another folder with --run")
+        document = {"config": config.model_dump(mode="json"), **about}
+        write_atomic(run.config_path, yaml.safe_dump(document, sort_keys=False))
+        return run
+
+    @classmethod
+    def open(cls, folder: Path) -> Run:
+        """The run in `folder`; BadInput where there is none."""
+        run = cls(folder)
+        if not run.config_path.exists():
+            raise BadInput(f"{folder}: no run there (it has no config.yaml); `ls runs` shows what there is")
+        return run
+
+    def config(self) -> RunConfig:
+        data = load_yaml(self.config_path)
+        if not isinstance(data, dict) or "config" not in data:
+            raise BadInput(f"{self.config_path}: expected the key 'config'; the file was changed by hand")
+        return validate(RunConfig, data["config"], str(self.config_path))
+
+    # --- the lock
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Own this folder until the end of the block. The system frees the lock of a process that dies."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(self.folder / ".lock", timeout=0)
+        owner = self.folder / "owner.json"
+        try:
+            lock.acquire()
+        except filelock.Timeout:
+            held = json.loads(owner.read_text()) if owner.exists() else {}
+            raise RunLocked(
+                f"{self.folder}: process {held.get('pid', '?')} on {held.get('host', '?')} has been working there "
+                f"since {held.get('since', '?')}; wait for it, end it, or name another folder with --run"
+            ) from None
+        try:
+            now = datetime.datetime.now().isoformat(timespec="seconds")
+            write_json(owner, {"pid": os.getpid(), "host": socket.gethostname(), "since": now})
+            yield
+        finally:
+            owner.unlink(missing_ok=True)
+            lock.release()
+
+    # --- trials
+
+    def append_trial(self, record: Mapping[str, Any]) -> None:
+        """Add one line to trials.jsonl; a write that fails leaves the lines before it as they were."""
+        line = (json.dumps(record, allow_nan=False) + "\n").encode()
+        with self.trials_path.open("ab") as file:
+            size = file.tell()
+            try:
+                file.write(line)
+                file.flush()
+                os.fsync(file.fileno())
+            except OSError:
+                os.truncate(self.trials_path, size)
+                raise
+
+    def read_trials(self) -> list[dict[str, Any]]:
+        """All finished trials; a last line torn by a kill is cut off."""
+        if not self.trials_path.exists():
+            return []
+        content = self.trials_path.read_bytes()
+        whole = content[: content.rfind(b"\n") + 1]
+        if len(whole) < len(content):
+            os.truncate(self.trials_path, len(whole))
+        records = []
+        for number, line in enumerate(whole.splitlines(), start=1):
+            try:
+                records.append(json.loads(line))
+            except ValueError:
+                raise BadInput(f"{self.trials_path}, line {number}: not JSON; the file was changed by hand") from None
+        return records
+
+    # --- small facts that outlive a process
+
+    def read_state(self) -> dict[str, Any]:
+        """What earlier processes of this run left: seconds spent, phases done."""
+        path = self.folder / "state.json"
+        state: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+        return state
+
+    def write_state(self, **changes: Any) -> None:
+        write_json(self.folder / "state.json", self.read_state() | changes)
+
+
+def _difference(stands: RunConfig, asked: RunConfig) -> str:
+    there, here = stands.model_dump(), asked.model_dump()
+    differ = [key for key in there if there[key] != here[key]]
+    return ", ".join(f"{key}: {there[key]!r} there, {here[key]!r} asked for" for key in differ)
