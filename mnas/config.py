@@ -138,7 +138,8 @@ def validate(model: type[Model], data: Any, source: str) -> Model:
         valid: Model = _adapter(typing.cast(Hashable, model)).validate_json(json.dumps(data))
         return valid
     except pydantic.ValidationError as error:
-        raise BadInput(f"{source}: " + "; ".join(_explain(model, item) for item in error.errors()[:3])) from None
+        unknown_first = sorted(error.errors(), key=lambda item: not _is_unknown(item))
+        raise BadInput(f"{source}: " + "; ".join(_explain(model, item) for item in unknown_first[:3])) from None
 
 
 @functools.cache
@@ -147,7 +148,7 @@ def _adapter(model: Hashable) -> pydantic.TypeAdapter[Any]:
 
 
 def _explain(model: Any, item: Any) -> str:
-    unknown = item["type"] in ("extra_forbidden", "unexpected_keyword_argument")
+    unknown = _is_unknown(item)
     keys = [key for key in item["loc"][: -1 if unknown else None] if _is_place(key)] + list(item["loc"][-1:] * unknown)
     place = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys).lstrip(".") or "the file"
     if unknown:
@@ -156,6 +157,10 @@ def _explain(model: Any, item: Any) -> str:
         return f"'{place}' is missing"
     message = item["msg"].removeprefix("Value error, ").removeprefix("Input ")
     return f"{place}: {message}, got {_shown(item['input'])}"
+
+
+def _is_unknown(item: Any) -> bool:
+    return item["type"] in ("extra_forbidden", "unexpected_keyword_argument")
 
 
 def _is_place(key: Any) -> bool:
@@ -248,7 +253,7 @@ class Recipe(Strict):
     epochs: Count = 30
     """Passes over the training split."""
     batch_size: Count = 64
-    lr: Positive = 0.1
+    lr: Positive = 0.2
     """Peak learning rate for a batch of 128; scaled linearly with the batch size."""
     weight_decay: NonNegative = 0.0001
     momentum: Annotated[float, pydantic.Field(ge=0, lt=1)] = 0.9
@@ -301,7 +306,7 @@ class RunConfig(Strict):
     proxy_resolution: Count | None = None
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     storage: str | None = None
-    proxy: Recipe = Recipe(epochs=4, dropout=0.0)
+    proxy: Recipe = Recipe(epochs=5, batch_size=32, dropout=0.0)
     """How a candidate is trained for its estimate."""
     recipe: Recipe = Recipe()
     """How the winner and the baselines are trained."""

@@ -1,10 +1,14 @@
 """What several test files need: a small space, a cache of their own."""
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+
+# torch writes a structured trace of each export to whoever listens, as pytest does: ten times the export's time
+logging.getLogger("torch.__trace").disabled = True
 
 TINY_SPACE = """
 name: tiny
@@ -26,15 +30,14 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder))
+        patch.setenv("OMP_NUM_THREADS", "1")  # of the processes that tests start
         yield folder
 
 
 @pytest.fixture(autouse=True)
-def same_threads() -> Iterator[None]:
-    """A test that changes torch's threads does not change the next one."""
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
+def one_thread() -> None:
+    """Small tensors gain nothing from more, and lose much beside other work."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture

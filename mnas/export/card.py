@@ -51,7 +51,7 @@ def model_card(*, title: str, metrics: Mapping[str, Any], classes: Sequence[str]
         "Files": _files(files),
         "Preprocessing": _preprocessing(metrics["accuracy"]["resolution"], classes),
         "Figures": _figures(metrics),
-        "How it was found": _search(metrics),
+        **({"How it was found": _search(metrics)} if "search" in metrics else {}),
         "To read these figures rightly": _notes(metrics),
         "Limits": _limits(len(classes)),
         "Licence": _licence(metrics["accuracy"]["data"]),

@@ -1,0 +1,5 @@
+"""`python -m mnas` is the `mnas` command."""
+
+from mnas.cli import main
+
+main()

@@ -1,0 +1,400 @@
+"""The `mnas` command: parses, calls, prints; no logic. Heavy imports wait until a command runs."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from mnas import __version__
+from mnas.errors import BadInput, MnasError
+
+app = typer.Typer(
+    name="mnas", no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
+    help="Finds the most accurate MobileNet-style network for your images that keeps a latency budget on your device.\n\n"
+         "Example: mnas search --space v3_large --data photos --latency-ms 15",
+)  # fmt: skip
+latency_app = typer.Typer(no_args_is_help=True, help="Measure latencies on this machine.\n\n"
+                          "Example: mnas latency measure mobilenet_v3_large --runtime onnxruntime")
+app.add_typer(latency_app, name="latency")
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+Data = Annotated[str, typer.Option(help="digits, a folder of class folders, an .npz, or torchvision:NAME.")]
+Runtime = Annotated[str, typer.Option(help="What executes the network: torch, onnxruntime.")]
+Threads = Annotated[int, typer.Option(min=1, help="Threads that the runtime may use.")]
+Batch = Annotated[int, typer.Option(min=1, help="Images a run.")]
+Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
+Device = Annotated[str, typer.Option(help="What trains: auto, cpu, cuda, mps.")]
+Set = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Any other key of the run's config.yaml.")]
+Sizes = Annotated[str | None, typer.Option(metavar="PX[,PX...]", help="Input sizes, such as 160,192,224.")]
+
+
+@app.callback(invoke_without_command=True)
+def _top(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        typer.echo(f"mnas {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def search(
+    space: Annotated[str, typer.Option(help="A preset's name (see `mnas spaces`) or a YAML file's path.")] = "v3_large",
+    latency_ms: Annotated[float | None, typer.Option(help="The budget: milliseconds for one network run.")] = None,
+    data: Data = "digits",
+    objective: Annotated[str, typer.Option(help="mnasnet, mnasnet_hard, tunas, pareto, or a YAML file.")] = "mnasnet",
+    runtime: Runtime = "torch",
+    threads: Threads = 1,
+    batch: Batch = 1,
+    latency_table: Annotated[Path | None, typer.Option(help="A latency table's file; this machine's by default.")] = None,
+    estimator: Annotated[str | None, typer.Option(help="Where accuracy comes from: train.")] = None,
+    sampler: Annotated[str, typer.Option(help="tpe, nsga2, gp, random.")] = "tpe",
+    trials: Annotated[int | None, typer.Option(min=1, help="Stop after so many candidates.")] = None,
+    budget: Annotated[str | None, typer.Option(help="Time for the whole run: 90s, 30m, 2h. Default: 1h, 30 trials.")] = None,
+    seed: Seed = 0,
+    run: Annotated[Path | None, typer.Option(metavar="DIR", help="The run's folder; a new one in runs/ by default.")] = None,
+    baseline: Annotated[list[str], typer.Option(metavar="NAME[@WIDTH]", help="A network to compare with (repeatable).")] = [],
+    resolution: Sizes = None,
+    proxy_resolution: Annotated[int | None, typer.Option(min=8, help="Largest input size for training.")] = None,
+    device: Device = "auto",
+    storage: Annotated[str | None, typer.Option(metavar="URL", help="Optuna storage; the run's study.db by default.")] = None,
+    set_: Set = [],
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Search for the most accurate network that keeps a latency budget, train it and compare it.
+
+    Example: mnas search --space v3_large --data photos --latency-ms 15 --budget 30m
+    """
+    from mnas.api import search as run_search
+
+    result = run_search(
+        space=space, latency_ms=latency_ms, data=data, objective=objective, runtime=runtime, threads=threads,
+        batch=batch, latency_table=latency_table, estimator=estimator or "train", sampler=sampler, trials=trials,
+        budget=budget, seed=seed, run=run, baseline=baseline, resolution=_sizes(resolution),
+        proxy_resolution=proxy_resolution, device=device, storage=storage, set=_assignments(set_),
+    )  # fmt: skip
+    _print_result(result, as_json)
+
+
+@app.command()
+def resume(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")], as_json: Json = False) -> None:
+    """Continue an interrupted run: finished trials are kept, none is run twice.
+
+    Example: mnas resume runs/v3_large-15ms-20260101-120000
+    """
+    from mnas.api import resume as run_resume
+
+    _print_result(run_resume(run), as_json)
+
+
+@app.command()
+def train(
+    architecture: Annotated[str, typer.Argument(metavar="ARCH", help="A zoo name, NAME@WIDTH, or an architecture.yaml.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")],
+    data: Data = "digits",
+    resolution: Annotated[int | None, typer.Option(min=8, help="Input size; by default what the images have.")] = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    set_: Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="A key of the recipe: epochs=10.")] = [],
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Train one architecture and write it as a search writes its winner.
+
+    Example: mnas train mobilenet_v3_small --data photos -o trained --set epochs=10
+    """
+    from mnas import commands
+    from mnas.api import changed
+    from mnas.config import Recipe
+
+    recipe = changed(Recipe(), _assignments(set_))
+    done = commands.train(
+        architecture, data=data, output=output, resolution=resolution, recipe=recipe, seed=seed, device=device
+    )
+    _print(done, as_json, lambda: _print_networks(done))
+
+
+@app.command()
+def evaluate(
+    target: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, or a folder that `train` wrote.")],
+    data: Data = "digits",
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
+    seed: Seed = 0,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Accuracy of a trained network on one split of the data.
+
+    Example: mnas evaluate runs/v3_large-15ms-20260101-120000 --data photos
+    """
+    from mnas import commands
+
+    done = commands.evaluate(target, data=data, split=split, seed=seed, device=device)
+    _print(done, as_json, lambda: typer.echo(
+        f"{done['accuracy']:.2%} of {done['images']} {done['split']} images of {done['data']} at {done['resolution']} px"
+    ))  # fmt: skip
+
+
+@app.command()
+def export(
+    target: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, or a folder that `train` wrote.")],
+    format: Annotated[str, typer.Option(help="onnx or pytorch.")] = "onnx",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to; the network's folder by default.")] = None,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Write a trained network in a format, checked against PyTorch.
+
+    Example: mnas export runs/v3_large-15ms-20260101-120000 --format onnx -o model.onnx
+    """
+    from mnas import commands
+
+    done = commands.export(target, format=format, output=output)
+    _print(done, as_json, lambda: typer.echo("\n".join(done["files"])))
+
+
+@latency_app.command("measure")
+def latency_measure(
+    targets: Annotated[list[str], typer.Argument(metavar="ARCH|RUN|FILE.onnx...", help="Zoo names, architecture files, runs.")],
+    runtime: Runtime = "torch",
+    threads: Threads = 1,
+    batch: Batch = 1,
+    resolution: Annotated[int | None, typer.Option(min=8, help="Input size; the architecture's own by default.")] = None,
+    rounds: Annotated[int, typer.Option(min=5, help="How often each network is timed.")] = 30,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Latency of whole networks, timed in turn, in random order, in rounds.
+
+    Example: mnas latency measure mobilenet_v3_large mobilenet_v3_small@0.75 --runtime onnxruntime
+    """
+    from mnas import commands
+
+    done = commands.measure_latency(
+        targets, runtime=runtime, threads=threads, batch=batch, resolution=resolution, rounds=rounds, seed=seed
+    )
+
+    def table() -> None:
+        where = f"{done['device']}, {runtime} {done['runtime_version']}, {threads} thread(s), batch {batch}"
+        rows = [[n["name"], f"{n['latency_ms']:.2f} +- {n['spread_ms']:.2f}", n["rounds"]] for n in done["networks"]]
+        _table(where, ["network", "ms (median, 95%)", "rounds"], rows)
+
+    _print(done, as_json, table)
+
+
+@latency_app.command("build")
+def latency_build(
+    space: Annotated[str, typer.Option(help="A preset's name or a YAML file's path.")] = "v3_large",
+    runtime: Runtime = "torch",
+    threads: Threads = 1,
+    batch: Batch = 1,
+    classes: Annotated[int, typer.Option(min=2, help="Outputs of the classifier.")] = 1000,
+    resolution: Sizes = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="The table's file; the cache's by default.")] = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Measure every layer that a space can reach, into a table. An interrupted build goes on where it stopped.
+
+    Example: mnas latency build --space v3_large --runtime onnxruntime -o table.yaml
+    """
+    from mnas import commands
+
+    done = commands.build_latency_table(
+        space, runtime=runtime, threads=threads, batch=batch, num_classes=classes, resolution=_sizes(resolution),
+        output=output, seed=seed,
+    )  # fmt: skip
+    _print(done, as_json, lambda: typer.echo(
+        f"{done['path']}: {done['layers']} layers; space {done['space']} takes {done['fastest_ms']:.2f} to "
+        f"{done['slowest_ms']:.2f} ms"
+    ))  # fmt: skip
+
+
+@app.command()
+def spaces(
+    name: Annotated[str | None, typer.Argument(metavar="[SPACE]", help="One space, with all its choices.")] = None,
+    as_json: Json = False,
+) -> None:
+    """The search spaces: how many networks, which choices, which reference.
+
+    Example: mnas spaces v3_large
+    """
+    from mnas import catalogue
+    from mnas.config import preset_names
+
+    found = catalogue.spaces([name] if name else preset_names("search_spaces"))
+
+    def table() -> None:
+        if name:
+            one = found[0]
+            typer.echo(f"{one['name']}: {one['size']:.4g} networks; reference {one['reference']}")
+            rows = [[choice, ", ".join(map(str, options))] for choice, options in one["choices"].items()]
+            _table("choices of the deepest network", ["choice", "options"], rows)
+        else:
+            rows = [[one["name"], f"{one['size']:.3g}", len(one["choices"]), one["reference"]] for one in found]
+            _table("search spaces", ["space", "networks", "choices", "reference"], rows)
+
+    _print(found[0] if name else {"spaces": found}, as_json, table)
+
+
+@app.command()
+def zoo(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One network, layer by layer, as YAML.")] = None,
+    width: Annotated[float, typer.Option(help="Width multiplier.")] = 1.0,
+    resolution: Annotated[int, typer.Option(min=8, help="Input size.")] = 224,
+    as_json: Json = False,
+) -> None:
+    """The reference networks, with parameters and multiply-adds.
+
+    Example: mnas zoo mobilenet_v3_large --width 0.75
+    """
+    from mnas import catalogue
+    from mnas import zoo as references
+
+    if name:
+        arch = references.get(name, width, resolution)
+        _print(arch.to_dict(), as_json, lambda: typer.echo(arch.to_yaml(), nl=False))
+        return
+    rows = catalogue.zoo_table(width, resolution)
+    shown = [[r["name"], f"{r['params']:,}", f"{r['madds'] / 1e6:,.2f} M"] for r in rows]
+    _print({"networks": rows}, as_json, lambda: _table(
+        f"reference networks, width {width:g}, {resolution} px, 1000 classes", ["name", "parameters", "MAdds"], shown
+    ))  # fmt: skip
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Versions, devices, runtimes, and what is missing with the command that installs it.
+
+    Example: mnas doctor
+    """
+    from mnas import commands
+
+    found = commands.doctor()
+
+    def table() -> None:
+        _table("versions", ["package", "version"], [list(item) for item in found["versions"].items()])
+        _table("devices", ["device", "what"], [["cpu", found["device"]], *[["cuda", gpu] for gpu in found["gpus"]]])
+        _table("runtimes", ["runtime", "version"], [[r["name"], r["version"] or r["missing"]] for r in found["runtimes"]])
+        if found["missing"]:
+            _table("not installed", ["package", "for", "install"], [list(m.values()) for m in found["missing"]])
+
+    _print(found, as_json, table)
+
+
+# --- printing ---------------------------------------------------------------------------------------------------
+
+
+def _print(data: Any, as_json: bool, table: Callable[[], None]) -> None:
+    if as_json:
+        typer.echo(json.dumps(data, indent=2))
+    else:
+        table()
+
+
+def _print_result(result: Any, as_json: bool) -> None:
+    done = {"folder": str(result.folder), "winner": str(result.winner.folder), **result.metrics}
+    _print(done, as_json, lambda: _print_networks(done))
+
+
+def _print_networks(done: dict[str, Any]) -> None:
+    """The comparison: winner first, then the baselines."""
+    latency, rows = done["latency"], []
+    for row in done["networks"]:
+        ms = f"{row['latency_ms']:.2f} +- {row['latency_spread_ms']:.2f}"
+        rows.append([row["name"], f"{row['test_accuracy']:.2%}", f"{row['madds'] / 1e6:,.1f} M", f"{row['params']:,}", ms])
+    title = f"{done['accuracy']['data']}: {done['accuracy']['test_images']} test images, {done['accuracy']['epochs']} epochs"
+    budget = f", budget {latency['budget_ms']:g} ms" if latency["budget_ms"] else ""
+    title += f"\n{latency['device']}, {latency['runtime']}, {latency['threads']} thread(s), batch {latency['batch']}{budget}"
+    _table(title, ["network", "test accuracy", "MAdds", "parameters", "latency (ms)"], rows)
+    typer.echo(done.get("winner", done["folder"]))
+
+
+def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=escape(title), title_justify="left", title_style="bold")
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(str(cell)) for cell in row))
+    Console().print(table, highlight=False)
+
+
+# --- parsing ----------------------------------------------------------------------------------------------------
+
+
+def _sizes(text: str | None) -> list[int] | None:
+    if text is None:
+        return None
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise BadInput(f"--resolution {text}: expected sizes in pixels, such as 160,192,224") from None
+
+
+def _assignments(items: Sequence[str]) -> dict[str, str]:
+    pairs = {}
+    for item in items:
+        key, equals, value = item.partition("=")
+        if not equals or not key:
+            raise BadInput(f"--set {item}: expected KEY=VALUE, such as recipe.epochs=10")
+        pairs[key] = value
+    return pairs
+
+
+# --- errors -----------------------------------------------------------------------------------------------------
+
+
+def main() -> NoReturn:
+    """Run the command; every deliberate error is one line on stderr and an exit code."""
+    from mnas.monitor import log_to_console
+
+    as_json = "--json" in sys.argv
+    log_to_console()
+    try:
+        code = app(standalone_mode=False, prog_name="mnas")
+    except MnasError as error:
+        code = _fail(str(error), error.exit_code, as_json)
+    except (KeyboardInterrupt, typer.Abort):
+        code = _fail("interrupted", 130, as_json)
+    except typer.Exit as error:
+        code = error.exit_code
+    except OSError as error:
+        if error.errno == errno.EPIPE:
+            with contextlib.suppress(OSError):
+                sys.stdout.close()
+            code = 0
+        elif error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS):
+            where = f"{error.filename}: " if error.filename else ""
+            code = _fail(f"{where}{error.strerror}; what was finished is kept: free some space or name another folder "
+                         "with --run, then mnas resume RUN", 2, as_json)
+        else:
+            raise
+    except Exception as error:
+        code = _usage(error, as_json)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _usage(error: Exception, as_json: bool) -> int:
+    """A mistake in the command's words, as Click states it; any other exception is a bug and goes on."""
+    format_message = getattr(error, "format_message", None)
+    if format_message is None:
+        raise error
+    context = getattr(error, "ctx", None)
+    hint = f" (see: {context.command_path} --help)" if context else ""
+    return _fail(f"{format_message().rstrip('.')}{hint}", 2, as_json)
+
+
+def _fail(message: str, code: int, as_json: bool) -> int:
+    logging.getLogger("mnas").debug("failed: %s", message)
+    typer.echo(f"error: {message}", err=True)
+    if as_json:
+        typer.echo(json.dumps({"error": message, "exit_code": code}))
+    return code

@@ -1,0 +1,236 @@
+"""What the smaller commands do: train, evaluate, export, measure, build a table, doctor."""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mnas.architecture import Architecture
+from mnas.config import Recipe, read_text
+from mnas.cost import cost
+from mnas.data.loader import cached, default_workers
+from mnas.data.sources import load_data
+from mnas.errors import BadInput, MissingDependency, nearest
+from mnas.export.onnx import export_onnx
+from mnas.export.pytorch import export_pytorch
+from mnas.latency.cache import table_for
+from mnas.latency.measure import device_name, measure
+from mnas.latency.runtimes import get_runtime, runtime_names
+from mnas.latency.table import cache_path
+from mnas.monitor import progress
+from mnas.nn.network import build
+from mnas.space import load_space
+from mnas.training.device import pick_device
+from mnas.training.loop import accuracy
+from mnas.winner import add_latencies, load_model, test_accuracy, train_fully, write_metrics, write_model
+from mnas.workflow import baseline_architecture, default_accuracy_size, versions
+
+log = logging.getLogger("mnas")
+
+FORMATS = ("onnx", "pytorch")
+
+
+def train(
+    name: str, *, data: str, output: Path, resolution: int | None = None, recipe: Recipe | None = None, seed: int = 0,
+    device: str = "auto",
+) -> dict[str, Any]:  # fmt: skip
+    """Train one architecture (zoo name or YAML file) by the recipe and write it as a winner's folder is written."""
+    recipe, where = recipe or Recipe(), pick_device(device)
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise BadInput(f"{output}: exists and is not empty; name another folder with -o")
+    images = load_data(data, seed=seed)
+    arch = baseline_architecture(name, resolution or default_accuracy_size(images, 224))
+    if resolution is not None:
+        arch = replace(arch, resolution=resolution)
+    size = arch.resolution
+    images = replace(images, train=cached(images.train, size), val=cached(images.val, size))
+    label = Path(name).stem
+    output.mkdir(parents=True, exist_ok=True)
+    trained = train_fully(
+        label, arch, images, recipe, size=size, device=where, seed=seed, checkpoints=output / ".weights"
+    )
+    shutil.rmtree(output / ".weights")
+    counted = cost(arch, images.num_classes)
+    row = {
+        "name": label, "role": "winner", "test_accuracy": test_accuracy(trained, images, size=size, device=where),
+        "val_accuracy": trained.val_accuracy, "madds": counted.madds, "params": counted.params,
+    }  # fmt: skip
+    write_model(output, trained, images, size=size, title=label)
+    add_latencies([row], [trained], output, runtime="torch", threads=1, batch=1, seed=seed)
+    metrics = {
+        "networks": [row],
+        "latency": {
+            "device": device_name(), "runtime": "torch", "threads": 1, "batch": 1, "resolution": size,
+            "budget_ms": None,
+        },
+        "accuracy": {
+            "resolution": size, "data": images.name, "train_images": len(images.train), "val_images": len(images.val),
+            "test_images": len(images.test), "epochs": recipe.epochs,
+        },
+        "versions": versions(),
+    }  # fmt: skip
+    write_metrics(output, metrics, label, images.classes)
+    return {"folder": str(output), **metrics}
+
+
+def evaluate(target: Path, *, data: str, split: str = "test", seed: int = 0, device: str = "auto") -> dict[str, Any]:
+    """Accuracy of a run's winner, or of a folder that `train` wrote, on one split of the data."""
+    where = pick_device(device)
+    folder = model_folder(target)
+    images = load_data(data, seed=seed)
+    network, arch = load_model(folder, images.num_classes)
+    size = trained_size(folder, arch)
+    if split not in ("train", "val", "test"):
+        raise BadInput(f"--split {split}{nearest(split, ('train', 'val', 'test'))}")
+    chosen = getattr(images, split)
+    workers = 0 if chosen.in_memory else default_workers()
+    reached = accuracy(network, chosen, size=size, device=where, workers=workers)
+    return {"folder": str(folder), "data": images.name, "split": split, "images": len(chosen), "resolution": size,
+            "accuracy": reached}
+
+
+def export(target: Path, *, format: str, output: Path | None = None) -> dict[str, Any]:
+    """Write a trained network again in one format, checked against PyTorch."""
+    if format not in FORMATS:
+        raise BadInput(f"unknown format '{format}'{nearest(format, FORMATS)}")
+    folder = model_folder(target)
+    network, arch = load_model(folder)
+    size = trained_size(folder, arch)
+    if format == "onnx":
+        path = output or folder / "model.onnx"
+        if path.is_dir():
+            path = path / "model.onnx"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files = [export_onnx(network, size, path)]
+    else:
+        path = output or folder
+        path.mkdir(parents=True, exist_ok=True)
+        classes = preprocessing(folder)["classes"]
+        files = export_pytorch(network, arch, path, classes=classes, title=folder.resolve().parent.name)
+    return {"format": format, "files": [str(file) for file in files]}
+
+
+def model_folder(target: Path) -> Path:
+    """The folder of a trained network: a run's winner/, or the folder itself."""
+    for folder in (target / "winner", target):
+        if (folder / "architecture.yaml").exists():
+            return folder
+    if (target / "config.yaml").exists():
+        raise BadInput(f"{target}: this run has no winner yet; continue it: mnas resume {target}")
+    raise BadInput(f"{target}: expected a run's folder or a folder with architecture.yaml and weights.safetensors")
+
+
+def preprocessing(folder: Path) -> dict[str, Any]:
+    path = folder / "preprocessing.json"
+    try:
+        read: dict[str, Any] = json.loads(read_text(path))
+    except ValueError:
+        raise BadInput(f"{path}: not JSON") from None
+    return read
+
+
+def trained_size(folder: Path, arch: Architecture) -> int:
+    """Pixels at which the network of `folder` was trained."""
+    if not (folder / "preprocessing.json").exists():
+        return arch.resolution
+    return int(preprocessing(folder)["crop"]["height"])
+
+
+def measure_latency(
+    targets: Sequence[str], *, runtime: str, threads: int, batch: int, resolution: int | None, num_classes: int = 1000,
+    rounds: int = 30, seed: int = 0,
+) -> dict[str, Any]:  # fmt: skip
+    """Latency of whole networks, all in the same rounds: zoo names, architecture files, run folders, .onnx files."""
+    adapter = get_runtime(runtime)
+    version = adapter.version()
+    runs = {}
+    with adapter.threads(threads), torch.random.fork_rng(devices=[]):
+        for target in targets:
+            if target.endswith(".onnx"):
+                if runtime != "onnxruntime":
+                    raise BadInput(f"{target}: an .onnx file runs with --runtime onnxruntime, not with {runtime}")
+                example = torch.rand(batch, 3, resolution or 224, resolution or 224)
+                runs[target] = adapter.prepare_file(Path(target), example, threads)
+                continue
+            arch = _architecture(target, resolution)
+            network = build(arch, num_classes).eval()
+            runs[target] = adapter.prepare(network, torch.rand(batch, 3, arch.resolution, arch.resolution), threads)
+        with progress("measure", rounds) as shown:
+            found = measure(runs, rounds=rounds, rng=random.Random(seed), progress=lambda i, n: shown.update(i, n))
+    return {
+        "device": device_name(), "runtime": runtime, "runtime_version": version, "threads": threads, "batch": batch,
+        "networks": [
+            {"name": name, "latency_ms": one.median_ms, "spread_ms": one.spread_ms, "rounds": one.rounds}
+            for name, one in found.items()
+        ],
+    }  # fmt: skip
+
+
+def _architecture(target: str, resolution: int | None) -> Architecture:
+    if Path(target).is_dir():
+        path = model_folder(Path(target)) / "architecture.yaml"
+        arch = Architecture.from_yaml(read_text(path), str(path))
+    else:
+        arch = baseline_architecture(target, resolution or 224)
+    return replace(arch, resolution=resolution) if resolution else arch
+
+
+def build_latency_table(
+    space: str, *, runtime: str, threads: int, batch: int, num_classes: int, resolution: Sequence[int] | None,
+    output: Path | None, seed: int = 0,
+) -> dict[str, Any]:  # fmt: skip
+    """Measure every layer that the space can reach; layers that the table has already are kept."""
+    loaded = load_space(space)
+    if resolution:
+        loaded = loaded.with_resolutions(tuple(resolution))
+    path = output or cache_path(runtime, threads, batch)
+    table = table_for(
+        loaded.layers(num_classes), runtime=runtime, threads=threads, batch=batch, seed=seed, path=path
+    )
+    fastest, slowest = (
+        table.predict(loaded.fastest(lambda arch: table.predict(arch, num_classes), slowest=slow), num_classes)
+        for slow in (False, True)
+    )
+    return {
+        "path": str(path), "device": table.device, "runtime": table.runtime, "threads": threads, "batch": batch,
+        "layers": len(table.entries), "space": loaded.name, "fastest_ms": fastest, "slowest_ms": slowest,
+    }  # fmt: skip
+
+
+OPTIONAL: Mapping[str, tuple[str, str]] = {
+    "torchvision": ("--data torchvision:NAME", "pip install torchvision"),
+    "psycopg": ("--storage postgresql://...", "pip install 'psycopg[binary]'"),
+    "optuna_dashboard": ("optuna-dashboard sqlite:///runs/RUN/study.db", "pip install optuna-dashboard"),
+}
+"""Import name -> what it is for, and the command that installs it."""
+
+
+def doctor() -> dict[str, Any]:
+    """Versions, devices, runtimes, and what is missing with its pip command."""
+    import importlib.util
+
+    runtimes = []
+    for name in runtime_names():
+        try:
+            runtimes.append({"name": name, "version": get_runtime(name).version(), "missing": None})
+        except MissingDependency as error:
+            runtimes.append({"name": name, "version": None, "missing": str(error)})
+    devices = ["cpu"] + [kind for kind in ("cuda", "mps") if getattr(torch, kind).is_available()]
+    missing = [
+        {"package": package, "for": use, "install": command}
+        for package, (use, command) in OPTIONAL.items() if importlib.util.find_spec(package) is None
+    ]  # fmt: skip
+    return {
+        "versions": versions(), "python": sys.executable, "device": device_name(), "devices": devices,
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "training_threads": torch.get_num_threads(), "runtimes": runtimes, "missing": missing,
+    }  # fmt: skip

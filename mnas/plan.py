@@ -1,0 +1,127 @@
+"""What a search will do and about how long it takes: a time budget divided among candidates, winner and baselines."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import torch
+
+from mnas.architecture import Architecture
+from mnas.config import Recipe
+from mnas.data.sources import ImageData
+from mnas.data.splits import limited
+from mnas.estimators.train import MAX_VAL_IMAGES
+from mnas.nn.network import build
+from mnas.training.loop import fit
+
+DEFAULT_TRIALS = 30
+DEFAULT_BUDGET_S = 3600.0
+SEARCH_SHARE = 0.55
+"""Of the time left when the search begins; the rest trains the winner and the baselines."""
+WANTED_CANDIDATES = 24
+"""A time budget is divided among at least so many candidates."""
+EVAL_SPEEDUP = 3.0
+"""Images are classified about so many times as fast as they are trained on."""
+EXPORT_S = 20.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the search spends its time."""
+
+    trials: int | None
+    search_s: float | None
+    proxy: Recipe
+    candidate_s: float
+    """Expected seconds for one candidate."""
+    final_s: float
+    """Expected seconds for the winner and the baselines together."""
+
+    def expected_s(self) -> float:
+        """Expected seconds for everything from now on."""
+        search = self.candidate_s * self.trials if self.trials else self.search_s or 0.0
+        return min(search, self.search_s or search) + self.final_s + EXPORT_S
+
+
+def training_speed(arch: Architecture, data: ImageData, recipe: Recipe, size: int, device: torch.device) -> float:
+    """Images/s of training `arch` here, from two short epochs of which the first warms up."""
+    sample = limited(data.train, 2 * recipe.batch_size, 0)
+    short = recipe.model_copy(update={"epochs": 2, "batch_size": min(recipe.batch_size, len(sample))})
+    network = build(arch, data.num_classes)
+    epochs = list(fit(network, sample, short, size=size, flip=False, device=device, seed=0))
+    return epochs[1].images_per_s
+
+
+def fastest_threads(
+    arch: Architecture, data: ImageData, recipe: Recipe, size: int, device: torch.device
+) -> tuple[int, float]:
+    """The number of CPU threads that trains `arch` fastest now, and its images/s.
+
+    Beside other work one thread beats many by far: each operation waits for the slowest of them.
+    """
+    before = torch.get_num_threads()
+    speeds = {}
+    for threads in {1, before} if device.type == "cpu" else {before}:
+        torch.set_num_threads(threads)
+        speeds[threads] = training_speed(arch, data, recipe, size, device)
+    torch.set_num_threads(before)
+    best = max(speeds, key=lambda threads: speeds[threads])
+    return best, speeds[best]
+
+
+def make_plan(
+    data: ImageData, proxy: Recipe, recipe: Recipe, *, trials: int | None, left_s: float | None, networks: int,
+    images_per_s: float,
+) -> Plan:  # fmt: skip
+    """Divide `left_s` seconds (None: no limit). Candidates get fewer images, then fewer epochs, if time is short."""
+    train, val = len(data.train), min(len(data.val), MAX_VAL_IMAGES)
+    if left_s is None:
+        final_s = networks * epoch_s(data, recipe, images_per_s) * recipe.epochs
+        return Plan(trials, None, proxy, _candidate_s(proxy, train, val, images_per_s), final_s)
+    usable = max(1.0, left_s - EXPORT_S)
+    final_s = min(networks * epoch_s(data, recipe, images_per_s) * recipe.epochs, (1 - SEARCH_SHARE) * usable)
+    search_s = usable - final_s
+    wanted_s = search_s / (min(trials, WANTED_CANDIDATES) if trials else WANTED_CANDIDATES)
+    least = min(train, max(10 * proxy.batch_size, 20 * data.num_classes))
+    while _candidate_s(proxy, train, val, images_per_s) > wanted_s:
+        images = min(train, proxy.images or train)
+        if images > least:
+            proxy = proxy.model_copy(update={"images": max(least, int(images * 0.8))})
+        elif proxy.epochs > 1:
+            proxy = proxy.model_copy(update={"epochs": proxy.epochs - 1})
+        else:
+            break
+    return Plan(trials, search_s, proxy, _candidate_s(proxy, train, val, images_per_s), final_s)
+
+
+def final_recipe(
+    recipe: Recipe, data: ImageData, *, left_s: float | None, networks: int, images_per_s: float
+) -> Recipe:
+    """The recipe of winner and baselines, with as many of its epochs as the time left allows: at least one."""
+    if left_s is None:
+        return recipe
+    fit_in = int((left_s - EXPORT_S) / (networks * epoch_s(data, recipe, images_per_s)))
+    return recipe.model_copy(update={"epochs": max(1, min(recipe.epochs, fit_in))})
+
+
+def epoch_s(data: ImageData, recipe: Recipe, images_per_s: float) -> float:
+    """Seconds of one epoch of full training, validation included."""
+    return (min(len(data.train), recipe.images or len(data.train)) + len(data.val) / EVAL_SPEEDUP) / images_per_s
+
+
+def _candidate_s(proxy: Recipe, train: int, val: int, images_per_s: float) -> float:
+    return proxy.epochs * (min(train, proxy.images or train) + val / EVAL_SPEEDUP) / images_per_s
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: 45 s, 8 min, 2 h 10 min."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{round(seconds)} s"
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def now() -> float:
+    """Seconds on the clock that all deadlines use."""
+    return time.monotonic()

@@ -1,0 +1,369 @@
+"""The study: ask Optuna, evaluate, tell. Every finished trial is on disk before the next begins."""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+import sqlite3
+import time
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import optuna
+from optuna.trial import TrialState
+
+from mnas import objective, zoo
+from mnas.architecture import Architecture
+from mnas.config import Objective
+from mnas.cost import cost
+from mnas.errors import BadInput, nearest
+from mnas.estimators import Estimator, Pruned
+from mnas.monitor import Seen, TensorBoard, progress
+from mnas.run import Run
+from mnas.space import SearchSpace
+from mnas.training.loop import Diverged
+
+log = logging.getLogger("mnas")
+
+DRAW_EVERY_S = 5.0
+LATENCY_CONSTRAINT = "latency"
+MAX_IDLE = 12
+"""Proposals in a row that need no evaluation, before one is made that does."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One proposal and what came of it; a line of trials.jsonl."""
+
+    number: int
+    """Optuna's, from 0."""
+    state: Literal["complete", "pruned", "over_budget", "repeated", "failed"]
+    architecture: Architecture
+    latency_ms: float
+    """By the objective's source of latency, before any final measurement."""
+    accuracy: float | None = None
+    """On the search-validation split; of a pruned trial, when it was pruned."""
+    reward: float | None = None
+    seconds: float = 0.0
+    curve: tuple[float, ...] = ()
+    """Accuracy after each epoch of the estimate."""
+    name: str = ""
+    """A reference network's name."""
+
+    @property
+    def evaluated(self) -> bool:
+        """Whether an estimate was spent on it."""
+        return self.state in ("complete", "pruned", "failed")
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Trial:
+        architecture = Architecture.from_dict(data["architecture"], f"trial {data['number']}")
+        return cls(**(data | {"architecture": architecture, "curve": tuple(data["curve"])}))
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What the study maximises, and what it must not spend time on."""
+
+    objective: Objective
+    budget_ms: float | None
+
+    @property
+    def limit_ms(self) -> float:
+        """Candidates slower than this are not evaluated."""
+        return math.inf if self.budget_ms is None else self.budget_ms * self.objective.evaluate_up_to
+
+    def reward(self, accuracy: float, latency_ms: float) -> float | None:
+        """The single reward, or None where there are two objectives."""
+        told = objective.values(self.objective, accuracy, latency_ms, self.budget_ms)
+        return told[0] if len(told) == 1 else None
+
+
+SAMPLERS = ("tpe", "nsga2", "gp", "random")
+
+
+def make_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
+    """One of Optuna's samplers by name."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        match name:
+            case "tpe":  # multivariate, since layers interact; grouped, since some exist only at some depths
+                return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True)
+            case "nsga2":
+                return optuna.samplers.NSGAIISampler(seed=seed, population_size=16)
+            case "gp":
+                return optuna.samplers.GPSampler(seed=seed)
+            case "random":
+                return optuna.samplers.RandomSampler(seed=seed)
+    raise BadInput(f"unknown sampler '{name}'{nearest(name, SAMPLERS)}")
+
+
+class _Connection(sqlite3.Connection):
+    """A commit waits for no disk: trials.jsonl is what survives a loss of power, and a kill loses neither."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.execute("PRAGMA journal_mode=WAL")
+        self.execute("PRAGMA synchronous=NORMAL")
+
+
+def open_storage(url: str) -> optuna.storages.RDBStorage:
+    """The database of a study; BadInput where it cannot be opened."""
+    options = {"connect_args": {"factory": _Connection, "timeout": 60}} if url.startswith("sqlite:") else {}
+    try:
+        return optuna.storages.RDBStorage(url, engine_kwargs=options)
+    except Exception as error:  # SQLAlchemy's, Optuna's or a driver's own
+        raise BadInput(f"--storage {url}: cannot be opened: {str(error).splitlines()[0]}") from None
+
+
+class Study:
+    """An Optuna study over a space, kept in a run's folder.
+
+    Candidates may be pruned after the step `prune_after` of their estimate; `slowest_ms` bounds the hypervolume.
+    """
+
+    def __init__(
+        self, run: Run, space: SearchSpace, goal: Goal, *, sampler: optuna.samplers.BaseSampler, storage: str | None,
+        seed: int, latency: Callable[[Architecture], float], num_classes: int, board: TensorBoard,
+        slowest_ms: float, prune_after: int = 0, callbacks: Sequence[Callable[[Trial], None]] = (),
+    ):  # fmt: skip
+        self.run, self.space, self.goal, self.latency = run, space, goal, latency
+        self.trials = [Trial.from_json(record) for record in run.read_trials()]
+        self._board, self._callbacks, self._num_classes = board, callbacks, num_classes
+        self._slowest_ms, self._drawn = slowest_ms, 0.0
+        self._rng = random.Random(f"{seed}/{len(self.trials)}")
+        self._enqueued: dict[Architecture, str] = {}
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self._study = optuna.create_study(
+            storage=open_storage(storage or run.storage_url), study_name=run.folder.name, load_if_exists=True,
+            sampler=sampler,
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=prune_after),
+            directions=objective.directions(goal.objective),  # type: ignore[arg-type]
+        )
+        self._reconcile()
+
+    # --- what is known so far
+
+    @property
+    def evaluated(self) -> int:
+        """Trials on which an estimate was spent."""
+        return sum(trial.evaluated for trial in self.trials)
+
+    def best(self) -> Trial | None:
+        """The most accurate finished trial within the budget."""
+        limit = self.goal.budget_ms or math.inf
+        kept = [trial for trial in self._complete() if trial.latency_ms <= limit]
+        return max(kept, key=lambda trial: (trial.accuracy or 0, -trial.latency_ms), default=None)
+
+    def front(self) -> list[objective.Point]:
+        return objective.front((trial.accuracy or 0, trial.latency_ms) for trial in self._complete())
+
+    def _complete(self) -> list[Trial]:
+        return [trial for trial in self.trials if trial.state == "complete"]
+
+    # --- the loop
+
+    def optimize(self, estimator: Estimator, *, trials: int | None, deadline: float | None) -> None:
+        """Evaluate until `trials` estimates are spent, `deadline` (time.monotonic) is past, or nothing new is left."""
+        self._enqueue_references()
+        began, before, idle = time.monotonic(), self.evaluated, 0
+        with progress("search", 1.0) as shown:
+            while (trials is None or self.evaluated < trials) and (deadline is None or time.monotonic() < deadline):
+                if idle and idle % MAX_IDLE == 0 and not self._enqueue_new():
+                    log.info("every network of the space that keeps the budget is evaluated")
+                    break
+                trial = self._one(estimator)
+                idle = 0 if trial.evaluated else idle + 1
+                done = self.evaluated / trials if trials else 0.0
+                if deadline is not None:
+                    done = max(done, (time.monotonic() - began) / max(1e-9, deadline - began))
+                shown.update(min(1.0, done), 1.0, self._standing())
+        self._draw()
+        spent = self.evaluated - before
+        log.info("search: %d candidates evaluated in %.0f s", spent, time.monotonic() - began)
+
+    def _one(self, estimator: Estimator) -> Trial:
+        """One proposal: asked, judged, written, told."""
+        asked = self._study.ask()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            arch = self.space.suggest(asked)
+        latency_ms = self.latency(arch)
+        if self.goal.budget_ms is not None:
+            asked.set_constraint(LATENCY_CONSTRAINT, latency_ms / self.goal.budget_ms - 1)
+        trial = self._evaluate(asked, arch, latency_ms, estimator)
+        self.run.append_trial(trial.to_json())
+        self._tell(trial)
+        self.trials.append(trial)
+        self._show(trial)
+        for callback in self._callbacks:
+            callback(trial)
+        return trial
+
+    def _evaluate(
+        self, asked: optuna.trial.Trial, arch: Architecture, latency_ms: float, estimator: Estimator
+    ) -> Trial:
+        name = self._enqueued.get(arch, "")
+        same = next((trial for trial in self.trials if trial.evaluated and trial.architecture == arch), None)
+        if same is not None:
+            return Trial(asked.number, "repeated", arch, latency_ms, same.accuracy, same.reward, name=name)
+        if latency_ms > self.goal.limit_ms:
+            return Trial(asked.number, "over_budget", arch, latency_ms, name=name)
+        curve: list[float] = []
+
+        def report(step: int, accuracy: float) -> None:
+            curve.append(accuracy)
+            reward = self.goal.reward(accuracy, latency_ms)
+            if reward is not None:
+                asked.report(reward, step)
+                if not name and asked.should_prune():
+                    raise Pruned
+
+        began = time.monotonic()
+        state: Literal["complete", "pruned", "failed"] = "complete"
+        accuracy: float | None
+        try:
+            accuracy = _checked(estimator(arch, report))
+        except Pruned:
+            state, accuracy = "pruned", curve[-1]
+        except Diverged as error:
+            log.warning("trial %d: %s", asked.number, error)
+            state, accuracy = "failed", None
+        reward = None if accuracy is None else self.goal.reward(accuracy, latency_ms)
+        seconds = round(time.monotonic() - began, 3)
+        return Trial(asked.number, state, arch, latency_ms, accuracy, reward, seconds, tuple(curve), name)
+
+    def _tell(self, trial: Trial) -> None:
+        same = trial.state == "repeated" and trial.accuracy is not None and self._was_complete(trial.architecture)
+        if trial.state == "complete" or same:
+            assert trial.accuracy is not None
+            told = objective.values(self.goal.objective, trial.accuracy, trial.latency_ms, self.goal.budget_ms)
+            self._study.tell(trial.number, told)
+        elif trial.state == "failed":
+            self._study.tell(trial.number, state=TrialState.FAIL)
+        else:
+            self._study.tell(trial.number, state=TrialState.PRUNED)
+
+    def _was_complete(self, arch: Architecture) -> bool:
+        return any(trial.architecture == arch for trial in self._complete())
+
+    # --- proposals of our own
+
+    def _enqueue_references(self) -> None:
+        """The zoo's networks that lie in the space and may be evaluated, slowest first: they are what to beat."""
+        if self._study.get_trials(deepcopy=False):
+            self._enqueued = dict(references(self.space))
+            return
+        for arch, name in references(self.space):
+            if self.latency(arch) <= self.goal.limit_ms:
+                self._enqueue(arch, name)
+
+    def _enqueue(self, arch: Architecture, name: str = "") -> None:
+        self._enqueued[arch] = name
+        self._study.enqueue_trial(dict(self.space.encode(arch)))
+
+    def _enqueue_new(self) -> bool:
+        """Enqueue a network that keeps the budget and was not evaluated, near the best ones; False if none is found."""
+        known = {trial.architecture for trial in self.trials if trial.evaluated}
+        if len(known) >= self.space.size:
+            return False
+        ranked = sorted(self._complete(), key=lambda trial: -(trial.reward or trial.accuracy or 0))
+        parents = [trial.architecture for trial in ranked[:8]] or [self.space.fastest(self.latency)]
+        for attempt in range(400):
+            arch = self.space.mutate(self._rng.choice(parents), self._rng, rate=min(0.5, 0.05 + attempt / 400))
+            if arch not in known and self.latency(arch) <= self.goal.limit_ms:
+                self._enqueue(arch)
+                return True
+        if self.space.size > 10_000:
+            return False
+        others = (arch for arch in self.space.enumerate() if arch not in known)
+        new = next((arch for arch in others if self.latency(arch) <= self.goal.limit_ms), None)
+        if new is not None:
+            self._enqueue(new)
+        return new is not None
+
+    # --- after a kill
+
+    def _reconcile(self) -> None:
+        """Bring the study to what trials.jsonl says; a proposal that was cut off is asked for again."""
+        written = {trial.number: trial for trial in self.trials}
+        for frozen in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if frozen.number in written:
+                self._tell(written[frozen.number])
+            else:
+                self._study.tell(frozen.number, state=TrialState.FAIL)
+                if frozen.params:
+                    self._study.enqueue_trial(frozen.params)
+
+    # --- what is shown
+
+    def _standing(self) -> str:
+        best = self.best()
+        found = f"best {best.accuracy:.2%} at {best.latency_ms:.2f} ms" if best else "nothing within the budget yet"
+        return f"{self.evaluated} candidates, {found}"
+
+    def _show(self, trial: Trial) -> None:
+        if not trial.evaluated or trial.accuracy is None:
+            return
+        best = self.best()
+        figures = {"trial/accuracy": trial.accuracy, "trial/latency_ms": trial.latency_ms}
+        if trial.reward is not None:
+            figures["trial/reward"] = trial.reward
+        if best is not None and best.accuracy is not None:
+            figures["best/feasible_accuracy"] = best.accuracy
+        complete = [(other.accuracy or 0, other.latency_ms) for other in self._complete()]
+        figures["best/hypervolume"] = objective.hypervolume(complete, self._slowest_ms)
+        self._board.trial(trial.number, figures)
+        counted = cost(trial.architecture, self._num_classes)
+        figures = {tag.removeprefix("trial/"): value for tag, value in figures.items() if tag.startswith("trial/")}
+        self._board.hparams(
+            trial.number, describe(trial.architecture), figures | {"madds": counted.madds, "params": counted.params},
+            trial.curve,
+        )  # fmt: skip
+        if time.monotonic() - self._drawn > DRAW_EVERY_S:
+            self._draw()
+        what = f" ({trial.name})" if trial.name else ""
+        log.info(
+            "trial %d%s: %s, accuracy %.2f%%, %.2f ms, %.1f s; %s", trial.number, what, trial.state,
+            100 * trial.accuracy, trial.latency_ms, trial.seconds, self._standing(),
+        )  # fmt: skip
+
+
+    def _draw(self) -> None:
+        """The Pareto front as a picture; a picture costs as much as a hundred scalars."""
+        seen = [Seen(trial.accuracy or 0, trial.latency_ms, trial.name) for trial in self._complete()]
+        self._board.pareto(seen, self.front(), self.goal.budget_ms, self.evaluated)
+        self._drawn = time.monotonic()
+
+
+def references(space: SearchSpace) -> Iterable[tuple[Architecture, str]]:
+    """The zoo's networks that lie in the space, at full width and each resolution, largest first, with their names."""
+    for resolution in sorted(space.resolutions, reverse=True):
+        for name in sorted(zoo.names(), key=lambda name: name != space.reference):
+            arch = zoo.get(name, resolution=resolution)
+            if arch in space:
+                yield arch, name if resolution == max(space.resolutions) else f"{name}/{resolution}"
+
+
+def describe(arch: Architecture) -> dict[str, str | int]:
+    """An architecture in a few words a stage, for tables: kernel, hidden channels, SE, activation of each layer."""
+    stages = {
+        f"stage{index}": " ".join(
+            f"{block.operator}-k{block.kernel}-c{block.channels}" + (f"-h{block.hidden}" if block.hidden else "")
+            + ("-se" if block.se else "") + f"-{block.activation}" for block in stage
+        )
+        for index, stage in enumerate(arch.stages, start=1)
+    }  # fmt: skip
+    return {"resolution": arch.resolution, "stem": arch.stem.channels, **stages}
+
+
+def _checked(accuracy: float) -> float:
+    if not (isinstance(accuracy, int | float) and math.isfinite(accuracy) and 0 <= accuracy <= 1):
+        raise BadInput(f"the estimator gave {accuracy!r}; expected an accuracy as a number from 0 to 1")
+    return float(accuracy)

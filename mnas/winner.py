@@ -1,0 +1,209 @@
+"""From finished trials to a network on disk: finalists measured, the winner trained, compared, written."""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+
+from mnas import objective
+from mnas.architecture import Architecture
+from mnas.config import Recipe, read_text
+from mnas.data.augment import MEAN, STD
+from mnas.data.loader import default_workers
+from mnas.data.sources import ImageData
+from mnas.data.splits import limited
+from mnas.errors import BadInput, Infeasible
+from mnas.export.card import model_card, write_preprocessing
+from mnas.export.onnx import export_onnx
+from mnas.export.pytorch import export_pytorch
+from mnas.latency.measure import Measurement, measure, measure_networks
+from mnas.latency.runtimes import get_runtime
+from mnas.monitor import TensorBoard, progress
+from mnas.nn.network import Network, build
+from mnas.run import write_atomic, write_json
+from mnas.study import Trial
+from mnas.training.loop import accuracy, fit, recalibrate
+
+log = logging.getLogger("mnas")
+
+Measure = Callable[[Sequence[Architecture]], list[Measurement]]
+"""Latency of whole networks on the device, all in the same rounds."""
+
+CALIBRATION_IMAGES = 4096
+CANDIDATE_SLACK = 1.05
+"""A table may overstate: candidates up to this many budgets by the table are measured as well."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A network after full training, with its accuracy on the search-validation split."""
+
+    name: str
+    architecture: Architecture
+    network: Network
+    val_accuracy: float
+
+
+def choose(
+    trials: Sequence[Trial], measure: Measure, budget_ms: float | None, at_once: int
+) -> Trial:
+    """The most accurate finished candidate whose measured latency keeps the budget.
+
+    Without a budget: the knee of the front of accuracy and latency. Raises Infeasible where no candidate keeps it.
+    """
+    complete = [trial for trial in trials if trial.state == "complete"]
+    if budget_ms is None:
+        point = objective.knee((trial.accuracy or 0, trial.latency_ms) for trial in complete)
+        found = next(trial for trial in complete if (trial.accuracy, trial.latency_ms) == point)
+        return found
+    near = [trial for trial in complete if trial.latency_ms <= budget_ms * CANDIDATE_SLACK]
+    near.sort(key=lambda trial: (-(trial.accuracy or 0), trial.latency_ms))
+    closest = math.inf
+    for start in range(0, len(near), at_once):
+        finalists = near[start : start + at_once]
+        measured = measure([trial.architecture for trial in finalists])
+        for trial, latency in zip(finalists, measured, strict=True):
+            kept = latency.median_ms + latency.spread_ms <= budget_ms
+            log.info(
+                "finalist: trial %d, accuracy %.2f%%, %.2f ms by the search, %.2f +- %.2f ms measured: %s",
+                trial.number, 100 * (trial.accuracy or 0), trial.latency_ms, latency.median_ms, latency.spread_ms,
+                "keeps the budget" if kept else "over the budget",
+            )  # fmt: skip
+            closest = min(closest, latency.median_ms)
+        for trial, latency in zip(finalists, measured, strict=True):
+            if latency.median_ms + latency.spread_ms <= budget_ms:
+                return trial
+    fastest = f"the fastest of them takes {closest:.2f} ms" if near else "none was finished"
+    raise Infeasible(
+        f"no candidate keeps {budget_ms:g} ms when measured as a whole network ({fastest}); "
+        "give more --trials, a longer --budget, or a larger --latency-ms"
+    )
+
+
+def train_fully(
+    name: str, arch: Architecture, data: ImageData, recipe: Recipe, *, size: int, device: torch.device, seed: int,
+    checkpoints: Path, board: TensorBoard | None = None,
+) -> Trained:  # fmt: skip
+    """`arch` trained by `recipe` at `size` pixels; a finished training found in `checkpoints` is not repeated."""
+    weights = checkpoints / f"{arch.id}-{size}px-{recipe.epochs}epochs-seed{seed}.safetensors"
+    torch.manual_seed(seed)
+    network = build(arch, data.num_classes, recipe.dropout)
+    train = limited(data.train, recipe.images, seed)
+    workers = 0 if train.in_memory else default_workers()
+    reached = 0.0
+    if weights.exists():
+        load_weights(network, weights)
+        reached = accuracy(network, data.val, size=size, device=device, workers=workers)
+        log.info("%s: trained before, %.2f%% on the search-validation split", name, 100 * reached)
+        return Trained(name, arch, network, reached)
+    with progress(f"train {name}", recipe.epochs) as shown:
+        for epoch in fit(network, train, recipe, size=size, flip=data.flip, device=device, seed=seed, workers=workers):
+            reached = accuracy(network, data.val, size=size, device=device, workers=workers)
+            shown.update(epoch.number, recipe.epochs, f"loss {epoch.loss:.3f}, validation {reached:.2%}")
+            if board is not None:
+                figures = {"loss": epoch.loss, "lr": epoch.lr, "images_per_s": epoch.images_per_s, "accuracy": reached}
+                board.training(name, epoch.number, figures)
+    recalibrate(network, train, images=CALIBRATION_IMAGES, size=size, device=device, workers=workers)
+    reached = accuracy(network, data.val, size=size, device=device, workers=workers)
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    network.to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    write_atomic(weights, safetensors.torch.save(network.state_dict()))
+    log.info("%s: trained for %d epochs, %.2f%% on the search-validation split", name, recipe.epochs, 100 * reached)
+    return Trained(name, arch, network, reached)
+
+
+def test_accuracy(trained: Trained, data: ImageData, *, size: int, device: torch.device) -> float:
+    """Accuracy on the test split: read once, when nothing is left to decide."""
+    workers = 0 if data.test.in_memory else default_workers()
+    return accuracy(trained.network, data.test, size=size, device=device, workers=workers)
+
+
+def write_model(
+    folder: Path, trained: Trained, data: ImageData, *, size: int, title: str, notes: Sequence[str] = ()
+) -> None:
+    """A trained network's files into `folder`: model.py, weights, model.onnx, architecture, preprocessing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    network = trained.network.to("cpu", memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
+    export_pytorch(network, trained.architecture, folder, classes=data.classes, title=title, notes=notes)
+    write_atomic(folder / "architecture.yaml", trained.architecture.to_yaml())
+    write_preprocessing(folder / "preprocessing.json", resolution=size, classes=data.classes, mean=MEAN, std=STD)
+    export_onnx(network, size, folder / "model.onnx")
+
+
+def add_latencies(
+    rows: Sequence[dict[str, Any]], trained: Sequence[Trained], folder: Path, *, runtime: str, threads: int, batch: int,
+    seed: int,
+) -> None:  # fmt: skip
+    """Add each network's latency to its row, and that of the first one's exported file: all in the same rounds."""
+    adapter = get_runtime(runtime)
+    exported = folder / ("model.onnx" if runtime == "onnxruntime" else "model.py")
+    sizes = [one.architecture.resolution for one in trained]
+    examples = [torch.rand(batch, 3, size, size) for size in sizes]
+    with adapter.threads(threads):
+        runs: dict[int, Callable[[], object]] = {
+            i: adapter.prepare(one.network.to("cpu").eval(), example, threads)
+            for i, (one, example) in enumerate(zip(trained, examples, strict=True))
+        }
+        runs[-1] = adapter.prepare_file(exported, examples[0], threads)
+        found = measure(runs, rounds=50, rng=random.Random(seed))
+    for i, row in enumerate(rows):
+        row["latency_ms"], row["latency_spread_ms"] = found[i].median_ms, found[i].spread_ms
+    rows[0]["exported_latency_ms"], rows[0]["exported_file"] = found[-1].median_ms, exported.name
+
+
+def write_metrics(folder: Path, metrics: dict[str, Any], title: str, classes: Sequence[str]) -> None:
+    """metrics.json and the model card that tells the same figures."""
+    write_json(folder / "metrics.json", metrics)
+    files = sorted({path.name for path in folder.iterdir() if not path.name.startswith(".")} | {"README.md"})
+    write_atomic(folder / "README.md", model_card(title=title, metrics=metrics, classes=classes, files=files))
+
+
+def load_model(folder: Path, classes: int | None = None) -> tuple[Network, Architecture]:
+    """The trained network of a folder that `write_model` wrote."""
+    arch_file, weights = folder / "architecture.yaml", folder / "weights.safetensors"
+    for path in (arch_file, weights):
+        if not path.exists():
+            raise BadInput(f"{path}: missing; expected the winner/ folder of a finished run")
+    arch = Architecture.from_yaml(read_text(arch_file), str(arch_file))
+    state = _read(weights)
+    found = state["classifier.weight"].shape[0] if "classifier.weight" in state else 0
+    if classes is not None and found != classes:
+        raise BadInput(f"{folder}: the network knows {found} classes, the data has {classes}; they must be the same")
+    network = build(arch, found or 1000)
+    load_weights(network, weights)
+    return network.eval(), arch
+
+
+def load_weights(network: Network, path: Path) -> None:
+    """Fill `network` from a safetensors file of an equal one."""
+    try:
+        network.load_state_dict(_read(path))
+    except RuntimeError as error:
+        raise BadInput(f"{path}: does not fit this architecture: {str(error).splitlines()[1].strip()}") from None
+
+
+def _read(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        return safetensors.torch.load_file(path)
+    except (safetensors.SafetensorError, OSError) as error:
+        raise BadInput(f"{path}: cannot be read as safetensors weights: {error}") from None
+
+
+def device_measure(runtime: str, threads: int, batch: int, num_classes: int, seed: int) -> Measure:
+    """Measure whole networks on this machine's runtime."""
+    rng = random.Random(seed)
+
+    def run(archs: Sequence[Architecture]) -> list[Measurement]:
+        return measure_networks(
+            archs, runtime=runtime, threads=threads, batch=batch, num_classes=num_classes, rng=rng, rounds=40
+        )
+
+    return run

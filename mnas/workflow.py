@@ -1,0 +1,465 @@
+"""One search from its configuration to the winner on disk: `mnas search` and `mnas.search`."""
+
+from __future__ import annotations
+
+import datetime
+import inspect
+import logging
+import math
+import platform
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import optuna
+import torch
+
+import mnas
+from mnas import zoo
+from mnas.architecture import Architecture
+from mnas.config import Recipe, RunConfig, read_text, validate
+from mnas.cost import cost
+from mnas.data.loader import cached
+from mnas.data.sources import ImageData, load_data
+from mnas.errors import BadInput, Infeasible
+from mnas.estimators import Estimator, Report
+from mnas.estimators.train import TrainEstimator
+from mnas.latency.cache import table_for
+from mnas.latency.measure import Measurement, device_name
+from mnas.latency.table import LatencyTable
+from mnas.monitor import TensorBoard, describe, log_file
+from mnas.nn.network import Network
+from mnas.plan import (
+    DEFAULT_BUDGET_S,
+    DEFAULT_TRIALS,
+    Plan,
+    duration,
+    fastest_threads,
+    final_recipe,
+    make_plan,
+    now,
+)
+from mnas.run import Run
+from mnas.space import SearchSpace, load_space
+from mnas.study import Goal, Study, Trial, make_sampler
+from mnas.training.device import pick_device
+from mnas.winner import (
+    Measure,
+    Trained,
+    add_latencies,
+    choose,
+    device_measure,
+    load_model,
+    test_accuracy,
+    train_fully,
+    write_metrics,
+    write_model,
+)  # fmt: skip
+
+log = logging.getLogger("mnas")
+
+LatencyCallable = Callable[[Architecture], float]
+EstimatorCallable = Callable[..., float]
+
+
+@dataclass(frozen=True)
+class Winner:
+    """The architecture that a run hands over, trained."""
+
+    architecture: Architecture
+    folder: Path
+    """model.py, weights, ONNX, metrics: see the README in it."""
+    test_accuracy: float
+    latency_ms: float
+    """Measured on the device as a whole network."""
+
+    def load(self) -> Network:
+        """The trained network in eval mode."""
+        return load_model(self.folder)[0]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a search gives back."""
+
+    winner: Winner
+    front: list[Trial]
+    """Finished trials that no other beats in accuracy and latency, from fast to slow."""
+    trials: list[Trial]
+    metrics: dict[str, Any]
+    """What winner/metrics.json holds."""
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Objects:
+    """What was given from Python in place of names."""
+
+    space: SearchSpace | None = None
+    data: ImageData | None = None
+    estimator: EstimatorCallable | None = None
+    latency: LatencyCallable | None = None
+    sampler: optuna.samplers.BaseSampler | None = None
+    callbacks: Sequence[Callable[[Trial], None]] = ()
+
+    def names(self) -> tuple[str, ...]:
+        kinds = ("space", "data", "estimator", "latency", "sampler")
+        return tuple(kind for kind in kinds if getattr(self, kind) is not None)
+
+
+def space_of(config: RunConfig, given: Objects) -> SearchSpace:
+    space = given.space or load_space(config.space)
+    return space.with_resolutions(config.resolution) if config.resolution else space
+
+
+def baseline_architecture(name: str, resolution: int) -> Architecture:
+    """A baseline by zoo name (NAME or NAME@WIDTH) or by the path of an architecture's YAML file."""
+    if name.endswith((".yaml", ".yml")):
+        return Architecture.from_yaml(read_text(Path(name)), name)
+    return zoo.parse(name, resolution)
+
+
+def default_accuracy_size(data: ImageData, resolution: int) -> int:
+    """Pixels at which images are trained on: `resolution`, or less where the images themselves have fewer."""
+    return min(resolution, -(-data.image_size // 32) * 32)
+
+
+# --- the search -------------------------------------------------------------------------------------------------
+
+
+class Search:
+    """One run, step by step; each step finds what an earlier process finished."""
+
+    def __init__(self, run: Run, config: RunConfig, given: Objects):
+        self.run, self.config, self.given = run, config, given
+        self._began = now() - run.read_state().get("elapsed_s", 0.0)
+
+    def go(self) -> Result:
+        with log_file(self.run.log_path):
+            try:
+                return self._go()
+            except KeyboardInterrupt:
+                log.warning("interrupted; this run goes on with: mnas resume %s", self.run.folder)
+                raise
+            finally:
+                self._save_elapsed()
+
+    def _go(self) -> Result:
+        config = self.config
+        self.space = space_of(config, self.given)
+        self.device = pick_device(config.device)
+        self.data = self._load_data()
+        self.board = TensorBoard(self.run.tensorboard)
+        self.latency = self._latency_source()
+        self._refuse_infeasible()
+        baselines = self._baselines()
+        plan = self._plan(len(baselines) + 1)
+        study = self._study(plan)
+        if not self.run.read_state().get("searched"):
+            deadline = None if plan.search_s is None else now() + plan.search_s
+            study.optimize(self._estimator(plan), trials=plan.trials, deadline=deadline)
+            self.run.write_state(searched=True)
+        found = choose(study.trials, self._measure(), config.latency_ms, config.finalists)
+        recipe = self._final_recipe(study.trials, len(baselines) + 1)
+        metrics = self._finish(found, baselines, recipe, study)
+        self.board.close()
+        best = next(row for row in metrics["networks"] if row["role"] == "winner")
+        winner = Winner(found.architecture, self.run.winner, best["test_accuracy"], best["latency_ms"])
+        on_front = set(study.front())
+        front = sorted((t for t in study.trials if t.state == "complete" and (t.accuracy, t.latency_ms) in on_front),
+                       key=lambda trial: trial.latency_ms)
+        return Result(winner, front, study.trials, metrics, self.run.folder)
+
+    # --- data and sizes
+
+    def _load_data(self) -> ImageData:
+        data = self.given.data or load_data(self.config.data, seed=self.config.seed)
+        base = max(self.space.resolutions)
+        native = default_accuracy_size(data, base)
+        self._base, self._proxy = base, min(base, self.config.proxy_resolution or native)
+        log.info(
+            "data: %s, %d classes, %d train, %d search-validation images of %d px",
+            data.name, data.num_classes, len(data.train), len(data.val), data.image_size,
+        )  # fmt: skip
+        if self._proxy < base:
+            log.info(
+                "accuracy speaks of %d px (the images have %d), latency of %d px; --proxy-resolution %d makes them one",
+                self._proxy, data.image_size, base, base,
+            )  # fmt: skip
+        decoded = min(self._proxy, native)
+        return replace(data, train=cached(data.train, decoded), val=cached(data.val, decoded))
+
+    def accuracy_size(self, arch: Architecture) -> int:
+        """Pixels at which accuracy is estimated and trained: the architecture's own, or the proxy's share of it."""
+        if self._proxy >= self._base:
+            return arch.resolution
+        return max(8, round(arch.resolution * self._proxy / self._base / 4) * 4)
+
+    # --- latency
+
+    def _latency_source(self) -> LatencyCallable:
+        config = self.config
+        if self.given.latency is not None:
+            return _positive(self.given.latency)
+        if config.objective.latency == "measured":
+            whole = self._measure()
+            seen: dict[Architecture, float] = {}
+
+            def measured(arch: Architecture) -> float:
+                if arch not in seen:
+                    seen[arch] = whole([arch])[0].median_ms
+                return seen[arch]
+
+            return measured
+        table = self._table()
+        classes = self.data.num_classes
+        return lambda arch: table.predict(arch, classes)
+
+    def _table(self) -> LatencyTable:
+        config, path = self.config, self.run.table_path
+        if path.exists():
+            return LatencyTable.load(path)
+        layers = self.space.layers(self.data.num_classes)
+        if config.latency_table is not None:
+            table = LatencyTable.load(Path(config.latency_table))
+        else:
+            table = table_for(
+                layers, runtime=config.runtime, threads=config.threads, batch=config.batch, seed=config.seed
+            )
+        missing = table.missing(layers)
+        if missing:
+            raise BadInput(
+                f"{config.latency_table}: lacks {len(missing)} layers of space '{self.space.name}', such as "
+                f"{missing[0]}; leave --latency-table out to have them measured here"
+            )
+        table = replace(table, entries={layer: table.entries[layer] for layer in table.entries if layer in layers})
+        table.save(path)
+        return table
+
+    def _measure(self) -> Measure:
+        if self.given.latency is not None:
+            known = _positive(self.given.latency)
+            return lambda archs: [Measurement(known(arch), 0.0, 1) for arch in archs]
+        config = self.config
+        return device_measure(config.runtime, config.threads, config.batch, self.data.num_classes, config.seed)
+
+    def _refuse_infeasible(self) -> None:
+        # a table answers thousands of questions a second; anything else is asked about two networks, by multiply-adds
+        by = self.latency if self.run.table_path.exists() else lambda arch: cost(arch).madds
+        fastest, slowest = self.space.fastest(by), self.space.fastest(by, slowest=True)
+        fastest_ms, self._slowest_ms = self.latency(fastest), self.latency(slowest)
+        log.info("latency of space %s: %.2f to %.2f ms", self.space.name, fastest_ms, self._slowest_ms)
+        budget = self.config.latency_ms
+        if budget is not None and fastest_ms > budget:
+            raise Infeasible(
+                f"--latency-ms {budget:g}: no network of space '{self.space.name}' is that fast on {device_name()} "
+                f"with {self.config.runtime}; the fastest reachable latency is {fastest_ms:.2f} ms"
+            )
+
+    # --- plan and study
+
+    def _baselines(self) -> list[tuple[str, Architecture]]:
+        names = self.config.baselines or (self.space.reference,)
+        return [(name, baseline_architecture(name, self._base)) for name in names]
+
+    def _plan(self, networks: int) -> Plan:
+        config = self.config
+        reference = zoo.get(self.space.reference, resolution=self._base)
+        threads, self._speed = fastest_threads(
+            reference, self.data, config.proxy, self.accuracy_size(reference), self.device
+        )
+        torch.set_num_threads(threads)
+        trials, limit_s = config.trials, config.budget_s
+        if trials is None and limit_s is None:
+            trials, limit_s = DEFAULT_TRIALS, DEFAULT_BUDGET_S
+        self._limit_s = limit_s
+        left_s = None if limit_s is None else limit_s - self._elapsed()
+        plan = make_plan(self.data, config.proxy, config.recipe, trials=trials, left_s=left_s, networks=networks,
+                         images_per_s=self._speed)
+        state = self.run.read_state()
+        if "proxy" in state:  # candidates of one run are trained alike, also after a resume
+            plan = replace(plan, proxy=validate(Recipe, state["proxy"], "state.json"))
+        else:
+            self.run.write_state(proxy=plan.proxy.model_dump())
+        goal = "the front" if config.latency_ms is None else f"the most accurate within {config.latency_ms:g} ms"
+        until = " or ".join(filter(None, [f"{trials} candidates" if trials else "",
+                                          f"{duration(plan.search_s)} are over" if plan.search_s else ""]))
+        log.info("space %s: %.3g networks; looking for %s", self.space.name, self.space.size, goal)
+        if self.given.estimator is not None:
+            log.info("search until %s, with your own estimator; then the winner and %d baseline(s) are trained",
+                     until, networks - 1)
+            return plan
+        images = min(len(self.data.train), plan.proxy.images or len(self.data.train))
+        log.info(
+            "search until %s; a candidate trains for %d epochs on %d images (about %s); then the winner and %d "
+            "baseline(s) train for up to %d epochs; in all about %s from now",
+            until, plan.proxy.epochs, images, duration(plan.candidate_s), networks - 1, config.recipe.epochs,
+            duration(plan.expected_s()),
+        )  # fmt: skip
+        return plan
+
+    def _study(self, plan: Plan) -> Study:
+        config = self.config
+        done = len(self.run.read_trials())
+        return Study(
+            self.run, self.space, Goal(config.objective, config.latency_ms),
+            sampler=self.given.sampler or make_sampler(config.sampler, config.seed + done), storage=config.storage,
+            seed=config.seed, latency=self.latency, num_classes=self.data.num_classes, board=self.board,
+            slowest_ms=self._slowest_ms, prune_after=plan.proxy.epochs // 2,
+            callbacks=(lambda trial: self._save_elapsed(), *self.given.callbacks),
+        )  # fmt: skip
+
+    def _estimator(self, plan: Plan) -> Estimator:
+        if self.given.estimator is not None:
+            return _with_report(self.given.estimator)
+        return TrainEstimator(
+            self.data, plan.proxy, size_of=self.accuracy_size, device=self.device, seed=self.config.seed
+        )
+
+    # --- winner and baselines
+
+    def _final_recipe(self, trials: Iterable[Trial], networks: int) -> Recipe:
+        state = self.run.read_state()
+        if "recipe" in state:
+            return validate(Recipe, state["recipe"], "state.json")
+        left_s = None if self._limit_s is None else self._limit_s - self._elapsed()
+        recipe = final_recipe(self.config.recipe, self.data, left_s=left_s, networks=networks, images_per_s=self._speed)
+        self.run.write_state(recipe=recipe.model_dump())
+        return recipe
+
+    def _finish(
+        self, found: Trial, baselines: list[tuple[str, Architecture]], recipe: Recipe, study: Study
+    ) -> dict[str, Any]:
+        wanted = [("winner", found.architecture), *baselines]
+        log.info("training the winner (trial %d) and %d baseline(s) for %d epochs",
+                 found.number, len(baselines), recipe.epochs)
+        trained = [
+            train_fully(
+                name, arch, self.data, recipe, size=self.accuracy_size(arch), device=self.device, seed=self.config.seed,
+                checkpoints=self.run.checkpoints, board=self.board,
+            )
+            for name, arch in wanted
+        ]  # fmt: skip
+        rows = self._rows(trained)
+        title = f"{self.space.name} winner"
+        notes = self._notes()
+        size = self.accuracy_size(found.architecture)
+        write_model(self.run.winner, trained[0], self.data, size=size, title=title, notes=notes)
+        self._add_latencies(trained, rows)
+        metrics = self._metrics(rows, study, recipe, found)
+        write_metrics(self.run.winner, metrics, title, self.data.classes)
+        self.board.text("winner", describe(rows[0]) + f"\n```yaml\n{found.architecture.to_yaml()}```\n")
+        log.info("winner: %s", self.run.winner)
+        return metrics
+
+    def _rows(self, trained: Sequence[Trained]) -> list[dict[str, Any]]:
+        rows = []
+        for position, one in enumerate(trained):
+            size = self.accuracy_size(one.architecture)
+            counted = cost(one.architecture, self.data.num_classes)
+            rows.append({
+                "name": one.name, "role": "baseline" if position else "winner",
+                "test_accuracy": test_accuracy(one, self.data, size=size, device=self.device),
+                "val_accuracy": one.val_accuracy, "madds": counted.madds, "params": counted.params,
+                "resolution": one.architecture.resolution, "accuracy_resolution": size,
+            })  # fmt: skip
+        return rows
+
+    def _add_latencies(self, trained: Sequence[Trained], rows: list[dict[str, Any]]) -> None:
+        config = self.config
+        if self.given.latency is not None:
+            for one, row in zip(trained, rows, strict=True):
+                row["latency_ms"], row["latency_spread_ms"] = self.given.latency(one.architecture), 0.0
+            return
+        add_latencies(
+            rows, trained, self.run.winner, runtime=config.runtime, threads=config.threads, batch=config.batch,
+            seed=config.seed,
+        )  # fmt: skip
+        again = rows[0]["exported_latency_ms"]
+        if config.latency_ms is not None and again > config.latency_ms:
+            log.warning("%s takes %.2f ms when measured again, above the budget of %g ms: was the machine busy?",
+                        rows[0]["exported_file"], again, config.latency_ms)
+
+    def _metrics(self, rows: list[dict[str, Any]], study: Study, recipe: Recipe, found: Trial) -> dict[str, Any]:
+        config = self.config
+        return {
+            "networks": rows,
+            "latency": {
+                "device": device_name(), "runtime": config.runtime, "threads": config.threads, "batch": config.batch,
+                "resolution": found.architecture.resolution, "budget_ms": config.latency_ms,
+            },
+            "accuracy": {
+                "resolution": self.accuracy_size(found.architecture), "data": self.data.name,
+                "train_images": len(self.data.train), "val_images": len(self.data.val),
+                "test_images": len(self.data.test), "epochs": recipe.epochs,
+            },
+            "search": {
+                "space": self.space.name, "objective": config.objective.name, "sampler": config.sampler,
+                "trials": study.evaluated, "seed": config.seed, "elapsed_s": round(self._elapsed(), 1),
+                "winner_trial": found.number, "winner_estimate": found.accuracy,
+                "winner_predicted_ms": found.latency_ms,
+            },
+            "versions": versions(),
+            "date": datetime.date.today().isoformat(),
+        }  # fmt: skip
+
+    def _notes(self) -> list[str]:
+        if self._proxy >= self._base:
+            return []
+        return [
+            f"Trained and tested at {self._proxy}/{self._base} of its resolution, since the images have "
+            f"{self.data.image_size} pixels; its latency was measured at the full resolution."
+        ]
+
+    # --- time
+
+    def _elapsed(self) -> float:
+        """Seconds that this run took so far, in all its processes."""
+        return now() - self._began
+
+    def _save_elapsed(self) -> None:
+        self.run.write_state(elapsed_s=round(self._elapsed(), 1))
+
+
+def _positive(latency: LatencyCallable) -> LatencyCallable:
+    def checked(arch: Architecture) -> float:
+        value = latency(arch)
+        if not (isinstance(value, int | float) and math.isfinite(value) and value > 0):
+            raise BadInput(f"the latency callable gave {value!r}; expected milliseconds above zero")
+        return float(value)
+
+    return checked
+
+
+def _with_report(estimator: EstimatorCallable) -> Estimator:
+    """A callable of one argument as an estimator; one of two is also given `report`."""
+    try:
+        takes_report = len(inspect.signature(estimator).parameters) > 1
+    except (TypeError, ValueError):
+        takes_report = False
+    if takes_report:
+        return estimator
+
+    def alone(arch: Architecture, report: Report) -> float:
+        return float(estimator(arch))
+
+    return alone
+
+
+def versions() -> dict[str, str]:
+    """The versions that decide a result."""
+    names = ("torch", "optuna", "numpy", "onnx", "onnxruntime", "scikit-learn")
+    found = {name: metadata.version(name) for name in names if _installed(name)}
+    return {"mnas": mnas.__version__, "python": platform.python_version(), **found}
+
+
+def _installed(name: str) -> bool:
+    try:
+        metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+

@@ -1,0 +1,278 @@
+"""The command line as a user types it: output, exit codes, one clear line for each mistake."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mnas import cli
+
+
+class Done(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def mnas(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Done]:
+    """Run the command in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*args: str | Path) -> Done:
+        monkeypatch.setattr(sys, "argv", ["mnas", *map(str, args)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        captured = capsys.readouterr()
+        code = ended.value.code
+        return Done(code if isinstance(code, int) else 0, captured.out, captured.err)
+
+    return run
+
+
+COMMANDS = [
+    "search", "resume", "train", "evaluate", "export", "spaces", "zoo", "doctor", "latency measure", "latency build",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_an_example_and_json(mnas: Callable[..., Done], command: str) -> None:
+    done = mnas(*command.split(), "--help")
+    assert done.code == 0
+    assert f"Example: mnas {command}" in done.out
+    assert "--json" in done.out
+
+
+def test_help_is_quick() -> None:
+    command = [sys.executable, "-m", "mnas", "--help"]
+    subprocess.run(command, capture_output=True, check=True)
+    times = []
+    for _ in range(5):
+        began = time.perf_counter()
+        subprocess.run(command, capture_output=True, check=True)
+        times.append(time.perf_counter() - began)
+    assert min(times) < 0.5
+
+
+def test_version(mnas: Callable[..., Done]) -> None:
+    assert mnas("--version").out.startswith("mnas 0.")
+
+
+def test_spaces(mnas: Callable[..., Done]) -> None:
+    assert {"v3_large", "v3_small", "mnasnet", "v2", "v1"} <= set(mnas("spaces").out.split())
+    every = mnas("spaces", "--json").json["spaces"]
+    assert all(isinstance(one["size"], int) for one in every)
+    one = mnas("spaces", "v3_large", "--json").json
+    assert one["reference"] == "mobilenet_v3_large"
+    assert one["choices"]["stage2.layer1.kernel"] == [3, 5, 7]
+    shown = mnas("spaces", "v3_large")
+    assert "networks; reference mobilenet_v3_large" in shown.out
+
+
+def test_zoo(mnas: Callable[..., Done]) -> None:
+    rows = {row["name"]: row for row in mnas("zoo", "--json").json["networks"]}
+    assert rows["mobilenet_v3_large"]["params"] == 5_483_032
+    assert "5,483,032" in mnas("zoo").out
+    from mnas.architecture import Architecture
+
+    done = mnas("zoo", "mobilenet_v2", "--width", "0.5")
+    assert Architecture.from_yaml(done.out).stem.channels == 16
+
+
+def test_doctor(mnas: Callable[..., Done]) -> None:
+    found = mnas("doctor", "--json").json
+    assert {runtime["name"] for runtime in found["runtimes"]} >= {"torch", "onnxruntime"}
+    assert "cpu" in found["devices"]
+    assert all(missing["install"].startswith("pip install ") for missing in found["missing"])
+    assert "torch" in mnas("doctor").out
+
+
+def test_latency_measure(mnas: Callable[..., Done]) -> None:
+    done = mnas("latency", "measure", "mobilenet_v3_small", "mobilenet_v3_small@0.5", "--resolution", "64", "--rounds",
+                "5", "--json")
+    assert [network["name"] for network in done.json["networks"]] == ["mobilenet_v3_small", "mobilenet_v3_small@0.5"]
+    assert all(network["latency_ms"] > 0 for network in done.json["networks"])
+
+
+def test_latency_build(mnas: Callable[..., Done], tiny: Path) -> None:
+    done = mnas("latency", "build", "--space", tiny, "--classes", "10", "-o", "table.yaml", "--json").json
+    assert 0 < done["fastest_ms"] < done["slowest_ms"]
+    again = mnas("latency", "build", "--space", tiny, "--classes", "10", "-o", "table.yaml", "--json").json
+    assert again == done, "what is measured is kept"
+
+
+def test_search_resume_evaluate_export(mnas: Callable[..., Done], tiny: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name, shade in (("dark", 40), ("light", 200)):
+        folder = tmp_path / "photos" / name
+        folder.mkdir(parents=True)
+        for i in range(40):
+            pixels = np.clip(rng.normal(shade, 30, (24, 30, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / f"{i}.png")
+    done = mnas("search", "--space", tiny, "--data", "photos", "--latency-ms", "30", "--trials", "2", "--run", "run",
+                "--baseline", "mobilenet_v3_small@0.5", "--set", "recipe.epochs=2", "--set", "proxy.epochs=1", "--json")
+    assert done.code == 0, done.err
+    found = done.json
+    assert found["accuracy"]["test_images"] == 16
+    assert "candidates" in done.err
+    shown = mnas("resume", "run")
+    assert shown.code == 0
+    assert "test accuracy" in shown.out
+    assert "winner" in shown.out
+    again = mnas("evaluate", "run", "--data", "photos", "--json").json
+    assert again["accuracy"] == found["networks"][0]["test_accuracy"]
+    files = mnas("export", "run", "--format", "onnx", "-o", "m.onnx", "--json").json["files"]
+    assert [Path(file).name for file in files] == ["m.onnx"]
+    measured = mnas("latency", "measure", "m.onnx", "--runtime", "onnxruntime", "--resolution", "32", "--rounds", "5")
+    assert measured.code == 0
+    assert mnas("export", "run", "--format", "pytorch", "-o", "plain").code == 0
+    assert (tmp_path / "plain" / "model.py").exists()
+    refused = mnas("search", "--space", tiny, "--data", "photos", "--latency-ms", "31", "--run", "run")
+    assert (refused.code, "another configuration" in refused.err) == (2, True)
+
+
+def test_train(mnas: Callable[..., Done], tmp_path: Path) -> None:
+    done = mnas("train", "mobilenet_v3_small@0.5", "-o", "out", "--set", "epochs=1", "--set", "images=200", "--json")
+    assert done.code == 0, done.err
+    assert done.json["networks"][0]["test_accuracy"] > 0
+    assert mnas("evaluate", "out").code == 0
+    refused = mnas("train", "mobilenet_v2", "-o", "out")
+    assert refused.code == 2
+    assert "not empty" in refused.err
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+SEARCH = ("search", "--latency-ms", "15")
+SPACE = "name: x\nreference: mobilenet_v3_small\n"
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("search",), "no latency budget: give --latency-ms"),
+        (("search", "--latency-ms", "0"), "expected a finite number above zero"),
+        (("search", "--latency-ms", "-3"), "expected a finite number above zero"),
+        (("search", "--latency-ms", "nan"), "expected a finite number above zero"),
+        (("search", "--latency-ms", "fast"), "Invalid value for '--latency-ms'"),
+        ((*SEARCH, "--space", "v3_larg"), "unknown search space 'v3_larg'; did you mean 'v3_large'?"),
+        ((*SEARCH, "--space", "nowhere.yaml"), "nowhere.yaml: cannot be read: No such file or directory"),
+        ((*SEARCH, "--objective", "mnasnet_hrd"), "did you mean 'mnasnet_hard'?"),
+        ((*SEARCH, "--runtime", "onnx"), "did you mean 'onnxruntime'?"),
+        ((*SEARCH, "--sampler", "tpee"), "did you mean 'tpe'?"),
+        ((*SEARCH, "--estimator", "tarin"), "accuracy"),
+        ((*SEARCH, "--baseline", "mobilenet_v3_larg"), "did you mean 'mobilenet_v3_large'?"),
+        ((*SEARCH, "--baseline", "mobilenet_v2@wide"), "expected NAME or NAME@WIDTH"),
+        ((*SEARCH, "--data", "nowhere"), "nowhere"),
+        ((*SEARCH, "--device", "gpu"), "device"),
+        ((*SEARCH, "--budget", "30"), "expected a duration above zero with its unit"),
+        ((*SEARCH, "--budget", "soon"), "expected a duration above zero with its unit"),
+        ((*SEARCH, "--resolution", "big"), "expected sizes in pixels, such as 160,192,224"),
+        ((*SEARCH, "--resolution", "224,224"), "expected different sizes"),
+        ((*SEARCH, "--trials", "0"), "trials"),
+        ((*SEARCH, "--set", "recipe.epoch=3"), "unknown key 'recipe.epoch'; did you mean 'epochs'?"),
+        ((*SEARCH, "--set", "recipe.epochs"), "expected KEY=VALUE"),
+        ((*SEARCH, "--set", "recipe.epochs=1e-3"), "reads '1e-3' as text"),
+        ((*SEARCH, "--latency-table", "nowhere.yaml"), "nowhere.yaml"),
+        ((*SEARCH, "--frobnicate"), "No such option"),
+        (("resume", "nowhere"), "nowhere: no run there"),
+        (("evaluate", "nowhere"), "expected a run's folder"),
+        (("export", "nowhere"), "expected a run's folder"),
+        (("zoo", "mobilenet_v4"), "unknown reference network 'mobilenet_v4'"),
+        (("spaces", "v4"), "unknown search space 'v4'"),
+        (("latency", "measure", "mobilenet"), "unknown reference network 'mobilenet'"),
+        (("latency", "measure", "x.onnx"), "runs with --runtime onnxruntime"),
+        (("latency", "build", "--runtime", "tflite"), "unknown runtime 'tflite'"),
+        (("frobnicate",), "No such command"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
+)
+def test_mistakes_are_one_clear_line(
+    mnas: Callable[..., Done], args: tuple[str, ...], message: str, tmp_path: Path
+) -> None:
+    done = mnas(*args)
+    assert message in done.err
+    assert done.code == 2
+    assert done.err.count("\n") == 1
+    assert done.err.startswith("error: ")
+    assert not done.out
+    assert not list(tmp_path.glob("runs/*")), "a refused command leaves nothing behind"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (SPACE + "resolution: 1e-3\n", "line 3: YAML reads '1e-3' as text"),
+        (SPACE + "shared: no\n", "line 3: 'no' is ambiguous in YAML"),
+        (SPACE + "name: y\n", "line 3: key 'name' appears twice"),
+        (SPACE + "resolutions: 224\n", "unknown key 'resolutions'; did you mean 'resolution'?"),
+        (SPACE + "resolution: large\n", "resolution"),
+        (SPACE + "#" * 10_000_000, "at most 1,000,000 are read"),
+        ("[" * 10_000, "nested deeper than 32 levels"),
+    ],
+)
+def test_bad_space_files(mnas: Callable[..., Done], tmp_path: Path, text: str, message: str) -> None:
+    path = write(tmp_path / "space.yaml", text)
+    done = mnas(*SEARCH, "--space", path)
+    assert message in done.err
+    assert str(path) in done.err
+    assert (done.code, done.err.count("\n")) == (2, 1)
+
+
+def test_bad_data_folders(mnas: Callable[..., Done], tmp_path: Path) -> None:
+    (tmp_path / "photos" / "cats").mkdir(parents=True)
+    one = mnas(*SEARCH, "--data", "photos")
+    (tmp_path / "photos" / "dogs").mkdir()
+    empty = mnas(*SEARCH, "--data", "photos")
+    assert one.code == empty.code == 2
+    assert "class" in one.err
+    assert "cats" in empty.err
+
+
+def test_infeasible_budget(mnas: Callable[..., Done], tiny: Path, tmp_path: Path) -> None:
+    done = mnas("search", "--space", tiny, "--latency-ms", "0.0001", "--run", "run", "--json")
+    assert done.code == 3
+    assert "the fastest reachable latency is" in done.err
+    assert done.json["exit_code"] == 3
+
+
+def test_full_disk(mnas: Callable[..., Done], tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: Any, **options: Any) -> None:
+        raise OSError(28, "No space left on device", "run/trials.jsonl")
+
+    monkeypatch.setattr("mnas.run.Run.append_trial", full)
+    done = mnas("search", "--space", tiny, "--latency-ms", "30", "--run", "run", "--trials", "1", "--set",
+                "proxy.epochs=1")
+    assert done.code == 2
+    assert "run/trials.jsonl: No space left on device; what was finished is kept" in done.err.splitlines()[-1]
+
+
+def test_interrupted(mnas: Callable[..., Done], tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*args: Any, **options: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mnas.estimators.train.TrainEstimator.__call__", interrupt)
+        done = mnas("search", "--space", tiny, "--latency-ms", "30", "--run", "run", "--trials", "1", "--set",
+                    "recipe.epochs=1", "--set", "recipe.images=100", "--set", "proxy.epochs=1", "--baseline",
+                    "mobilenet_v3_small@0.5")
+    assert done.code == 130
+    assert "mnas resume" in done.err
+    assert mnas("resume", "run").code == 0

@@ -1,0 +1,289 @@
+"""The whole path on real digits: searched, killed, resumed, trained, exported, measured, watched."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import optuna
+import pytest
+import torch
+import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import mnas
+from mnas.architecture import Architecture
+from mnas.cost import cost
+from mnas.data.sources import load_data
+from mnas.data.splits import ArraySplit
+from mnas.errors import BadInput, Infeasible
+
+QUICK: dict[str, Any] = {"recipe.epochs": 2, "proxy.epochs": 2, "recipe.images": 300, "proxy.images": 200}
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> mnas.Result:
+    """One real search of the default kind, in a small space."""
+    from conftest import TINY_SPACE
+
+    folder = tmp_path_factory.mktemp("search")
+    (folder / "tiny.yaml").write_text(TINY_SPACE)
+    return mnas.search(
+        space=folder / "tiny.yaml", latency_ms=20, trials=5, run=folder / "runs" / "first", set=QUICK,
+        baseline=["mobilenet_v3_small@0.5"],
+    )  # fmt: skip
+
+
+def test_result(done: mnas.Result) -> None:
+    assert sum(trial.evaluated for trial in done.trials) == 5
+    assert done.winner.architecture in [trial.architecture for trial in done.trials]
+    assert 0 < done.winner.latency_ms <= 20
+    latencies = [trial.latency_ms for trial in done.front]
+    assert latencies == sorted(latencies)
+    assert [row["role"] for row in done.metrics["networks"]] == ["winner", "baseline"]
+    assert done.metrics["accuracy"]["test_images"] == 359
+    assert json.loads((done.folder / "winner" / "metrics.json").read_text()) == done.metrics
+
+
+def test_run_folder(done: mnas.Result) -> None:
+    names = {path.name for path in done.folder.iterdir()}
+    assert {"config.yaml", "trials.jsonl", "study.db", "tb", "checkpoints", "latency_table.yaml", "run.log"} <= names
+    config = yaml.safe_load((done.folder / "config.yaml").read_text())
+    assert config["config"]["seed"] == 0
+    assert {"torch", "mnas", "optuna"} <= set(config["versions"])
+    assert config["hardware"]["device"]
+    assert "finalist" in (done.folder / "run.log").read_text()
+
+
+def test_winner_folder(done: mnas.Result) -> None:
+    winner = done.folder / "winner"
+    expected = {"model.py", "weights.safetensors", "architecture.yaml", "preprocessing.json", "metrics.json",
+                "model.onnx", "README.md"}
+    assert expected <= {path.name for path in winner.iterdir()}
+    assert Architecture.from_yaml((winner / "architecture.yaml").read_text()) == done.winner.architecture
+
+
+def test_winner_computes_the_same_everywhere(done: mnas.Result) -> None:
+    winner = done.folder / "winner"
+    network = done.winner.load()
+    session = onnxruntime.InferenceSession(winner / "model.onnx", providers=["CPUExecutionProvider"])
+    code = "import sys, torch, model; x = torch.load(sys.argv[1]); torch.save(model.build_model()(x), sys.argv[2])"
+    for batch in (1, 8):
+        x = torch.randn(batch, 3, 32, 32, generator=torch.Generator().manual_seed(batch))
+        with torch.inference_mode():
+            expected = network(x)
+        (logits,) = session.run(None, {"images": x.numpy()})
+        assert np.abs(logits - expected.numpy()).max() <= 1e-4
+        torch.save(x, winner.parent / "x.pt")
+        subprocess.run([sys.executable, "-c", code, "../x.pt", "../y.pt"], cwd=winner, check=True)
+        assert (torch.load(winner.parent / "y.pt") - expected).abs().max() <= 1e-4
+
+
+def test_test_accuracy_is_what_evaluate_finds(done: mnas.Result) -> None:
+    from mnas.commands import evaluate
+
+    again = evaluate(done.folder, data="digits")
+    assert again["accuracy"] == pytest.approx(done.winner.test_accuracy, abs=0.003)
+    assert again["images"] == 359
+
+
+def read(folder: Path) -> EventAccumulator:
+    events = EventAccumulator(str(folder), size_guidance={"images": 0, "tensors": 0, "scalars": 0})
+    events.Reload()  # type: ignore[no-untyped-call]
+    return events
+
+
+def test_tensorboard(done: mnas.Result) -> None:
+    events = read(done.folder / "tb")
+    tags = events.Tags()  # type: ignore[no-untyped-call]
+    for tag in ("trial/accuracy", "trial/latency_ms", "trial/reward", "best/feasible_accuracy", "best/hypervolume"):
+        assert len(events.Scalars(tag)) >= 3, tag  # type: ignore[no-untyped-call]
+    written = {t.number: t for t in done.trials if t.evaluated}
+    for event in events.Scalars("trial/accuracy"):  # type: ignore[no-untyped-call]
+        assert event.value == pytest.approx(written[event.step].accuracy)
+    best = [event.value for event in events.Scalars("best/feasible_accuracy")]  # type: ignore[no-untyped-call]
+    assert best == sorted(best)
+    for name in ("winner", "mobilenet_v3_small@0.5"):
+        assert len(events.Scalars(f"train_{name}/loss")) == 2  # type: ignore[no-untyped-call]
+    assert "pareto" in tags["images"]
+    picture = events.Images("pareto")[-1]  # type: ignore[no-untyped-call]
+    assert picture.encoded_image_string.startswith(b"\x89PNG")
+    assert "winner/text_summary" in tags["tensors"]
+    one = next(iter(written.values()))
+    trial = read(done.folder / "tb" / "trials" / f"{one.number:04d}")
+    assert "_hparams_/session_start_info" in trial.summary_metadata
+    assert len(trial.Scalars("candidate/accuracy")) == len(one.curve)  # type: ignore[no-untyped-call]
+
+
+def test_a_finished_run_gives_the_same_again(done: mnas.Result) -> None:
+    before = (done.folder / "trials.jsonl").read_bytes()
+    again = mnas.resume(done.folder)
+    assert (done.folder / "trials.jsonl").read_bytes() == before
+    assert again.winner.architecture == done.winner.architecture
+    assert again.winner.test_accuracy == done.winner.test_accuracy
+
+
+# --- objects from Python ----------------------------------------------------------------------------------------
+
+
+def milliseconds(arch: Architecture) -> float:
+    return cost(arch, 10).madds / 1e6
+
+
+def guess(arch: Architecture) -> float:
+    return min(0.99, 0.5 + cost(arch, 10).params / 1e6)
+
+
+@pytest.fixture
+def search(tiny: Path, tmp_path: Path) -> Callable[..., mnas.Result]:
+    def run(**options: Any) -> mnas.Result:
+        given: dict[str, Any] = {
+            "space": tiny, "latency_ms": 0.6, "trials": 4, "run": tmp_path / "run", "estimator": guess,
+            "latency": milliseconds, "set": {**QUICK, "recipe.epochs": 1}, "baseline": ["mobilenet_v3_small@0.5"],
+        }  # fmt: skip
+        return mnas.search(**(given | options))
+
+    return run
+
+
+def test_callables_sampler_and_callbacks(search: Callable[..., mnas.Result]) -> None:
+    seen: list[mnas.Trial] = []
+    result = search(sampler=optuna.samplers.RandomSampler(seed=3), callbacks=[seen.append])
+    assert seen == result.trials
+    assert result.winner.latency_ms == milliseconds(result.winner.architecture) <= 0.6
+    feasible = [t for t in result.trials if t.state == "complete" and t.latency_ms <= 0.6]
+    assert guess(result.winner.architecture) == max(t.accuracy for t in feasible if t.accuracy is not None)
+
+
+def test_space_and_data_as_objects(search: Callable[..., mnas.Result], tiny: Path) -> None:
+    result = search(space=mnas.load_space(tiny), data=mnas.load_data("digits"))
+    with pytest.raises(BadInput, match="space, data, estimator, latency as Python objects"):
+        mnas.resume(result.folder)
+
+
+def test_pareto_without_a_budget(search: Callable[..., mnas.Result]) -> None:
+    result = search(objective="pareto", latency_ms=None)
+    assert result.winner.architecture in [trial.architecture for trial in result.front]
+
+
+def test_measured_latency(search: Callable[..., mnas.Result]) -> None:
+    result = search(latency="measured", latency_ms=50, trials=3)
+    assert all(trial.latency_ms > 0 for trial in result.trials)
+    assert not (result.folder / "latency_table.yaml").exists()
+    assert result.metrics["networks"][0]["exported_latency_ms"] > 0
+
+
+def test_onnxruntime(search: Callable[..., mnas.Result]) -> None:
+    result = search(latency="table", runtime="onnxruntime", latency_ms=20, trials=3)
+    winner = result.metrics["networks"][0]
+    assert winner["exported_file"] == "model.onnx"
+    assert 0 < winner["exported_latency_ms"] <= 20
+
+
+def test_the_test_split_is_read_at_the_end_only(search: Callable[..., mnas.Result]) -> None:
+    digits = mnas.load_data("digits")
+    log: list[str] = []
+
+    class Watched(ArraySplit):
+        def fetch(self, indices: Any, size: int) -> torch.Tensor:
+            log.append("test")
+            return super().fetch(indices, size)
+
+    assert isinstance(digits.test, ArraySplit)
+    watched = Watched(digits.test.images, digits.test._labels, digits.test._rows)
+    data = dataclasses.replace(digits, test=watched)
+    search(data=data, estimator="train", callbacks=[lambda trial: log.append("trial")])
+    first = log.index("test")
+    assert "trial" not in log[first:]
+    assert log.count("test") == 2 * -(-len(watched) // 256), "once for the winner, once for the baseline"
+
+
+@pytest.mark.parametrize("budget", [1e-6, 0.01])
+def test_an_infeasible_budget_is_refused_before_training(search: Callable[..., mnas.Result], budget: float) -> None:
+    asked: list[Architecture] = []
+    with pytest.raises(Infeasible, match=r"the fastest reachable latency is 0\.\d+ ms"):
+        search(latency_ms=budget, estimator=lambda arch: asked.append(arch) or 0.5)  # type: ignore[func-returns-value]
+    assert not asked
+
+
+def test_nothing_feasible_when_measured(search: Callable[..., mnas.Result]) -> None:
+    calls = [0]
+
+    def drifting(arch: Architecture) -> float:
+        calls[0] += 1
+        return milliseconds(arch) * (1 if calls[0] < 400 else 100)
+
+    with pytest.raises(Infeasible, match=r"no candidate keeps 0\.6 ms when measured"):
+        search(latency=drifting, estimator=lambda arch: calls.__setitem__(0, 400) or 0.5)  # type: ignore[func-returns-value]
+
+
+@pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf")])
+def test_bad_budgets(search: Callable[..., mnas.Result], value: float, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="expected a finite number above zero"):
+        search(latency_ms=value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_no_budget_at_all(search: Callable[..., mnas.Result]) -> None:
+    with pytest.raises(BadInput, match="no latency budget: give --latency-ms"):
+        search(latency_ms=None)
+
+
+def test_a_time_budget_ends_the_search(search: Callable[..., mnas.Result]) -> None:
+    began = time.monotonic()
+    result = search(estimator="train", trials=None, budget=60, latency_ms=0.6, set={})
+    assert 25 < time.monotonic() - began < 75
+    assert sum(trial.evaluated for trial in result.trials) >= 3
+
+
+# --- kill and resume --------------------------------------------------------------------------------------------
+
+SCRIPT = """
+import sys, mnas
+sys.argv[0] = "mnas"
+mnas.search(space=sys.argv[1], latency_ms=20, trials=6, run=sys.argv[2],
+            set={"recipe.epochs": 2, "proxy.epochs": 2, "recipe.images": 300, "proxy.images": 200})
+"""
+
+
+def test_killed_at_any_moment_and_resumed(tiny: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    kept: list[bytes] = []
+    for lines in (1, 3, 5):
+        process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(tiny), str(run)], stderr=subprocess.PIPE)
+        trials = run / "trials.jsonl"
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and process.poll() is None:
+            if trials.exists() and trials.read_bytes().count(b"\n") >= lines:
+                break
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        kept.append(trials.read_bytes())
+    result = mnas.resume(run)
+    finished = (run / "trials.jsonl").read_bytes()
+    for before in kept:
+        assert finished.startswith(before[: before.rfind(b"\n") + 1]), "every finished trial is kept"
+    evaluated = [trial for trial in result.trials if trial.evaluated]
+    assert len(evaluated) == 6
+    assert len({trial.architecture for trial in evaluated}) == 6, "none is run twice"
+    assert len({trial.number for trial in result.trials}) == len(result.trials)
+
+
+def test_data_of_another_number_of_classes_is_refused(done: mnas.Result, tmp_path: Path) -> None:
+    from mnas.commands import evaluate
+
+    images = np.zeros((40, 8, 8), np.uint8)
+    np.savez(tmp_path / "two.npz", train_images=images, train_labels=np.arange(40) % 2)
+    with pytest.raises(BadInput, match="knows 10 classes, the data has 2"):
+        evaluate(done.folder, data=str(tmp_path / "two.npz"))
+    assert load_data("digits").num_classes == 10
