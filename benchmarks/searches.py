@@ -4,7 +4,7 @@
     python benchmarks/searches.py fashion path/to/fashion_mnist.npz
     python benchmarks/searches.py cifar path/to/cifar10
 
-`default` is `mnas search --space v3_large --latency-ms 15`; the others search v3_small at 32 px for ten minutes.
+`default` is `mnas search --space v3_large --latency-ms 15`; the others search v3_small at 32 to 64 px for ten minutes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ from pathlib import Path
 
 from common import save
 
-SMALL = ["--space", "v3_small", "--resolution", "24,32,48", "--latency-ms", "2.5", "--budget", "10m"]
+SMALL = [
+    "--space", "v3_small", "--resolution", "32,48,64", "--proxy-resolution", "64", "--latency-ms", "2",
+    "--budget", "10m",
+]  # fmt: skip
 
 
 def search(options: list[str]) -> dict[str, object]:

@@ -7,6 +7,7 @@ import inspect
 import logging
 import math
 import platform
+import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
@@ -162,7 +163,7 @@ class Search:
             study.optimize(self._estimator(plan), trials=plan.trials, deadline=deadline)
             self.run.write_state(searched=True)
         found = choose(study.trials, self._measure(), config.latency_ms, config.finalists)
-        recipe = self._final_recipe(study.trials, len(baselines) + 1)
+        recipe = self._final_recipe(study.trials, plan, len(baselines) + 1)
         metrics = self._finish(found, baselines, recipe, study)
         self.board.close()
         best = next(row for row in metrics["networks"] if row["role"] == "winner")
@@ -224,6 +225,12 @@ class Search:
         layers = self.space.layers(self.data.num_classes)
         if config.latency_table is not None:
             table = LatencyTable.load(Path(config.latency_table))
+            asked, there = ((one.runtime, one.threads, one.batch) for one in (config, table))
+            if asked != there:
+                raise BadInput(
+                    f"{config.latency_table}: measured with runtime, threads, batch {there}, asked for {asked}: "
+                    "state --runtime, --threads and --batch as the table has them, or leave --latency-table out"
+                )
         else:
             table = table_for(
                 layers, runtime=config.runtime, threads=config.threads, batch=config.batch, seed=config.seed
@@ -320,12 +327,16 @@ class Search:
 
     # --- winner and baselines
 
-    def _final_recipe(self, trials: Iterable[Trial], networks: int) -> Recipe:
+    def _final_recipe(self, trials: Iterable[Trial], plan: Plan, networks: int) -> Recipe:
         state = self.run.read_state()
         if "recipe" in state:
             return validate(Recipe, state["recipe"], "state.json")
         left_s = None if self._limit_s is None else self._limit_s - self._elapsed()
-        recipe = final_recipe(self.config.recipe, self.data, left_s=left_s, networks=networks, images_per_s=self._speed)
+        took = [trial.seconds for trial in trials if trial.state == "complete" and trial.seconds > 0]
+        speed = self._speed
+        if took and self.given.estimator is None:  # what the candidates took says more than the first few steps did
+            speed *= plan.candidate_s / statistics.median(took)
+        recipe = final_recipe(self.config.recipe, self.data, left_s=left_s, networks=networks, images_per_s=speed)
         self.run.write_state(recipe=recipe.model_dump())
         return recipe
 

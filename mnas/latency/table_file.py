@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import typing
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ import yaml
 from mnas.architecture import Layer
 from mnas.config import Count, Positive, Strict, load_yaml, validate
 from mnas.errors import BadInput
+from mnas.run import write_atomic
 
 MAX_BYTES = 32_000_000
 
@@ -50,20 +50,11 @@ class _File(Strict):
 
 
 def write(path: Path, header: Mapping[str, Any], entries: Mapping[Layer, float]) -> None:
-    """Writes a table's file by way of a temporary one beside it."""
+    """Writes a table's file, whole or not at all."""
     top = yaml.safe_dump({**header, "layer_count": len(entries)}, sort_keys=False, allow_unicode=True, width=1000)
     rows = "".join(f"- {_row(layer, ms)}\n" for layer, ms in entries.items())
     text = f"# mnas latency table: milliseconds (ms) of each layer\n{top}layers:{'' if rows else ' []'}\n{rows}"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_atomic(path, text)
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[Layer, float]]:

@@ -1,0 +1,137 @@
+"""The training loop learns, repeats itself, and says when it cannot go on."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+import mnas
+from mnas.config import Recipe
+from mnas.data.augment import normalise
+from mnas.data.sources import load_data
+from mnas.data.splits import limited
+from mnas.estimators import Pruned
+from mnas.estimators.train import TrainEstimator
+from mnas.training.device import pick_device
+from mnas.training.loop import Diverged, Epoch, accuracy, fit, recalibrate
+from mnas.training.recipe import lr_at, optimizer, peak_lr
+
+CPU = torch.device("cpu")
+DIGITS = load_data("digits")
+SMALL = mnas.zoo.get("mobilenet_v3_small", width=0.5, resolution=32)
+
+
+def trained(recipe: Recipe, seed: int = 0) -> tuple[mnas.Network, list[Epoch]]:
+    torch.manual_seed(seed)
+    network = mnas.build(SMALL, 10)
+    return network, list(fit(network, DIGITS.train, recipe, size=32, flip=False, device=CPU, seed=seed))
+
+
+def test_it_learns() -> None:
+    network, epochs = trained(Recipe(epochs=6, batch_size=32, dropout=0.0))
+    assert [epoch.number for epoch in epochs] == [1, 2, 3, 4, 5, 6]
+    assert epochs[-1].loss < epochs[0].loss / 2
+    assert epochs[-1].lr < 1e-9
+    assert accuracy(network, DIGITS.val, size=32, device=CPU) > 0.85
+
+
+def test_the_same_seed_gives_the_same_network() -> None:
+    recipe = Recipe(epochs=1, batch_size=64)
+    (first, a), (second, b), (other, _) = trained(recipe), trained(recipe), trained(recipe, seed=1)
+    assert a[0].loss == b[0].loss
+    assert all(torch.equal(x, y) for x, y in zip(first.parameters(), second.parameters(), strict=True))
+    assert not all(torch.equal(x, y) for x, y in zip(first.parameters(), other.parameters(), strict=True))
+
+
+def test_a_loss_that_is_no_number_ends_the_training() -> None:
+    with pytest.raises(Diverged, match=r"training diverged in epoch 1: .*--set recipe\.lr="):
+        network = mnas.build(SMALL, 10)
+        torch.nn.init.constant_(network.classifier.weight, math.nan)
+        list(fit(network, DIGITS.train, Recipe(epochs=1), size=32, flip=False, device=CPU, seed=0))
+
+
+def test_learning_rate() -> None:
+    recipe = Recipe(lr=0.2, batch_size=64, warmup=0.2)
+    assert peak_lr(recipe) == 0.1
+    assert [lr_at(part, recipe) for part in (0.0, 0.1, 0.2)] == pytest.approx([0.0, 0.05, 0.1])
+    assert lr_at(0.6, recipe) == pytest.approx(0.05)
+    assert lr_at(1.0, recipe) == pytest.approx(0.0)
+    assert lr_at(0.0, Recipe(warmup=0.0)) == peak_lr(Recipe())
+
+
+def test_biases_and_norms_are_not_decayed() -> None:
+    network = mnas.build(SMALL, 10)
+    decayed, others = optimizer(network, Recipe()).param_groups
+    assert decayed["weight_decay"] > 0 == others["weight_decay"]
+    assert all(p.ndim > 1 for p in decayed["params"])
+    assert len(decayed["params"]) + len(others["params"]) == len(list(network.parameters()))
+
+
+def test_accuracy_counts_rightly() -> None:
+    class Always(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.nn.functional.one_hot(torch.full((len(x),), 3), 10).float()
+
+    assert accuracy(Always(), DIGITS.test, size=8, device=CPU) == pytest.approx((DIGITS.test.labels == 3).mean())
+
+
+def test_recalibrated_statistics_are_the_means() -> None:
+    norm = torch.nn.BatchNorm2d(3)
+    count = len(DIGITS.train)
+    recalibrate(torch.nn.Sequential(norm), DIGITS.train, images=count, size=8, device=CPU, batch_size=count)
+    x = normalise(DIGITS.train.fetch(range(count), 8), 8)
+    assert torch.allclose(norm.running_mean, x.mean((0, 2, 3)), atol=1e-4)  # type: ignore[arg-type]
+    assert torch.allclose(norm.running_var, x.var((0, 2, 3)), rtol=1e-3)  # type: ignore[arg-type]
+    assert norm.momentum == 0.1
+
+
+def test_estimates_repeat_and_report() -> None:
+    recipe = Recipe(epochs=2, batch_size=32, images=300, dropout=0.0)
+    estimator = TrainEstimator(DIGITS, recipe, size_of=lambda arch: 32, device=CPU, seed=0)
+    seen: list[tuple[int, float]] = []
+    first = estimator(SMALL, lambda step, value: seen.append((step, value)))
+    assert [step for step, _ in seen] == [1, 2]
+    assert first == seen[-1][1]
+    assert estimator(SMALL, lambda step, value: None) == first
+
+
+def test_a_pruned_estimate_ends_at_once() -> None:
+    steps = []
+
+    def report(step: int, value: float) -> None:
+        steps.append(step)
+        raise Pruned
+
+    recipe = Recipe(epochs=5, batch_size=32, images=100)
+    with pytest.raises(Pruned):
+        TrainEstimator(DIGITS, recipe, size_of=lambda arch: 32, device=CPU, seed=0)(SMALL, report)
+    assert steps == [1]
+
+
+def test_limited_keeps_every_class() -> None:
+    part = limited(DIGITS.train, 100, 0)
+    assert 90 <= len(part) <= 110
+    assert set(part.labels) == set(range(10))
+    assert limited(DIGITS.train, None, 0) is DIGITS.train
+    assert limited(DIGITS.train, 10_000, 0) is DIGITS.train
+
+
+def test_devices() -> None:
+    assert pick_device("cpu") == CPU
+    assert pick_device("auto").type in ("cpu", "cuda", "mps")
+    if not torch.cuda.is_available():
+        with pytest.raises(mnas.BadInput, match=r"--device cuda: PyTorch .* finds no such device here \(it has: cpu"):
+            pick_device("cuda")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_trains_in_bfloat16() -> None:
+    device = torch.device("cuda")
+    network = mnas.build(SMALL, 10)
+    seen = set()
+    network.classifier.register_forward_hook(lambda module, args, out: seen.add(out.dtype))
+    list(fit(network, DIGITS.train, Recipe(epochs=2), size=32, flip=False, device=device, seed=0))
+    assert seen == {torch.bfloat16}
+    assert accuracy(network, DIGITS.val, size=32, device=device) > 0.1

@@ -1,0 +1,88 @@
+"""Which candidate is handed over, and what is read back from its folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+
+import mnas
+from mnas.architecture import Architecture
+from mnas.latency.measure import Measurement
+from mnas.study import Trial
+from mnas.winner import choose, load_model, load_weights
+
+ARCHS = [mnas.zoo.get("mobilenet_v3_small", width, 32) for width in (0.35, 0.5, 0.75, 1.0, 1.25, 1.5)]
+
+
+def trials(accuracies: Sequence[float], latencies: Sequence[float]) -> list[Trial]:
+    return [
+        Trial(i, "complete", arch, ms, accuracy)
+        for i, (arch, accuracy, ms) in enumerate(zip(ARCHS, accuracies, latencies, strict=False))
+    ]
+
+
+class Device:
+    """Measures what it was told, and remembers what it was asked."""
+
+    def __init__(self, measured: Sequence[float], spread: float = 0.0):
+        self.ms = dict(zip(ARCHS, measured, strict=False))
+        self.spread, self.asked = spread, list[list[Architecture]]()
+
+    def __call__(self, archs: Sequence[Architecture]) -> list[Measurement]:
+        self.asked.append(list(archs))
+        return [Measurement(self.ms[arch], self.spread, 30) for arch in archs]
+
+
+def test_the_most_accurate_that_keeps_the_budget_when_measured() -> None:
+    found = trials([0.5, 0.7, 0.8, 0.9], [5, 7, 9, 9.5])
+    device = Device([5, 7, 9, 11])  # the table was too kind to the last one
+    assert choose(found, device, 10, at_once=5) is found[2]
+
+
+def test_a_spread_across_the_budget_does_not_keep_it() -> None:
+    found = trials([0.5, 0.9], [5, 9.9])
+    assert choose(found, Device([5, 9.9], spread=0.2), 10, at_once=5) is found[0]
+
+
+def test_a_table_that_is_too_strict_loses_no_candidate() -> None:
+    found = trials([0.5, 0.9], [5, 10.4])
+    assert choose(found, Device([5, 9.0]), 10, at_once=5) is found[1]
+
+
+def test_no_more_is_measured_than_needed() -> None:
+    found = trials([0.5, 0.6, 0.7, 0.8, 0.9, 0.95], [5, 5, 5, 5, 5, 5])
+    device = Device([5, 5, 5, 5, 11, 11])
+    assert choose(found, device, 10, at_once=2) is found[3]
+    assert device.asked == [[ARCHS[5], ARCHS[4]], [ARCHS[3], ARCHS[2]]]
+
+
+def test_only_finished_trials_count() -> None:
+    found = [*trials([0.5], [5]), Trial(9, "pruned", ARCHS[5], 5, 0.99), Trial(10, "over_budget", ARCHS[4], 50)]
+    assert choose(found, Device([5] * 6), 10, at_once=5).number == 0
+
+
+def test_nothing_keeps_the_budget() -> None:
+    with pytest.raises(mnas.Infeasible, match=r"no candidate keeps 10 ms .*the fastest of them takes 11\.00 ms"):
+        choose(trials([0.5, 0.6], [9, 9]), Device([12, 11]), 10, at_once=5)
+    with pytest.raises(mnas.Infeasible, match="none was finished"):
+        choose([], Device([]), 10, at_once=5)
+
+
+def test_folders_that_are_not_right(tmp_path: Path) -> None:
+    with pytest.raises(mnas.BadInput, match=r"architecture\.yaml: missing"):
+        load_model(tmp_path)
+    (tmp_path / "architecture.yaml").write_text(ARCHS[0].to_yaml())
+    weights = tmp_path / "weights.safetensors"
+    weights.write_bytes(b"not weights")
+    with pytest.raises(mnas.BadInput, match="cannot be read as safetensors"):
+        load_model(tmp_path)
+    safetensors.torch.save_file(mnas.build(ARCHS[1], 10).state_dict(), weights)
+    with pytest.raises(mnas.BadInput, match="does not fit this architecture"):
+        load_weights(mnas.build(ARCHS[0], 10), weights)
+    safetensors.torch.save_file(mnas.build(ARCHS[0], 10).state_dict(), weights)
+    network, arch = load_model(tmp_path, classes=10)
+    assert arch == ARCHS[0]
+    assert not network.training
