@@ -37,7 +37,7 @@ def search(options: list[str]) -> dict[str, object]:
             sys.exit(done.stderr)
         found = json.loads(done.stdout)
         peak = next(line for line in done.stderr.splitlines() if "Maximum resident" in line)
-        log = (Path(folder) / "run" / "run.log").read_text()
+        log = (Path(folder) / "run" / "run.log").read_text().replace(folder, "FOLDER")
     return {
         "wall_s": round(seconds, 1), "peak_memory_mb": round(int(peak.split()[-1]) / 1024),
         "networks": found["networks"], "search": found["search"], "latency": found["latency"],

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mnas.nn.network import Network, build
     from mnas.nn.pretrained import load_reference
     from mnas.nn.supernet import Supernet
-    from mnas.study import Trial
+    from mnas.trial import Trial
     from mnas.winner import load_model
     from mnas.workflow import Result, Winner
 
@@ -28,7 +28,7 @@ __version__ = "0.1.0"
 _LAZY = {
     "ImageData": "mnas.data.sources", "load_data": "mnas.data.sources", "LatencyTable": "mnas.latency.table",
     "Network": "mnas.nn.network", "build": "mnas.nn.network", "load_reference": "mnas.nn.pretrained",
-    "Supernet": "mnas.nn.supernet", "Trial": "mnas.study", "load_model": "mnas.winner", "Result": "mnas.workflow",
+    "Supernet": "mnas.nn.supernet", "Trial": "mnas.trial", "load_model": "mnas.winner", "Result": "mnas.workflow",
     "Winner": "mnas.workflow", "resume": "mnas.api", "search": "mnas.api",
 }  # fmt: skip
 

@@ -20,14 +20,15 @@ from mnas.errors import BadInput
 from mnas.latency.measure import device_name
 from mnas.latency.runtimes import get_runtime
 from mnas.latency.table import LatencyTable
+from mnas.latency_source import LatencyCallable
 from mnas.objective import is_pareto, load_objective
 from mnas.run import Run
-from mnas.space import SearchSpace
-from mnas.study import Trial, make_sampler
+from mnas.samplers import make_sampler
+from mnas.space import SearchSpace, load_space
 from mnas.training.device import pick_device
+from mnas.trial import Trial
 from mnas.workflow import (
     EstimatorCallable,
-    LatencyCallable,
     Objects,
     Result,
     Search,
@@ -88,16 +89,17 @@ def search(
         raise BadInput("no latency budget: give --latency-ms, such as --latency-ms 15, or --objective pareto")
     values = {
         "space": given.space.name if given.space else str(space),
-        "data": given.data.name if given.data else str(data),
+        "space_file": (given.space or load_space(space)).file.model_dump(mode="json"),  # type: ignore[arg-type]
+        "data": given.data.name if given.data else _absolute(str(data)),
         "latency_ms": None if latency_ms is None else positive_ms(latency_ms),
         "objective": loaded.model_dump(),
         "runtime": runtime, "threads": threads, "batch": batch,
-        "latency_table": None if latency_table is None else str(latency_table),
+        "latency_table": None if latency_table is None else _absolute(str(latency_table)),
         "sampler": type(sampler).__name__ if given.sampler else sampler,
         "trials": trials,
         "budget_s": parse_duration(budget) if isinstance(budget, str) else budget,
         "seed": seed,
-        "baselines": list(baseline),
+        "baselines": [_absolute(name) for name in baseline],
         "resolution": None if resolution is None else list(resolution),
         "proxy_resolution": proxy_resolution,
         "device": device, "storage": storage, "custom": list(given.names()),
@@ -154,7 +156,7 @@ def _nested(path: str, value: Any) -> dict[str, Any]:
 def _check(config: RunConfig, given: Objects) -> None:
     """What can be refused before a folder is made."""
     space = space_of(config, given)
-    for name in config.baselines:
+    for name in config.baselines or (space.reference,):
         baseline_architecture(name, max(space.resolutions))
     if given.sampler is None:
         make_sampler(config.sampler, config.seed)
@@ -164,7 +166,12 @@ def _check(config: RunConfig, given: Objects) -> None:
     if config.latency_table is not None:
         LatencyTable.load(Path(config.latency_table))
     if given.data is None:
-        load_data(config.data, seed=config.seed)
+        load_data(config.data, seed=config.seed, max_broken=config.max_broken)
+
+
+def _absolute(text: str) -> str:
+    """A path in full, so that a run can be resumed from another folder; a name stays as it is."""
+    return str(Path(text).expanduser().resolve()) if Path(text).expanduser().exists() else text
 
 
 def _new_folder(config: RunConfig) -> Path:

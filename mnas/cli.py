@@ -122,15 +122,15 @@ def train(
 @app.command()
 def evaluate(
     target: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, or a folder that `train` wrote.")],
-    data: Data = "digits",
+    data: Annotated[str | None, typer.Option(help="The data; what it was trained on by default.")] = None,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
-    seed: Seed = 0,
+    seed: Annotated[int | None, typer.Option(help="Seed of the splits; that of its training by default.")] = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Accuracy of a trained network on one split of the data.
 
-    Example: mnas evaluate runs/v3_large-15ms-20260101-120000 --data photos
+    Example: mnas evaluate runs/v3_large-15ms-20260101-120000
     """
     from mnas import commands
 
@@ -278,7 +278,8 @@ def doctor(as_json: Json = False) -> None:
 
     def table() -> None:
         _table("versions", ["package", "version"], [list(item) for item in found["versions"].items()])
-        _table("devices", ["device", "what"], [["cpu", found["device"]], *[["cuda", gpu] for gpu in found["gpus"]]])
+        others = [["cuda", gpu] for gpu in found["gpus"]] + [["mps", "Apple GPU"]] * ("mps" in found["devices"])
+        _table("devices", ["device", "what"], [["cpu", found["device"]], *others])
         _table("runtimes", ["runtime", "version"], [[r["name"], r["version"] or r["missing"]] for r in found["runtimes"]])
         if found["missing"]:
             _table("not installed", ["package", "for", "install"], [list(m.values()) for m in found["missing"]])
@@ -306,11 +307,13 @@ def _print_networks(done: dict[str, Any]) -> None:
     latency, rows = done["latency"], []
     for row in done["networks"]:
         ms = f"{row['latency_ms']:.2f} +- {row['latency_spread_ms']:.2f}"
-        rows.append([row["name"], f"{row['test_accuracy']:.2%}", f"{row['madds'] / 1e6:,.1f} M", f"{row['params']:,}", ms])
+        size, trained = row["resolution"], row["accuracy_resolution"]
+        pixels = str(size) if size == trained else f"{size} (accuracy {trained})"
+        rows.append([row["name"], f"{row['test_accuracy']:.2%}", f"{row['madds'] / 1e6:,.1f} M", f"{row['params']:,}", pixels, ms])
     title = f"{done['accuracy']['data']}: {done['accuracy']['test_images']} test images, {done['accuracy']['epochs']} epochs"
     budget = f", budget {latency['budget_ms']:g} ms" if latency["budget_ms"] else ""
     title += f"\n{latency['device']}, {latency['runtime']}, {latency['threads']} thread(s), batch {latency['batch']}{budget}"
-    _table(title, ["network", "test accuracy", "MAdds", "parameters", "latency (ms)"], rows)
+    _table(title, ["network", "test accuracy", "MAdds", "parameters", "px", "latency (ms)"], rows)
     typer.echo(done.get("winner", done["folder"]))
 
 
@@ -324,7 +327,10 @@ def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) ->
         table.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
     for row in rows:
         table.add_row(*(escape(str(cell)) for cell in row))
-    Console().print(table, highlight=False)
+    console = Console()
+    if not console.is_terminal:  # a file or a pipe has no width to keep
+        console.width = 200
+    console.print(table, highlight=False)
 
 
 # --- parsing ----------------------------------------------------------------------------------------------------
@@ -371,12 +377,12 @@ def main() -> NoReturn:
             with contextlib.suppress(OSError):
                 sys.stdout.close()
             code = 0
-        elif error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS):
-            where = f"{error.filename}: " if error.filename else ""
-            code = _fail(f"{where}{error.strerror}; what was finished is kept: free some space or name another folder "
-                         "with --run, then mnas resume RUN", 2, as_json)
-        else:
+        elif error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
+        else:
+            full = "; what was finished is kept: free some space; a run goes on with mnas resume RUN"
+            advice = full if error.errno in (errno.ENOSPC, errno.EDQUOT) else "; name another file or folder"
+            code = _fail(f"{error.filename or 'disk'}: {error.strerror}{advice}", 2, as_json)
     except Exception as error:
         code = _usage(error, as_json)
     sys.exit(code if isinstance(code, int) else 0)

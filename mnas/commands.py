@@ -27,7 +27,7 @@ from mnas.latency.measure import device_name, measure
 from mnas.latency.runtimes import get_runtime, runtime_names
 from mnas.latency.table import cache_path
 from mnas.monitor import progress
-from mnas.nn.network import build
+from mnas.nn.network import Network, build
 from mnas.space import load_space
 from mnas.training.device import pick_device
 from mnas.training.loop import accuracy
@@ -53,7 +53,7 @@ def train(
         arch = replace(arch, resolution=resolution)
     size = arch.resolution
     images = replace(images, train=cached(images.train, size), val=cached(images.val, size))
-    label = Path(name).stem
+    label = Path(name).stem if name.endswith((".yaml", ".yml")) else name
     output.mkdir(parents=True, exist_ok=True)
     trained = train_fully(
         label, arch, images, recipe, size=size, device=where, seed=seed, checkpoints=output / ".weights"
@@ -63,31 +63,47 @@ def train(
     row = {
         "name": label, "role": "winner", "test_accuracy": test_accuracy(trained, images, size=size, device=where),
         "val_accuracy": trained.val_accuracy, "madds": counted.madds, "params": counted.params,
+        "resolution": size, "accuracy_resolution": size,
     }  # fmt: skip
     write_model(output, trained, images, size=size, title=label)
     add_latencies([row], [trained], output, runtime="torch", threads=1, batch=1, seed=seed)
     metrics = {
-        "networks": [row],
+        "title": label, "notes": [], "networks": [row],
         "latency": {
             "device": device_name(), "runtime": "torch", "threads": 1, "batch": 1, "resolution": size,
             "budget_ms": None,
         },
         "accuracy": {
-            "resolution": size, "data": images.name, "train_images": len(images.train), "val_images": len(images.val),
+            "resolution": size, "data": images.name, "source": data, "seed": seed,
+            "train_images": len(images.train), "val_images": len(images.val),
             "test_images": len(images.test), "epochs": recipe.epochs,
         },
         "versions": versions(),
     }  # fmt: skip
-    write_metrics(output, metrics, label, images.classes)
+    write_metrics(output, metrics, images.classes)
     return {"folder": str(output), **metrics}
 
 
-def evaluate(target: Path, *, data: str, split: str = "test", seed: int = 0, device: str = "auto") -> dict[str, Any]:
-    """Accuracy of a run's winner, or of a folder that `train` wrote, on one split of the data."""
+def evaluate(
+    target: Path, *, data: str | None = None, split: str = "test", seed: int | None = None, device: str = "auto"
+) -> dict[str, Any]:
+    """Accuracy of a run's winner, or of a folder that `train` wrote, on one split of the data.
+
+    Data and seed are those of its training unless they are given: another seed would divide the images otherwise, and
+    call images of the training a test.
+    """
     where = pick_device(device)
     folder = model_folder(target)
-    images = load_data(data, seed=seed)
-    network, arch = load_model(folder, images.num_classes)
+    trained_on = _json(folder / "metrics.json")["accuracy"]
+    source = trained_on["source"] if data is None else data
+    images = load_data(source, seed=trained_on["seed"] if seed is None else seed)
+    known = tuple(_json(folder / "preprocessing.json")["classes"])
+    if images.classes != known:
+        raise BadInput(
+            f"{source}: its classes ({_some(images.classes)}) are not those of {folder} ({_some(known)}); the same "
+            "names in the same order are needed"
+        )
+    network, arch = load_model(folder)
     size = trained_size(folder, arch)
     if split not in ("train", "val", "test"):
         raise BadInput(f"--split {split}{nearest(split, ('train', 'val', 'test'))}")
@@ -114,8 +130,11 @@ def export(target: Path, *, format: str, output: Path | None = None) -> dict[str
     else:
         path = output or folder
         path.mkdir(parents=True, exist_ok=True)
-        classes = preprocessing(folder)["classes"]
-        files = export_pytorch(network, arch, path, classes=classes, title=folder.resolve().parent.name)
+        classes, metrics = _json(folder / "preprocessing.json")["classes"], _json(folder / "metrics.json")
+        used = replace(arch, resolution=size)
+        files = export_pytorch(
+            network, used, path, classes=classes, title=metrics["title"], notes=metrics["notes"]
+        )
     return {"format": format, "files": [str(file) for file in files]}
 
 
@@ -129,8 +148,11 @@ def model_folder(target: Path) -> Path:
     raise BadInput(f"{target}: expected a run's folder or a folder with architecture.yaml and weights.safetensors")
 
 
-def preprocessing(folder: Path) -> dict[str, Any]:
-    path = folder / "preprocessing.json"
+def _some(names: Sequence[str]) -> str:
+    return f"{len(names)}: {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}"
+
+
+def _json(path: Path) -> dict[str, Any]:
     try:
         read: dict[str, Any] = json.loads(read_text(path))
     except ValueError:
@@ -142,7 +164,7 @@ def trained_size(folder: Path, arch: Architecture) -> int:
     """Pixels at which the network of `folder` was trained."""
     if not (folder / "preprocessing.json").exists():
         return arch.resolution
-    return int(preprocessing(folder)["crop"]["height"])
+    return int(_json(folder / "preprocessing.json")["crop"]["height"])
 
 
 def measure_latency(
@@ -161,8 +183,7 @@ def measure_latency(
                 example = torch.rand(batch, 3, resolution or 224, resolution or 224)
                 runs[target] = adapter.prepare_file(Path(target), example, threads)
                 continue
-            arch = _architecture(target, resolution)
-            network = build(arch, num_classes).eval()
+            network, arch = _network(target, resolution, num_classes)
             runs[target] = adapter.prepare(network, torch.rand(batch, 3, arch.resolution, arch.resolution), threads)
         with progress("measure", rounds) as shown:
             found = measure(runs, rounds=rounds, rng=random.Random(seed), progress=lambda i, n: shown.update(i, n))
@@ -175,13 +196,14 @@ def measure_latency(
     }  # fmt: skip
 
 
-def _architecture(target: str, resolution: int | None) -> Architecture:
+def _network(target: str, resolution: int | None, num_classes: int) -> tuple[Network, Architecture]:
+    """A trained network from its folder, or a fresh one by name or architecture file."""
     if Path(target).is_dir():
-        path = model_folder(Path(target)) / "architecture.yaml"
-        arch = Architecture.from_yaml(read_text(path), str(path))
+        network, arch = load_model(model_folder(Path(target)))
     else:
         arch = baseline_architecture(target, resolution or 224)
-    return replace(arch, resolution=resolution) if resolution else arch
+        network = build(arch, num_classes).eval()
+    return network, replace(arch, resolution=resolution) if resolution else arch
 
 
 def build_latency_table(

@@ -265,6 +265,8 @@ class Recipe(Strict):
     """Smallest side of a random crop, as a part of the image's."""
     clip_norm: Positive = 5.0
     """Largest norm of the gradient."""
+    flip: bool | None = None
+    """Whether images are mirrored at random; by default as the data allows (never the digits)."""
     images: Count | None = None
     """Train on so many images at most, drawn evenly from the classes; all of them by default."""
 
@@ -282,7 +284,7 @@ class Objective(Strict):
     """The estimator."""
     latency: Literal["table", "measured"] = "table"
     """Where a candidate's latency comes from: the sum of its layers, or the whole network timed."""
-    evaluate_up_to: Positive = 1.1
+    evaluate_up_to: Positive = 1.05
     """Candidates above this many times the budget are not trained."""
 
 
@@ -290,7 +292,11 @@ class RunConfig(Strict):
     """Everything that decides a run; written to the run's config.yaml."""
 
     space: str
+    space_file: dict[str, Any] = {}
+    """The space as it was when the run began."""
     data: str = "digits"
+    max_broken: Annotated[int, pydantic.Field(ge=0)] = 100
+    """Images that cannot be decoded are skipped up to so many."""
     latency_ms: Positive | None = None
     objective: Objective
     runtime: str = "torch"
@@ -300,7 +306,7 @@ class RunConfig(Strict):
     sampler: str = "tpe"
     trials: Count | None = None
     budget_s: Positive | None = None
-    seed: int = 0
+    seed: Annotated[int, pydantic.Field(ge=0, lt=2**31)] = 0
     baselines: tuple[str, ...] = ()
     resolution: tuple[Count, ...] | None = None
     proxy_resolution: Count | None = None

@@ -9,6 +9,7 @@ import torch
 
 from mnas.architecture import Architecture
 from mnas.config import Recipe
+from mnas.data.loader import default_workers
 from mnas.data.sources import ImageData
 from mnas.data.splits import limited
 from mnas.estimators.train import MAX_VAL_IMAGES
@@ -52,7 +53,8 @@ def training_speed(arch: Architecture, data: ImageData, recipe: Recipe, size: in
     sample = limited(data.train, 2 * recipe.batch_size, 0)
     short = recipe.model_copy(update={"epochs": 2, "batch_size": min(recipe.batch_size, len(sample))})
     network = build(arch, data.num_classes)
-    epochs = list(fit(network, sample, short, size=size, flip=False, device=device, seed=0))
+    workers = 0 if sample.in_memory else default_workers()
+    epochs = list(fit(network, sample, short, size=size, flip=False, device=device, seed=0, workers=workers))
     return epochs[1].images_per_s
 
 
@@ -81,13 +83,13 @@ def make_plan(
     train, val = len(data.train), min(len(data.val), MAX_VAL_IMAGES)
     if left_s is None:
         final_s = networks * epoch_s(data, recipe, images_per_s) * recipe.epochs
-        return Plan(trials, None, proxy, _candidate_s(proxy, train, val, images_per_s), final_s)
+        return Plan(trials, None, proxy, candidate_s(proxy, train, val, images_per_s), final_s)
     usable = max(1.0, left_s - EXPORT_S)
     final_s = min(networks * epoch_s(data, recipe, images_per_s) * recipe.epochs, (1 - SEARCH_SHARE) * usable)
     search_s = usable - final_s
     wanted_s = search_s / (min(trials, WANTED_CANDIDATES) if trials else WANTED_CANDIDATES)
     least = min(train, max(10 * proxy.batch_size, 20 * data.num_classes))
-    while _candidate_s(proxy, train, val, images_per_s) > wanted_s:
+    while candidate_s(proxy, train, val, images_per_s) > wanted_s:
         images = min(train, proxy.images or train)
         if images > least:
             proxy = proxy.model_copy(update={"images": max(least, int(images * 0.8))})
@@ -95,7 +97,7 @@ def make_plan(
             proxy = proxy.model_copy(update={"epochs": proxy.epochs - 1})
         else:
             break
-    return Plan(trials, search_s, proxy, _candidate_s(proxy, train, val, images_per_s), final_s)
+    return Plan(trials, search_s, proxy, candidate_s(proxy, train, val, images_per_s), final_s)
 
 
 def final_recipe(
@@ -113,7 +115,8 @@ def epoch_s(data: ImageData, recipe: Recipe, images_per_s: float) -> float:
     return (min(len(data.train), recipe.images or len(data.train)) + len(data.val) / EVAL_SPEEDUP) / images_per_s
 
 
-def _candidate_s(proxy: Recipe, train: int, val: int, images_per_s: float) -> float:
+def candidate_s(proxy: Recipe, train: int, val: int, images_per_s: float) -> float:
+    """Seconds of one candidate: `train` and `val` images there are, of which the recipe takes some."""
     return proxy.epochs * (min(train, proxy.images or train) + val / EVAL_SPEEDUP) / images_per_s
 
 

@@ -161,4 +161,4 @@ class Run:
 def _difference(stands: RunConfig, asked: RunConfig) -> str:
     there, here = stands.model_dump(), asked.model_dump()
     differ = [key for key in there if there[key] != here[key]]
-    return ", ".join(f"{key}: {there[key]!r} there, {here[key]!r} asked for" for key in differ)
+    return ", ".join(f"{key}: {there[key]!r:.60} there, {here[key]!r:.60} asked for" for key in differ)

@@ -194,7 +194,7 @@ class SearchSpace:
                 return "mbconv" if "mbconv" in options else options[-1]
             return max(options) if name.endswith(("width", "depth")) else options[0]
 
-        return self._options(self._walk(richest))
+        return self.options(self._walk(richest))
 
     def layers(self, num_classes: int = 1000) -> set[Layer]:
         """Every layer that a network of the space can have."""
@@ -354,7 +354,8 @@ class SearchSpace:
             case other:
                 return bool(getattr(block, other) == option)
 
-    def _options(self, arch: Architecture) -> dict[str, list[Option]]:
+    def options(self, arch: Architecture) -> dict[str, list[Option]]:
+        """Name -> options of every choice that exists in `arch`."""
         genes = self.encode(arch)
         seen: dict[str, list[Option]] = {}
 

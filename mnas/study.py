@@ -5,26 +5,29 @@ from __future__ import annotations
 import logging
 import math
 import random
-import sqlite3
 import time
+import uuid
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import optuna
-from optuna.trial import TrialState
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from mnas import objective, zoo
 from mnas.architecture import Architecture
 from mnas.config import Objective
 from mnas.cost import cost
-from mnas.errors import BadInput, nearest
+from mnas.errors import BadInput, MnasError
 from mnas.estimators import Estimator, Pruned
 from mnas.monitor import Seen, TensorBoard, progress
 from mnas.run import Run
 from mnas.space import SearchSpace
+from mnas.storage import open_storage
 from mnas.training.loop import Diverged
+from mnas.trial import Trial
 
 log = logging.getLogger("mnas")
 
@@ -32,39 +35,6 @@ DRAW_EVERY_S = 5.0
 LATENCY_CONSTRAINT = "latency"
 MAX_IDLE = 12
 """Proposals in a row that need no evaluation, before one is made that does."""
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One proposal and what came of it; a line of trials.jsonl."""
-
-    number: int
-    """Optuna's, from 0."""
-    state: Literal["complete", "pruned", "over_budget", "repeated", "failed"]
-    architecture: Architecture
-    latency_ms: float
-    """By the objective's source of latency, before any final measurement."""
-    accuracy: float | None = None
-    """On the search-validation split; of a pruned trial, when it was pruned."""
-    reward: float | None = None
-    seconds: float = 0.0
-    curve: tuple[float, ...] = ()
-    """Accuracy after each epoch of the estimate."""
-    name: str = ""
-    """A reference network's name."""
-
-    @property
-    def evaluated(self) -> bool:
-        """Whether an estimate was spent on it."""
-        return self.state in ("complete", "pruned", "failed")
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Trial:
-        architecture = Architecture.from_dict(data["architecture"], f"trial {data['number']}")
-        return cls(**(data | {"architecture": architecture, "curve": tuple(data["curve"])}))
 
 
 @dataclass(frozen=True)
@@ -85,68 +55,41 @@ class Goal:
         return told[0] if len(told) == 1 else None
 
 
-SAMPLERS = ("tpe", "nsga2", "gp", "random")
-
-
-def make_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
-    """One of Optuna's samplers by name."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        match name:
-            case "tpe":  # multivariate, since layers interact; grouped, since some exist only at some depths
-                return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True)
-            case "nsga2":
-                return optuna.samplers.NSGAIISampler(seed=seed, population_size=16)
-            case "gp":
-                return optuna.samplers.GPSampler(seed=seed)
-            case "random":
-                return optuna.samplers.RandomSampler(seed=seed)
-    raise BadInput(f"unknown sampler '{name}'{nearest(name, SAMPLERS)}")
-
-
-class _Connection(sqlite3.Connection):
-    """A commit waits for no disk: trials.jsonl is what survives a loss of power, and a kill loses neither."""
-
-    def __init__(self, *args: Any, **kwargs: Any):
-        super().__init__(*args, **kwargs)
-        self.execute("PRAGMA journal_mode=WAL")
-        self.execute("PRAGMA synchronous=NORMAL")
-
-
-def open_storage(url: str) -> optuna.storages.RDBStorage:
-    """The database of a study; BadInput where it cannot be opened."""
-    options = {"connect_args": {"factory": _Connection, "timeout": 60}} if url.startswith("sqlite:") else {}
-    try:
-        return optuna.storages.RDBStorage(url, engine_kwargs=options)
-    except Exception as error:  # SQLAlchemy's, Optuna's or a driver's own
-        raise BadInput(f"--storage {url}: cannot be opened: {str(error).splitlines()[0]}") from None
-
-
 class Study:
     """An Optuna study over a space, kept in a run's folder.
 
-    Candidates may be pruned after the step `prune_after` of their estimate; `slowest_ms` bounds the hypervolume.
+    `fastest` is the space's fastest network, `slowest_ms` bounds the hypervolume; candidates may be pruned after the
+    step `prune_after` of their estimate.
     """
 
     def __init__(
         self, run: Run, space: SearchSpace, goal: Goal, *, sampler: optuna.samplers.BaseSampler, storage: str | None,
         seed: int, latency: Callable[[Architecture], float], num_classes: int, board: TensorBoard,
-        slowest_ms: float, prune_after: int = 0, callbacks: Sequence[Callable[[Trial], None]] = (),
+        fastest: Architecture, slowest_ms: float, prune_after: int = 0,
+        callbacks: Sequence[Callable[[Trial], None]] = (),
     ):  # fmt: skip
         self.run, self.space, self.goal, self.latency = run, space, goal, latency
         self.trials = [Trial.from_json(record) for record in run.read_trials()]
         self._board, self._callbacks, self._num_classes = board, callbacks, num_classes
-        self._slowest_ms, self._drawn = slowest_ms, 0.0
+        self._fastest, self._slowest_ms, self._drawn = fastest, slowest_ms, 0.0
         self._rng = random.Random(f"{seed}/{len(self.trials)}")
         self._enqueued: dict[Architecture, str] = {}
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._study = optuna.create_study(
-            storage=open_storage(storage or run.storage_url), study_name=run.folder.name, load_if_exists=True,
+            storage=open_storage(storage or run.storage_url), study_name=self._name(storage), load_if_exists=True,
             sampler=sampler,
             pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=prune_after),
             directions=objective.directions(goal.objective),  # type: ignore[arg-type]
         )
         self._reconcile()
+
+    def _name(self, storage: str | None) -> str:
+        """In the run's own database always the same; in a shared one a name of its own."""
+        if storage is None:
+            return "mnas"
+        name = self.run.read_state().get("study") or f"{self.space.name}-{uuid.uuid4().hex[:8]}"
+        self.run.write_state(study=name)
+        return str(name)
 
     # --- what is known so far
 
@@ -175,10 +118,10 @@ class Study:
         began, before, idle = time.monotonic(), self.evaluated, 0
         with progress("search", 1.0) as shown:
             while (trials is None or self.evaluated < trials) and (deadline is None or time.monotonic() < deadline):
-                if idle and idle % MAX_IDLE == 0 and not self._enqueue_new():
-                    log.info("every network of the space that keeps the budget is evaluated")
+                if idle and idle % MAX_IDLE == 0 and not self._enqueue_new(deadline):
+                    log.info("no further network that may be evaluated was found")
                     break
-                trial = self._one(estimator)
+                trial = self._guarded(estimator)
                 idle = 0 if trial.evaluated else idle + 1
                 done = self.evaluated / trials if trials else 0.0
                 if deadline is not None:
@@ -188,6 +131,15 @@ class Study:
         spent = self.evaluated - before
         log.info("search: %d candidates evaluated in %.0f s", spent, time.monotonic() - began)
 
+    def _guarded(self, estimator: Estimator) -> Trial:
+        try:
+            return self._one(estimator)
+        except optuna.exceptions.StorageInternalError as error:
+            raise MnasError(
+                f"{self.run.folder / 'study.db'}: cannot be written ({str(error.__cause__ or error).splitlines()[0]}); "
+                f"what was finished is kept: free some space, then mnas resume {self.run.folder}"
+            ) from None
+
     def _one(self, estimator: Estimator) -> Trial:
         """One proposal: asked, judged, written, told."""
         asked = self._study.ask()
@@ -196,7 +148,8 @@ class Study:
             arch = self.space.suggest(asked)
         latency_ms = self.latency(arch)
         if self.goal.budget_ms is not None:
-            asked.set_constraint(LATENCY_CONSTRAINT, latency_ms / self.goal.budget_ms - 1)
+            # what may be evaluated is feasible to the sampler: within it, the objective alone decides
+            asked.set_constraint(LATENCY_CONSTRAINT, latency_ms / self.goal.limit_ms - 1)
         trial = self._evaluate(asked, arch, latency_ms, estimator)
         self.run.append_trial(trial.to_json())
         self._tell(trial)
@@ -218,6 +171,7 @@ class Study:
         curve: list[float] = []
 
         def report(step: int, accuracy: float) -> None:
+            accuracy = _checked(accuracy)
             curve.append(accuracy)
             reward = self.goal.reward(accuracy, latency_ms)
             if reward is not None:
@@ -256,36 +210,38 @@ class Study:
     # --- proposals of our own
 
     def _enqueue_references(self) -> None:
-        """The zoo's networks that lie in the space and may be evaluated, slowest first: they are what to beat."""
-        if self._study.get_trials(deepcopy=False):
-            self._enqueued = dict(references(self.space))
-            return
-        for arch, name in references(self.space):
-            if self.latency(arch) <= self.goal.limit_ms:
-                self._enqueue(arch, name)
+        """The zoo's networks that lie in the space and may be evaluated: they are what to beat. Then the fastest one.
 
-    def _enqueue(self, arch: Architecture, name: str = "") -> None:
-        self._enqueued[arch] = name
-        self._study.enqueue_trial(dict(self.space.encode(arch)))
+        After a kill, those that trials.jsonl lacks.
+        """
+        known = {trial.architecture for trial in self.trials}
+        waiting = [_asked(frozen) for frozen in self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))]
+        for arch, name in [*references(self.space), (self._fastest, "")]:
+            self._enqueued.setdefault(arch, name)
+            genes = dict(self.space.encode(arch))
+            if arch not in known and genes not in waiting and self.latency(arch) <= self.goal.limit_ms:
+                self._study.enqueue_trial(genes)
 
-    def _enqueue_new(self) -> bool:
+    def _enqueue_new(self, deadline: float | None) -> bool:
         """Enqueue a network that keeps the budget and was not evaluated, near the best ones; False if none is found."""
         known = {trial.architecture for trial in self.trials if trial.evaluated}
         if len(known) >= self.space.size:
             return False
         ranked = sorted(self._complete(), key=lambda trial: -(trial.reward or trial.accuracy or 0))
-        parents = [trial.architecture for trial in ranked[:8]] or [self.space.fastest(self.latency)]
+        parents = [trial.architecture for trial in ranked[:8]] or [self._fastest]
         for attempt in range(400):
+            if deadline is not None and time.monotonic() > deadline:
+                return True
             arch = self.space.mutate(self._rng.choice(parents), self._rng, rate=min(0.5, 0.05 + attempt / 400))
             if arch not in known and self.latency(arch) <= self.goal.limit_ms:
-                self._enqueue(arch)
+                self._study.enqueue_trial(dict(self.space.encode(arch)))
                 return True
         if self.space.size > 10_000:
             return False
         others = (arch for arch in self.space.enumerate() if arch not in known)
         new = next((arch for arch in others if self.latency(arch) <= self.goal.limit_ms), None)
         if new is not None:
-            self._enqueue(new)
+            self._study.enqueue_trial(dict(self.space.encode(new)))
         return new is not None
 
     # --- after a kill
@@ -298,8 +254,21 @@ class Study:
                 self._tell(written[frozen.number])
             else:
                 self._study.tell(frozen.number, state=TrialState.FAIL)
-                if frozen.params:
-                    self._study.enqueue_trial(frozen.params)
+                if _asked(frozen):
+                    self._study.enqueue_trial(_asked(frozen))
+        # a loss of power may take the last trials of study.db, never those of trials.jsonl
+        for number in range(len(self._study.get_trials(deepcopy=False)), max(written, default=-1) + 1):
+            self._study.add_trial(self._frozen(written.get(number)))
+
+    def _frozen(self, trial: Trial | None) -> FrozenTrial:
+        """A finished trial as Optuna keeps it; a failed one in the place of a number that was never finished."""
+        if trial is None or trial.accuracy is None or trial.state != "complete":
+            return create_trial(state=TrialState.FAIL)
+        told = objective.values(self.goal.objective, trial.accuracy, trial.latency_ms, self.goal.budget_ms)
+        options = self.space.options(trial.architecture)
+        distributions: dict[str, BaseDistribution] = {name: CategoricalDistribution(o) for name, o in options.items()}
+        params = dict(self.space.encode(trial.architecture))
+        return create_trial(state=TrialState.COMPLETE, values=told, params=params, distributions=distributions)
 
     # --- what is shown
 
@@ -342,6 +311,11 @@ class Study:
         self._drawn = time.monotonic()
 
 
+def _asked(frozen: FrozenTrial) -> dict[str, Any]:
+    """The choices that an unfinished trial was asked with: those it was enqueued with, or those it got to."""
+    return dict(frozen.system_attrs.get("fixed_params") or frozen.params)
+
+
 def references(space: SearchSpace) -> Iterable[tuple[Architecture, str]]:
     """The zoo's networks that lie in the space, at full width and each resolution, largest first, with their names."""
     for resolution in sorted(space.resolutions, reverse=True):
@@ -364,6 +338,10 @@ def describe(arch: Architecture) -> dict[str, str | int]:
 
 
 def _checked(accuracy: float) -> float:
-    if not (isinstance(accuracy, int | float) and math.isfinite(accuracy) and 0 <= accuracy <= 1):
+    try:
+        number = float(accuracy)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not 0 <= number <= 1:
         raise BadInput(f"the estimator gave {accuracy!r}; expected an accuracy as a number from 0 to 1")
-    return float(accuracy)
+    return number

@@ -6,7 +6,7 @@ import logging
 import math
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,22 +24,20 @@ from mnas.errors import BadInput, Infeasible
 from mnas.export.card import model_card, write_preprocessing
 from mnas.export.onnx import export_onnx
 from mnas.export.pytorch import export_pytorch
-from mnas.latency.measure import Measurement, measure, measure_networks
+from mnas.latency.measure import Measurement, measure
 from mnas.latency.runtimes import get_runtime
+from mnas.latency_source import Measure
 from mnas.monitor import TensorBoard, progress
 from mnas.nn.network import Network, build
 from mnas.run import write_atomic, write_json
-from mnas.study import Trial
+from mnas.space import SearchSpace
 from mnas.training.loop import accuracy, fit, recalibrate
+from mnas.training.recipe import flips
+from mnas.trial import Trial
 
 log = logging.getLogger("mnas")
 
-Measure = Callable[[Sequence[Architecture]], list[Measurement]]
-"""Latency of whole networks on the device, all in the same rounds."""
-
 CALIBRATION_IMAGES = 4096
-CANDIDATE_SLACK = 1.05
-"""A table may overstate: candidates up to this many budgets by the table are measured as well."""
 
 
 @dataclass(frozen=True)
@@ -60,18 +58,19 @@ def choose(
     Without a budget: the knee of the front of accuracy and latency. Raises Infeasible where no candidate keeps it.
     """
     complete = [trial for trial in trials if trial.state == "complete"]
+    if not complete:
+        raise Infeasible("no candidate was finished; a new run with more --trials or a longer --budget may find one")
     if budget_ms is None:
         point = objective.knee((trial.accuracy or 0, trial.latency_ms) for trial in complete)
         found = next(trial for trial in complete if (trial.accuracy, trial.latency_ms) == point)
         return found
-    near = [trial for trial in complete if trial.latency_ms <= budget_ms * CANDIDATE_SLACK]
-    near.sort(key=lambda trial: (-(trial.accuracy or 0), trial.latency_ms))
+    complete.sort(key=lambda trial: (-(trial.accuracy or 0), trial.latency_ms))
     closest = math.inf
-    for start in range(0, len(near), at_once):
-        finalists = near[start : start + at_once]
+    for start in range(0, len(complete), at_once):
+        finalists = complete[start : start + at_once]
         measured = measure([trial.architecture for trial in finalists])
         for trial, latency in zip(finalists, measured, strict=True):
-            kept = latency.median_ms + latency.spread_ms <= budget_ms
+            kept = keeps(latency, budget_ms)
             log.info(
                 "finalist: trial %d, accuracy %.2f%%, %.2f ms by the search, %.2f +- %.2f ms measured: %s",
                 trial.number, 100 * (trial.accuracy or 0), trial.latency_ms, latency.median_ms, latency.spread_ms,
@@ -79,13 +78,30 @@ def choose(
             )  # fmt: skip
             closest = min(closest, latency.median_ms)
         for trial, latency in zip(finalists, measured, strict=True):
-            if latency.median_ms + latency.spread_ms <= budget_ms:
+            if keeps(latency, budget_ms):
                 return trial
-    fastest = f"the fastest of them takes {closest:.2f} ms" if near else "none was finished"
     raise Infeasible(
-        f"no candidate keeps {budget_ms:g} ms when measured as a whole network ({fastest}); "
-        "give more --trials, a longer --budget, or a larger --latency-ms"
+        f"no candidate keeps {budget_ms:g} ms when measured as a whole network (the fastest of them takes "
+        f"{closest:.2f} ms); a new run with more --trials, a longer --budget or a larger --latency-ms may find one"
     )
+
+
+def keeps(latency: Measurement, budget_ms: float) -> bool:
+    """Whether a measured latency keeps the budget, its uncertainty included."""
+    return latency.median_ms + latency.spread_ms <= budget_ms
+
+
+def most_accurate(trained: Sequence[Trained], space: SearchSpace, measure: Measure, budget_ms: float | None) -> Trained:
+    """The best, by full training, of the chosen network (the first) and those baselines that a search could have found.
+
+    A short training may have ranked a reference network too low: what is now known to be worse is not handed over.
+    """
+    rivals = [one for one in trained[1:] if one.architecture in space and one.val_accuracy > trained[0].val_accuracy]
+    if not rivals or budget_ms is None:
+        return trained[0]
+    measured = measure([one.architecture for one in rivals])
+    able = [one for one, latency in zip(rivals, measured, strict=True) if keeps(latency, budget_ms)]
+    return max(able, key=lambda one: one.val_accuracy, default=trained[0])
 
 
 def train_fully(
@@ -105,7 +121,8 @@ def train_fully(
         log.info("%s: trained before, %.2f%% on the search-validation split", name, 100 * reached)
         return Trained(name, arch, network, reached)
     with progress(f"train {name}", recipe.epochs) as shown:
-        for epoch in fit(network, train, recipe, size=size, flip=data.flip, device=device, seed=seed, workers=workers):
+        flip = flips(recipe, data.flip)
+        for epoch in fit(network, train, recipe, size=size, flip=flip, device=device, seed=seed, workers=workers):
             reached = accuracy(network, data.val, size=size, device=device, workers=workers)
             shown.update(epoch.number, recipe.epochs, f"loss {epoch.loss:.3f}, validation {reached:.2%}")
             if board is not None:
@@ -132,7 +149,9 @@ def write_model(
     """A trained network's files into `folder`: model.py, weights, model.onnx, architecture, preprocessing."""
     folder.mkdir(parents=True, exist_ok=True)
     network = trained.network.to("cpu", memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
-    export_pytorch(network, trained.architecture, folder, classes=data.classes, title=title, notes=notes)
+    # model.py speaks of the size at which its weights were trained
+    used = replace(trained.architecture, resolution=size)
+    export_pytorch(network, used, folder, classes=data.classes, title=title, notes=notes)
     write_atomic(folder / "architecture.yaml", trained.architecture.to_yaml())
     write_preprocessing(folder / "preprocessing.json", resolution=size, classes=data.classes, mean=MEAN, std=STD)
     export_onnx(network, size, folder / "model.onnx")
@@ -159,11 +178,12 @@ def add_latencies(
     rows[0]["exported_latency_ms"], rows[0]["exported_file"] = found[-1].median_ms, exported.name
 
 
-def write_metrics(folder: Path, metrics: dict[str, Any], title: str, classes: Sequence[str]) -> None:
+def write_metrics(folder: Path, metrics: dict[str, Any], classes: Sequence[str]) -> None:
     """metrics.json and the model card that tells the same figures."""
     write_json(folder / "metrics.json", metrics)
     files = sorted({path.name for path in folder.iterdir() if not path.name.startswith(".")} | {"README.md"})
-    write_atomic(folder / "README.md", model_card(title=title, metrics=metrics, classes=classes, files=files))
+    card = model_card(title=metrics["title"], metrics=metrics, classes=classes, files=files)
+    write_atomic(folder / "README.md", card)
 
 
 def load_model(folder: Path, classes: int | None = None) -> tuple[Network, Architecture]:
@@ -195,15 +215,3 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
         return safetensors.torch.load_file(path)
     except (safetensors.SafetensorError, OSError) as error:
         raise BadInput(f"{path}: cannot be read as safetensors weights: {error}") from None
-
-
-def device_measure(runtime: str, threads: int, batch: int, num_classes: int, seed: int) -> Measure:
-    """Measure whole networks on this machine's runtime."""
-    rng = random.Random(seed)
-
-    def run(archs: Sequence[Architecture]) -> list[Measurement]:
-        return measure_networks(
-            archs, runtime=runtime, threads=threads, batch=batch, num_classes=num_classes, rng=rng, rounds=40
-        )
-
-    return run

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import datetime
 import inspect
+import json
 import logging
-import math
 import platform
 import statistics
 from collections.abc import Callable, Iterable, Sequence
@@ -24,18 +24,19 @@ from mnas.config import Recipe, RunConfig, read_text, validate
 from mnas.cost import cost
 from mnas.data.loader import cached
 from mnas.data.sources import ImageData, load_data
-from mnas.errors import BadInput, Infeasible
+from mnas.errors import Infeasible
 from mnas.estimators import Estimator, Report
-from mnas.estimators.train import TrainEstimator
-from mnas.latency.cache import table_for
-from mnas.latency.measure import Measurement, device_name
-from mnas.latency.table import LatencyTable
+from mnas.estimators.train import MAX_VAL_IMAGES, TrainEstimator
+from mnas.latency.measure import device_name
+from mnas.latency_source import LatencyCallable, extremes, latency_source
 from mnas.monitor import TensorBoard, describe, log_file
 from mnas.nn.network import Network
+from mnas.objective import front
 from mnas.plan import (
     DEFAULT_BUDGET_S,
     DEFAULT_TRIALS,
     Plan,
+    candidate_s,
     duration,
     fastest_threads,
     final_recipe,
@@ -43,16 +44,18 @@ from mnas.plan import (
     now,
 )
 from mnas.run import Run
-from mnas.space import SearchSpace, load_space
-from mnas.study import Goal, Study, Trial, make_sampler
+from mnas.samplers import make_sampler
+from mnas.space import SearchSpace
+from mnas.space_file import SpaceFile
+from mnas.study import Goal, Study
 from mnas.training.device import pick_device
+from mnas.trial import Trial
 from mnas.winner import (
-    Measure,
     Trained,
     add_latencies,
     choose,
-    device_measure,
     load_model,
+    most_accurate,
     test_accuracy,
     train_fully,
     write_metrics,
@@ -61,7 +64,6 @@ from mnas.winner import (
 
 log = logging.getLogger("mnas")
 
-LatencyCallable = Callable[[Architecture], float]
 EstimatorCallable = Callable[..., float]
 
 
@@ -111,7 +113,10 @@ class Objects:
 
 
 def space_of(config: RunConfig, given: Objects) -> SearchSpace:
-    space = given.space or load_space(config.space)
+    """The space of a run, as it was when the run began."""
+    space = given.space
+    if space is None:
+        space = SearchSpace(validate(SpaceFile, config.space_file, config.space))
     return space.with_resolutions(config.resolution) if config.resolution else space
 
 
@@ -149,11 +154,14 @@ class Search:
 
     def _go(self) -> Result:
         config = self.config
+        if self.run.read_state().get("done"):
+            log.info("this run is finished: %s", self.run.winner)
+            return self._result()
         self.space = space_of(config, self.given)
         self.device = pick_device(config.device)
         self.data = self._load_data()
         self.board = TensorBoard(self.run.tensorboard)
-        self.latency = self._latency_source()
+        self.latency = latency_source(self.run, self.space, config, self.given.latency, self.data.num_classes)
         self._refuse_infeasible()
         baselines = self._baselines()
         plan = self._plan(len(baselines) + 1)
@@ -162,21 +170,43 @@ class Search:
             deadline = None if plan.search_s is None else now() + plan.search_s
             study.optimize(self._estimator(plan), trials=plan.trials, deadline=deadline)
             self.run.write_state(searched=True)
-        found = choose(study.trials, self._measure(), config.latency_ms, config.finalists)
+        found = self._choose(study)
         recipe = self._final_recipe(study.trials, plan, len(baselines) + 1)
-        metrics = self._finish(found, baselines, recipe, study)
+        self._finish(found, baselines, recipe, study)
         self.board.close()
-        best = next(row for row in metrics["networks"] if row["role"] == "winner")
-        winner = Winner(found.architecture, self.run.winner, best["test_accuracy"], best["latency_ms"])
-        on_front = set(study.front())
-        front = sorted((t for t in study.trials if t.state == "complete" and (t.accuracy, t.latency_ms) in on_front),
-                       key=lambda trial: trial.latency_ms)
-        return Result(winner, front, study.trials, metrics, self.run.folder)
+        self.run.write_state(done=True)
+        return self._result()
+
+    def _choose(self, study: Study) -> Trial:
+        """The winner; measured once, since another measurement might choose another."""
+        number = self.run.read_state().get("winner_trial")
+        if number is None:
+            found = choose(study.trials, self.latency.measure, self.config.latency_ms, self.config.finalists)
+            self.run.write_state(winner_trial=found.number)
+            return found
+        return next(trial for trial in study.trials if trial.number == number)
+
+    def _result(self) -> Result:
+        """What a finished run's files say."""
+        trials = [Trial.from_json(record) for record in self.run.read_trials()]
+        metrics = json.loads(read_text(self.run.winner / "metrics.json"))
+        path = self.run.winner / "architecture.yaml"
+        row = metrics["networks"][0]
+        complete = {(t.accuracy or 0.0, t.latency_ms): t for t in reversed(trials) if t.state == "complete"}
+        return Result(
+            Winner(
+                Architecture.from_yaml(read_text(path), str(path)), self.run.winner, row["test_accuracy"],
+                row["latency_ms"],
+            ),
+            [complete[point] for point in front(complete)], trials, metrics, self.run.folder,
+        )  # fmt: skip
 
     # --- data and sizes
 
     def _load_data(self) -> ImageData:
-        data = self.given.data or load_data(self.config.data, seed=self.config.seed)
+        data = self.given.data or load_data(
+            self.config.data, seed=self.config.seed, max_broken=self.config.max_broken
+        )
         base = max(self.space.resolutions)
         native = default_accuracy_size(data, base)
         self._base, self._proxy = base, min(base, self.config.proxy_resolution or native)
@@ -198,65 +228,9 @@ class Search:
             return arch.resolution
         return max(8, round(arch.resolution * self._proxy / self._base / 4) * 4)
 
-    # --- latency
-
-    def _latency_source(self) -> LatencyCallable:
-        config = self.config
-        if self.given.latency is not None:
-            return _positive(self.given.latency)
-        if config.objective.latency == "measured":
-            whole = self._measure()
-            seen: dict[Architecture, float] = {}
-
-            def measured(arch: Architecture) -> float:
-                if arch not in seen:
-                    seen[arch] = whole([arch])[0].median_ms
-                return seen[arch]
-
-            return measured
-        table = self._table()
-        classes = self.data.num_classes
-        return lambda arch: table.predict(arch, classes)
-
-    def _table(self) -> LatencyTable:
-        config, path = self.config, self.run.table_path
-        if path.exists():
-            return LatencyTable.load(path)
-        layers = self.space.layers(self.data.num_classes)
-        if config.latency_table is not None:
-            table = LatencyTable.load(Path(config.latency_table))
-            asked, there = ((one.runtime, one.threads, one.batch) for one in (config, table))
-            if asked != there:
-                raise BadInput(
-                    f"{config.latency_table}: measured with runtime, threads, batch {there}, asked for {asked}: "
-                    "state --runtime, --threads and --batch as the table has them, or leave --latency-table out"
-                )
-        else:
-            table = table_for(
-                layers, runtime=config.runtime, threads=config.threads, batch=config.batch, seed=config.seed
-            )
-        missing = table.missing(layers)
-        if missing:
-            raise BadInput(
-                f"{config.latency_table}: lacks {len(missing)} layers of space '{self.space.name}', such as "
-                f"{missing[0]}; leave --latency-table out to have them measured here"
-            )
-        table = replace(table, entries={layer: table.entries[layer] for layer in table.entries if layer in layers})
-        table.save(path)
-        return table
-
-    def _measure(self) -> Measure:
-        if self.given.latency is not None:
-            known = _positive(self.given.latency)
-            return lambda archs: [Measurement(known(arch), 0.0, 1) for arch in archs]
-        config = self.config
-        return device_measure(config.runtime, config.threads, config.batch, self.data.num_classes, config.seed)
-
     def _refuse_infeasible(self) -> None:
-        # a table answers thousands of questions a second; anything else is asked about two networks, by multiply-adds
-        by = self.latency if self.run.table_path.exists() else lambda arch: cost(arch).madds
-        fastest, slowest = self.space.fastest(by), self.space.fastest(by, slowest=True)
-        fastest_ms, self._slowest_ms = self.latency(fastest), self.latency(slowest)
+        self._fastest, slowest = extremes(self.latency, self.space)
+        fastest_ms, self._slowest_ms = self.latency.predict(self._fastest), self.latency.predict(slowest)
         log.info("latency of space %s: %.2f to %.2f ms", self.space.name, fastest_ms, self._slowest_ms)
         budget = self.config.latency_ms
         if budget is not None and fastest_ms > budget:
@@ -287,9 +261,13 @@ class Search:
                          images_per_s=self._speed)
         state = self.run.read_state()
         if "proxy" in state:  # candidates of one run are trained alike, also after a resume
-            plan = replace(plan, proxy=validate(Recipe, state["proxy"], "state.json"))
+            proxy = validate(Recipe, state["proxy"], "state.json")
+            val = min(len(self.data.val), MAX_VAL_IMAGES)
+            plan = replace(plan, proxy=proxy, candidate_s=candidate_s(proxy, len(self.data.train), val, self._speed))
         else:
             self.run.write_state(proxy=plan.proxy.model_dump())
+        if state.get("searched"):
+            return plan
         goal = "the front" if config.latency_ms is None else f"the most accurate within {config.latency_ms:g} ms"
         until = " or ".join(filter(None, [f"{trials} candidates" if trials else "",
                                           f"{duration(plan.search_s)} are over" if plan.search_s else ""]))
@@ -313,8 +291,8 @@ class Search:
         return Study(
             self.run, self.space, Goal(config.objective, config.latency_ms),
             sampler=self.given.sampler or make_sampler(config.sampler, config.seed + done), storage=config.storage,
-            seed=config.seed, latency=self.latency, num_classes=self.data.num_classes, board=self.board,
-            slowest_ms=self._slowest_ms, prune_after=plan.proxy.epochs // 2,
+            seed=config.seed, latency=self.latency.predict, num_classes=self.data.num_classes, board=self.board,
+            fastest=self._fastest, slowest_ms=self._slowest_ms, prune_after=plan.proxy.epochs // 2,
             callbacks=(lambda trial: self._save_elapsed(), *self.given.callbacks),
         )  # fmt: skip
 
@@ -342,7 +320,7 @@ class Search:
 
     def _finish(
         self, found: Trial, baselines: list[tuple[str, Architecture]], recipe: Recipe, study: Study
-    ) -> dict[str, Any]:
+    ) -> None:
         wanted = [("winner", found.architecture), *baselines]
         log.info("training the winner (trial %d) and %d baseline(s) for %d epochs",
                  found.number, len(baselines), recipe.epochs)
@@ -353,17 +331,20 @@ class Search:
             )
             for name, arch in wanted
         ]  # fmt: skip
+        best = most_accurate(trained, self.space, self.latency.measure, self.config.latency_ms)
+        if best is not trained[0]:
+            log.info("%s is more accurate than trial %d when both are fully trained, and keeps the budget: it is the "
+                     "winner", best.name, found.number)
+            trained[0] = replace(best, name="winner")
         rows = self._rows(trained)
-        title = f"{self.space.name} winner"
-        notes = self._notes()
-        size = self.accuracy_size(found.architecture)
+        size = self.accuracy_size(trained[0].architecture)
+        title, notes = f"{self.space.name} winner", self._notes()
         write_model(self.run.winner, trained[0], self.data, size=size, title=title, notes=notes)
         self._add_latencies(trained, rows)
-        metrics = self._metrics(rows, study, recipe, found)
-        write_metrics(self.run.winner, metrics, title, self.data.classes)
-        self.board.text("winner", describe(rows[0]) + f"\n```yaml\n{found.architecture.to_yaml()}```\n")
+        metrics = {"title": title, "notes": notes} | self._metrics(rows, study, recipe, found, size)
+        write_metrics(self.run.winner, metrics, self.data.classes)
+        self.board.text("winner", describe(rows[0]) + f"\n```yaml\n{trained[0].architecture.to_yaml()}```\n")
         log.info("winner: %s", self.run.winner)
-        return metrics
 
     def _rows(self, trained: Sequence[Trained]) -> list[dict[str, Any]]:
         rows = []
@@ -388,29 +369,31 @@ class Search:
             rows, trained, self.run.winner, runtime=config.runtime, threads=config.threads, batch=config.batch,
             seed=config.seed,
         )  # fmt: skip
-        again = rows[0]["exported_latency_ms"]
-        if config.latency_ms is not None and again > config.latency_ms:
-            log.warning("%s takes %.2f ms when measured again, above the budget of %g ms: was the machine busy?",
-                        rows[0]["exported_file"], again, config.latency_ms)
+        for what, again in (("the winner", "latency_ms"), (rows[0]["exported_file"], "exported_latency_ms")):
+            if config.latency_ms is not None and rows[0][again] > config.latency_ms:
+                log.warning("%s takes %.2f ms when measured again, above the budget of %g ms: was the machine busy?",
+                            what, rows[0][again], config.latency_ms)
 
-    def _metrics(self, rows: list[dict[str, Any]], study: Study, recipe: Recipe, found: Trial) -> dict[str, Any]:
+    def _metrics(
+        self, rows: list[dict[str, Any]], study: Study, recipe: Recipe, found: Trial, size: int
+    ) -> dict[str, Any]:
         config = self.config
         return {
             "networks": rows,
             "latency": {
                 "device": device_name(), "runtime": config.runtime, "threads": config.threads, "batch": config.batch,
-                "resolution": found.architecture.resolution, "budget_ms": config.latency_ms,
+                "resolution": rows[0]["resolution"], "budget_ms": config.latency_ms,
             },
             "accuracy": {
-                "resolution": self.accuracy_size(found.architecture), "data": self.data.name,
+                "resolution": size, "data": self.data.name, "source": config.data, "seed": config.seed,
                 "train_images": len(self.data.train), "val_images": len(self.data.val),
                 "test_images": len(self.data.test), "epochs": recipe.epochs,
             },
             "search": {
                 "space": self.space.name, "objective": config.objective.name, "sampler": config.sampler,
                 "trials": study.evaluated, "seed": config.seed, "elapsed_s": round(self._elapsed(), 1),
-                "winner_trial": found.number, "winner_estimate": found.accuracy,
-                "winner_predicted_ms": found.latency_ms,
+                "chosen_trial": found.number, "chosen_estimate": found.accuracy,
+                "chosen_predicted_ms": found.latency_ms,
             },
             "versions": versions(),
             "date": datetime.date.today().isoformat(),
@@ -434,23 +417,14 @@ class Search:
         self.run.write_state(elapsed_s=round(self._elapsed(), 1))
 
 
-def _positive(latency: LatencyCallable) -> LatencyCallable:
-    def checked(arch: Architecture) -> float:
-        value = latency(arch)
-        if not (isinstance(value, int | float) and math.isfinite(value) and value > 0):
-            raise BadInput(f"the latency callable gave {value!r}; expected milliseconds above zero")
-        return float(value)
-
-    return checked
-
-
 def _with_report(estimator: EstimatorCallable) -> Estimator:
     """A callable of one argument as an estimator; one of two is also given `report`."""
     try:
-        takes_report = len(inspect.signature(estimator).parameters) > 1
+        parameters = list(inspect.signature(estimator).parameters.values())
     except (TypeError, ValueError):
-        takes_report = False
-    if takes_report:
+        parameters = []
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    if sum(p.default is p.empty for p in positional) > 1:
         return estimator
 
     def alone(arch: Architecture, report: Report) -> float:

@@ -21,10 +21,12 @@ METRICS: dict[str, Any] = {
         {
             "name": "winner", "role": "winner", "test_accuracy": 0.9731, "madds": 61_234_567, "params": 1_234_567,
             "latency_ms": 11.234, "latency_spread_ms": 0.31, "exported_latency_ms": 4.321,
+            "resolution": 224, "accuracy_resolution": 224,
         },
         {
             "name": "mobilenet_v3_large", "role": "baseline", "test_accuracy": 0.9694, "madds": 215_300_000,
             "params": 4_214_842, "latency_ms": 17.5, "latency_spread_ms": 0.42,
+            "resolution": 224, "accuracy_resolution": 32,
         },
     ],
     "latency": {
@@ -61,7 +63,7 @@ def test_card_has_every_figure() -> None:
     for figure in (
         "# A network for digits", "97.31%", "61.23 M", "1,234,567", "11.23 (0.31)", "4.32", "96.94%", "215.30 M",
         "4,214,842", "17.50 (0.42)", "not measured", "a 2-core x86 machine", "torch", "1 thread,", "batch 1",
-        "224x224 images", "budget 15.00 ms", "digits, 360 test images at 224x224", "1,149 images for 30 epochs",
+        "224 |", "224 (accuracy 32)", "budget 15.00 ms", "digits, 360 test images", "1,149 images for 30 epochs",
         "288 more", "v3_large", "mnasnet", "tpe, 57 trials, seed 3", "1 h 2 min 5 s", "2026-11-20",
         "mnas 0.1.0, torch 2.13.0", "zero, one", "keeps the budget: 11.23 of 15.00 ms",
         "between 95.07% and 98.55% (95%", "`own_file.txt`",
@@ -76,7 +78,7 @@ def test_card_has_every_figure() -> None:
 def test_table_is_a_table() -> None:
     rows = [line for line in card(changed("networks", 1, "name", value="a|b\nc")).splitlines() if line.startswith("|")]
     assert len(rows) == 4
-    assert {row.replace("\\|", "").count("|") for row in rows} == {8}
+    assert {row.replace("\\|", "").count("|") for row in rows} == {9}
     without = copy.deepcopy(METRICS)
     del without["networks"][0]["exported_latency_ms"]
     assert "as exported" not in card(without)

@@ -327,5 +327,5 @@ def test_unknown_names_and_own_files(tmp_path: Path) -> None:
 def test_with_resolutions() -> None:
     space = load_space("v1").with_resolutions((24, 32))
     assert space.resolutions == (24, 32) and space.size == 14
-    with pytest.raises(ValueError, match="each option once"):
+    with pytest.raises(BadInput, match="expected different sizes"):
         space.with_resolutions((32, 32))

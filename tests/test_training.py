@@ -82,7 +82,7 @@ def test_recalibrated_statistics_are_the_means() -> None:
     count = len(DIGITS.train)
     recalibrate(torch.nn.Sequential(norm), DIGITS.train, images=count, size=8, device=CPU, batch_size=count)
     x = normalise(DIGITS.train.fetch(range(count), 8), 8)
-    assert torch.allclose(norm.running_mean, x.mean((0, 2, 3)), atol=1e-4)  # type: ignore[arg-type]
+    assert torch.allclose(norm.running_mean, x.mean((0, 2, 3)), atol=1e-3)  # type: ignore[arg-type]
     assert torch.allclose(norm.running_var, x.var((0, 2, 3)), rtol=1e-3)  # type: ignore[arg-type]
     assert norm.momentum == 0.1
 

@@ -11,8 +11,8 @@ import safetensors.torch
 import mnas
 from mnas.architecture import Architecture
 from mnas.latency.measure import Measurement
-from mnas.study import Trial
-from mnas.winner import choose, load_model, load_weights
+from mnas.trial import Trial
+from mnas.winner import Trained, choose, load_model, load_weights, most_accurate
 
 ARCHS = [mnas.zoo.get("mobilenet_v3_small", width, 32) for width in (0.35, 0.5, 0.75, 1.0, 1.25, 1.5)]
 
@@ -67,8 +67,23 @@ def test_only_finished_trials_count() -> None:
 def test_nothing_keeps_the_budget() -> None:
     with pytest.raises(mnas.Infeasible, match=r"no candidate keeps 10 ms .*the fastest of them takes 11\.00 ms"):
         choose(trials([0.5, 0.6], [9, 9]), Device([12, 11]), 10, at_once=5)
-    with pytest.raises(mnas.Infeasible, match="none was finished"):
+    with pytest.raises(mnas.Infeasible, match="no candidate was finished"):
         choose([], Device([]), 10, at_once=5)
+
+
+def test_what_is_known_to_be_worse_is_not_handed_over() -> None:
+    space = mnas.load_space("v3_small").with_resolutions((32,))
+
+    def trained(index: int, val: float) -> Trained:
+        return Trained(str(index), ARCHS[index], mnas.build(ARCHS[index], 10), val)
+
+    found, small, large, outside = trained(2, 0.8), trained(3, 0.9), trained(4, 0.95), trained(0, 0.99)
+    device = Device([1, 2, 5, 7, 12, 15])
+    assert ARCHS[3] in space
+    assert ARCHS[4] not in space
+    assert most_accurate([found, small, large, outside], space, device, 10) is small
+    assert most_accurate([found, small], space, device, 6) is found, "over the budget"
+    assert most_accurate([small, found], space, device, 10) is small
 
 
 def test_folders_that_are_not_right(tmp_path: Path) -> None:

@@ -36,7 +36,8 @@ def augment(
         theta[:, 0, 2] = (2 * across - 1) * reach
         theta[:, 1, 2] = (2 * down - 1) * reach
         grid = F.affine_grid(theta.to(images.device), [len(images), 3, size, size], align_corners=False)
-        pixels = F.grid_sample(pixels.contiguous(), grid, mode="bilinear", padding_mode="border", align_corners=False)
+        edge = 1 - 1 / pixels.shape[-1]  # the outermost pixels' centres; padding_mode="border" is not on every device
+        pixels = F.grid_sample(pixels.contiguous(), grid.clamp(-edge, edge), mode="bilinear", align_corners=False)
         return _standardise(pixels)
 
 

@@ -14,6 +14,7 @@ from mnas.data.splits import Split, limited
 from mnas.estimators import Report
 from mnas.nn.network import build
 from mnas.training.loop import accuracy, fit, recalibrate
+from mnas.training.recipe import flips
 
 CALIBRATION_IMAGES = 512
 MAX_VAL_IMAGES = 4000
@@ -39,8 +40,9 @@ class TrainEstimator:
         torch.manual_seed(self._seed)
         network = build(arch, self._data.num_classes, self._recipe.dropout)
         reached = 0.0
+        flip = flips(self._recipe, self._data.flip)
         for epoch in fit(
-            network, self._train, self._recipe, size=size, flip=self._data.flip, device=self._device, seed=self._seed,
+            network, self._train, self._recipe, size=size, flip=flip, device=self._device, seed=self._seed,
             workers=workers,
         ):
             recalibrate(

@@ -94,13 +94,14 @@ def _preprocessing(resolution: int, classes: Sequence[str]) -> str:
 def _figures(metrics: Mapping[str, Any]) -> str:
     networks = metrics["networks"]
     has_exported = any(network.get("exported_latency_ms") is not None for network in networks)
-    heads = ["network", "role", "test accuracy", "MAdds", "parameters", "latency (spread), ms"]
+    heads = ["network", "role", "test accuracy", "MAdds", "parameters", "latency (spread), ms", "pixels"]
     rows = [heads + ["as exported, ms"] * has_exported]
     rows.append(["---", "---"] + ["---:"] * (len(rows[0]) - 2))
     for network in networks:
         row = [
             _plain(network["name"]), network["role"], _percent(network["test_accuracy"]), _millions(network["madds"]),
             f"{network['params']:,}", f"{_ms(network['latency_ms'])} ({_ms(network['latency_spread_ms'])})",
+            _pixels(network),
         ]  # fmt: skip
         rows.append(row + [_ms(network.get("exported_latency_ms"))] * has_exported)
     latency, accuracy = metrics["latency"], metrics["accuracy"]
@@ -109,10 +110,9 @@ def _figures(metrics: Mapping[str, Any]) -> str:
     return (
         f"{table}\n\n"
         f"Latency: measured on {_plain(latency['device'])}, {_plain(latency['runtime'])}, "
-        f"{_count(latency['threads'], 'thread')}, batch {latency['batch']}, "
-        f"{latency['resolution']}x{latency['resolution']} images; {budget}.\n"
-        f"Accuracy: {_plain(accuracy['data'])}, {accuracy['test_images']:,} test images at "
-        f"{accuracy['resolution']}x{accuracy['resolution']}; trained on {accuracy['train_images']:,} images for "
+        f"{_count(latency['threads'], 'thread')}, batch {latency['batch']}; {budget}.\n"
+        f"Accuracy: {_plain(accuracy['data'])}, {accuracy['test_images']:,} test images; trained on "
+        f"{accuracy['train_images']:,} images for "
         f"{_count(accuracy['epochs'], 'epoch')}, {accuracy['val_images']:,} more for the search's choices. "
         "1 MAdd = 2 FLOPs."
     )
@@ -146,6 +146,12 @@ def _notes(metrics: Mapping[str, Any]) -> str:
         notes += [_rival(winner, other) for other in metrics["networks"] if _beats(other, winner, latency["budget_ms"])]
     notes.append("Another device, runtime, thread count or batch gives other latencies, and perhaps another winner.")
     return "\n".join(f"- {note}" for note in notes)
+
+
+def _pixels(network: Mapping[str, Any]) -> str:
+    """The size that latency speaks of, and that of accuracy where it is another one."""
+    size, trained = network["resolution"], network["accuracy_resolution"]
+    return str(size) if size == trained else f"{size} (accuracy {trained})"
 
 
 def _uncertainty(accuracy: float, images: int) -> str:

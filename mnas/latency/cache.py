@@ -22,12 +22,13 @@ def table_for(
     """A table with all of `layers`, from `path` (the user's cache by default); what it lacks is measured and added."""
     get_runtime(runtime).version()  # a missing runtime is said before anything else
     wanted = list(layers)
-    path = path or cache_path(runtime, threads, batch)
-    table = _cached(path)
+    own, path = path is not None, path or cache_path(runtime, threads, batch)
+    table = LatencyTable.load(path) if own and path.exists() else _cached(path)
     missing = wanted if table is None else table.missing(wanted)
-    if not missing:
+    if table is not None and not missing:
+        table = build_table([], runtime=runtime, threads=threads, batch=batch, rng=random.Random(seed), table=table)
         log.info("latency table: %s", path)
-        return table or LatencyTable.load(path)
+        return table
     log.info(
         "latency table: measuring %d layers with %s, %d thread(s), batch %d", len(missing), runtime, threads, batch
     )

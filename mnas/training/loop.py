@@ -22,7 +22,7 @@ from mnas.training.recipe import lr_at, optimizer
 class Diverged(MnasError):
     """The loss is no longer a number."""
 
-    exit_code = 1
+    exit_code = 2
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,8 @@ def fit(
             step += 1
         mean = float(losses) / max(1, images)
         if not math.isfinite(mean):
-            raise Diverged(f"training diverged in epoch {number}: the loss is {mean}; a lower rate may help: "
-                           f"--set recipe.lr={recipe.lr / 2:g}")
+            raise Diverged(f"training diverged in epoch {number}: the loss is {mean}; a new run with a lower learning "
+                           f"rate than {recipe.lr:g} may help (--set recipe.lr=..., or lr=... of mnas train)")
         yield Epoch(number, mean, lr, images / (time.perf_counter() - began))
 
 

@@ -18,6 +18,11 @@ def optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     return torch.optim.SGD(groups, lr=peak_lr(recipe), momentum=recipe.momentum, nesterov=recipe.momentum > 0)
 
 
+def flips(recipe: Recipe, data_allows: bool) -> bool:
+    """Whether images are mirrored at random."""
+    return data_allows if recipe.flip is None else recipe.flip
+
+
 def peak_lr(recipe: Recipe) -> float:
     """The largest learning rate: the recipe's, scaled linearly with the batch size (arXiv 1706.02677)."""
     return recipe.lr * recipe.batch_size / 128

@@ -1,0 +1,67 @@
+"""Reference networks against torchvision and timm: parameters, MAdds, and the largest difference of outputs.
+
+    pip install --no-deps torchvision==0.28.0 timm
+    python benchmarks/parity.py
+
+Weights and batch-normalisation statistics are random, the same on both sides; images are 224x224.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from common import save
+
+import mnas
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+from references import reference
+
+PAIRS = [  # mnas, library, its name
+    ("mobilenet_v1", "timm", "mobilenetv1_100"),
+    ("mobilenet_v2", "torchvision", "mobilenet_v2"),
+    ("mobilenet_v2@0.5", "timm", "mobilenetv2_050"),
+    ("mobilenet_v2@1.4", "timm", "mobilenetv2_140"),
+    ("mobilenet_v3_large", "torchvision", "mobilenet_v3_large"),
+    ("mobilenet_v3_small", "torchvision", "mobilenet_v3_small"),
+    ("mobilenet_v3_small@0.75", "timm", "mobilenetv3_small_075"),
+    ("mnasnet_b1", "torchvision", "mnasnet1_0"),
+    ("mnasnet_a1", "timm", "semnasnet_100"),
+    ("mnasnet_small", "timm", "mnasnet_small"),
+]
+
+
+def randomise(network: torch.nn.Module) -> None:
+    """Statistics that no freshly made network has, so that eps and order matter."""
+    draw = torch.Generator().manual_seed(1)
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d) and module.running_mean is not None:
+            module.running_mean.copy_(0.1 * torch.randn(module.num_features, generator=draw))
+            assert module.running_var is not None
+            module.running_var.copy_(0.5 + torch.rand(module.num_features, generator=draw))
+
+
+@torch.no_grad()
+def compare(name: str, library: str, theirs: str) -> dict[str, Any]:
+    package = reference(library)
+    torch.manual_seed(0)
+    made = package.create_model(theirs) if library == "timm" else getattr(package.models, theirs)(weights=None)
+    randomise(made)
+    arch = mnas.zoo.parse(name)
+    if library == "timm":
+        arch = dataclasses.replace(arch, bn_eps=1e-5)
+    ours = mnas.load_reference(mnas.build(arch), made.state_dict()).eval()
+    x = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(2))
+    cost = mnas.cost(arch)
+    return {
+        "same_as": f"{library} {theirs}", "params": cost.params, "madds_millions": round(cost.madds / 1e6, 3),
+        "params_equal": cost.params == sum(p.numel() for p in made.parameters()),
+        "largest_output_difference": float((ours(x) - made.eval()(x)).abs().max()),
+    }  # fmt: skip
+
+
+save("parity", {name: compare(name, library, theirs) for name, library, theirs in PAIRS})

@@ -1,0 +1,28 @@
+"""Where an Optuna study is kept."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any
+
+import optuna
+
+from mnas.errors import BadInput
+
+
+class _Connection(sqlite3.Connection):
+    """A commit waits for no disk: trials.jsonl is what survives a loss of power, and a kill loses neither."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.execute("PRAGMA journal_mode=WAL")
+        self.execute("PRAGMA synchronous=NORMAL")
+
+
+def open_storage(url: str) -> optuna.storages.RDBStorage:
+    """The database of a study; BadInput where it cannot be opened."""
+    options = {"connect_args": {"factory": _Connection, "timeout": 60}} if url.startswith("sqlite:") else {}
+    try:
+        return optuna.storages.RDBStorage(url, engine_kwargs=options)
+    except Exception as error:  # SQLAlchemy's, Optuna's or a driver's own
+        raise BadInput(f"the study's database {url} cannot be opened: {str(error).splitlines()[0]}") from None

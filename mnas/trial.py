@@ -1,0 +1,41 @@
+"""One proposal of a search and what came of it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from mnas.architecture import Architecture
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One proposal and what came of it; a line of trials.jsonl."""
+
+    number: int
+    """Optuna's, from 0."""
+    state: Literal["complete", "pruned", "over_budget", "repeated", "failed"]
+    architecture: Architecture
+    latency_ms: float
+    """By the objective's source of latency, before any final measurement."""
+    accuracy: float | None = None
+    """On the search-validation split; of a pruned trial, when it was pruned."""
+    reward: float | None = None
+    seconds: float = 0.0
+    curve: tuple[float, ...] = ()
+    """Accuracy after each epoch of the estimate."""
+    name: str = ""
+    """A reference network's name."""
+
+    @property
+    def evaluated(self) -> bool:
+        """Whether an estimate was spent on it."""
+        return self.state in ("complete", "pruned", "failed")
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Trial:
+        architecture = Architecture.from_dict(data["architecture"], f"trial {data['number']}")
+        return cls(**(data | {"architecture": architecture, "curve": tuple(data["curve"])}))
