@@ -18,8 +18,9 @@ from mnas import zoo
 from mnas.architecture import Architecture, Layer, round_channels
 from mnas.errors import BadInput
 from mnas.latency import build as building
+from mnas.latency.build import build_table
 from mnas.latency.measure import measure_networks
-from mnas.latency.table import LatencyTable, build_table, cache_path
+from mnas.latency.table import LatencyTable, cache_path
 
 SMALL = zoo.get("mobilenet_v3_small", 0.5, 64)
 

@@ -15,11 +15,10 @@ from mnas.architecture import Layer
 from mnas.errors import BadInput
 from mnas.latency.measure import Run, device_name, sample, summary
 from mnas.latency.runtimes import Runtime, get_runtime
+from mnas.latency.table import LatencyTable
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from mnas.latency.table import LatencyTable
 
 # A layer finds its weights as cold as in a network when about a network's other layers ran since its last turn.
 # First trials, onnxruntime, sum of layers against networks timed in turn, without settling: -19% for layers alone,
@@ -72,8 +71,6 @@ def build_table(
 
 def _begin(adapter: Runtime, threads: int, batch: int, table: LatencyTable | None) -> LatencyTable:
     """A table to fill: empty, or a copy of `table` if that was measured under the same conditions."""
-    from mnas.latency.table import LatencyTable
-
     today = date.today().isoformat()
     fresh = LatencyTable(
         device_name(), adapter.name, adapter.version(), threads, batch, "float32", today, mnas.__version__

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from mnas.architecture import Layer
 from mnas.errors import BadInput
+from mnas.latency.build import build_table
 from mnas.latency.runtimes import get_runtime
-from mnas.latency.table import LatencyTable, build_table, cache_path
+from mnas.latency.table import LatencyTable, cache_path
 from mnas.monitor import progress
 
 log = logging.getLogger("mnas")

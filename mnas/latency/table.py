@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from mnas.architecture import Architecture, Layer
 from mnas.errors import BadInput
 from mnas.latency import table_file
-from mnas.latency.build import build_table
 from mnas.latency.measure import device_name
 from mnas.latency.runtimes import get_runtime
 
@@ -83,5 +82,3 @@ def cache_path(runtime: str, threads: int, batch: int, device: str | None = None
     words = f"{device or device_name()} {runtime} {version} threads {threads} batch {batch}"
     return folder / (re.sub(r"[^a-z0-9.]+", "-", words.lower()).strip("-.") + ".yaml")
 
-
-__all__ = ["LatencyTable", "build_table", "cache_path"]
