@@ -81,8 +81,8 @@ def draw_pareto(seen: Sequence[Seen], front: Sequence[tuple[float, float]], budg
     """Accuracy over latency: every trial, the front as steps, reference networks by name, the budget as a line."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7, 4.5), dpi=110)
-    axes = figure.add_axes((0.1, 0.11, 0.87, 0.85))
+    figure = Figure(figsize=(5.6, 3.8), dpi=140)
+    axes = figure.add_axes((0.12, 0.13, 0.85, 0.83))
     found = [point for point in seen if not point.name]
     known = [point for point in seen if point.name]
     axes.scatter([p.latency_ms for p in found], [100 * p.accuracy for p in found], s=18, alpha=0.6, label="trials")
