@@ -306,7 +306,8 @@ def _print_networks(done: dict[str, Any]) -> None:
     """The comparison: winner first, then the baselines."""
     latency, rows = done["latency"], []
     for row in done["networks"]:
-        ms = f"{row['latency_ms']:.2f} +- {row['latency_spread_ms']:.2f}"
+        over = latency["budget_ms"] is not None and row["latency_ms"] > latency["budget_ms"]
+        ms = f"{row['latency_ms']:.2f} +- {row['latency_spread_ms']:.2f}" + " (over budget)" * over
         size, trained = row["resolution"], row["accuracy_resolution"]
         pixels = str(size) if size == trained else f"{size} (accuracy {trained})"
         rows.append([row["name"], f"{row['test_accuracy']:.2%}", f"{row['madds'] / 1e6:,.1f} M", f"{row['params']:,}", pixels, ms])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import random
+import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -38,6 +39,8 @@ from mnas.trial import Trial
 log = logging.getLogger("mnas")
 
 CALIBRATION_IMAGES = 4096
+MOST_OFF = 1.5
+"""Measured and predicted latencies that differ by more than this factor were not taken under the same conditions."""
 
 
 @dataclass(frozen=True)
@@ -77,12 +80,19 @@ def choose(
                 "keeps the budget" if kept else "over the budget",
             )  # fmt: skip
             closest = min(closest, latency.median_ms)
+        off = statistics.median(m.median_ms / t.latency_ms for t, m in zip(finalists, measured, strict=True))
+        if not 1 / MOST_OFF < off < MOST_OFF:
+            log.warning(
+                "measured latencies are %.1f times the predicted ones: the machine was busy when one of them was taken; "
+                "measure the table anew on a quiet machine: mnas latency build -o NEW.yaml", off,
+            )  # fmt: skip
         for trial, latency in zip(finalists, measured, strict=True):
             if keeps(latency, budget_ms):
                 return trial
     raise Infeasible(
         f"no candidate keeps {budget_ms:g} ms when measured as a whole network (the fastest of them takes "
-        f"{closest:.2f} ms); a new run with more --trials, a longer --budget or a larger --latency-ms may find one"
+        f"{closest:.2f} ms); if the machine was busy, mnas resume measures again; otherwise a new run with more "
+        "--trials, a longer --budget or a larger --latency-ms may find one"
     )
 
 

@@ -231,7 +231,7 @@ class Search:
     def _refuse_infeasible(self) -> None:
         self._fastest, slowest = extremes(self.latency, self.space)
         fastest_ms, self._slowest_ms = self.latency.predict(self._fastest), self.latency.predict(slowest)
-        log.info("latency of space %s: %.2f to %.2f ms", self.space.name, fastest_ms, self._slowest_ms)
+        log.info("space %s: fastest network %.2f ms, slowest %.2f ms", self.space.name, fastest_ms, self._slowest_ms)
         budget = self.config.latency_ms
         if budget is not None and fastest_ms > budget:
             raise Infeasible(
@@ -269,8 +269,8 @@ class Search:
         if state.get("searched"):
             return plan
         goal = "the front" if config.latency_ms is None else f"the most accurate within {config.latency_ms:g} ms"
-        until = " or ".join(filter(None, [f"{trials} candidates" if trials else "",
-                                          f"{duration(plan.search_s)} are over" if plan.search_s else ""]))
+        until = " or ".join(filter(None, [f"{trials} candidates are evaluated" if trials else "",
+                                          f"{duration(plan.search_s)} have passed" if plan.search_s else ""]))
         log.info("space %s: %.3g networks; looking for %s", self.space.name, self.space.size, goal)
         if self.given.estimator is not None:
             log.info("search until %s, with your own estimator; then the winner and %d baseline(s) are trained",

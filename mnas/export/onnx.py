@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import warnings
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,8 @@ def _package(name: str) -> Any:
 
 def _converted(network: nn.Module, size: int) -> Any:
     """The ModelProto, by way of an example of `size` pixels."""
+    # one line for each operator of a torchvision that is not there and not needed
+    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
     with warnings.catch_warnings(), torch.no_grad():
         # torch.export's own use of a deprecated class
         warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)`", category=FutureWarning)
