@@ -83,7 +83,7 @@ def choose(
         off = statistics.median(m.median_ms / t.latency_ms for t, m in zip(finalists, measured, strict=True))
         if not 1 / MOST_OFF < off < MOST_OFF:
             log.warning(
-                "measured latencies are %.1f times the predicted ones: the machine was busy when one of them was taken; "
+                "measured latencies are %.1f times the predicted ones: the machine was busy during one of them; "
                 "measure the table anew on a quiet machine: mnas latency build -o NEW.yaml", off,
             )  # fmt: skip
         for trial, latency in zip(finalists, measured, strict=True):
