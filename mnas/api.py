@@ -85,8 +85,6 @@ def search(
         loaded = _changed(loaded, {"accuracy": estimator}, "--estimator")
     if isinstance(latency, str):
         loaded = _changed(loaded, {"latency": latency}, "latency")
-    if latency_ms is None and not is_pareto(loaded):
-        raise BadInput("no latency budget: give --latency-ms, such as --latency-ms 15, or --objective pareto")
     values = {
         "space": given.space.name if given.space else str(space),
         "space_file": (given.space or load_space(space)).file.model_dump(mode="json"),  # type: ignore[arg-type]
@@ -106,6 +104,8 @@ def search(
     }  # fmt: skip
     config = validate(RunConfig, values, "options")
     config = changed(config, set or {})
+    if config.latency_ms is None and not is_pareto(config.objective):
+        raise BadInput("no latency budget: give --latency-ms, such as --latency-ms 15, or --objective pareto")
     _check(config, given)
     folder = Path(run) if run is not None else _new_folder(config)
     stage = Run(folder)

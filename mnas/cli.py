@@ -367,6 +367,8 @@ def main() -> NoReturn:
     log_to_console()
     try:
         code = app(standalone_mode=False, prog_name="mnas")
+        if code == 130:  # Typer's own answer to Ctrl-C
+            code = _fail("interrupted", 130, as_json)
     except MnasError as error:
         code = _fail(str(error), error.exit_code, as_json)
     except (KeyboardInterrupt, typer.Abort):

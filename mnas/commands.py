@@ -121,14 +121,20 @@ def export(target: Path, *, format: str, output: Path | None = None) -> dict[str
     folder = model_folder(target)
     network, arch = load_model(folder)
     size = trained_size(folder, arch)
+    if output is not None and output.exists() and not output.is_dir():
+        raise BadInput(f"{output}: exists; name another file with -o")
     if format == "onnx":
         path = output or folder / "model.onnx"
         if path.is_dir():
             path = path / "model.onnx"
+            if output is not None and path.exists():
+                raise BadInput(f"{path}: exists; name another file with -o")
         path.parent.mkdir(parents=True, exist_ok=True)
         files = [export_onnx(network, size, path)]
     else:
         path = output or folder
+        if output is not None and (path / "model.py").exists():
+            raise BadInput(f"{path}: holds a model.py; name another folder with -o")
         path.mkdir(parents=True, exist_ok=True)
         classes, metrics = _json(folder / "preprocessing.json")["classes"], _json(folder / "metrics.json")
         used = replace(arch, resolution=size)

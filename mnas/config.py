@@ -252,7 +252,7 @@ class Recipe(Strict):
 
     epochs: Count = 30
     """Passes over the training split."""
-    batch_size: Count = 64
+    batch_size: Annotated[int, pydantic.Field(ge=2)] = 64
     lr: Positive = 0.2
     """Peak learning rate for a batch of 128; scaled linearly with the batch size."""
     weight_decay: NonNegative = 0.0001

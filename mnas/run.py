@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import os
@@ -136,7 +137,12 @@ class Run:
             return []
         content = self.trials_path.read_bytes()
         whole = content[: content.rfind(b"\n") + 1]
-        if len(whole) < len(content):
+        last = content[len(whole) :]
+        if last and _is_record(last):  # complete but for its newline
+            with self.trials_path.open("ab") as file:
+                file.write(b"\n")
+            whole = content + b"\n"
+        elif last:
             os.truncate(self.trials_path, len(whole))
         records = []
         for number, line in enumerate(whole.splitlines(), start=1):
@@ -151,11 +157,24 @@ class Run:
     def read_state(self) -> dict[str, Any]:
         """What earlier processes of this run left: seconds spent, phases done."""
         path = self.folder / "state.json"
-        state: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+        if not path.exists():
+            return {}
+        state: Any = None
+        with contextlib.suppress(ValueError):
+            state = json.loads(path.read_bytes())
+        if not isinstance(state, dict) or not isinstance(state.get("elapsed_s", 0.0), int | float):
+            raise BadInput(f"{path}: is damaged; delete it to go on: the finished trials are in trials.jsonl")
         return state
 
     def write_state(self, **changes: Any) -> None:
         write_json(self.folder / "state.json", self.read_state() | changes)
+
+
+def _is_record(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
 
 
 def _difference(stands: RunConfig, asked: RunConfig) -> str:

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from mnas.architecture import Architecture
+from mnas.errors import BadInput
 
 
 @dataclass(frozen=True)
@@ -37,5 +38,8 @@ class Trial:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Trial:
-        architecture = Architecture.from_dict(data["architecture"], f"trial {data['number']}")
-        return cls(**(data | {"architecture": architecture, "curve": tuple(data["curve"])}))
+        try:
+            architecture = Architecture.from_dict(data["architecture"], f"trial {data['number']}")
+            return cls(**(data | {"architecture": architecture, "curve": tuple(data["curve"])}))
+        except (TypeError, KeyError, AttributeError):
+            raise BadInput(f"trials.jsonl: {str(data)[:60]!r} is no finished trial; delete that line") from None

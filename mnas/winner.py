@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 import random
@@ -203,6 +204,9 @@ def load_model(folder: Path, classes: int | None = None) -> tuple[Network, Archi
         if not path.exists():
             raise BadInput(f"{path}: missing; expected the winner/ folder of a finished run")
     arch = Architecture.from_yaml(read_text(arch_file), str(arch_file))
+    digest = weights.with_name(f"{weights.name}.sha256")
+    if digest.exists() and hashlib.sha256(weights.read_bytes()).hexdigest() != digest.read_text().split()[0]:
+        raise BadInput(f"{weights}: its sha256 is not the one in {digest.name}; the file was changed or damaged")
     state = _read(weights)
     found = state["classifier.weight"].shape[0] if "classifier.weight" in state else 0
     if classes is not None and found != classes:

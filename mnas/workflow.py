@@ -180,11 +180,12 @@ class Search:
     def _choose(self, study: Study) -> Trial:
         """The winner; measured once, since another measurement might choose another."""
         number = self.run.read_state().get("winner_trial")
-        if number is None:
+        known = next((trial for trial in study.trials if trial.number == number), None)
+        if known is None:
             found = choose(study.trials, self.latency.measure, self.config.latency_ms, self.config.finalists)
             self.run.write_state(winner_trial=found.number)
             return found
-        return next(trial for trial in study.trials if trial.number == number)
+        return known
 
     def _result(self) -> Result:
         """What a finished run's files say."""

@@ -65,7 +65,22 @@ def test_json_has_no_nan(tmp_path: Path) -> None:
         write_json(tmp_path / "x.json", {"a": float("nan")})
 
 
-@pytest.mark.parametrize("torn", ['{"number": 2, "acc', "{", '{"number": 2}'])
+def test_a_whole_last_line_without_its_newline_is_kept(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.trials_path.write_text('{"number": 0}\n{"number": 1}')
+    assert run.read_trials() == [{"number": 0}, {"number": 1}]
+    run.append_trial({"number": 2})
+    assert [record["number"] for record in run.read_trials()] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"elapsed_s": "x"}'])
+def test_a_damaged_state_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "state.json").write_text(text)
+    with pytest.raises(BadInput, match=r"state\.json: is damaged; delete it to go on"):
+        Run(tmp_path).read_state()
+
+
+@pytest.mark.parametrize("torn", ['{"number": 2, "acc', "{", '{"number": 2'])
 def test_a_torn_last_line_is_cut_off(tmp_path: Path, torn: str) -> None:
     run = Run(tmp_path)
     run.append_trial({"number": 0})

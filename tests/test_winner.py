@@ -98,6 +98,11 @@ def test_folders_that_are_not_right(tmp_path: Path) -> None:
     with pytest.raises(mnas.BadInput, match="does not fit this architecture"):
         load_weights(mnas.build(ARCHS[0], 10), weights)
     safetensors.torch.save_file(mnas.build(ARCHS[0], 10).state_dict(), weights)
+    digest = tmp_path / "weights.safetensors.sha256"
+    digest.write_text("0" * 64 + "  weights.safetensors\n")
+    with pytest.raises(mnas.BadInput, match="the file was changed or damaged"):
+        load_model(tmp_path)
+    digest.unlink()
     network, arch = load_model(tmp_path, classes=10)
     assert arch == ARCHS[0]
     assert not network.training

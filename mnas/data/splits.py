@@ -174,7 +174,8 @@ def limited(split: Split, images: int | None, seed: int) -> Split:
     """At most about `images` images of `split`, drawn evenly from the classes; all of them for None."""
     if images is None or images >= len(split):
         return split
-    return split.subset(stratified(split.labels, images / len(split), seed)[1])
+    part = stratified(split.labels, images / len(split), seed)[1]
+    return split.subset(part) if len(part) else split  # of single images nothing can be drawn evenly
 
 
 def _on_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
