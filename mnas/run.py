@@ -132,7 +132,7 @@ class Run:
                 raise
 
     def read_trials(self) -> list[dict[str, Any]]:
-        """All finished trials; a last line torn by a kill is cut off."""
+        """All finished trials; a last line torn by a kill is cut off, one that lacks its newline alone is kept."""
         if not self.trials_path.exists():
             return []
         content = self.trials_path.read_bytes()
