@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mnas.latency.measure import device_name
+from mnas.latency.device import device_name
 from mnas.workflow import versions
 
 RESULTS = Path(__file__).parent / "results"

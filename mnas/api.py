@@ -17,7 +17,7 @@ import optuna
 from mnas.config import RunConfig, parse_duration, parse_yaml, positive_ms, validate
 from mnas.data.sources import ImageData, load_data
 from mnas.errors import BadInput
-from mnas.latency.measure import device_name
+from mnas.latency.device import device_name
 from mnas.latency.runtimes import get_runtime
 from mnas.latency.table import LatencyTable
 from mnas.latency_source import LatencyCallable

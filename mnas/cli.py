@@ -172,9 +172,9 @@ def latency_measure(
 
     Example: mnas latency measure mobilenet_v3_large mobilenet_v3_small@0.75 --runtime onnxruntime
     """
-    from mnas import commands
+    from mnas import latency_commands
 
-    done = commands.measure_latency(
+    done = latency_commands.measure_latency(
         targets, runtime=runtime, threads=threads, batch=batch, resolution=resolution, rounds=rounds, seed=seed
     )
 
@@ -202,9 +202,9 @@ def latency_build(
 
     Example: mnas latency build --space v3_large --runtime onnxruntime -o table.yaml
     """
-    from mnas import commands
+    from mnas import latency_commands
 
-    done = commands.build_latency_table(
+    done = latency_commands.build_latency_table(
         space, runtime=runtime, threads=threads, batch=batch, num_classes=classes, resolution=_sizes(resolution),
         output=output, seed=seed,
     )  # fmt: skip

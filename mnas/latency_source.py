@@ -13,7 +13,8 @@ from mnas.config import RunConfig
 from mnas.cost import cost
 from mnas.errors import BadInput
 from mnas.latency.cache import table_for
-from mnas.latency.measure import Measurement, device_name, measure_networks
+from mnas.latency.device import device_name
+from mnas.latency.measure import Measurement, measure_networks
 from mnas.latency.table import LatencyTable
 from mnas.run import Run
 from mnas.space import SearchSpace

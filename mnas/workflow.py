@@ -27,7 +27,7 @@ from mnas.data.sources import ImageData, load_data
 from mnas.errors import Infeasible
 from mnas.estimators import Estimator, Report
 from mnas.estimators.train import MAX_VAL_IMAGES, TrainEstimator
-from mnas.latency.measure import device_name
+from mnas.latency.device import device_name
 from mnas.latency_source import LatencyCallable, extremes, latency_source
 from mnas.monitor import TensorBoard, describe, log_file
 from mnas.nn.network import Network

@@ -28,7 +28,7 @@ ORDER = [
     {"study", "plan", "latency_source"},
     {"winner"},
     {"workflow"},
-    {"api", "commands", "catalogue"},
+    {"api", "commands", "latency_commands", "catalogue"},
     {"cli"},
     {"__main__"},
 ]

@@ -11,7 +11,8 @@ import torch
 from mnas import zoo
 from mnas.errors import BadInput
 from mnas.latency import measure as measuring
-from mnas.latency.measure import device_name, measure, measure_networks, summary
+from mnas.latency.device import device_name
+from mnas.latency.measure import measure, measure_networks, summary
 
 
 def busy(ms: float) -> Callable[[], None]:

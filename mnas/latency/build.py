@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import mnas
 from mnas.architecture import Layer
 from mnas.errors import BadInput
-from mnas.latency.measure import Run, device_name, sample, summary
+from mnas.latency.device import device_name
+from mnas.latency.measure import Run, sample, summary
 from mnas.latency.runtimes import Runtime, get_runtime
 from mnas.latency.table import LatencyTable
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,8 @@ from numpy.typing import NDArray
 from mnas.architecture import Architecture, Layer
 from mnas.errors import BadInput
 from mnas.latency import table_file
-from mnas.latency.measure import device_name
+from mnas.latency.calibrate import Calibration
+from mnas.latency.device import device_name
 from mnas.latency.runtimes import get_runtime
 
 
@@ -31,6 +33,14 @@ class LatencyTable:
     date: str
     """Day of the last measurement, such as 2026-01-31."""
     mnas_version: str
+    origin: Literal["built", "imported"] = "built"
+    """built: measured by mnas on the machine that it ran on. imported: brought from a device that is elsewhere."""
+    clock_mhz: float | None = None
+    """The processor's clock while it was measured, where that is known."""
+    anchor_ms: float | None = None
+    """What `measure.ANCHOR` took at the same time, so that later measurements can be compared."""
+    calibration: Calibration | None = None
+    """From the sum over layers to a whole network, with the error that is left."""
     entries: dict[Layer, float] = field(default_factory=dict)
     """Milliseconds of each layer for a whole batch."""
 

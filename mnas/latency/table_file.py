@@ -15,6 +15,7 @@ import yaml
 from mnas.architecture import Layer
 from mnas.config import Count, Positive, Strict, load_yaml, validate
 from mnas.errors import BadInput
+from mnas.latency.calibrate import Calibration
 from mnas.run import write_atomic
 
 MAX_BYTES = 32_000_000
@@ -44,6 +45,10 @@ class _File(Strict):
     dtype: Literal["float32"]
     date: str
     mnas_version: str
+    origin: Literal["built", "imported"] = "built"
+    clock_mhz: Positive | None = None
+    anchor_ms: Positive | None = None
+    calibration: Calibration | None = None
     layer_count: Annotated[int, pydantic.Field(ge=0)]
     """Tells a file that was cut off from a whole one."""
     layers: tuple[_Row, ...]
@@ -51,6 +56,8 @@ class _File(Strict):
 
 def write(path: Path, header: Mapping[str, Any], entries: Mapping[Layer, float]) -> None:
     """Writes a table's file, whole or not at all."""
+    header = {name: dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value  # type: ignore[arg-type]
+              for name, value in header.items() if value is not None}
     top = yaml.safe_dump({**header, "layer_count": len(entries)}, sort_keys=False, allow_unicode=True, width=1000)
     rows = "".join(f"- {_row(layer, ms)}\n" for layer, ms in entries.items())
     text = f"# mnas latency table: milliseconds (ms) of each layer\n{top}layers:{'' if rows else ' []'}\n{rows}"

@@ -18,10 +18,20 @@ _NAMES = ("onnxruntime", "torch")
 
 
 class Runtime(Protocol):
-    """What an adapter module offers. Float32; a prepared callable runs once and returns the output."""
+    """What an adapter module offers. Float32; a prepared callable runs once and returns the output.
+
+    tests/test_runtimes.py holds every adapter to the same contract.
+    """
 
     @property
     def name(self) -> str: ...
+
+    @property
+    def suffix(self) -> str:
+        """Of the runtime's own model files, such as .onnx."""
+
+    def device_name(self) -> str:
+        """What the runtime executes on, such as 'AMD EPYC 7B13, 2 cores' or a GPU's name."""
 
     def version(self) -> str:
         """The runtime's own version, such as 2.13.0+cpu."""
@@ -31,6 +41,12 @@ class Runtime(Protocol):
 
     def prepare_file(self, path: Path, example: torch.Tensor, threads: int) -> Callable[[], object]:
         """Runs a model file on `example`; BadInput where the runtime has no files or cannot read this one."""
+
+    def artifact(self, module: nn.Module, example: torch.Tensor) -> bytes:
+        """`module` as the content of a file that `prepare_file` runs."""
+
+    def timed_ms(self, run: Callable[[], object], repeats: int) -> float:
+        """Milliseconds of one run, the mean of `repeats` in a row, on the clock that suits the device."""
 
     def threads(self, count: int) -> AbstractContextManager[None]:
         """Holds the runtime's global thread count at `count`, and puts back what was before."""

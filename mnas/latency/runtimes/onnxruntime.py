@@ -20,6 +20,7 @@ except ImportError as error:
     raise MissingDependency(f"runtime onnxruntime needs a package ({error}): pip install onnx onnxruntime") from None
 
 name = "onnxruntime"
+suffix = ".onnx"
 
 # One arena for all sessions: a layer's own session then works in memory that the layer before has just used, as in
 # the whole network. With an arena each, the sum of layers came out 7 points higher.

@@ -15,6 +15,7 @@ from mnas.errors import BadInput
 from mnas.latency.runtimes.heap import steady_heap
 
 name = "torch"
+suffix = ".pt2"
 
 # MobileNetV3-Large, 224x224, batch 1, one thread: 12.2 ms channels last against 13.9 ms contiguous
 _LAYOUT = torch.channels_last
