@@ -110,7 +110,7 @@ def test_the_file_is_readable(tmp_path: Path) -> None:
     table.save(tmp_path / "table.yaml")
     assert (tmp_path / "table.yaml").read_text().splitlines()[1:] == [
         "device: 'A board: rev 2, 4 cores'", "runtime: torch", "runtime_version: 2.13.0", "threads: 1", "batch: 1",
-        "dtype: float32", "date: '2026-01-31'", "mnas_version: 0.1.0", "layer_count: 1", "layers:",
+        "dtype: float32", "date: '2026-01-31'", "mnas_version: 0.1.0", "origin: built", "layer_count: 1", "layers:",
         "- {operator: mbconv, size: 28, in_channels: 40, out_channels: 40, kernel: 5, hidden: 120, skip: identity, "
         "ms: 0.25}",
     ]  # fmt: skip

@@ -33,6 +33,8 @@ class LatencyTable:
     date: str
     """Day of the last measurement, such as 2026-01-31."""
     mnas_version: str
+    entries: dict[Layer, float] = field(default_factory=dict)
+    """Milliseconds of each layer for a whole batch."""
     origin: Literal["built", "imported"] = "built"
     """built: measured by mnas on the machine that it ran on. imported: brought from a device that is elsewhere."""
     clock_mhz: float | None = None
@@ -41,8 +43,6 @@ class LatencyTable:
     """What `measure.ANCHOR` took at the same time, so that later measurements can be compared."""
     calibration: Calibration | None = None
     """From the sum over layers to a whole network, with the error that is left."""
-    entries: dict[Layer, float] = field(default_factory=dict)
-    """Milliseconds of each layer for a whole batch."""
 
     def predict(self, arch: Architecture, num_classes: int = 1000) -> float:
         """Milliseconds of `arch`: the sum over its layers. BadInput where the table lacks one."""
