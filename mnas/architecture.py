@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Iterator
+import itertools
+from array import array
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, ClassVar, Literal
 
@@ -28,8 +29,22 @@ def round_channels(channels: float, divisor: int = 8) -> int:
     return rounded if rounded >= 0.9 * channels else rounded + divisor
 
 
+class _Part:
+    """Keeps its hash: parts are looked up far more often than made. No field, as other processes hash differently."""
+
+    __slots__ = ("_hash",)
+    _hash: int
+
+    def __hash__(self) -> int:
+        try:
+            return self._hash
+        except AttributeError:
+            object.__setattr__(self, "_hash", hash(tuple(getattr(self, name) for name in self.__slots__)))
+            return self._hash
+
+
 @dataclass(frozen=True, slots=True)
-class Block:
+class Block(_Part):
     """One layer of a stage, as an architecture states it.
 
     conv: a full convolution. sepconv: depthwise, then pointwise. mbconv: pointwise to `hidden`, depthwise, pointwise.
@@ -50,6 +65,7 @@ class Block:
     """After a sepconv's last convolution (MobileNetV1); linear otherwise."""
 
     __pydantic_config__: ClassVar[pydantic.ConfigDict] = _STRICT
+    __hash__ = _Part.__hash__  # a dataclass makes its own unless it is stated here
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +80,7 @@ class Head:
 
 
 @dataclass(frozen=True, slots=True)
-class Layer:
+class Layer(_Part):
     """One entry of `Architecture.layers()`: everything that decides a layer's cost."""
 
     operator: Literal["conv", "sepconv", "mbconv", "pool", "linear"]
@@ -81,6 +97,8 @@ class Layer:
     output_activation: Activation = "none"
     skip: Skip = "none"
 
+    __hash__ = _Part.__hash__
+
     @property
     def out_size(self) -> int:
         """Height and width of the output feature map, in pixels."""
@@ -92,8 +110,15 @@ class Layer:
         return " ".join(named)
 
 
+class _Walked:
+    """What the walk found, without the classifier; no fields, as it follows from them."""
+
+    _layers: tuple[Layer, ...]
+    _numbers: bytes
+
+
 @dataclass(frozen=True)
-class Architecture:
+class Architecture(_Walked):
     """One network: frozen, hashable, serialisable; equal networks are equal objects.
 
     Construction brings the blocks into canonical form: what has no effect is not stated (an identity skip across a
@@ -112,16 +137,11 @@ class Architecture:
 
     def __post_init__(self) -> None:
         _check(self)
-        channels = 3
-        canonical = []
-        for row in ((self.stem,), *self.stages):
-            blocks = []
-            for block in row:
-                blocks.append(_canonical(block, channels))
-                channels = block.channels
-            canonical.append(tuple(blocks))
-        object.__setattr__(self, "stem", canonical[0][0])
-        object.__setattr__(self, "stages", tuple(canonical[1:]))
+        rows, numbers = _walk(self)
+        object.__setattr__(self, "stem", rows[0][0])
+        object.__setattr__(self, "stages", tuple(rows[1:]))
+        object.__setattr__(self, "_layers", tuple(map(layer_of, numbers)))
+        object.__setattr__(self, "_numbers", array("I", numbers).tobytes())
         if not any(block.se for block in self.blocks):
             object.__setattr__(self, "gate", "sigmoid")
         if not self.head.channels and not self.head.hidden:
@@ -134,7 +154,15 @@ class Architecture:
 
     def layers(self, num_classes: int = 1000) -> tuple[Layer, ...]:
         """Every layer from stem to classifier with its input size: what cost, latency, building and export read."""
-        return _layers(self, num_classes)
+        return (*self._layers, layer_of(_classifier(self._layers[-1].out_channels, num_classes)))
+
+    def layer_numbers(self, num_classes: int = 1000) -> bytes:
+        """`layers()` as an array of C's unsigned int, for numpy; `layer_of` gives each layer back."""
+        classifier = _classifier(self._layers[-1].out_channels, num_classes)
+        return self._numbers + array("I", (classifier,)).tobytes()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), tuple(getattr(self, field.name) for field in fields(self))
 
     @property
     def id(self) -> str:
@@ -168,8 +196,13 @@ class Architecture:
         return asdict(self)
 
 
+def layer_of(number: int) -> Layer:
+    """The layer of a number that `Architecture.layer_numbers` gave in this process."""
+    return _LAYERS[number]
+
+
 def _check(arch: Architecture) -> None:
-    if arch.resolution < 8:
+    if type(arch.resolution) is not int or arch.resolution < 8:
         raise BadInput(f"resolution {arch.resolution}: expected at least 8 pixels")
     if min(arch.head.channels, arch.head.hidden) < 0:
         raise BadInput(f"head channels {arch.head.channels}, hidden {arch.head.hidden}: expected 0 or more")
@@ -177,18 +210,27 @@ def _check(arch: Architecture) -> None:
         raise BadInput(f"bn_eps {arch.bn_eps}: expected a small number above 0, such as 0.001")
     if arch.stem.operator != "conv":
         raise BadInput(f"stem.operator {arch.stem.operator}: expected conv")
-    for block in (arch.stem, *arch.blocks):
-        if block.channels < 1 or block.hidden < 0 or block.se < 0:
-            sizes = f"channels {block.channels}, hidden {block.hidden}, se {block.se}"
-            raise BadInput(f"{sizes}: expected positive numbers")
-        if block.kernel < 1 or block.kernel % 2 == 0:
-            raise BadInput(f"kernel {block.kernel}: expected an odd number")
-        if block.stride not in (1, 2):
-            raise BadInput(f"stride {block.stride}: expected 1 or 2")
-        if block.operator == "mbconv" and block.hidden < 1:
-            raise BadInput("hidden 0: an mbconv needs its expanded channels")
-    if not arch.blocks or not all(arch.stages):
+    if not arch.stages or not all(arch.stages):
         raise BadInput("stages: expected at least one, each with at least one block")
+
+
+def _check_types(part: Block | Head) -> None:
+    # equal parts are kept as one object, and 3.0 == 3: it would be in everyone's files
+    if any(type(getattr(part, field.name)) not in (int, str) for field in fields(part)):
+        raise BadInput(f"{part}: expected whole numbers (Python's int)")
+
+
+def _check_block(block: Block) -> None:
+    _check_types(block)
+    if block.channels < 1 or block.hidden < 0 or block.se < 0:
+        sizes = f"channels {block.channels}, hidden {block.hidden}, se {block.se}"
+        raise BadInput(f"{sizes}: expected positive numbers")
+    if block.kernel < 1 or block.kernel % 2 == 0:
+        raise BadInput(f"kernel {block.kernel}: expected an odd number")
+    if block.stride not in (1, 2):
+        raise BadInput(f"stride {block.stride}: expected 1 or 2")
+    if block.operator == "mbconv" and block.hidden < 1:
+        raise BadInput("hidden 0: an mbconv needs its expanded channels")
 
 
 def _canonical(block: Block, in_channels: int) -> Block:
@@ -207,31 +249,65 @@ def _canonical(block: Block, in_channels: int) -> Block:
     return replace(block, **changed) if changed else block
 
 
-@functools.lru_cache(maxsize=4096)
-def _layers(arch: Architecture, num_classes: int) -> tuple[Layer, ...]:
-    return tuple(_walk(arch, num_classes))
-
-
-def _walk(arch: Architecture, num_classes: int) -> Iterator[Layer]:
+def _walk(arch: Architecture) -> tuple[list[tuple[Block, ...]], list[int]]:
+    """Stem and stages in canonical form, and the numbers of all layers but the classifier."""
     size, channels = arch.resolution, 3
-    for block in (arch.stem, *arch.blocks):
-        layer = Layer(
-            operator=block.operator, size=size, in_channels=channels, out_channels=block.channels,
-            kernel=block.kernel, stride=block.stride, hidden=block.hidden, se=block.se,
-            gate=arch.gate if block.se else "sigmoid", activation=block.activation,
-            output_activation=block.output_activation, skip=block.skip,
-        )
-        yield layer
-        size, channels = layer.out_size, block.channels
-    head = arch.head
+    rows, numbers = [], []
+    for row in ((arch.stem,), *arch.stages):
+        blocks = []
+        for stated in row:
+            block, number, size = _placed(stated, size, channels, arch.gate)
+            channels = block.channels
+            blocks.append(block)
+            numbers.append(number)
+        rows.append(tuple(blocks))
+    return rows, [*numbers, *_head(arch.head, size, channels)]
+
+
+# What a block makes of what is before it is found once and kept; a space has as many as its latency table has layers.
+_COUNT = itertools.count()
+_LAYERS: dict[int, Layer] = {}
+
+
+@functools.cache
+def _number(layer: Layer) -> int:
+    """The number that stands for all layers equal to this one."""
+    number = next(_COUNT)
+    _LAYERS[number] = layer
+    return number
+
+
+@functools.cache
+def _placed(block: Block, size: int, channels: int, gate: Gate) -> tuple[Block, int, int]:
+    """A block behind so many pixels and channels: its canonical form, its layer's number, the size of its output."""
+    _check_block(block)
+    block = _canonical(block, channels)
+    layer = Layer(
+        operator=block.operator, size=size, in_channels=channels, out_channels=block.channels,
+        kernel=block.kernel, stride=block.stride, hidden=block.hidden, se=block.se,
+        gate=gate if block.se else "sigmoid", activation=block.activation,
+        output_activation=block.output_activation, skip=block.skip,
+    )  # fmt: skip
+    return block, _number(layer), layer.out_size
+
+
+@functools.cache
+def _head(head: Head, size: int, channels: int) -> list[int]:
+    """The numbers of a head's layers but the classifier."""
+    _check_types(head)
+    layers = []
     if head.channels:
-        yield Layer("conv", size, channels, head.channels, activation=head.activation)
+        layers.append(Layer("conv", size, channels, head.channels, activation=head.activation))
         channels = head.channels
-    yield Layer("pool", size, channels, channels)
+    layers.append(Layer("pool", size, channels, channels))
     if head.hidden:
-        yield Layer("linear", 1, channels, head.hidden, activation=head.activation)
-        channels = head.hidden
-    yield Layer("linear", 1, channels, num_classes)
+        layers.append(Layer("linear", 1, channels, head.hidden, activation=head.activation))
+    return list(map(_number, layers))
+
+
+@functools.cache
+def _classifier(channels: int, num_classes: int) -> int:
+    return _number(Layer("linear", 1, channels, int(num_classes)))
 
 
 def _row(part: Block | Head) -> str:

@@ -6,7 +6,7 @@ import functools
 import itertools
 import math
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -36,6 +36,9 @@ class SearchSpace:
 
     def __init__(self, file: SpaceFile):
         self.file = file
+        self._own = tuple(choice for choice in LAYER_CHOICES if choice not in file.shared)
+        # what `_different` said of a layer's choice: few questions, asked anew for every network
+        self._offers: dict[tuple[Any, ...], tuple[str, list[Option]]] = {}
 
     @property
     def name(self) -> str:
@@ -43,7 +46,7 @@ class SearchSpace:
 
     @property
     def reference(self) -> str:
-        """The name of the zoo's network that this space contains."""
+        """The name of the zoo's network to compare with."""
         return self.file.reference
 
     @property
@@ -172,7 +175,7 @@ class SearchSpace:
         for (stem, _), widths in alike.items():
             # ways to reach each number of channels after the stages so far, with the widths that give these channels
             ways = {(stem, widths): 1}
-            for stage in self.file.stages:
+            for index, stage in enumerate(self.file.stages, start=1):
                 after: dict[tuple[int, frozenset[float]], int] = {}
                 for (channels, able), count in ways.items():
                     reached: dict[int, frozenset[float]] = {}
@@ -180,7 +183,7 @@ class SearchSpace:
                         out = round_channels(wide * width)
                         reached[out] = reached.get(out, frozenset()) | {width}
                     for state in reached.items():
-                        rows = sum(self._stage_size(stage, channels, state[0], depth) for depth in stage.depth)
+                        rows = sum(self._stage_size(index, channels, state[0], depth) for depth in stage.depth)
                         after[state] = after.get(state, 0) + count * rows
                 ways = after
             total += sum(ways.values())
@@ -217,63 +220,65 @@ class SearchSpace:
     def _walk(self, choose: Choose) -> Architecture:
         """One architecture, asking `choose` for each choice that exists in it."""
         space = self.file
-        resolution = int(_pick(choose, "resolution", {option: option for option in space.resolution}))
-        width = float(_pick(choose, "width", {option: option for option in space.width}))
+        resolution = int(_pick(choose, "resolution", "", [*space.resolution]))
+        width = float(_pick(choose, "width", "", [*space.width]))
         channels = round_channels(space.stem.channels * width)
         stem = Block("conv", space.stem.kernel, space.stem.stride, channels, space.stem.activation)
         stages = []
         for index, stage in enumerate(space.stages, start=1):
             name = f"stage{index}"
-            wide = _pick(choose, f"{name}.channels", {c: round_channels(c * width) for c in stage.channels})
-            out = round_channels(float(wide) * width)
-            depth = int(_pick(choose, f"{name}.depth", {option: option for option in stage.depth}))
-            inputs = [channels] + [out] * (depth - 1)
-            strides = [int(stage.stride)] + [1] * (depth - 1)
-            common = self._ask(choose, name, stage, space.shared, inputs, strides, out)
+            wide: dict[Option, int] = {c: round_channels(c * width) for c in stage.channels}
+            out = wide[_pick(choose, f"{name}.channels", *_different(wide))]
+            depth = int(_pick(choose, f"{name}.depth", "", [*stage.depth]))
+            inputs = (channels,) + (out,) * (depth - 1)
+            strides = (int(stage.stride),) + (1,) * (depth - 1)
+            common = self._ask(choose, name, index, space.shared, inputs, strides, out)
             blocks = []
             for number in range(depth):
-                own = tuple(choice for choice in LAYER_CHOICES if choice not in space.shared)
-                at = slice(number, number + 1)
-                genes = self._ask(choose, f"{name}.layer{number + 1}", stage, own, inputs[at], strides[at], out, common)
+                layer, at = f"{name}.layer{number + 1}", slice(number, number + 1)
+                genes = self._ask(choose, layer, index, self._own, inputs[at], strides[at], out, common)
                 blocks.append(self._block(stage, genes, inputs[number], strides[number], out))
             stages.append(tuple(blocks))
             channels = out
         return Architecture(resolution, stem, tuple(stages), self._head(width), space.gate, space.bn_eps)
 
     def _ask(
-        self, choose: Choose, prefix: str, stage: Stage, which: tuple[str, ...], inputs: list[int], strides: list[int],
-        out: int, known: Mapping[str, Option] | None = None,
+        self, choose: Choose, prefix: str, index: int, which: tuple[str, ...], inputs: tuple[int, ...],
+        strides: tuple[int, ...], out: int, known: Mapping[str, Option] | None = None,
     ) -> Genes:  # fmt: skip
         """Choices `which` for layers of these input channels and strides, beside those already known."""
         genes: Genes = dict(known or {})
         for choice in LAYER_CHOICES:
             if choice in which and _exists(choice, genes):
-                effects = self._effects(stage, choice, genes, inputs, strides, out)
-                genes[choice] = _pick(choose, f"{prefix}.{choice}", effects)
+                question = (index, choice, float(genes.get("expansion", 1)), inputs, strides, out)
+                if question not in self._offers:
+                    self._offers[question] = _different(self._effects(*question))
+                genes[choice] = _pick(choose, f"{prefix}.{choice}", *self._offers[question])
         return genes
 
     def _effects(
-        self, stage: Stage, choice: str, genes: Mapping[str, Option], inputs: list[int], strides: list[int], out: int
+        self, index: int, choice: str, expansion: float, inputs: tuple[int, ...], strides: tuple[int, ...], out: int
     ) -> dict[Option, Any]:
         """Option -> what it makes of the layers; options of equal effect are one choice."""
+        stage = self.file.stages[index - 1]
         options: tuple[Option, ...] = getattr(stage, choice)
         if choice == "operator" and {"sepconv", "mbconv"} <= set(options):
             flat = all(_hidden(c, expansion) == c for c in inputs for expansion in stage.expansion)
             return {option: "sepconv" if option == "mbconv" and flat else option for option in options}
         if choice == "expansion":
-            hidden_of = {option: [_hidden(c, float(option)) for c in inputs] for option in options}
+            hidden_of = {option: tuple(_hidden(c, float(option)) for c in inputs) for option in options}
             # beside sepconv, an mbconv that does not expand is not a choice of its own
             wider = {option: hidden for option, hidden in hidden_of.items() if hidden != inputs}
             return wider if wider and "sepconv" in stage.operator else hidden_of
         if choice == "se":
-            hidden = [_hidden(c, float(genes.get("expansion", 1))) for c in inputs]
+            hidden = [_hidden(c, expansion) for c in inputs]
             return {option: self._squeezed(float(option), inputs, hidden) for option in options}
         if choice == "skip":
             same = any(stride == 1 and c == out for c, stride in zip(inputs, strides, strict=True))
             return {option: "none" if option == "identity" and not same else option for option in options}
         return {option: option for option in options}
 
-    def _squeezed(self, ratio: float, inputs: list[int], hidden: list[int]) -> list[int]:
+    def _squeezed(self, ratio: float, inputs: Sequence[int], hidden: list[int]) -> list[int]:
         if self.file.se_of == "input":
             return [round(c * ratio) for c in inputs]
         return [round_channels(c * ratio) if ratio else 0 for c in hidden]
@@ -284,10 +289,7 @@ class SearchSpace:
         se = self._squeezed(float(genes.get("se", 0)), [channels], [hidden or channels])[0]
         activation: Any = genes["activation"]
         skip: Any = genes["skip"]
-        return Block(
-            operator, int(genes["kernel"]), stride, out, activation,
-            hidden=hidden, se=se, skip=skip, output_activation=stage.output_activation,
-        )  # fmt: skip
+        return _one(operator, int(genes["kernel"]), stride, out, activation, hidden, se, skip, stage.output_activation)
 
     def _head(self, width: float) -> Head:
         head = self.file.head
@@ -334,8 +336,8 @@ class SearchSpace:
         before = arch.stages[index - 1][-1].channels if index else arch.stem.channels
         shown = [(blocks[n], blocks[n - 1].channels if n else before) for n in numbers]
         stage = self.file.stages[index]
-        # an mbconv may show as a sepconv, and is not meant where sepconv is an option
-        options = sorted(options, key=lambda option: option == "mbconv")
+        if choice == "operator":  # an mbconv may show as a sepconv, and is not meant where sepconv is an option
+            options = sorted(options, key=lambda option: option == "mbconv")
         return _first(options, lambda option: all(self._fits(stage, choice, option, *block) for block in shown))
 
     def _fits(self, stage: Stage, choice: str, option: Option, block: Block, channels: int) -> bool:
@@ -360,24 +362,24 @@ class SearchSpace:
         seen: dict[str, list[Option]] = {}
 
         def note(name: str, options: list[Option]) -> Option:
-            seen[name] = options
+            seen[name] = [*options]
             return genes[name]
 
         self._walk(note)
         return seen
 
-    def _stage_size(self, stage: Stage, channels: int, out: int, depth: int) -> int:
+    def _stage_size(self, index: int, channels: int, out: int, depth: int) -> int:
         """The number of different stages of this depth between these channels."""
-        inputs = [channels] + [out] * (depth - 1)
-        strides = [int(stage.stride)] + [1] * (depth - 1)
-        own = tuple(choice for choice in LAYER_CHOICES if choice not in self.file.shared)
+        stage = self.file.stages[index - 1]
+        inputs = (channels,) + (out,) * (depth - 1)
+        strides = (int(stage.stride),) + (1,) * (depth - 1)
 
         def count(which: tuple[str, ...], at: slice, known: Mapping[str, Option]) -> Iterator[Genes]:
-            return paths(lambda choose: self._ask(choose, "", stage, which, inputs[at], strides[at], out, known))
+            return paths(lambda choose: self._ask(choose, "", index, which, inputs[at], strides[at], out, known))
 
         total = 0
         for common in count(self.file.shared, slice(None), {}):
-            total += math.prod(sum(1 for _ in count(own, slice(i, i + 1), common)) for i in range(depth))
+            total += math.prod(sum(1 for _ in count(self._own, slice(i, i + 1), common)) for i in range(depth))
         return total
 
 
@@ -385,6 +387,10 @@ def load_space(name: str | Path) -> SearchSpace:
     """A shipped space by name, or the path of a YAML file of one's own."""
     path = find_preset("search_spaces", name)
     return SearchSpace(validate(SpaceFile, load_yaml(path), str(path)))
+
+
+_one = functools.cache(Block)
+"""Equal blocks as one object: it is hashed once."""
 
 
 def paths(walk: Callable[[Choose], Any]) -> Iterator[Any]:
@@ -407,15 +413,18 @@ def paths(walk: Callable[[Choose], Any]) -> Iterator[Any]:
         prefix[-1] += 1
 
 
-def _pick(choose: Choose, name: str, effects: Mapping[Option, Any]) -> Option:
-    """Ask only where options differ in effect; a narrowed choice has its options in its name, as Optuna needs."""
+def _pick(choose: Choose, name: str, suffix: str, options: list[Option]) -> Option:
+    """Ask only where there is a choice."""
+    return options[0] if len(options) == 1 else choose(name + suffix, options)
+
+
+def _different(effects: Mapping[Option, Any]) -> tuple[str, list[Option]]:
+    """Options that differ in effect; a narrowed choice has its options in its name, as Optuna needs."""
     options: list[Option] = []
     for option, effect in effects.items():
         if all(effect != effects[other] for other in options):
             options.append(option)
-    if len(options) == 1:
-        return options[0]
-    return choose(name if len(options) == len(effects) else f"{name}[{'|'.join(map(str, options))}]", options)
+    return "" if len(options) == len(effects) else f"[{'|'.join(map(str, options))}]", options
 
 
 def _exists(choice: str, genes: Mapping[str, Option]) -> bool:

@@ -2,19 +2,40 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import functools
 import itertools
 import json
+import pickle
+import random
+import subprocess
+import sys
+from array import array
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mnas import zoo
-from mnas.architecture import Activation, Architecture, Block, Gate, Head, Layer, Operator, Skip, round_channels
+from mnas.architecture import (
+    Activation,
+    Architecture,
+    Block,
+    Gate,
+    Head,
+    Layer,
+    Operator,
+    Skip,
+    layer_of,
+    round_channels,
+)
+from mnas.config import preset_names
 from mnas.errors import BadInput
+from mnas.space import SearchSpace, load_space
 
 ACTIVATIONS: list[Activation] = ["none", "relu", "relu6", "hard_swish"]
 OPERATORS: list[Operator] = ["conv", "sepconv", "mbconv"]
@@ -49,6 +70,18 @@ def architectures(draw: st.DrawFn) -> Architecture:
     head = Head(draw(st.integers(0, 12)), draw(st.integers(0, 12)), draw(activation))
     gate = draw(st.sampled_from(GATES))
     return Architecture(draw(st.integers(8, 35)), stem, tuple(stages), head, gate, draw(st.floats(1e-6, 1e-2)))
+
+
+@functools.cache
+def space(name: str, resolution: int) -> SearchSpace:
+    return load_space(name).with_resolutions((resolution,))
+
+
+@st.composite
+def sampled(draw: st.DrawFn) -> Architecture:
+    """Networks of the shipped spaces at any resolution, odd ones too."""
+    name, resolution = draw(st.sampled_from(preset_names("search_spaces"))), draw(st.integers(8, 300))
+    return space(name, resolution).sample(random.Random(draw(st.integers(0, 10**9))))
 
 
 STEM = Block("conv", 3, 2, 8, "relu")
@@ -225,6 +258,54 @@ def test_text_that_is_no_mapping(text: str) -> None:
         Architecture.from_yaml(text, "net.yaml")
 
 
+@settings(deadline=None, max_examples=60)
+@given(architectures())
+def test_copies_are_equal(arch: Architecture) -> None:
+    hash(arch)
+    for same in (pickle.loads(pickle.dumps(arch)), copy.deepcopy(arch), copy.copy(arch), replace(arch)):
+        assert same == arch
+        assert hash(same) == hash(arch)
+        assert same.layers(10) == arch.layers(10)
+        assert same.layer_numbers(10) == arch.layer_numbers(10)
+    assert pickle.loads(pickle.dumps(arch.layers())) == arch.layers()
+    assert copy.deepcopy(arch.blocks) == arch.blocks
+
+
+def test_a_pickle_of_another_process() -> None:
+    """Text hashes differently there and layers have other numbers, so that neither may travel."""
+    program = (
+        "import pickle, sys; from mnas import zoo; arch = zoo.get('mobilenet_v3_small');"
+        "hash(arch), set(arch.layers()); sys.stdout.buffer.write(pickle.dumps((arch, arch.layers())))"
+    )
+    output = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout
+    other, here = zoo.get("mobilenet_v2"), zoo.get("mobilenet_v3_small")
+    assert other != here
+    arch, layers = pickle.loads(output)
+    assert arch in {here}
+    assert set(layers) == set(here.layers())
+    assert arch.layer_numbers() == here.layer_numbers()
+
+
+def test_numbers_of_other_types_stay_out() -> None:
+    """Equal parts become one object, and 3.0 == 3: what one caller states must not show in another's network."""
+    block = Block("mbconv", 3, 1, 8, "relu", hidden=26)  # no other test has 26, and this one states it last
+    for odd in (
+        replace(block, hidden=26.0),  # type: ignore[arg-type]
+        replace(block, kernel=np.int64(3)),  # type: ignore[arg-type]
+        replace(block, stride=True),
+    ):
+        with pytest.raises(BadInput, match=r"Block\(.*expected whole numbers"):
+            tiny(odd, head=Head(0, 0, "none"))
+    for head in (Head(18.0, 0, "relu"), Head(18, np.int64(22), "relu")):  # type: ignore[arg-type]
+        with pytest.raises(BadInput, match=r"Head\(.*expected whole numbers"):
+            tiny(block, head=head)
+    with pytest.raises(BadInput, match=r"resolution 32\.0"):
+        replace(tiny(block), resolution=32.0)  # type: ignore[arg-type]
+    assert type(tiny(block).layers(np.int64(123))[-1].out_channels) is int  # type: ignore[arg-type]
+    text = tiny(block, head=Head(18, 22, "relu")).to_yaml()
+    assert Architecture.from_yaml(text).to_yaml() == text
+
+
 def test_it_is_frozen() -> None:
     arch = tiny(STEM)
     for thing, name in ((arch, "resolution"), (arch.stem, "kernel"), (arch.head, "hidden"), (arch.layers()[0], "size")):
@@ -250,6 +331,50 @@ def test_layers_of_a_tiny_network() -> None:
         Layer("linear", 1, 16, 20, activation="relu6"),
         Layer("linear", 1, 20, 10),
     )
+
+
+def plainly(arch: Architecture, num_classes: int) -> list[Layer]:
+    """The layers, followed from block to block with nothing kept."""
+    found, size, channels = [], arch.resolution, 3
+    for block in (arch.stem, *arch.blocks):
+        values = {field.name: getattr(block, field.name) for field in dataclasses.fields(block)}
+        out = values.pop("channels")
+        gate: Gate = arch.gate if block.se else "sigmoid"
+        found.append(Layer(size=size, in_channels=channels, out_channels=out, gate=gate, **values))
+        size, channels = (size + block.stride - 1) // block.stride, out
+    if arch.head.channels:
+        found.append(Layer("conv", size, channels, arch.head.channels, activation=arch.head.activation))
+        channels = arch.head.channels
+    found.append(Layer("pool", size, channels, channels))
+    if arch.head.hidden:
+        found.append(Layer("linear", 1, channels, arch.head.hidden, activation=arch.head.activation))
+        channels = arch.head.hidden
+    return [*found, Layer("linear", 1, channels, num_classes)]
+
+
+@settings(deadline=None, max_examples=100)
+@given(architectures() | sampled(), st.sampled_from([1, 10, 1000]))
+def test_layers_and_their_numbers_are_what_the_blocks_say(arch: Architecture, num_classes: int) -> None:
+    layers = arch.layers(num_classes)
+    assert list(layers) == plainly(arch, num_classes)
+    numbers = array("I", arch.layer_numbers(num_classes))
+    assert tuple(map(layer_of, numbers)) == layers
+
+
+@pytest.mark.parametrize("resolution", [33, 47, 224])
+@pytest.mark.parametrize("name", preset_names("search_spaces"))
+def test_layers_of_shipped_spaces(name: str, resolution: int) -> None:
+    rng = random.Random(resolution)
+    for _ in range(10):
+        arch = space(name, resolution).sample(rng)
+        assert list(arch.layers(10)) == plainly(arch, 10)
+
+
+def test_equal_layers_are_one_object() -> None:
+    one, other = (zoo.get("mobilenet_v3_small", resolution=64) for _ in range(2))
+    assert one is not other
+    assert all(mine is its for mine, its in zip(one.layers(10), other.layers(10), strict=True))
+    assert all(mine is its for mine, its in zip(one.blocks, other.blocks, strict=True))
 
 
 def test_the_gate_is_of_layers_with_squeeze_and_excitation_alone() -> None:
