@@ -2,17 +2,22 @@
 #   make search                     search for the default 15 ms
 #   make search ARGS="--data photos --latency-ms 10"
 #   make test                       run the tests
+# And one for whoever works on runtimes; it installs all of them, so better give it an environment of its own.
+#   make test-runtimes VENV=.venv-runtimes
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?= --latency-ms 15
 
-.PHONY: search test lint
+.PHONY: search test test-runtimes lint
 
 search: $(VENV)/.installed
 	$(VENV)/bin/mnas search --space v3_large $(ARGS)
 
 test: $(VENV)/.installed-dev
 	$(VENV)/bin/python -m pytest
+
+test-runtimes: $(VENV)/.installed-runtimes
+	MNAS_TEST_ALL_RUNTIMES=1 $(VENV)/bin/python -m pytest -rs tests/test_runtimes.py tests/test_executorch.py tests/test_litert.py tests/test_kit.py
 
 lint: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff check .
@@ -26,4 +31,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(VENV)/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[dev]'
+	touch $@
+
+$(VENV)/.installed-runtimes: $(VENV)/.installed
+	$(VENV)/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[dev,runtimes]'
 	touch $@

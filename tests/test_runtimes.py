@@ -1,21 +1,34 @@
 from __future__ import annotations
 
+import importlib
 import itertools
+import json
+import os
+import random
+import subprocess
 import sys
+import zipfile
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from mnas import zoo
 from mnas.architecture import Layer
 from mnas.errors import BadInput, MissingDependency
 from mnas.latency.onnx_graph import onnx_model
-from mnas.latency.runtimes import get_runtime, runtime_names
+from mnas.latency.runtimes import Runtime, get_runtime, runtime_names
 from mnas.nn.network import build, module_of
+from mnas.space import load_space
+
+NEED_GPU = ("cuda", "cuda_graph")
+ALL_INSTALLED = bool(os.environ.get("MNAS_TEST_ALL_RUNTIMES"))
+"""Set where every runtime's package is there, so that nothing but a missing GPU is a reason to skip."""
 
 
 def lively(module: nn.Module) -> nn.Module:
@@ -31,13 +44,34 @@ def lively(module: nn.Module) -> nn.Module:
     return module.eval()
 
 
-def expect_equal(runtime: str, module: nn.Module, x: torch.Tensor) -> None:
+def array(out: Any) -> NDArray[np.float32]:
+    """A copy, since some runtimes give the same memory again."""
+    return out.cpu().numpy().copy() if isinstance(out, torch.Tensor) else np.array(out)
+
+
+def expect_close(out: object, module: nn.Module, x: torch.Tensor, tolerance: float) -> None:
     with torch.inference_mode():
         expected = module(x).numpy()
     assert expected.std() > 1e-3
-    found = np.asarray(get_runtime(runtime).prepare(module, x, 1)())
+    found = array(out)
     assert found.shape == expected.shape
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * max(1.0, float(np.abs(expected).max())))
+    atol = tolerance * max(1.0, float(np.abs(expected).max()))
+    np.testing.assert_allclose(found, expected, rtol=tolerance, atol=atol)
+
+
+def installed(runtime: str) -> Runtime:
+    """The adapter; the test is skipped where what it needs is missing."""
+    try:
+        return get_runtime(runtime)
+    except MissingDependency as error:
+        if ALL_INSTALLED and runtime not in NEED_GPU:
+            raise
+        pytest.skip(str(error))
+
+
+@pytest.fixture(params=runtime_names())
+def adapter(request: pytest.FixtureRequest) -> Runtime:
+    return installed(request.param)
 
 
 @pytest.fixture(autouse=True)
@@ -45,34 +79,142 @@ def seeded() -> None:
     torch.manual_seed(0)
 
 
+def layer_with_se() -> nn.Module:
+    return lively(module_of(Layer("mbconv", 12, 8, 8, 5, 1, 24, 8, "hard_sigmoid", "hard_swish", skip="identity")))
+
+
 # --- the contract -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("runtime", runtime_names())
-def test_contract(runtime: str) -> None:
-    adapter = get_runtime(runtime)
-    assert adapter.name == runtime
-    assert adapter.version()[0].isdigit()
-    module = lively(module_of(Layer("mbconv", 12, 8, 8, 5, 1, 24, 8, "hard_sigmoid", "hard_swish", skip="identity")))
-    layouts = [p.stride() for p in module.parameters()]
-    x = torch.rand(2, 8, 12, 12)
-    expect_equal(runtime, module, x)
-    assert [p.stride() for p in module.parameters()] == layouts  # safetensors refuses changed ones
-    run = adapter.prepare(module, x, 1)
-    np.testing.assert_array_equal(np.asarray(run()), np.asarray(run()))
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("subject", ["layer", "network"])
+def test_same_outputs_as_pytorch(
+    adapter: Runtime, subject: str, batch: int, tiny: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Again in the second run, without a word, and with the module left as it was."""
+    if subject == "layer":
+        module, x = layer_with_se(), torch.rand(batch, 8, 12, 12)
+    else:
+        space, rng = load_space(str(tiny)), random.Random(0)
+        arch = min((space.sample(rng) for _ in range(50)), key=lambda arch: len(arch.layers(5)))
+        module, x = lively(build(arch, 5)), torch.randn(batch, 3, arch.resolution, arch.resolution)
+        nn.init.normal_(module.get_parameter("classifier.weight"))  # so that logits are large beside the tolerance
+    state = {name: (value.clone(), value.stride()) for name, value in module.state_dict().items()}
+    with adapter.threads(1):
+        run = adapter.prepare(module, x, 1)
+        first, second = array(run()), array(run())
+        assert adapter.timed_ms(run, 2) > 0
+    expect_close(first, module, x, 1e-3)
+    np.testing.assert_array_equal(first, second)
+    for name, value in module.state_dict().items():
+        assert torch.equal(value, state[name][0])
+        assert value.stride() == state[name][1]  # safetensors refuses changed ones
+    assert not module.training
+    assert all(parameter.requires_grad for parameter in module.parameters())
+    assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize("runtime", runtime_names())
-def test_threads_are_held_and_restored(runtime: str) -> None:
-    torch.set_num_threads(1)
-    adapter = get_runtime(runtime)
-    with adapter.threads(2):
-        if runtime == "torch":
-            assert torch.get_num_threads() == 2
-    assert torch.get_num_threads() == 1
-    with pytest.raises(RuntimeError, match="inside"), adapter.threads(2):
-        raise RuntimeError("inside")
-    assert torch.get_num_threads() == 1
+def test_an_artifact_is_a_file_that_runs(adapter: Runtime, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    module, x = layer_with_se(), torch.rand(1, 8, 12, 12)
+    path = tmp_path / f"layer{adapter.suffix}"
+    content = adapter.artifact(module, x)
+    path.write_bytes(content)
+    with adapter.threads(1):
+        expect_close(adapter.prepare_file(path, x, 1)(), module, x, 1e-3)
+        with pytest.raises(BadInput, match=path.name):
+            adapter.prepare_file(path, torch.rand(1, 9, 12, 12), 1)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("fault", ["truncated", "empty", "text", "archive", "absent", "folder"])
+def test_a_faulty_file_is_named(
+    adapter: Runtime, fault: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path, x = tmp_path / f"model{adapter.suffix}", torch.rand(1, 4)
+    match fault:
+        case "truncated":
+            content = adapter.artifact(nn.Linear(4, 3).eval(), x)
+            path.write_bytes(content[: len(content) // 2])
+        case "empty":
+            path.touch()
+        case "text":
+            path.write_text("this is not a model\n" * 100)
+        case "archive":
+            with zipfile.ZipFile(path, "w") as archive:
+                archive.writestr("hello", "world")
+        case "folder":
+            path.mkdir()
+    with adapter.threads(1), pytest.raises(BadInput) as caught:
+        adapter.prepare_file(path, x, 1)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_says_what_it_is(adapter: Runtime) -> None:
+    if adapter.name in ("executorch", "litert", "onnxruntime", "openvino"):
+        assert adapter.version() == metadata.version("ai-edge-litert" if adapter.name == "litert" else adapter.name)
+    else:
+        assert adapter.version() == torch.__version__  # 2.13.0+cu130, where the package is 2.13.0
+    assert adapter.device_name()
+    assert adapter.suffix.startswith(".")
+
+
+BUSY_THREADS = """
+import json, os, sys, time, torch
+from mnas.architecture import Layer
+from mnas.latency.runtimes import get_runtime
+from mnas.nn.network import module_of
+
+def ticks():  # of processor time, of each thread
+    found = {}
+    for thread in os.listdir("/proc/self/task"):
+        with open(f"/proc/self/task/{thread}/stat") as file:
+            words = file.read().rpartition(")")[2].split()
+        found[thread] = int(words[11]) + int(words[12])
+    return found
+
+adapter = get_runtime(sys.argv[1])
+module, x = module_of(Layer("conv", 56, 64, 128, 3, 1, activation="relu")).eval(), torch.rand(1, 64, 56, 56)
+busy = []
+for count in (1, 2):
+    with adapter.threads(count):
+        run = adapter.prepare(module, x, count)
+        run()
+        before, start = ticks(), time.process_time()
+        while time.process_time() - start < 0.5:
+            run()
+        used = {thread: now - before.get(thread, 0) for thread, now in ticks().items()}
+        busy.append(sum(one > 0.1 * max(used.values()) for one in used.values()))
+print(json.dumps({"busy": busy}))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="counts threads in Linux's /proc")
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one core: runtimes may use one thread when asked for two")
+@pytest.mark.parametrize("runtime", [name for name in runtime_names() if name not in NEED_GPU])
+def test_uses_as_many_threads_as_asked(runtime: str) -> None:
+    """And says nothing, also when a process uses it for the first time."""
+    installed(runtime)
+    done = subprocess.run([sys.executable, "-W", "error", "-c", BUSY_THREADS, runtime], capture_output=True, text=True)
+    assert done.stderr == ""
+    assert json.loads(done.stdout) == {"busy": [1, 2]}
+
+
+def test_threads_are_held_and_restored(adapter: Runtime) -> None:
+    def count() -> int:
+        if adapter.name == "executorch":
+            return int(importlib.import_module("executorch.extension.pybindings._C")._threadpool_get_thread_count())
+        return torch.get_num_threads()
+
+    with adapter.threads(1):
+        with adapter.threads(2):
+            inside = count()
+        assert count() == 1
+        with pytest.raises(RuntimeError, match="inside"), adapter.threads(2):
+            raise RuntimeError("inside")
+        assert count() == 1
+    assert inside == (2 if adapter.name in ("torch", "torch_compile", "executorch") else 1)
 
 
 def test_unknown_runtime() -> None:
@@ -80,14 +222,72 @@ def test_unknown_runtime() -> None:
         get_runtime("onnx")
 
 
-def test_a_runtime_that_is_not_installed_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    monkeypatch.delitem(sys.modules, "mnas.latency.runtimes.onnxruntime", raising=False)
-    with pytest.raises(MissingDependency, match="pip install onnx onnxruntime"):
-        get_runtime("onnxruntime")
+@pytest.mark.parametrize(
+    ("runtime", "package", "command"),
+    [
+        ("executorch", "executorch", "pip install executorch"),
+        ("litert", "ai_edge_litert", "pip install ai-edge-litert"),
+        ("onnxruntime", "onnxruntime", "pip install onnx onnxruntime"),
+        ("openvino", "openvino", "pip install openvino onnx"),
+    ],
+)
+def test_a_runtime_that_is_not_installed_says_how_to_get_it(
+    runtime: str, package: str, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in [module for module in sys.modules if module.split(".")[0] == package]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.delitem(sys.modules, f"mnas.latency.runtimes.{runtime}", raising=False)
+    with pytest.raises(MissingDependency, match=f"runtime {runtime} needs a package .*: {command}"):
+        get_runtime(runtime)
+
+
+@pytest.mark.parametrize("runtime", NEED_GPU)
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu(runtime: str) -> None:
+    with pytest.raises(MissingDependency, match="need an NVIDIA GPU that torch can use"):
+        get_runtime(runtime)
+
+
+# --- torch and torch_compile ------------------------------------------------------------------------------------
+
+
+def test_torch_runs_exported_models_only(tmp_path: Path) -> None:
+    path, x = tmp_path / "model.onnx", torch.rand(1, 4)
+    path.write_bytes(get_runtime("onnxruntime").artifact(nn.Linear(4, 3), x))
+    with pytest.raises(BadInput, match=r"model.onnx: PyTorch runs an exported model\.py or a \.pt2 file"):
+        get_runtime("torch").prepare_file(path, x, 1)
+    path = tmp_path / "other.py"
+    path.write_text("answer = 42\n")
+    with pytest.raises(BadInput, match=r"other\.py: it has no build_model\(\)"):
+        get_runtime("torch").prepare_file(path, x, 1)
+    path.write_text("def build_model(:\n")
+    with pytest.raises(BadInput, match=r"other\.py: torch cannot run it: .*syntax"):
+        get_runtime("torch").prepare_file(path, x, 1)
+
+
+def test_torch_compile_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch._inductor import config
+
+    monkeypatch.delitem(sys.modules, "mnas.latency.runtimes.torch_compile", raising=False)
+    without = config.patch({"cpp.cxx": (None, "no-such-compiler")})
+    with without, pytest.raises(MissingDependency, match=r"runtime torch_compile needs a C\+\+ compiler"):
+        get_runtime("torch_compile")
+
+
+def test_torch_compile_compiles_any_number_of_layers() -> None:
+    """Not so with one code object: torch runs eager, or here fails, beyond its limit for a code object."""
+    adapter = installed("torch_compile")
+    with torch._dynamo.config.patch(recompile_limit=1), adapter.threads(1):
+        runs = [adapter.prepare(nn.ReLU(), torch.full((1, size), -1.0), 1) for size in (2, 3, 4)]
+        assert [array(run()).shape for run in runs] == [(1, 2), (1, 3), (1, 4)]
 
 
 # --- onnxruntime ------------------------------------------------------------------------------------------------
+
+
+def expect_equal(runtime: str, module: nn.Module, x: torch.Tensor) -> None:
+    expect_close(get_runtime(runtime).prepare(module, x, 1)(), module, x, 1e-4)
 
 
 @pytest.mark.parametrize("name", zoo.names())
@@ -153,6 +353,4 @@ def test_files(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     for broken in (path, tmp_path / "absent.onnx"):
         with pytest.raises(BadInput, match=f"{broken.name}: onnxruntime cannot run it"):
             adapter.prepare_file(broken, x, 1)
-    with pytest.raises(BadInput, match=r"runs an exported model\.py"):
-        get_runtime("torch").prepare_file(path, x, 1)  # an .onnx file
     assert capfd.readouterr() == ("", "")

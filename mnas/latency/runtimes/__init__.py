@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-_NAMES = ("onnxruntime", "torch")
+_NAMES = ("cuda", "cuda_graph", "executorch", "litert", "onnxruntime", "openvino", "torch", "torch_compile")
 
 
 class Runtime(Protocol):
@@ -29,6 +29,10 @@ class Runtime(Protocol):
     @property
     def suffix(self) -> str:
         """Of the runtime's own model files, such as .onnx."""
+
+    @property
+    def channels_last(self) -> bool:
+        """Whether `prepare` reads images in channels_last where they lie, without a copy; contiguous ones otherwise."""
 
     def device_name(self) -> str:
         """What the runtime executes on, such as 'AMD EPYC 7B13, 2 cores' or a GPU's name."""

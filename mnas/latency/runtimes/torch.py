@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import io
+import logging
 import runpy
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,13 +15,18 @@ import torch
 from torch import Tensor, nn
 
 from mnas.errors import BadInput
+from mnas.latency.device import device_name as device_name
+from mnas.latency.rounds import wall_ms
+from mnas.latency.runtimes.files import naming
 from mnas.latency.runtimes.heap import steady_heap
 
 name = "torch"
+channels_last = True
+timed_ms = wall_ms
 suffix = ".pt2"
 
 # MobileNetV3-Large, 224x224, batch 1, one thread: 12.2 ms channels last against 13.9 ms contiguous
-_LAYOUT = torch.channels_last
+LAYOUT = torch.channels_last
 
 
 def version() -> str:
@@ -28,22 +36,24 @@ def version() -> str:
 def prepare(module: nn.Module, example: Tensor, threads: int) -> Callable[[], Tensor]:
     """Runs a copy of `module` in channels_last; the thread count is global, so call it inside `threads(count)`."""
     del threads
-    own = copy.deepcopy(module).to(memory_format=_LAYOUT)  # type: ignore[call-overload]
-    x = example.to(memory_format=_LAYOUT) if example.dim() == 4 else example
-
-    def run() -> Tensor:
-        with torch.inference_mode():
-            out: Tensor = own(x)
-            return out
-
-    return run
+    return _run(copy.deepcopy(module), example)
 
 
 def prepare_file(path: Path, example: Tensor, threads: int) -> Callable[[], Tensor]:
-    """Runs the trained network of an exported model.py."""
-    if path.suffix != ".py":
-        raise BadInput(f"{path}: the torch runtime runs an exported model.py; --runtime onnxruntime runs .onnx files")
-    return prepare(runpy.run_path(str(path))["build_model"](), example, threads)
+    """Runs the network of an exported model.py or of a .pt2 file; it has run once."""
+    del threads
+    with naming(path, name):
+        run = _run(loaded(path), example)
+        run()
+    return run
+
+
+def artifact(module: nn.Module, example: Tensor) -> bytes:
+    """The content of a .pt2 file: what torch.export makes of `module`, for the shape of `example`."""
+    content = io.BytesIO()
+    with _quiet():
+        torch.export.save(torch.export.export(module, (example,)), content)
+    return content.getvalue()
 
 
 @contextmanager
@@ -56,3 +66,49 @@ def threads(count: int) -> Iterator[None]:
             yield
     finally:
         torch.set_num_threads(before)
+
+
+def loaded(path: Path) -> nn.Module:
+    """The network of an exported model.py or of a .pt2 file."""
+    if path.suffix not in (".py", suffix):
+        raise BadInput(
+            f"{path}: PyTorch runs an exported model.py or a {suffix} file; --runtime onnxruntime runs .onnx files"
+        )
+    if path.suffix == suffix:
+        with _quiet():
+            return torch.export.load(path).module()
+    build_model = runpy.run_path(str(path)).get("build_model")
+    if build_model is None:
+        raise BadInput(f"{path}: it has no build_model(): expected a model.py that mnas exported")
+    network: nn.Module = build_model()
+    return network
+
+
+def in_layout(example: Tensor) -> Tensor:
+    """Images in channels_last, features as they are."""
+    return example.to(memory_format=LAYOUT) if example.dim() == 4 else example
+
+
+def _run(own: nn.Module, example: Tensor) -> Callable[[], Tensor]:
+    own.to(memory_format=LAYOUT)  # type: ignore[call-overload]
+    x = in_layout(example)
+
+    def run() -> Tensor:
+        with torch.inference_mode():
+            out: Tensor = own(x)
+            return out
+
+    return run
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what torch.export says of itself: a deprecated class that it uses, each step of a failed loading."""
+    log = logging.getLogger("torch.export")
+    before, log.disabled = log.disabled, True
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)`", category=FutureWarning)
+            yield
+    finally:
+        log.disabled = before

@@ -1,0 +1,85 @@
+"""PyTorch, eager, float32, on an NVIDIA GPU."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from mnas.errors import MissingDependency
+from mnas.latency.runtimes.files import naming
+from mnas.latency.runtimes.torch import LAYOUT, in_layout, loaded
+from mnas.latency.runtimes.torch import artifact as artifact
+from mnas.latency.runtimes.torch import suffix as suffix
+from mnas.latency.runtimes.torch import version as version
+
+if not torch.cuda.is_available():
+    raise MissingDependency(
+        "runtimes cuda and cuda_graph need an NVIDIA GPU that torch can use, but torch.cuda.is_available() is False: "
+        "install a CUDA build of torch, see https://pytorch.org"
+    )
+
+name = "cuda"
+channels_last = True
+
+
+def device_name() -> str:
+    return torch.cuda.get_device_name()
+
+
+def prepare(module: nn.Module, example: Tensor, threads: int) -> Callable[[], Tensor]:
+    """Runs a copy of `module` in channels_last on the GPU; the output stays there. Call it inside `threads(count)`."""
+    del threads
+    return _run(*on_gpu(copy.deepcopy(module), example))
+
+
+def prepare_file(path: Path, example: Tensor, threads: int) -> Callable[[], Tensor]:
+    """Runs the network of an exported model.py or of a .pt2 file on the GPU; it has run once."""
+    del threads
+    with naming(path, name):
+        run = _run(*on_gpu(loaded(path), example))
+        run()
+        torch.cuda.synchronize()
+    return run
+
+
+def timed_ms(run: Callable[[], object], repeats: int) -> float:
+    """Milliseconds of one run between two events on the GPU, the mean of `repeats` in a row."""
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+    torch.cuda.synchronize()
+    start.record()
+    for _ in range(repeats):
+        run()
+    end.record()
+    end.synchronize()
+    return start.elapsed_time(end) / repeats
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """No threads to hold; meanwhile convolutions are float32, which torch makes TF32 on its own."""
+    del count
+    conv = torch.backends.cudnn.conv  # type: ignore[attr-defined]
+    before, conv.fp32_precision = conv.fp32_precision, "ieee"
+    try:
+        yield
+    finally:
+        conv.fp32_precision = before
+
+
+def on_gpu(own: nn.Module, example: Tensor) -> tuple[nn.Module, Tensor]:
+    """Both on the GPU, in channels_last; `own` is changed."""
+    return own.to("cuda", memory_format=LAYOUT), in_layout(example.to("cuda"))  # type: ignore[call-overload]
+
+
+def _run(own: nn.Module, x: Tensor) -> Callable[[], Tensor]:
+    def run() -> Tensor:
+        with torch.inference_mode():
+            out: Tensor = own(x)
+            return out
+
+    return run

@@ -1,0 +1,61 @@
+"""PyTorch, float32, on an NVIDIA GPU, as a CUDA graph: recorded once, then replayed without Python between kernels."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from mnas.latency.runtimes.cuda import artifact as artifact
+from mnas.latency.runtimes.cuda import channels_last as channels_last
+from mnas.latency.runtimes.cuda import device_name as device_name
+from mnas.latency.runtimes.cuda import on_gpu
+from mnas.latency.runtimes.cuda import suffix as suffix
+from mnas.latency.runtimes.cuda import threads as threads
+from mnas.latency.runtimes.cuda import timed_ms as timed_ms
+from mnas.latency.runtimes.cuda import version as version
+from mnas.latency.runtimes.files import naming
+from mnas.latency.runtimes.torch import loaded
+
+name = "cuda_graph"
+WARM_UPS = 3
+
+
+def prepare(module: nn.Module, example: Tensor, threads: int) -> Callable[[], Tensor]:
+    """Replays a copy of `module` in channels_last; the output is the graph's own memory.
+
+    Call it inside `threads(count)`.
+    """
+    del threads
+    return _run(*on_gpu(copy.deepcopy(module), example))
+
+
+def prepare_file(path: Path, example: Tensor, threads: int) -> Callable[[], Tensor]:
+    """Replays the network of an exported model.py or of a .pt2 file; it has run once."""
+    del threads
+    with naming(path, name):
+        return _run(*on_gpu(loaded(path), example))
+
+
+def _run(own: nn.Module, x: Tensor) -> Callable[[], Tensor]:
+    """Records `own` after warm-up runs on a side stream, as torch.cuda.graph asks for."""
+    graph, side = torch.cuda.CUDAGraph(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    with torch.inference_mode():
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(WARM_UPS):
+                own(x)
+        torch.cuda.current_stream().wait_stream(side)
+        with torch.cuda.graph(graph):
+            out: Tensor = own(x)
+
+    def run() -> Tensor:
+        graph.replay()
+        return out
+
+    run()
+    torch.cuda.synchronize()
+    return run

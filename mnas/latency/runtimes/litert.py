@@ -1,0 +1,88 @@
+"""LiteRT (TensorFlow Lite), CPU with XNNPACK, float32."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from mnas.errors import MissingDependency
+from mnas.latency.device import device_name as device_name
+from mnas.latency.runtimes.files import naming
+from mnas.latency.runtimes.silence import silence
+
+try:
+    importlib.import_module("ai_edge_litert")
+    from mnas.latency.runtimes.litert_interpreter import Run, feed, nchw
+    from mnas.latency.runtimes.litert_interpreter import interpreter as _interpreter
+    from mnas.latency.runtimes.litert_interpreter import timed_ms as timed_ms
+    from mnas.latency.runtimes.litert_interpreter import version as version
+    from mnas.latency.tflite_graph import nhwc, tflite_model
+except ImportError as error:
+    raise MissingDependency(f"runtime litert needs a package ({error}): pip install ai-edge-litert") from None
+
+name = "litert"
+channels_last = False
+suffix = ".tflite"
+
+
+def prepare(module: nn.Module, example: Tensor, threads: int) -> Callable[[], object]:
+    """An interpreter of `module`, which must be made of our blocks. What it returns is the interpreter's own memory."""
+    return Run(_interpreter(artifact(module, example), threads), _array(nhwc(example)))
+
+
+def prepare_file(path: Path, example: Tensor, threads: int) -> Callable[[], object]:
+    """An interpreter of a .tflite file with one output and one float32 input: (b, h, w, c) or (b, c, h, w)."""
+    with naming(path, name), silence():
+        run = _run_of_file(path.read_bytes(), example, threads)
+        run()
+    return run
+
+
+def artifact(module: nn.Module, example: Tensor) -> bytes:
+    """The content of a .tflite file; its images lie in the layout (b, h, w, c)."""
+    return tflite_model(module, example)
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """An interpreter has its own threads, so there is nothing global to hold."""
+    del count
+    yield
+
+
+def _run_of_file(content: bytes, example: Tensor, threads: int) -> Callable[[], object]:
+    """Runs any model, whose memory may move; its output is a copy."""
+    if not content:
+        raise ValueError("it is empty")
+    opened = _interpreter(content, threads)
+    inputs, outputs = opened.get_input_details(), opened.get_output_details()
+    if len(inputs) != 1 or len(outputs) != 1:
+        raise ValueError(f"it has {len(inputs)} inputs and {len(outputs)} outputs, expected one of each")
+    shape, index = tuple(inputs[0]["shape"].tolist()), outputs[0]["index"]
+    if shape not in (tuple(nhwc(example).shape), tuple(example.shape)):
+        raise ValueError(f"its input has the shape {shape}, expected {tuple(nhwc(example).shape)}")
+    channels_last = shape == tuple(nhwc(example).shape)
+    feed(opened, _array(nhwc(example) if channels_last else example))
+
+    def run() -> object:
+        opened.invoke()
+        out = opened.get_tensor(index)
+        return nchw(out) if channels_last else out
+
+    return run
+
+
+def _array(example: Tensor) -> NDArray[np.float32]:
+    array: NDArray[np.float32] = example.detach().contiguous().numpy()
+    return array
+
+
+with silence():  # the first interpreter of a process says that it uses XNNPACK
+    prepare(nn.Linear(1, 1), torch.zeros(1, 1), 1)

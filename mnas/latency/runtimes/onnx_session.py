@@ -1,0 +1,55 @@
+"""ONNX Runtime with numpy arrays. Needs these two alone: a kit takes this file to devices (see kit.py)."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnas.latency.rounds import wall_ms
+
+ort: Any = importlib.import_module("onnxruntime")
+
+timed_ms = wall_ms
+
+# One arena for all sessions: a layer's own session then works in memory that the layer before has just used, as in
+# the whole network. With an arena each, the sum of layers came out 7 points higher.
+ort.create_and_register_allocator(
+    ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT), None
+)
+
+
+def version() -> str:
+    return str(ort.__version__)
+
+
+def session(model: bytes | str, threads: int) -> Any:
+    """A session of a model's content or of its file."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = 4
+    options.add_session_config_entry("session.use_env_allocators", "1")
+    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def run_of(session: Any, images: NDArray[np.float32]) -> Callable[[], object]:
+    """Runs a session of one input and one output; it reads `images` where they lie."""
+    feed = {session.get_inputs()[0].name: images}
+    outputs = [session.get_outputs()[0].name]
+
+    def run() -> object:
+        return session.run(outputs, feed)[0]
+
+    return run
+
+
+def prepare_content(model: bytes, scratch: NDArray[np.float32], threads: int) -> Callable[[], object]:
+    """Runs a model on the beginning of `scratch` (n,), in the shape that the model states."""
+    opened = session(model, threads)
+    shape = opened.get_inputs()[0].shape
+    return run_of(opened, scratch[: int(np.prod(shape))].reshape(shape))

@@ -1,0 +1,94 @@
+"""OpenVINO, CPU plugin, float32."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from mnas.errors import BadInput, MissingDependency
+from mnas.latency.device import device_name as device_name
+from mnas.latency.rounds import wall_ms
+from mnas.latency.runtimes.files import naming
+
+try:
+    ov: Any = importlib.import_module("openvino")
+    frontend: Any = importlib.import_module("openvino.frontend")
+    from mnas.latency.onnx_graph import onnx_model
+except ImportError as error:
+    raise MissingDependency(f"runtime openvino needs a package ({error}): pip install openvino onnx") from None
+
+name = "openvino"
+channels_last = False
+timed_ms = wall_ms
+suffix = ".onnx"
+
+_CORE = ov.Core()
+
+
+def version() -> str:
+    return metadata.version("openvino")
+
+
+def prepare(module: nn.Module, example: Tensor, threads: int) -> Callable[[], object]:
+    """A compiled model of `module`, which must be made of our blocks. What it returns is the request's own memory."""
+    return _run(_CORE.read_model(artifact(module, example)), example, threads)
+
+
+def prepare_file(path: Path, example: Tensor, threads: int) -> Callable[[], object]:
+    """A compiled model of an .onnx file with one input and one output, for the shape of `example`; it has run once."""
+    with naming(path, name):
+        # not Core.read_model, which tries all formats on a broken file, and they write to stderr
+        reader = frontend.FrontEndManager().load_by_framework("onnx")
+        model = reader.convert(reader.load(str(path)))
+        if len(model.inputs) != 1 or len(model.outputs) != 1:
+            raise BadInput(
+                f"{path}: it has {len(model.inputs)} inputs and {len(model.outputs)} outputs, expected one of each"
+            )
+        model.reshape(list(example.shape))
+        run = _run(model, example, threads)
+        run()
+    return run
+
+
+def artifact(module: nn.Module, example: Tensor) -> bytes:
+    """The content of an .onnx file."""
+    content: bytes = onnx_model(module, example).SerializeToString()
+    return content
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """A compiled model has its own thread count, so there is nothing global to hold."""
+    del count
+    yield
+
+
+def _run(model: Any, example: Tensor, threads: int) -> Callable[[], object]:
+    compiled = _CORE.compile_model(
+        model,
+        "CPU",
+        {
+            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": "1",
+            "INFERENCE_NUM_THREADS": threads,
+            "INFERENCE_PRECISION_HINT": "f32",
+            # whoever measures pins the process to cores (latency/quiet.py)
+            "ENABLE_CPU_PINNING": False,
+        },
+    )
+    request = compiled.create_infer_request()
+    images = example.detach().contiguous().numpy()
+    request.set_input_tensor(ov.Tensor(images, shared_memory=True))
+    out = request.get_output_tensor().data
+
+    def run() -> object:
+        request.infer(share_outputs=True)  # otherwise it also gives a copy
+        return out
+
+    return run
