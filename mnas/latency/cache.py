@@ -3,44 +3,79 @@
 from __future__ import annotations
 
 import logging
+import os
 import random
-from collections.abc import Iterable
+import re
+from dataclasses import replace
 from pathlib import Path
 
-from mnas.architecture import Layer
 from mnas.errors import BadInput
 from mnas.latency.build import build_table
+from mnas.latency.calibrate import calibrate
+from mnas.latency.provenance import differences
 from mnas.latency.runtimes import get_runtime
-from mnas.latency.table import LatencyTable, cache_path
+from mnas.latency.table import LatencyTable
 from mnas.monitor import progress
+from mnas.space import SearchSpace
 
 log = logging.getLogger("mnas")
 
 
 def table_for(
-    layers: Iterable[Layer], *, runtime: str, threads: int, batch: int, seed: int = 0, path: Path | None = None
+    space: SearchSpace, num_classes: int, *, runtime: str, threads: int, batch: int, seed: int = 0,
+    path: Path | None = None,
 ) -> LatencyTable:
-    """A table with all of `layers`, from `path` (the user's cache by default); what it lacks is measured and added."""
-    get_runtime(runtime).version()  # a missing runtime is said before anything else
-    wanted = list(layers)
-    own, path = path is not None, path or cache_path(runtime, threads, batch)
+    """A calibrated table of the space's layers, from `path` (the user's cache by default).
+
+    What it lacks is measured and added; where something was added, or another space was calibrated on, it is
+    calibrated anew.
+    """
+    adapter = get_runtime(runtime)
+    own, path = path is not None, path or cache_path(space, runtime, threads, batch)
     table = LatencyTable.load(path) if own and path.exists() else _cached(path)
-    missing = wanted if table is None else table.missing(wanted)
-    if table is not None and not missing:
-        table = build_table([], runtime=runtime, threads=threads, batch=batch, rng=random.Random(seed), table=table)
-        log.info("latency table: %s", path)
-        return table
-    log.info(
-        "latency table: measuring %d layers with %s, %d thread(s), batch %d", len(missing), runtime, threads, batch
-    )
+    differ = [] if table is None else differences(table, runtime=runtime, threads=threads, batch=batch)
+    if differ:
+        raise BadInput(f"{path}: measured on {'; '.join(differ)}; remove it, or name another file for a new table")
+    wanted = sorted(space.layers(num_classes), key=str)
+    missing = wanted if table is None else [layer for layer in table.missing(wanted) if layer not in table.failed]
+    rng = random.Random(seed)
+    if table is not None and missing:
+        table = replace(table, calibration=None)  # also where the build is interrupted before the new one
+    if missing:
+        log.info(
+            "latency table: measuring %d layers with %s, %d thread(s), batch %d", len(missing), runtime, threads, batch
+        )
     with progress("latency table", len(missing)) as shown:
         table = build_table(
-            missing, runtime=runtime, threads=threads, batch=batch, rng=random.Random(seed), table=table,
+            missing, runtime=runtime, threads=threads, batch=batch, rng=rng, table=table,
             save=lambda part: part.save(path), progress=lambda done, total: shown.update(done, total, f"{done} layers"),
         )  # fmt: skip
+    if table.failed:
+        layer, why = next(iter(table.failed.items()))
+        log.warning("%s failed on %d layers, such as %s: %s", adapter.name, len(table.failed), layer, why)
+    able = not table.missing(wanted)
+    fit = table.calibration
+    if able and (fit is None or fit.space != space.name):
+        with progress("calibration", 1.0) as shown:
+            table = calibrate(
+                replace(table, calibration=None), space, num_classes, rng=rng,
+                progress=lambda done, total: shown.update(done / total, 1.0, "whole networks"),
+            )
+        log.info("latency table: %s", table.calibration)
     table.save(path)
     log.info("latency table: %s", path)
     return table
+
+
+def cache_path(space: SearchSpace, runtime: str, threads: int, batch: int, folder: Path | None = None) -> Path:
+    """Where this device's table of a space and runtime is kept between runs."""
+    if folder is None:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mnas" / "latency"
+    adapter = get_runtime(runtime)
+    sizes = "-".join(map(str, space.resolutions))
+    where = f"{runtime} {adapter.version()} threads {threads} batch {batch} {adapter.device_name()}"
+    words = f"{space.name} {sizes} px {where}"
+    return folder / (re.sub(r"[^a-z0-9.]+", "-", words.lower()).strip("-.") + ".yaml")
 
 
 def _cached(path: Path) -> LatencyTable | None:

@@ -1,34 +1,109 @@
-"""From the sum over a network's layers to the whole network: a small correction, and the error that it leaves."""
+"""Calibrating a latency table on whole networks, and judging it again later."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+import random
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
 
-import pydantic
+import numpy as np
+from numpy.typing import NDArray
+
+from mnas.architecture import Architecture
+from mnas.latency.calibration import Calibration
+from mnas.latency.measure import measure_networks
+from mnas.latency.rounds import Measurement
+from mnas.latency.table import LatencyTable
+from mnas.space import SearchSpace
+
+FITTED = 20
+HELD_OUT = 20
+ROUNDS = 40
 
 
 @dataclass(frozen=True)
-class Calibration:
-    """predicted ms = offset_ms + per_layer_ms * layers + factor * sum, fitted on some networks, judged on others."""
+class Fidelity:
+    """How well predictions agree with measurements of the same networks."""
 
-    offset_ms: float
-    factor: float
-    per_layer_ms: float
-    networks: int
-    """Networks of the fit."""
-    held_out: int
-    """Other networks, on which the figures below were found."""
     mean_error: float
-    """Mean of |predicted / measured - 1|."""
     max_error: float
     bias: float
-    """Mean of predicted / measured - 1."""
     spearman: float
-    repeatability: float
-    """Mean difference of two measurements of the same networks, as a share."""
-    space: str
-    """The space whose networks these were."""
-    date: str
 
-    __pydantic_config__: ClassVar[pydantic.ConfigDict] = pydantic.ConfigDict(extra="forbid", strict=True)
+
+def calibrate(
+    table: LatencyTable, space: SearchSpace, num_classes: int, *, rng: random.Random,
+    progress: Callable[[int, int], None] | None = None,
+) -> LatencyTable:
+    """`table` with a correction fitted on 20 random networks of `space`, measured here, and judged on 20 others."""
+    archs = networks(space)
+    found = measure_networks(
+        archs, runtime=table.runtime, threads=table.threads, batch=table.batch, num_classes=num_classes, rounds=ROUNDS,
+        rng=rng, progress=progress,
+    )  # fmt: skip
+    return calibrated(table, archs, found, num_classes=num_classes, space=space.name)
+
+
+def networks(space: SearchSpace) -> list[Architecture]:
+    """The random networks of a space that a calibration is made with, always the same: first those of the fit.
+
+    Later the networks of the fit are timed again beside others, to see how fast the machine is then.
+    """
+    rng = random.Random("calibration")
+    return [space.sample(rng) for _ in range(FITTED + HELD_OUT)]
+
+
+def calibrated(
+    table: LatencyTable, archs: Sequence[Architecture], measured: Sequence[Measurement], *, num_classes: int, space: str
+) -> LatencyTable:
+    """`table` with a line fitted on the first half of the measured networks, and judged on the rest."""
+    sums, ms = table.layer_sums(archs, num_classes), np.array([one.median_ms for one in measured])
+    fitted, held = slice(0, len(ms) // 2), slice(len(ms) // 2, None)
+    offset_ms, factor = line(sums[fitted], ms[fitted])
+    judged = fidelity(offset_ms + factor * sums[held], ms[held])
+    differences = [one.repeatability for one in measured if one.repeatability is not None]
+    return replace(table, calibration=Calibration(
+        offset_ms=offset_ms, factor=factor, networks=len(ms[fitted]), held_out=len(ms[held]),
+        mean_error=judged.mean_error, max_error=judged.max_error, bias=judged.bias, spearman=judged.spearman,
+        repeatability=float(np.mean(differences)) if differences else 0.0, space=space,
+        resolutions=tuple(sorted({arch.resolution for arch in archs})),
+        date=date.today().isoformat(), anchor_ms=mean_ms(measured[fitted]),
+    ))  # fmt: skip
+
+
+def mean_ms(measured: Sequence[Measurement]) -> float:
+    """The geometric mean of some networks' milliseconds: half of it means a machine twice as fast."""
+    return round(statistics.geometric_mean(one.median_ms for one in measured), 6)
+
+
+def line(sums: NDArray[np.float64], measured: NDArray[np.float64]) -> tuple[float, float]:
+    """Offset (ms) and factor of least relative squared error.
+
+    Sums that hardly differ say nothing about an offset: the factor alone is fitted then, and where the line would
+    fall or pass below zero.
+    """
+    weighted = np.stack([1 / measured, sums / measured], 1)
+    offset, factor = np.round(np.linalg.lstsq(weighted, np.ones(len(sums)), rcond=None)[0], 6).tolist()
+    if factor <= 0 or offset + factor * sums.min() / 4 <= 0 or sums.max() < 1.1 * sums.min():
+        return 0.0, float(np.median(measured / sums))
+    return offset, factor
+
+
+def fidelity(predicted: NDArray[np.float64], measured: NDArray[np.float64]) -> Fidelity:
+    """The figures by which a table is judged; (n,) milliseconds each."""
+    error = predicted / measured - 1
+    ranks = _ranks(predicted), _ranks(measured)
+    spearman = np.corrcoef(*ranks)[0, 1] if np.ptp(ranks[0]) and np.ptp(ranks[1]) else 0.0
+    return Fidelity(
+        mean_error=round(float(np.abs(error).mean()), 5), max_error=round(float(np.abs(error).max()), 5),
+        bias=round(float(error.mean()), 5), spearman=round(float(spearman), 5),
+    )  # fmt: skip
+
+
+def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Equal values share the mean of their ranks."""
+    _, which, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks: NDArray[np.float64] = (np.cumsum(counts) - (counts - 1) / 2)[which]
+    return ranks

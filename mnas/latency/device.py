@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 
-@functools.cache
+@functools.lru_cache(maxsize=None)  # noqa: UP033 - Python 3.8
 def device_name() -> str:
     """The processor's model and its cores, such as 'AMD EPYC 7B13, 2 cores'."""
     cores = os.cpu_count() or 1
@@ -31,3 +31,12 @@ def _cpu_model() -> str:
         if described.get(key, "").strip("0123456789"):
             return " ".join(described[key].split())
     return platform.processor() or platform.machine() or "unknown processor"
+
+
+def clock_mhz() -> float | None:
+    """The processor's clock just now, where the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        return round(max(float(line.partition(":")[2]) for line in lines if line.startswith("cpu MHz")), 1)
+    except (OSError, ValueError):
+        return None

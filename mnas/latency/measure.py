@@ -1,139 +1,142 @@
-"""Latency measured in rounds: everything that is compared is timed in turn, in random order, over and over."""
+"""Latency of whole networks on this machine, beside an anchor network that shows how fast the machine is just then."""
 
 from __future__ import annotations
 
-import functools
-import gc
-import math
 import random
 import statistics
-import time
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TypeVar
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeVar
 
+from mnas import zoo
 from mnas.architecture import Architecture
 from mnas.errors import BadInput
+from mnas.latency.quiet import Watch, pinned
+from mnas.latency.rounds import Measurement, Run, Timer, sample, summary, wall_ms, without_drift
+from mnas.latency.runtimes import Runtime, get_runtime
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 K = TypeVar("K", bound=Hashable)
-Run = Callable[[], object]
 
-MIN_ROUNDS = 5
-NETWORKS_AT_ONCE = 40
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """The latency of one thing."""
-
-    median_ms: float
-    spread_ms: float
-    """Half the width of a 95% confidence interval of the median, from order statistics."""
-    rounds: int
+ANCHORS = tuple(
+    zoo.get(name, width, resolution) for name, width, resolution in (
+        ("mobilenet_v3_large", 1.0, 224), ("mobilenet_v3_large", 1.0, 192), ("mobilenet_v3_large", 0.75, 160),
+        ("mobilenet_v3_small", 1.0, 224), ("mnasnet_a1", 1.0, 192), ("mnasnet_a1", 0.75, 160),
+        ("mobilenet_v2", 0.75, 192), ("mobilenet_v1", 0.5, 160),
+    )
+)  # fmt: skip
+"""Timed beside everything else. Several, since a busy neighbour slows large networks more than small ones."""
+PRECISION = 0.01
+WIDE = 0.05
+"""An interval wider than this part of the median is called unstable."""
+NETWORKS_AT_ONCE = 60
+PREPARED = 2
+"""Times that each network is prepared anew: where its weights happen to lie in memory changes its latency by 1%."""
 
 
 def measure(
-    runs: Mapping[K, Run], *, rounds: int = 30, warmup: int = 3, rng: random.Random, seconds: float | None = None,
+    runs: Mapping[K, Run], *, anchors: Sequence[Run] = (), threads: int = 1, rounds: int = 30, rng: random.Random,
+    timer: Timer = wall_ms, seconds: float | None = None, precision: float | None = None,
     progress: Callable[[int, int], None] | None = None, settle: int = 1, sample_us: float = 200.0,
 ) -> dict[K, Measurement]:
-    """Times each of `runs` once a round, in a new random order each round, with garbage collection off.
+    """Times each of `runs` once a round (see `rounds.sample`), on pinned cores, and says what disturbed.
 
-    Each sample follows `settle` untimed runs of the same: without, MobileNetV3-Small at 160 pixels took 1.8 times as
-    long beside larger networks, which empty the processor's cache, as alone (onnxruntime).
-    A run shorter than `sample_us` is repeated within a sample. After `seconds` (and 5 rounds) no new round begins.
+    Drift that all have in common, the anchors among them, is taken out.
     """
-    samples = sample(
-        runs, rounds=rounds, warmup=warmup, rng=rng, seconds=seconds, progress=progress, settle=settle,
-        sample_us=sample_us,
-    )  # fmt: skip
-    return {key: summary(values) for key, values in samples.items()}
+    if rounds < 1:
+        raise BadInput(f"rounds {rounds}: expected at least 1")
+    names: dict[Hashable, Run] = {key: run for key, run in runs.items()}  # noqa: C416
+    names |= {("anchor", i): run for i, run in enumerate(anchors)}
+    watch = Watch()
+    with pinned(threads):
+        samples = sample(
+            names, rounds=rounds, rng=rng, timer=timer, settle=settle, sample_us=sample_us, seconds=seconds,
+            precision=precision, progress=progress,
+        )  # fmt: skip
+    steady = without_drift(samples)
+    medians = {key: statistics.median(times) for key, times in steady.items()}
+    anchor_ms = statistics.geometric_mean([medians["anchor", i] for i in range(len(anchors))]) if anchors else None
+    first = samples["anchor", 0] if anchors else next(iter(samples.values()), [])
+    disturbed = watch.disturbed(first)
+    return {key: _judged(replace(summary(steady[key]), anchor_ms=anchor_ms), disturbed) for key in runs}
 
 
-def sample(
-    runs: Mapping[K, Run], *, rounds: int, warmup: int, rng: random.Random, seconds: float | None = None,
-    progress: Callable[[int, int], None] | None = None, settle: int, sample_us: float,
-) -> dict[K, list[float]]:
-    """The single times in milliseconds that `measure` sums up."""
-    if rounds < 1 or warmup < 0:
-        raise BadInput(f"rounds {rounds}, warmup {warmup}: expected at least 1 round and no negative warm-up")
-    start = time.perf_counter()
-    samples: dict[K, list[float]] = {key: [] for key in runs}
-    order = list(runs)
-    with _no_garbage_collection():
-        repeats = {key: _repeats(run, warmup, sample_us) for key, run in runs.items()}
-        for done in range(1, rounds + 1):
-            rng.shuffle(order)
-            for key in order:
-                for _ in range(settle):
-                    runs[key]()
-                samples[key].append(_timed_ms(runs[key], repeats[key]))
-            if progress is not None:
-                progress(done, rounds)
-            if seconds is not None and done >= MIN_ROUNDS and time.perf_counter() - start > seconds:
-                break
-    return samples
-
-
-def summary(samples: Sequence[float]) -> Measurement:
-    """Median and its interval of times in milliseconds."""
-    ordered = sorted(samples)
-    low = _rank_below_median(len(ordered))
-    return Measurement(statistics.median(ordered), (ordered[-1 - low] - ordered[low]) / 2, len(ordered))
+def _judged(one: Measurement, disturbed: str) -> Measurement:
+    share = one.spread_ms / one.median_ms if one.rounds > 1 else 0.0
+    wide = f"its times vary: +-{100 * share:.0f}% after {one.rounds} rounds" if share > WIDE else ""
+    return replace(one, unstable="; ".join(filter(None, [disturbed, wide])))
 
 
 def measure_networks(
     archs: Sequence[Architecture], *, runtime: str = "torch", threads: int = 1, batch: int = 1,
-    num_classes: int = 1000, rounds: int = 30, rng: random.Random,
+    num_classes: int = 1000, rounds: int = 30, rng: random.Random, progress: Callable[[int, int], None] | None = None,
 ) -> list[Measurement]:
-    """Each whole network, with random weights, in the same rounds as the others (40 networks at a time)."""
+    """Each whole network, with random weights, in the same rounds as the others (60 networks at a time).
+
+    Where there are more, the anchor brings all to the machine's speed of the first 60.
+    """
     import torch
 
-    from mnas.latency.runtimes import get_runtime
     from mnas.nn.network import build
 
     adapter = get_runtime(runtime)
     parts = -(-len(archs) // NETWORKS_AT_ONCE)
-    results: dict[int, Measurement] = {}
-    with adapter.threads(threads), torch.random.fork_rng(devices=[]):
+    results: dict[int, list[Measurement]] = {i: [] for i in range(len(archs))}
+    total, first_ms = parts * PREPARED, None
+    with adapter.threads(threads), pinned(threads), torch.random.fork_rng(devices=[]):
         torch.manual_seed(rng.getrandbits(63))
-        for part in range(parts):
+        order = rng.sample(range(len(archs)), len(archs))
+        for step in range(total):
             runs = {}
-            for i in range(part, len(archs), parts):
+            # in the other order the second time: what is prepared later lies elsewhere, and ran 2% faster (onnxruntime)
+            for i in order[step % parts :: parts][:: 1 if step < parts else -1]:
                 images = torch.rand(batch, 3, archs[i].resolution, archs[i].resolution)
                 runs[i] = adapter.prepare(build(archs[i], num_classes).eval(), images, threads)
-            results |= measure(runs, rounds=rounds, rng=rng)
-    return [results[i] for i in range(len(archs))]
+            share = -(-rounds // PREPARED)
+            found = measure(
+                runs, anchors=anchor_runs(adapter, threads) if runs else (), threads=threads, rounds=share, rng=rng,
+                timer=adapter.timed_ms, progress=None if progress is None else _within(progress, step, total),
+            )
+            for i, one in found.items():
+                first_ms = first_ms or one.anchor_ms
+                results[i].append(at_speed(one, first_ms))
+    return [together(results[i]) for i in range(len(archs))]
 
 
-def _repeats(run: Run, warmup: int, sample_us: float) -> int:
-    """Warms `run` up; how often it must run for one sample of `sample_us`."""
-    shortest_ms = min(_timed_ms(run, 1) for _ in range(max(1, warmup)))
-    return max(1, math.ceil(sample_us / 1000 / max(shortest_ms, 1e-4)))
+def _within(progress: Callable[[int, int], None], step: int, steps: int) -> Callable[[int, int], None]:
+    return lambda done, total: progress(step * total + done, steps * total)
 
 
-def _timed_ms(run: Run, repeats: int) -> float:
-    start = time.perf_counter_ns()
-    for _ in range(repeats):
-        run()
-    return (time.perf_counter_ns() - start) / repeats / 1e6
+def together(parts: Sequence[Measurement]) -> Measurement:
+    """One figure from measurements of separately prepared copies; their difference counts as uncertainty."""
+    medians = [one.median_ms for one in parts]
+    spread = max([(max(medians) - min(medians)) / 2, *(one.spread_ms / len(parts) ** 0.5 for one in parts)])
+    repeatability = abs(medians[0] / medians[1] - 1) if len(medians) == 2 else None
+    reasons = dict.fromkeys(one.unstable for one in parts if one.unstable)
+    return replace(
+        parts[0], median_ms=statistics.fmean(medians), spread_ms=spread, rounds=sum(one.rounds for one in parts),
+        repeatability=repeatability, unstable="; ".join(reasons),
+    )  # fmt: skip
 
 
-@functools.cache
-def _rank_below_median(count: int) -> int:
-    """The highest rank, from 0, that is above the median with a probability of at most 2.5% (0 below 6 samples)."""
-    above, rank = 1 / 2**count, 0
-    while (above := above + math.comb(count, rank + 1) / 2**count) <= 0.025:
-        rank += 1
-    return rank
+def at_speed(one: Measurement, anchor_ms: float | None) -> Measurement:
+    """The measurement as it would be where the anchor takes `anchor_ms`."""
+    if anchor_ms is None or one.anchor_ms is None:
+        return one
+    factor = anchor_ms / one.anchor_ms
+    return replace(one, median_ms=one.median_ms * factor, spread_ms=one.spread_ms * factor, anchor_ms=anchor_ms)
 
 
-@contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
+def anchor_runs(adapter: Runtime, threads: int) -> list[Run]:
+    """The anchor networks under this runtime, with random weights, at batch 1."""
+    import torch
+
+    from mnas.nn.network import build
+
+    runs = []
+    for arch in ANCHORS:
+        images: Tensor = torch.rand(1, 3, arch.resolution, arch.resolution)
+        runs.append(adapter.prepare(build(arch, 1000).eval(), images, threads))
+    return runs

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Container, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mnas.architecture import Architecture, Layer
+from mnas.architecture import Architecture, Layer, layer_of
 from mnas.errors import BadInput
 from mnas.latency import table_file
-from mnas.latency.calibrate import Calibration
-from mnas.latency.device import device_name
-from mnas.latency.runtimes import get_runtime
+from mnas.latency.calibration import Calibration
 
 
 @dataclass
@@ -35,44 +31,76 @@ class LatencyTable:
     mnas_version: str
     entries: dict[Layer, float] = field(default_factory=dict)
     """Milliseconds of each layer for a whole batch."""
+    at_resolution: dict[int, dict[Layer, float]] = field(default_factory=dict)
+    """Milliseconds that hold in networks of one input size alone, in place of the layer's in `entries`."""
     origin: Literal["built", "imported"] = "built"
     """built: measured by mnas on the machine that it ran on. imported: brought from a device that is elsewhere."""
     clock_mhz: float | None = None
     """The processor's clock while it was measured, where that is known."""
-    anchor_ms: float | None = None
-    """What `measure.ANCHOR` took at the same time, so that later measurements can be compared."""
+    failed: dict[Layer, str] = field(default_factory=dict)
+    """Layers that the runtime could not run, and what it said."""
     calibration: Calibration | None = None
     """From the sum over layers to a whole network, with the error that is left."""
 
     def predict(self, arch: Architecture, num_classes: int = 1000) -> float:
-        """Milliseconds of `arch`: the sum over its layers. BadInput where the table lacks one."""
+        """Milliseconds of `arch`: the sum over its layers, calibrated if the table is. BadInput where it lacks one."""
+        layers = arch.layers(num_classes)
+        own = self.at_resolution.get(arch.resolution, {})
         try:
-            return sum(map(self.entries.__getitem__, arch.layers(num_classes)))
+            total = sum([own[layer] if layer in own else self.entries[layer] for layer in layers])
         except KeyError:
             raise self._lacks([arch], num_classes) from None
+        return total if self.calibration is None else float(self.calibration.apply(total))
 
     def predict_many(self, archs: Sequence[Architecture], num_classes: int = 1000) -> NDArray[np.float64]:
         """`predict` for each of n architectures: (n,) milliseconds. One BadInput for all that is missing."""
-        entry = self.entries.__getitem__
+        sums = self.layer_sums(archs, num_classes)
+        return sums if self.calibration is None else self.calibration.apply(sums)
+
+    def layer_sums(self, archs: Sequence[Architecture], num_classes: int = 1000) -> NDArray[np.float64]:
+        """The sum of its layers' milliseconds, for each of n architectures: (n,)."""
+        rows = [arch.layer_numbers(num_classes) for arch in archs]
+        numbers = np.frombuffer(b"".join(rows), np.uintc)
+        counts = np.fromiter(map(len, rows), np.int64, len(rows)) // numbers.itemsize
+        used = np.flatnonzero(np.bincount(numbers))
+        layers = list(map(layer_of, used.tolist()))
+        ms = np.zeros((1 + len(self.at_resolution), used.max(initial=0) + 1))  # first the entries, then each resolution
         try:
-            return np.fromiter((sum(map(entry, arch.layers(num_classes))) for arch in archs), np.float64, len(archs))
+            ms[:, used] = [self.entries[layer] for layer in layers]
         except KeyError:
             raise self._lacks(archs, num_classes) from None
+        which: Any = 0
+        if self.at_resolution:
+            for row, own in zip(ms[1:], self.at_resolution.values(), strict=True):
+                row[used] = [own.get(layer, general) for layer, general in zip(layers, row[used].tolist(), strict=True)]
+            row_of = {resolution: row for row, resolution in enumerate(self.at_resolution, start=1)}
+            which = np.repeat([row_of.get(arch.resolution, 0) for arch in archs], counts)
+        return np.add.reduceat(ms[which, numbers], np.cumsum(counts) - counts)
 
     def missing(self, layers: Iterable[Layer]) -> list[Layer]:
         """Those of `layers` that the table lacks, each once, in order."""
         return [layer for layer in dict.fromkeys(layers) if layer not in self.entries]
 
+    def only(self, layers: Container[Layer]) -> LatencyTable:
+        """The same table without any other layers."""
+        return replace(
+            self, entries={layer: ms for layer, ms in self.entries.items() if layer in layers},
+            at_resolution={
+                resolution: kept for resolution, own in self.at_resolution.items()
+                if (kept := {layer: ms for layer, ms in own.items() if layer in layers})
+            },
+        )  # fmt: skip
+
     def save(self, path: Path) -> None:
         """Writes readable YAML, one row a layer; whole or not at all."""
-        header = {name: value for name, value in vars(self).items() if name != "entries"}
-        table_file.write(path, header, self.entries)
+        header = {name: value for name, value in vars(self).items() if name not in table_file.ROWS}
+        table_file.write(path, header, self.entries, self.at_resolution, self.failed)
 
     @classmethod
     def load(cls, path: Path) -> LatencyTable:
         """The table in a file that `save` wrote; BadInput names what is wrong with it."""
-        header, entries = table_file.read(path)
-        return cls(**header, entries=entries)
+        header, entries, at_resolution, failed = table_file.read(path)
+        return cls(**header, entries=entries, at_resolution=at_resolution, failed=failed)
 
     def _lacks(self, archs: Iterable[Architecture], num_classes: int) -> BadInput:
         missing = self.missing(layer for arch in archs for layer in arch.layers(num_classes))
@@ -82,13 +110,3 @@ class LatencyTable:
             f"layer{'s' if len(missing) > 1 else ''}: {shown}. Measure them with: mnas latency build --space SPACE "
             f"--runtime {self.runtime} --threads {self.threads}"
         )
-
-
-def cache_path(runtime: str, threads: int, batch: int, device: str | None = None, folder: Path | None = None) -> Path:
-    """Where the table of a device (this one unless named) and runtime is kept between runs."""
-    if folder is None:
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mnas" / "latency"
-    version = get_runtime(runtime).version()
-    words = f"{device or device_name()} {runtime} {version} threads {threads} batch {batch}"
-    return folder / (re.sub(r"[^a-z0-9.]+", "-", words.lower()).strip("-.") + ".yaml")
-

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import re
 import typing
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,10 +17,13 @@ import yaml
 from mnas.architecture import Layer
 from mnas.config import Count, Positive, Strict, load_yaml, validate
 from mnas.errors import BadInput
-from mnas.latency.calibrate import Calibration
+from mnas.latency.calibration import Calibration
 from mnas.run import write_atomic
 
 MAX_BYTES = 32_000_000
+
+ROWS = ("entries", "at_resolution", "failed")
+"""The fields of a table that are rows of its file; the others are its header."""
 
 _FIELDS = dataclasses.fields(Layer)
 _TYPES = typing.get_type_hints(Layer)
@@ -33,7 +38,10 @@ def _column(field: dataclasses.Field[Any]) -> Any:
 
 
 _columns: dict[str, Any] = {field.name: _column(field) for field in _FIELDS}
-_Row: Any = pydantic.create_model("Row", __base__=Strict, **_columns, ms=(Positive, ...))
+_Row: Any = pydantic.create_model(
+    "Row", __base__=Strict, **_columns, resolution=(Count | None, None), ms=(Positive, ...)
+)
+_Failed: Any = pydantic.create_model("Failed", __base__=Strict, **_columns, why=(str, ...))
 
 
 class _File(Strict):
@@ -47,45 +55,113 @@ class _File(Strict):
     mnas_version: str
     origin: Literal["built", "imported"] = "built"
     clock_mhz: Positive | None = None
-    anchor_ms: Positive | None = None
     calibration: Calibration | None = None
     layer_count: Annotated[int, pydantic.Field(ge=0)]
     """Tells a file that was cut off from a whole one."""
+    failed: tuple[_Failed, ...] = ()
     layers: tuple[_Row, ...]
 
 
-def write(path: Path, header: Mapping[str, Any], entries: Mapping[Layer, float]) -> None:
+def write(
+    path: Path, header: Mapping[str, Any], entries: Mapping[Layer, float],
+    at_resolution: Mapping[int, Mapping[Layer, float]], failed: Mapping[Layer, str],
+) -> None:  # fmt: skip
     """Writes a table's file, whole or not at all."""
     header = {name: dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value  # type: ignore[arg-type]
-              for name, value in header.items() if value is not None}
-    top = yaml.safe_dump({**header, "layer_count": len(entries)}, sort_keys=False, allow_unicode=True, width=1000)
-    rows = "".join(f"- {_row(layer, ms)}\n" for layer, ms in entries.items())
-    text = f"# mnas latency table: milliseconds (ms) of each layer\n{top}layers:{'' if rows else ' []'}\n{rows}"
+              for name, value in header.items() if value is not None}  # fmt: skip
+    rows = [_row(layer, ms=_positional(ms)) for layer, ms in entries.items()]
+    rows += [
+        _row(layer, resolution=str(resolution), ms=_positional(ms))
+        for resolution, own in at_resolution.items() for layer, ms in own.items()
+    ]  # fmt: skip
+    lost = [_row(layer, why=_quoted(why)) for layer, why in failed.items()]
+    header["layer_count"] = len(rows)
+    top = yaml.dump(header, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1000)
+    text = f"# mnas latency table: milliseconds (ms) of each layer\n{top}"
+    text += "".join(["failed:\n", *lost] * bool(lost) + ["layers:\n" if rows else "layers: []\n", *rows])
     write_atomic(path, text)
 
 
-def read(path: Path) -> tuple[dict[str, Any], dict[Layer, float]]:
-    """Header and entries of a table's file; BadInput for anything that `write` would not have written."""
+def read(
+    path: Path,
+) -> tuple[dict[str, Any], dict[Layer, float], dict[int, dict[Layer, float]], dict[Layer, str]]:
+    """Header, entries, those of one resolution alone, failures; BadInput for what `write` would not have written."""
     file = validate(_File, load_yaml(path, MAX_BYTES), str(path))
     if len(file.layers) != file.layer_count:
         raise BadInput(
             f"{path}: layer_count says {file.layer_count:,} layers, but there are {len(file.layers):,}: the file was "
             "cut off or edited; delete it and measure again, or put the count right"
         )
-    entries: dict[Layer, float] = {}
+    if file.calibration is not None:
+        _check(file.calibration, str(path))
+    times: dict[int | None, dict[Layer, float]] = {None: {}}
     for i, row in enumerate(file.layers):
-        values = dict(row)
-        ms = values.pop("ms")
-        layer = Layer(**values)
-        if layer in entries:
-            raise BadInput(f"{path}: layers[{i}]: this layer appears twice: {layer}")
-        entries[layer] = ms
+        layer, values = _layer(row)
+        own = times.setdefault(values["resolution"], {})
+        if layer in own:
+            at = f" for resolution {values['resolution']}" if values["resolution"] else ""
+            raise BadInput(f"{path}: layers[{i}]: this layer appears twice{at}: {layer}")
+        own[layer] = values["ms"]
+    entries = times.pop(None)
+    at_resolution = {resolution: own for resolution, own in times.items() if resolution is not None}
+    for resolution, own in at_resolution.items():
+        lone = [layer for layer in own if layer not in entries]
+        if lone:
+            raise BadInput(
+                f"{path}: layers: one for resolution {resolution} alone, expected also a row without resolution, for "
+                f"networks of other sizes: {lone[0]}"
+            )
+    failed = {}
+    for i, row in enumerate(file.failed):
+        layer, values = _layer(row)
+        if layer in failed:
+            raise BadInput(f"{path}: failed[{i}]: this layer appears twice: {layer}")
+        failed[layer] = values["why"]
     header = dict(file)
-    del header["layer_count"], header["layers"]
-    return header, entries
+    del header["layer_count"], header["layers"], header["failed"]
+    return header, entries, at_resolution, failed
 
 
-def _row(layer: Layer, ms: float) -> str:
+def _check(calibration: Calibration, source: str) -> None:
+    """What the types of its fields leave open."""
+    for name in ("factor", "anchor_ms"):
+        if getattr(calibration, name) <= 0:
+            raise BadInput(f"{source}: calibration.{name}: should be greater than 0, got {getattr(calibration, name)}")
+    for name in ("networks", "held_out", "mean_error", "max_error", "repeatability"):
+        if getattr(calibration, name) < 0:
+            raise BadInput(f"{source}: calibration.{name}: should be 0 or more, got {getattr(calibration, name)}")
+
+
+def _layer(row: Any) -> tuple[Layer, dict[str, Any]]:
+    """The layer of a row, and what the row states of it."""
+    values = dict(row)
+    return Layer(**{field.name: values.pop(field.name) for field in _FIELDS}), values
+
+
+def _row(layer: Layer, **values: str) -> str:
+    """One line of YAML: the layer's fields, and what is stated of it."""
     stated = {field.name: getattr(layer, field.name) for field in _FIELDS}
-    shown = [f"{field.name}: {stated[field.name]}" for field in _FIELDS if stated[field.name] != field.default]
-    return "{" + ", ".join([*shown, f"ms: {np.format_float_positional(ms, trim='0')}"]) + "}"
+    shown = {field.name: stated[field.name] for field in _FIELDS if stated[field.name] != field.default}
+    return "- {" + ", ".join(f"{name}: {value}" for name, value in (shown | values).items()) + "}\n"
+
+
+def _positional(ms: float) -> str:
+    """As YAML reads a number: without an exponent."""
+    return np.format_float_positional(ms, trim="0")
+
+
+class _Dumper(yaml.SafeDumper):
+    """Also quotes the texts that PyYAML would not, and that the strict reader takes for a number or a truth value."""
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = "'" if re.fullmatch(r"[yYnN]|[-+]?[\d.]+[eE][-+]?\d+", text) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _text)
+
+
+def _quoted(text: str) -> str:
+    """As YAML reads a text: on one line, what is not ASCII escaped."""
+    return yaml.safe_dump(text, default_style='"', width=math.inf).rstrip()

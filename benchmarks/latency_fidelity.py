@@ -1,0 +1,77 @@
+"""Is the predicted latency the real one? v3_large at 224 pixels, one thread, 40 fresh random networks.
+
+    python benchmarks/latency_fidelity.py [RUNTIME ...]        torch and onnxruntime by default
+
+A table is built and calibrated as `mnas latency build` does it; then networks that it has not seen are measured twice,
+in rounds. `error`: prediction against measurement at the machine's speed when the table was made (by the networks of
+the fit, timed in the same rounds); `error_today`: as measured. `repeatability`: how far the two measurements of the
+same networks differ.
+The results of runtimes that are not named are kept.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from common import RESULTS, save
+
+from mnas import load_space
+from mnas.latency.cache import table_for
+from mnas.latency.calibrate import fidelity, mean_ms, networks
+from mnas.latency.measure import measure_networks
+from mnas.latency.runtimes import get_runtime
+
+NETWORKS = 40
+CLASSES = 1000
+ROUNDS = 80
+
+
+def figures(runtime: str) -> dict[str, Any]:
+    rng = random.Random(2026)
+    space = load_space("v3_large").with_resolutions((224,))
+    archs = [space.sample(rng) for _ in range(NETWORKS)]
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        table = table_for(space, CLASSES, runtime=runtime, threads=1, batch=1, path=Path(folder) / "table.yaml")
+    seconds = time.perf_counter() - began
+    fit = table.calibration
+    assert fit is not None
+    known = networks(space)[: fit.networks]
+    parts = [
+        measure_networks([*archs, *known], runtime=runtime, num_classes=CLASSES, rounds=ROUNDS, rng=rng)
+        for _ in range(2)
+    ]
+    slower = [mean_ms(part[NETWORKS:]) / fit.anchor_ms for part in parts]
+    today = np.array([[one.median_ms for one in part[:NETWORKS]] for part in parts])
+    then = today / np.array(slower)[:, None]
+    predicted = table.predict_many(archs, CLASSES)
+    return {
+        "version": get_runtime(runtime).version(), "layers": len(table.entries), "failed": len(table.failed),
+        "networks": NETWORKS, "rounds": 2 * ROUNDS,
+        "median_ms": [round(float(today.min()), 3), round(float(today.max()), 3)],
+        "build_and_calibrate_s": round(seconds, 1), "slower": [round(one, 4) for one in slower],
+        "error": asdict(fidelity(predicted, then.mean(0))),
+        "repeatability": round(float(np.abs(then[0] / then[1] - 1).mean()), 5),
+        "repeatability_max": round(float(np.abs(then[0] / then[1] - 1).max()), 5),
+        "error_today": asdict(fidelity(predicted, today.mean(0))),
+        "repeatability_today": round(float(np.abs(today[0] / today[1] - 1).mean()), 5),
+        "error_of_plain_sum": asdict(fidelity(table.layer_sums(archs, CLASSES), then.mean(0))),
+        "stated": {k: v for k, v in asdict(fit).items() if k in (
+            "offset_ms", "factor", "mean_error", "max_error", "bias", "spearman", "repeatability")},
+        "unstable": sorted({one.unstable for part in parts for one in part if one.unstable}),
+    }  # fmt: skip
+
+
+results = RESULTS / "latency_fidelity.json"
+found = json.loads(results.read_text())["figures"] if results.exists() else {}
+for name in sys.argv[1:] or ["torch", "onnxruntime"]:
+    found[name] = figures(name)
+    save("latency_fidelity", found)

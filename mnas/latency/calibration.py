@@ -1,0 +1,52 @@
+"""From the sum over a network's layers to the whole network: a small correction, and the error that it leaves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import pydantic
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """whole ms = offset_ms + factor * sum over layers; fitted on some networks of a space, judged on others."""
+
+    offset_ms: float
+    factor: float
+    networks: int
+    """Networks of the fit."""
+    held_out: int
+    """Other networks, on which the figures below were found."""
+    mean_error: float
+    """Mean of |predicted / measured - 1|."""
+    max_error: float
+    bias: float
+    """Mean of predicted / measured - 1."""
+    spearman: float
+    """Rank correlation of predicted and measured."""
+    repeatability: float
+    """Mean of |first / second - 1| of two measurements of the same networks."""
+    space: str
+    """The space whose networks these were."""
+    resolutions: tuple[int, ...]
+    """Their input sizes."""
+    date: str
+    """Day, such as 2026-01-31."""
+    anchor_ms: float
+    """Geometric mean of what the networks of the fit took."""
+
+    __pydantic_config__: ClassVar[pydantic.ConfigDict] = pydantic.ConfigDict(
+        extra="forbid", strict=True, allow_inf_nan=False
+    )
+
+    def apply(self, sums: Any) -> Any:
+        """Milliseconds of whole networks from the sums over their layers: a number or an array."""
+        return self.offset_ms + self.factor * sums
+
+    def __str__(self) -> str:
+        return (
+            f"error on {self.held_out} networks not used for the fit: mean {self.mean_error:.1%}, largest "
+            f"{self.max_error:.1%}, bias {self.bias:+.1%}, Spearman {self.spearman:.3f} (two measurements of one "
+            f"network differ by {self.repeatability:.1%})"
+        )

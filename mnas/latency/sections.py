@@ -1,0 +1,104 @@
+"""Layers timed under the conditions that they meet inside a network. Needs Python alone (see rounds)."""
+
+from __future__ import annotations
+
+import random
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic
+
+from mnas.latency.rounds import K, Run, Timer, no_garbage_collection
+
+# A layer finds its weights as cold as in a network when about a network's other layers ran since its last turn.
+# First trials, onnxruntime, sum of layers against networks timed in turn: -19% for layers alone, 0 to +2% in groups of
+# 20, +5% of 32. Groups drawn anew for every two samples: with four draws for twenty, layers measured twice differed by
+# 7% in the mean.
+GROUP = 20
+SECTION = 600
+PER_DRAW = 3
+LINKS = 60
+"""Layers known before that are timed again in each section: they show how fast the machine is now."""
+SECTION_S = 10.0
+"""On a slow device sections are smaller, so that little is lost when it stops."""
+
+
+@dataclass(frozen=True)
+class Section(Generic[K]):
+    """Some of the layers, timed together."""
+
+    ms: dict[K, float]
+    failed: dict[K, str]
+    """Those that the runtime could not run, and why."""
+
+
+def sections(
+    todo: Sequence[K], prepare: Callable[[Sequence[K]], Mapping[K, Run | Exception]], *, rounds: int,
+    rng: random.Random, timer: Timer, known: Mapping[K, float],
+) -> Iterator[Section[K]]:
+    """Times all of `todo` in random order, a section at a time, at the machine's speed when `known` were timed.
+
+    `prepare` gives a run, or the error, of each layer asked for.
+    """
+    todo, known = list(todo), dict(known)
+    rng.shuffle(todo)
+    size = 5 * GROUP
+    while todo:
+        start = time.perf_counter()
+        part, todo = todo[:size], todo[size:]
+        links = rng.sample(list(known), min(LINKS, len(known)))
+        runs: dict[K, Run] = {}
+        failed: dict[K, str] = {}
+        for key, run in prepare([*part, *links]).items():
+            try:
+                if isinstance(run, Exception):
+                    raise run
+                run()
+                runs[key] = run
+            except Exception as error:  # whatever a runtime raises: the rest goes on
+                failed[key] = " ".join(str(error).split())[:200] or type(error).__name__
+        ms = _timed(runs, rounds, rng, timer)
+        linked = [known[key] / ms[key] for key in links if key in ms]
+        speed = statistics.median(linked) if linked else 1.0
+        found = {key: ms[key] * speed for key in part if key in ms}
+        known.update(found)
+        yield Section(found, {key: why for key, why in failed.items() if key not in known})
+        size = min(max(int(SECTION_S * len(part) / (time.perf_counter() - start)), GROUP // 2), SECTION)
+
+
+def _timed(runs: Mapping[K, Run], rounds: int, rng: random.Random, timer: Timer) -> dict[K, float]:
+    """Median milliseconds of each run, in small groups that are drawn over and over.
+
+    What the members of a group have in common, the machine's speed in those milliseconds, is taken out.
+    """
+    draws: list[list[tuple[K, float]]] = []
+    keys = list(runs)
+    parts = max(1, round(len(keys) / GROUP))
+    with no_garbage_collection():
+        for _ in range(-(-rounds // PER_DRAW)):
+            rng.shuffle(keys)
+            draws += [_drawn(keys[part::parts], runs, rng, timer) for part in range(parts)]
+    medians = _medians(draws)
+    speeds = [statistics.median(ms / medians[key] for key, ms in draw) for draw in draws if draw]
+    return _medians([[(key, ms / speed) for key, ms in draw] for draw, speed in zip(draws, speeds)])  # noqa: B905
+
+
+def _drawn(group: list[K], runs: Mapping[K, Run], rng: random.Random, timer: Timer) -> list[tuple[K, float]]:
+    """Some samples of each member: all run once untimed, then in random order."""
+    for key in group:
+        runs[key]()
+    samples = []
+    for _ in range(PER_DRAW):
+        # single runs: a second one in a row would find its weights in the cache
+        rng.shuffle(group)
+        samples += [(key, timer(runs[key], 1)) for key in group]
+    return samples
+
+
+def _medians(draws: Sequence[Sequence[tuple[K, float]]]) -> dict[K, float]:
+    times: dict[K, list[float]] = {}
+    for draw in draws:
+        for key, ms in draw:
+            times.setdefault(key, []).append(ms)
+    return {key: statistics.median(found) for key, found in times.items()}

@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mnas.errors import BadInput
+from mnas.latency import build as building
+from mnas.latency import cache
+from mnas.latency import calibrate as calibrating
+from mnas.latency import measure as measuring
+from mnas.latency import sections as timing
+from mnas.latency.cache import cache_path, table_for
+from mnas.latency.table import LatencyTable
+from mnas.space import SearchSpace, load_space
+
+SPACE = """
+name: least
+reference: mobilenet_v3_small
+resolution: 32
+stem: {channels: 8, kernel: 3, stride: 2, activation: hard_swish}
+stages:
+  - {channels: 8, stride: 2, depth: [1, 2], kernel: [3, 5], expansion: [2, 3], activation: relu}
+head: {channels: 16, hidden: 16, activation: hard_swish}
+"""
+
+Fill = Callable[..., LatencyTable]
+
+
+@pytest.fixture
+def space(tmp_path: Path) -> SearchSpace:
+    (tmp_path / "least.yaml").write_text(SPACE)
+    return load_space(str(tmp_path / "least.yaml"))
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, space: SearchSpace) -> None:
+    """Few and small networks to calibrate, and a cache of its own."""
+    for name, value in {"FITTED": 3, "HELD_OUT": 3, "ROUNDS": 4}.items():
+        monkeypatch.setattr(calibrating, name, value)
+    monkeypatch.setattr(measuring, "ANCHORS", tuple(calibrating.networks(space)[:3]))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def fill(space: SearchSpace) -> Fill:
+    def fill(num_classes: int = 10, path: Path | None = None, threads: int = 1, batch: int = 1) -> LatencyTable:
+        return table_for(space, num_classes, runtime="torch", threads=threads, batch=batch, path=path)
+
+    return fill
+
+
+@pytest.fixture
+def no_measuring(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """From the call on, nothing may be measured."""
+
+    def forbid() -> None:
+        monkeypatch.setattr(building, "sections", lambda todo, *_, **__: pytest.fail("layers!") if todo else iter(()))
+        monkeypatch.setattr(cache, "calibrate", lambda *_, **__: pytest.fail("networks!"))
+
+    return forbid
+
+
+def interrupted(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_the_first_time_it_is_built_and_calibrated_and_then_read(
+    fill: Fill, space: SearchSpace, no_measuring: Callable[[], None]
+) -> None:
+    table = fill()
+    assert set(table.entries) == set(space.layers(10))
+    assert table.calibration is not None
+    assert table.calibration.space == "least"
+    path = cache_path(space, "torch", 1, 1)
+    assert LatencyTable.load(path) == table
+    no_measuring()
+    content = path.read_bytes()
+    assert fill() == table
+    assert path.read_bytes() == content
+
+
+def test_another_number_of_classes_adds_a_layer_and_calibrates_anew(fill: Fill, space: SearchSpace) -> None:
+    ten = fill(10)
+    both = fill(7)
+    assert set(both.entries) == set(space.layers(10)) | set(space.layers(7))
+    assert {layer: both.entries[layer] for layer in ten.entries} == ten.entries
+    assert both.calibration != ten.calibration
+
+
+def test_interrupted_while_it_builds(fill: Fill, space: SearchSpace, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, begun = cache_path(space, "torch", 1, 1), 0
+    prepared = building._prepared
+
+    def second_fails(*how: object) -> object:
+        nonlocal begun
+        begun += 1
+        return prepared(*how) if begun == 1 else interrupted()  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(timing, "GROUP", 1)  # sections of five layers
+        patch.setattr(building, "_prepared", second_fails)
+        with pytest.raises(KeyboardInterrupt):
+            fill()
+    part = LatencyTable.load(path)
+    assert len(part.entries) == 5 < len(set(space.layers(10)))
+    whole = fill()
+    assert set(whole.entries) == set(space.layers(10))
+    assert {layer: whole.entries[layer] for layer in part.entries} == part.entries
+    assert whole.calibration is not None
+
+
+def test_interrupted_while_it_calibrates(fill: Fill, monkeypatch: pytest.MonkeyPatch, space: SearchSpace) -> None:
+    first = fill(10)
+    with monkeypatch.context() as patch:
+        patch.setattr(cache, "calibrate", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            fill(7)
+    part = LatencyTable.load(cache_path(space, "torch", 1, 1))
+    assert part.calibration is None, "what was fitted before does not speak of a table with more layers"
+    done = fill(7)
+    assert done.entries == part.entries
+    assert done.calibration not in (None, first.calibration)
+
+
+@pytest.mark.parametrize("content", ["", "device: [", "device: x\n", "layers: []\n"])
+def test_a_damaged_cache_is_measured_anew_with_a_warning(
+    fill: Fill, space: SearchSpace, content: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = cache_path(space, "torch", 1, 1)
+    path.parent.mkdir(parents=True)
+    path.write_text(content)
+    with caplog.at_level(logging.WARNING, "mnas"):
+        table = fill()
+    assert "not usable and is measured anew" in caplog.text
+    assert str(path) in caplog.text
+    assert LatencyTable.load(path) == table
+
+
+def test_a_damaged_file_of_the_users_own_is_left_alone(fill: Fill, tmp_path: Path) -> None:
+    path = tmp_path / "notes.yaml"
+    path.write_text("my: notes\n")
+    with pytest.raises(BadInput, match=r"notes\.yaml"):
+        fill(path=path)
+    assert path.read_text() == "my: notes\n"
+
+
+@pytest.mark.parametrize(("change", "told"), [
+    ({"device": "A phone"}, "device A phone, not "),
+    ({"runtime_version": "1.0"}, "runtime version 1.0, not "),
+    ({"threads": 3}, "threads 3, not 1"),
+    ({"batch": 8, "threads": 3}, "threads 3, not 1; batch 8, not 1"),
+])  # fmt: skip
+def test_a_table_of_other_conditions_is_refused(
+    fill: Fill, tmp_path: Path, change: dict[str, object], told: str, no_measuring: Callable[[], None]
+) -> None:
+    path = tmp_path / "table.yaml"
+    here = building.build_table([], rng=random.Random(0))
+    replace(here, **change).save(path)
+    no_measuring()
+    before = path.read_bytes()
+    with pytest.raises(BadInput) as refused:
+        fill(path=path)
+    assert str(refused.value).startswith(f"{path}: measured on ")
+    assert told in str(refused.value)
+    assert path.read_bytes() == before
+
+
+def test_what_failed_is_kept_and_not_tried_again(
+    fill: Fill, space: SearchSpace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+    no_measuring: Callable[[], None],
+) -> None:  # fmt: skip
+    prepared, lost = building._prepared, sorted(space.layers(10), key=str)[0]
+
+    def prepare(*how: object) -> dict[object, object]:
+        runs = prepared(*how)  # type: ignore[arg-type]
+        return {layer: NotImplementedError("no kernel") if layer == lost else run for layer, run in runs.items()}
+
+    monkeypatch.setattr(building, "_prepared", prepare)
+    table = fill()
+    assert table.failed == {lost: "no kernel"}
+    assert table.calibration is None
+    no_measuring()
+    with caplog.at_level(logging.WARNING, "mnas"):
+        assert fill() == fill() == table
+    assert "failed on 1 layers" in caplog.text
+
+
+def test_cache_path(space: SearchSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = cache_path(space, "torch", 2, 8)
+    assert path.parent == tmp_path / "cache" / "mnas" / "latency"
+    assert path.suffix == ".yaml"
+    assert "/" not in path.name
+    assert "threads-2-batch-8" in path.name
+    larger = space.with_resolutions((48,))
+    others = [
+        cache_path(space, "torch", 1, 8), cache_path(space, "onnxruntime", 2, 8), cache_path(space, "torch", 2, 1),
+        cache_path(larger, "torch", 2, 8),
+    ]  # fmt: skip
+    assert len({path, *others}) == 5
+    assert cache_path(space, "torch", 2, 8, folder=tmp_path) == tmp_path / path.name
+    monkeypatch.setenv("XDG_CACHE_HOME", "")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_path(space, "torch", 1, 1).parent == tmp_path / ".cache" / "mnas" / "latency"

@@ -1,0 +1,215 @@
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable, Mapping, Sequence
+
+import pytest
+
+from mnas.latency import sections as timing
+from mnas.latency.rounds import Run
+from mnas.latency.sections import Section, sections
+
+KEYS = [f"layer{i}" for i in range(50)]
+TRUE_MS = {key: 0.1 + 0.07 * i for i, key in enumerate(KEYS)}
+
+
+class World:
+    """Runs on a clock of its own, on a machine whose slowness changes with that clock."""
+
+    def __init__(self, slowness: Callable[[float], float] = lambda now: 1.0) -> None:
+        self.now, self.slowness = 0.0, slowness
+        self.ran: list[str] = []
+        self.asked: list[list[str]] = []
+
+    def run(self, key: str) -> Run:
+        def run() -> None:
+            self.ran.append(key)
+            self.now += TRUE_MS[key] * self.slowness(self.now)
+
+        return run
+
+    def prepare(self, keys: Sequence[str]) -> Mapping[str, Run | Exception]:
+        self.asked.append(list(keys))
+        return {key: self.run(key) for key in keys}
+
+    def timer(self, run: Run, repeats: int) -> float:
+        assert repeats == 1, "a second run in a row would find its weights in the cache"
+        start = self.now
+        run()
+        self.ran[-1] += " timed"
+        return self.now - start
+
+    def timed(
+        self, todo: Sequence[str] = KEYS, known: Mapping[str, float] | None = None, rounds: int = 9, seed: int = 0,
+        prepare: Callable[[Sequence[str]], Mapping[str, Run | Exception]] | None = None,
+    ) -> list[Section[str]]:  # fmt: skip
+        return list(sections(
+            todo, prepare or self.prepare, rounds=rounds, rng=random.Random(seed), timer=self.timer, known=known or {}
+        ))  # fmt: skip
+
+
+def together(found: Sequence[Section[str]]) -> dict[str, float]:
+    return {key: ms for part in found for key, ms in part.ms.items()}
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sections of 20, then of 10 layers."""
+    for name, value in {"GROUP": 4, "SECTION": 10, "LINKS": 6}.items():
+        monkeypatch.setattr(timing, name, value)
+
+
+# --- every layer once -------------------------------------------------------------------------------------------
+
+
+def test_every_layer_is_timed_once_in_random_order(small: None) -> None:
+    world = World()
+    found = world.timed()
+    assert [len(part.ms) for part in found] == [20, 10, 10, 10]
+    assert sorted(key for part in found for key in part.ms) == sorted(KEYS)
+    assert together(found) == pytest.approx(TRUE_MS)
+    assert not any(part.failed for part in found)
+    assert [len(keys) for keys in world.asked] == [20, 10 + 6, 10 + 6, 10 + 6]
+    assert list(together(found)) not in (KEYS, list(together(world.timed(seed=1))))
+    assert list(together(World().timed())) == list(together(found))
+
+
+def test_nothing_to_time() -> None:
+    assert World().timed([]) == []
+
+
+def test_small_groups_are_drawn_over_and_over(small: None) -> None:
+    world = World()
+    world.timed(KEYS[:20], rounds=30)
+    ran = world.ran[20:]  # after each ran once
+    assert len(ran) == 30 / timing.PER_DRAW * 20 * (1 + timing.PER_DRAW)
+    draws = [ran[i : i + 16] for i in range(0, len(ran), 16)]  # 4 untimed, then 3 times 4
+    for draw in draws:
+        group = draw[:4]
+        assert not any(key.endswith("timed") for key in group)
+        for turn in (draw[4:8], draw[8:12], draw[12:]):
+            assert sorted(turn) == sorted(f"{key} timed" for key in group)
+    groups = {frozenset(draw[:4]) for draw in draws}
+    assert len(groups) > 0.9 * len(draws)
+    assert all(sum(f"{key} timed" == one for one in ran) == 30 for key in KEYS[:20])
+
+
+@pytest.mark.parametrize(("rounds", "samples"), [(1, 3), (3, 3), (4, 6), (30, 30)])
+def test_rounds(rounds: int, samples: int) -> None:
+    world = World()
+    world.timed(KEYS[:3], rounds=rounds)
+    assert world.ran.count("layer0 timed") == samples
+
+
+def test_on_a_slow_device_sections_are_small(small: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing, "SECTION_S", 0.0)
+    assert [len(part.ms) for part in World().timed()] == [20] + [2] * 15
+    monkeypatch.setattr(timing, "SECTION", 1000)
+    monkeypatch.setattr(timing, "SECTION_S", 3600.0)
+    assert [len(part.ms) for part in World().timed()] == [20, 30]
+
+
+# --- a machine whose speed changes ------------------------------------------------------------------------------
+
+
+def test_a_machine_that_slows_down_within_a_section_changes_no_ratio() -> None:
+    world = World(lambda now: 1.0 + now / 1500)
+    found = together(world.timed(rounds=30))
+    assert world.slowness(world.now) > 2.5
+    relative = [found[key] / ms for key, ms in TRUE_MS.items()]
+    assert max(relative) / min(relative) < 1.06
+
+
+@pytest.mark.parametrize("slower", [0.5, 1.0, 3.0])
+def test_later_sections_are_at_the_speed_of_the_first(small: None, slower: float) -> None:
+    world = World()
+    found = []
+    for part in sections(
+        KEYS, world.prepare, rounds=9, rng=random.Random(0), timer=world.timer, known={}
+    ):  # fmt: skip
+        found.append(part)
+        factor = slower ** len(found)
+        world.slowness = lambda now, factor=factor: factor
+    assert len(found) == 4
+    assert together(found) == pytest.approx(TRUE_MS)
+
+
+def test_a_build_that_goes_on_is_at_the_speed_of_what_is_known() -> None:
+    known = {key: TRUE_MS[key] for key in KEYS[:20]}
+    world = World(lambda now: 1.7)
+    found = together(world.timed(KEYS[20:], known))
+    assert found == pytest.approx({key: TRUE_MS[key] for key in KEYS[20:]})
+    assert sorted(world.asked[0]) == sorted(KEYS), "those that are known link the two, and are not given back"
+    alone = together(World(lambda now: 1.7).timed(KEYS[20:]))
+    assert alone == pytest.approx({key: 1.7 * TRUE_MS[key] for key in KEYS[20:]})
+
+
+def test_a_wrong_link_does_not_decide() -> None:
+    known = {key: TRUE_MS[key] for key in KEYS[:9]}
+    known["layer3"] *= 10
+    assert together(World().timed(KEYS[9:], known)) == pytest.approx({key: TRUE_MS[key] for key in KEYS[9:]})
+
+
+# --- failures ---------------------------------------------------------------------------------------------------
+
+
+class Fails:
+    """Prepares all, but for layers 3 and 7, which cannot be prepared, and 11 and 13, whose run raises."""
+
+    REASONS = {
+        "layer3": ValueError("no kernel\n  for this"), "layer7": NotImplementedError(),
+        "layer11": RuntimeError("x" * 5000), "layer13": MemoryError("no room"),
+    }  # fmt: skip
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def __call__(self, keys: Sequence[str]) -> Mapping[str, Run | Exception]:
+        runs: dict[str, Run | Exception] = {**self.world.prepare(keys)}
+        for key, error in self.REASONS.items():
+            if key in runs:
+                runs[key] = error if key in ("layer3", "layer7") else self.raising(error)
+        return runs
+
+    def raising(self, error: Exception) -> Run:
+        def run() -> None:
+            raise error
+
+        return run
+
+
+def test_failures_are_recorded_and_the_rest_goes_on(small: None) -> None:
+    world = World()
+    found = world.timed(prepare=Fails(world))
+    why = {key: text for part in found for key, text in part.failed.items()}
+    assert why == {
+        "layer3": "no kernel for this", "layer7": "NotImplementedError", "layer11": "x" * 200, "layer13": "no room"
+    }  # fmt: skip
+    assert together(found) == pytest.approx({key: ms for key, ms in TRUE_MS.items() if key not in why})
+    assert sum(len(part.ms) + len(part.failed) for part in found) == len(KEYS)
+
+
+def test_a_link_that_fails_now_is_no_failed_layer() -> None:
+    world, known = World(), {key: TRUE_MS[key] for key in KEYS[:20]}
+    found = world.timed(KEYS[20:], known, prepare=Fails(world))
+    assert {"layer3", "layer11"} <= set(world.asked[0])
+    assert not any(part.failed for part in found)
+    assert together(found) == pytest.approx({key: TRUE_MS[key] for key in KEYS[20:]})
+
+
+def test_a_section_where_all_fail() -> None:
+    world = World()
+    found = world.timed(["layer3", "layer7"], prepare=Fails(world))
+    assert [(part.ms, len(part.failed)) for part in found] == [({}, 2)]
+
+
+def test_an_interrupt_is_no_failure(small: None) -> None:
+    world, counted = World(), itertools.count()
+
+    def interrupt() -> None:
+        if next(counted) > 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        world.timed(prepare=lambda keys: dict.fromkeys(keys, interrupt))
