@@ -83,7 +83,7 @@ class SpaceFile(Strict):
 
     name: str
     reference: str
-    """The zoo's network that this space contains and is compared with."""
+    """The zoo's network to compare with; the space should contain it."""
     resolution: _Counts = (224,)
     width: _Factors = (1.0,)
     """Multiplies the channels of all layers."""
