@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import sys
 import types
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -343,6 +345,41 @@ def test_npz_that_is_none(tmp_path: Path) -> None:
     np.save(tmp_path / "array.npy", np.zeros(3))
     (tmp_path / "array.npy").rename(tmp_path / "y.npz")
     refuse(tmp_path / "y.npz", "not a valid .npz")
+
+
+def test_npz_that_never_ends(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.npz")
+    (tmp_path / "zero.npz").symlink_to("/dev/zero")
+    for name in ("pipe.npz", "zero.npz"):
+        refuse(tmp_path / name, name, "not a regular file")
+
+
+def write_lying_npz(path: Path, stated: dict[str, tuple[int, ...]], *, everywhere: bool) -> Path:
+    """medmnist() with other shapes in the headers of some arrays; `everywhere`: in the archive's directory as well."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for key, array in medmnist().items():
+            shape = stated.get(key, array.shape)
+            with archive.open(f"{key}.npy", "w") as file:
+                header = {"descr": array.dtype.str, "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(file, header)
+                file.write(array.tobytes())
+            archive.getinfo(f"{key}.npy").file_size += everywhere * (math.prod(shape) - array.size)
+    return path
+
+
+@pytest.mark.parametrize("shape", [(10**12, 28, 28), (40, 6, 6, 4), (-40, -6, 6, 3), (2**40, 2**40, 3)])
+def test_npz_whose_header_lies(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    path = write_lying_npz(tmp_path / "x.npz", {"train_images": shape}, everywhere=False)
+    refuse(path, "not a valid .npz", "train_images.npy is said to be uint8", "has another size")
+
+
+def test_npz_larger_than_memory(tmp_path: Path) -> None:
+    shapes = {"train_images": (2**40, 6, 6, 3), "train_labels": (2**40,)}
+    refuse(write_lying_npz(tmp_path / "x.npz", shapes, everywhere=True), "'train_labels' does not fit in memory")
+    few = {"train_images": (2**40, 6, 6, 3), "train_labels": (40,)}
+    refuse(write_lying_npz(tmp_path / "y.npz", few, everywhere=True), "train_labels have the shape (40,)")
+    taller = write_lying_npz(tmp_path / "z.npz", {"test_images": (10, 2**40, 6, 3)}, everywhere=True)
+    refuse(taller, "test_images are (1099511627776, 6, 3)")
 
 
 def test_npz_damaged_inside(tmp_path: Path) -> None:

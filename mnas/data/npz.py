@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 import zipfile
 import zlib
@@ -41,12 +42,14 @@ def open_npz(path: Path) -> tuple[tuple[str, ...], ArraySplit, ArraySplit | None
 
 def _headers(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
     """Shape and dtype of each array, without decompressing it."""
+    if not path.is_file():
+        raise BadInput(f"{path} is not a regular file; expected an .npz that numpy.savez_compressed wrote.")
     headers = {}
     try:
         with zipfile.ZipFile(path) as archive, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # numpy warns of headers that Python 2 wrote
-            for member in archive.namelist():
-                if not member.endswith(".npy"):
+            for member in archive.infolist():
+                if not member.filename.endswith(".npy"):
                     continue
                 with archive.open(member) as file:
                     version = np.lib.format.read_magic(file)
@@ -56,7 +59,10 @@ def _headers(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
                         else np.lib.format.read_array_header_2_0
                     )
                     shape, _, dtype = read(file)
-                    headers[member.removesuffix(".npy")] = (shape, dtype)
+                    size = file.tell() + math.prod(shape) * dtype.itemsize
+                    if min(shape, default=0) < 0 or not (dtype.hasobject or size == member.file_size):
+                        raise ValueError(f"{member.filename} is said to be {dtype} {shape}, but has another size")
+                    headers[member.filename.removesuffix(".npy")] = (shape, dtype)
     except (zipfile.BadZipFile, ValueError, EOFError, zlib.error, NotImplementedError, RuntimeError) as error:
         raise BadInput(f"{path} is not a valid .npz ({error}); write it with numpy.savez_compressed.") from error
     except OSError as error:
@@ -75,6 +81,8 @@ def _read(path: Path, key: str) -> NDArray[Any]:
         with np.load(path, allow_pickle=False) as archive:
             array: NDArray[Any] = archive[key]
             return array
+    except MemoryError as error:
+        raise BadInput(f"{path}: '{key}' does not fit in memory ({error}); give fewer or smaller images.") from error
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, KeyError, OSError) as error:
         raise BadInput(f"{path}: '{key}' cannot be read ({error}); the file is damaged, get it again.") from error
 
