@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import fnmatch
 import itertools
 import logging
 import os
@@ -14,9 +15,9 @@ from typing import Any
 
 import optuna
 
-from mnas.config import RunConfig, parse_duration, parse_yaml, positive_ms, validate
+from mnas.config import RunConfig, Target, parse_count, parse_duration, parse_yaml, validate
 from mnas.data.sources import ImageData, load_data
-from mnas.errors import BadInput
+from mnas.errors import BadInput, MnasError, RunLocked
 from mnas.latency.device import device_name
 from mnas.latency.runtimes import get_runtime
 from mnas.latency.table import LatencyTable
@@ -25,6 +26,7 @@ from mnas.objective import is_pareto, load_objective
 from mnas.run import Run
 from mnas.samplers import make_sampler
 from mnas.space import SearchSpace, load_space
+from mnas.targets import is_elsewhere, paired
 from mnas.training.device import pick_device
 from mnas.trial import Trial
 from mnas.workflow import (
@@ -39,20 +41,26 @@ from mnas.workflow import (
 
 log = logging.getLogger("mnas")
 
+BEFORE_IT_BEGAN = (".lock", "config.yaml", "run.log", "state.json", "latency_table*.yaml")
+"""What a run's folder holds before anything is trained."""
 
 
 def search(
     *,
     space: str | Path | SearchSpace = "v3_large",
     data: str | Path | ImageData = "digits",
-    latency_ms: float | None = None,
+    latency_ms: float | Sequence[float] | None = None,
     objective: str | Path = "mnasnet",
-    runtime: str = "torch",
+    runtime: str | Sequence[str | None] = "torch",
     threads: int = 1,
     batch: int = 1,
     estimator: str | EstimatorCallable = "train",
     latency: str | LatencyCallable | None = None,
-    latency_table: str | Path | None = None,
+    latency_table: str | Path | Sequence[str | Path | None] | None = None,
+    allow_foreign_table: bool = False,
+    max_params: int | str | None = None,
+    max_madds: int | str | None = None,
+    max_memory_mb: float | None = None,
     sampler: str | optuna.samplers.BaseSampler = "tpe",
     trials: int | None = None,
     budget: str | float | None = None,
@@ -68,6 +76,8 @@ def search(
 ) -> Result:
     """Search `space` for the most accurate network that keeps `latency_ms`, train it, compare it, write it to disk.
 
+    Several devices: as many budgets as runtimes or tables, in order, with None for one that is not stated; one that is
+    given once holds for every budget. The winner keeps all of them.
     `estimator(arch)` or `estimator(arch, report)` gives an accuracy from 0 to 1, `latency(arch)` milliseconds;
     `budget` is seconds or text such as "30m"; `callbacks` are called with each finished Trial. The other names are the
     command line's. Raises BadInput for what cannot be used and Infeasible where no network keeps the budget.
@@ -89,10 +99,11 @@ def search(
         "space": given.space.name if given.space else str(space),
         "space_file": (given.space or load_space(space)).file.model_dump(mode="json"),  # type: ignore[arg-type]
         "data": given.data.name if given.data else _absolute(str(data)),
-        "latency_ms": None if latency_ms is None else positive_ms(latency_ms),
+        "targets": [target.model_dump() for target in paired(latency_ms, runtime, latency_table)],
         "objective": loaded.model_dump(),
-        "runtime": runtime, "threads": threads, "batch": batch,
-        "latency_table": None if latency_table is None else _absolute(str(latency_table)),
+        "threads": threads, "batch": batch, "allow_foreign_table": allow_foreign_table,
+        "max_params": _count(max_params, "--max-params"), "max_madds": _count(max_madds, "--max-madds"),
+        "max_memory_mb": max_memory_mb,
         "sampler": type(sampler).__name__ if given.sampler else sampler,
         "trials": trials,
         "budget_s": parse_duration(budget) if isinstance(budget, str) else budget,
@@ -103,14 +114,22 @@ def search(
         "device": device, "storage": storage, "custom": list(given.names()),
     }  # fmt: skip
     config = validate(RunConfig, values, "options")
+    for name in set or {}:
+        if name in Target.model_fields:
+            raise BadInput(f"--set {name}: belongs to one device: state it as --{name.replace('_', '-')}")
     config = changed(config, set or {})
-    if config.latency_ms is None and not is_pareto(config.objective):
-        raise BadInput("no latency budget: give --latency-ms, such as --latency-ms 15, or --objective pareto")
     _check(config, given)
     folder = Path(run) if run is not None else _new_folder(config)
     stage = Run(folder)
-    with stage.lock():
-        return Search(Run.create(folder, config, _about()), config, given).go()
+    before = _names(folder)
+    try:
+        with stage.lock():
+            return Search(Run.create(folder, config, _about()), config, given).go()
+    except RunLocked:
+        raise
+    except MnasError:
+        _withdraw(folder, before)
+        raise
 
 
 def resume(run: str | Path, *, callbacks: Sequence[Callable[[Trial], None]] = ()) -> Result:
@@ -155,16 +174,23 @@ def _nested(path: str, value: Any) -> dict[str, Any]:
 
 def _check(config: RunConfig, given: Objects) -> None:
     """What can be refused before a folder is made."""
+    budgets = [target.latency_ms for target in config.targets]
+    if None in budgets and not is_pareto(config.objective):
+        raise BadInput("no latency budget: give --latency-ms, such as --latency-ms 15, or --objective pareto")
+    if len(budgets) > 1 and given.latency is not None:
+        raise BadInput(f"{len(budgets)} latency budgets and one latency callable: give it one budget")
     space = space_of(config, given)
     for name in config.baselines or (space.reference,):
         baseline_architecture(name, max(space.resolutions))
     if given.sampler is None:
         make_sampler(config.sampler, config.seed)
-    if given.latency is None:
-        get_runtime(config.runtime)
+    for target in config.targets if given.latency is None else ():
+        if target.latency_table is None:
+            get_runtime(target.runtime)
+        else:
+            path = Path(target.latency_table)
+            is_elsewhere(LatencyTable.load(path), target, config, path)
     pick_device(config.device)
-    if config.latency_table is not None:
-        LatencyTable.load(Path(config.latency_table))
     if given.data is None:
         load_data(config.data, seed=config.seed, max_broken=config.max_broken)
 
@@ -174,12 +200,31 @@ def _absolute(text: str) -> str:
     return str(Path(text).expanduser().resolve()) if Path(text).expanduser().exists() else text
 
 
+def _count(given: int | str | None, what: str) -> int | None:
+    return given if given is None else parse_count(str(given), what)
+
+
 def _new_folder(config: RunConfig) -> Path:
-    goal = f"-{config.latency_ms:g}ms" if config.latency_ms is not None else "-pareto"
+    goal = "".join(f"-{one.latency_ms:g}ms" for one in config.targets if one.latency_ms is not None) or "-pareto"
     name = f"{Path(config.space).stem}{goal}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
     folder = Path("runs") / name
     others = (folder.with_name(f"{name}-{i}") for i in itertools.count(2))
     return next(path for path in itertools.chain([folder], others) if not path.exists())
+
+
+def _names(folder: Path) -> set[str] | None:
+    return {path.name for path in folder.iterdir()} if folder.is_dir() else None
+
+
+def _withdraw(folder: Path, before: set[str] | None) -> None:
+    """Leaves nothing of a run that was refused before it began, so that its folder is free for another one."""
+    added = (_names(folder) or set()) - (before or set())
+    if not all(any(fnmatch.fnmatch(name, known) for known in BEFORE_IT_BEGAN) for name in added):
+        return
+    for name in added:
+        (folder / name).unlink()
+    if before is None:
+        folder.rmdir()
 
 
 def _about() -> dict[str, Any]:

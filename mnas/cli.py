@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperCommand
 
 from mnas import __version__
 from mnas.errors import BadInput, MnasError
@@ -27,7 +28,8 @@ app.add_typer(latency_app, name="latency")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Data = Annotated[str, typer.Option(help="digits, a folder of class folders, an .npz, or torchvision:NAME.")]
-Runtime = Annotated[str, typer.Option(help="What executes the network: torch, onnxruntime.")]
+RUNTIMES = "What executes the network: torch, onnxruntime, litert, ... (see `mnas doctor`)."
+Runtime = Annotated[str, typer.Option(help=RUNTIMES)]
 Threads = Annotated[int, typer.Option(min=1, help="Threads that the runtime may use.")]
 Batch = Annotated[int, typer.Option(min=1, help="Images a run.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
@@ -43,16 +45,30 @@ def _top(version: Annotated[bool, typer.Option("--version", help="Print the vers
         raise typer.Exit
 
 
-@app.command()
+class _InOrder(TyperCommand):
+    """Keeps the order in which --runtime and --latency-table were given: each may name a device of its own."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        names = [arg.partition("=")[0] for arg in args]
+        ctx.meta["devices"] = [name for name in names if name in ("--runtime", "--latency-table")]
+        return super().parse_args(ctx, args)
+
+
+@app.command(cls=_InOrder)
 def search(
+    context: typer.Context,
     space: Annotated[str, typer.Option(help="A preset's name (see `mnas spaces`) or a YAML file's path.")] = "v3_large",
-    latency_ms: Annotated[float | None, typer.Option(help="The budget: milliseconds for one network run.")] = None,
+    latency_ms: Annotated[list[float], typer.Option(help="The budget: milliseconds for one network run (repeatable).")] = [],
     data: Data = "digits",
     objective: Annotated[str, typer.Option(help="mnasnet, mnasnet_hard, tunas, pareto, or a YAML file.")] = "mnasnet",
-    runtime: Runtime = "torch",
+    runtime: Annotated[list[str], typer.Option(help=f"{RUNTIMES} Repeatable, with a --latency-ms each.")] = ["torch"],
     threads: Threads = 1,
     batch: Batch = 1,
-    latency_table: Annotated[Path | None, typer.Option(help="A latency table's file; this machine's by default.")] = None,
+    latency_table: Annotated[list[Path], typer.Option(help="A latency table's file; made here by default. Repeatable, with a --latency-ms each.")] = [],
+    allow_foreign_table: Annotated[bool, typer.Option("--allow-foreign-table", help="Believe a table that was not measured here as asked for.")] = False,
+    max_params: Annotated[str | None, typer.Option(metavar="N", help="Most parameters: 5M.")] = None,
+    max_madds: Annotated[str | None, typer.Option(metavar="N", help="Most multiply-adds: 300M.")] = None,
+    max_memory_mb: Annotated[float | None, typer.Option(metavar="MB", help="Most memory for activations, at batch 1.")] = None,
     estimator: Annotated[str | None, typer.Option(help="Where accuracy comes from: train.")] = None,
     sampler: Annotated[str, typer.Option(help="tpe, nsga2, gp, random.")] = "tpe",
     trials: Annotated[int | None, typer.Option(min=1, help="Stop after so many candidates.")] = None,
@@ -70,13 +86,17 @@ def search(
     """Search for the most accurate network that keeps a latency budget, train it and compare it.
 
     Example: mnas search --space v3_large --data photos --latency-ms 15 --budget 30m
+
+    Several devices: --runtime torch --latency-ms 15 --latency-table phone.yaml --latency-ms 30 keeps both budgets.
     """
     from mnas.api import search as run_search
 
+    runtimes, tables = _by_device(context.meta["devices"], runtime, latency_table, len(latency_ms))
     result = run_search(
-        space=space, latency_ms=latency_ms, data=data, objective=objective, runtime=runtime, threads=threads,
-        batch=batch, latency_table=latency_table, estimator=estimator or "train", sampler=sampler, trials=trials,
-        budget=budget, seed=seed, run=run, baseline=baseline, resolution=_sizes(resolution),
+        space=space, latency_ms=latency_ms or None, data=data, objective=objective, runtime=runtimes, threads=threads,
+        batch=batch, latency_table=tables or None, allow_foreign_table=allow_foreign_table, max_params=max_params,
+        max_madds=max_madds, max_memory_mb=max_memory_mb, estimator=estimator or "train", sampler=sampler,
+        trials=trials, budget=budget, seed=seed, run=run, baseline=baseline, resolution=_sizes(resolution),
         proxy_resolution=proxy_resolution, device=device, storage=storage, set=_assignments(set_),
     )  # fmt: skip
     _print_result(result, as_json)
@@ -159,12 +179,14 @@ def export(
 
 @latency_app.command("measure")
 def latency_measure(
-    targets: Annotated[list[str], typer.Argument(metavar="ARCH|RUN|FILE.onnx...", help="Zoo names, architecture files, runs.")],
+    targets: Annotated[list[str], typer.Argument(metavar="ARCH|RUN|FILE...", help="Zoo names, architecture files, runs, model files.")],
     runtime: Runtime = "torch",
     threads: Threads = 1,
     batch: Batch = 1,
     resolution: Annotated[int | None, typer.Option(min=8, help="Input size; the architecture's own by default.")] = None,
-    rounds: Annotated[int, typer.Option(min=5, help="How often each network is timed.")] = 30,
+    rounds: Annotated[int, typer.Option(min=10, help="At most so many rounds.")] = 200,
+    seconds: Annotated[float, typer.Option(min=1.0, help="No new round begins after so many seconds.")] = 60.0,
+    precision: Annotated[float, typer.Option(min=0.0, help="Ends when each median is known to so many percent.")] = 1.0,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:  # fmt: skip
@@ -175,13 +197,17 @@ def latency_measure(
     from mnas import latency_commands
 
     done = latency_commands.measure_latency(
-        targets, runtime=runtime, threads=threads, batch=batch, resolution=resolution, rounds=rounds, seed=seed
-    )
+        targets, runtime=runtime, threads=threads, batch=batch, resolution=resolution, rounds=rounds, seconds=seconds,
+        precision=precision / 100, seed=seed,
+    )  # fmt: skip
 
     def table() -> None:
         where = f"{done['device']}, {runtime} {done['runtime_version']}, {threads} thread(s), batch {batch}"
-        rows = [[n["name"], f"{n['latency_ms']:.2f} +- {n['spread_ms']:.2f}", n["rounds"]] for n in done["networks"]]
-        _table(where, ["network", "ms (median, 95%)", "rounds"], rows)
+        rows = [
+            [n["name"], f"{n['latency_ms']:.2f} +- {n['spread_ms']:.2f}", n["rounds"], n["unstable"] or ""]
+            for n in done["networks"]
+        ]
+        _table(where, ["network", "ms (median, 95%)", "rounds", "unstable"], rows)
 
     _print(done, as_json, table)
 
@@ -198,7 +224,9 @@ def latency_build(
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Measure every layer that a space can reach, into a table. An interrupted build goes on where it stopped.
+    """Measure every layer that a space can reach, and whole networks to calibrate, into a table.
+
+    An interrupted build goes on where it stopped.
 
     Example: mnas latency build --space v3_large --runtime onnxruntime -o table.yaml
     """
@@ -208,9 +236,125 @@ def latency_build(
         space, runtime=runtime, threads=threads, batch=batch, num_classes=classes, resolution=_sizes(resolution),
         output=output, seed=seed,
     )  # fmt: skip
+
+    def lines() -> None:
+        if done["fastest_ms"] is None:
+            typer.echo(f"{done['path']}: {done['layers']} layers; {runtime} failed on {done['failed']}")
+            return
+        fit = done["calibration"]
+        typer.echo(
+            f"{done['path']}: {done['layers']} layers; space {done['space']} takes {done['fastest_ms']:.2f} to "
+            f"{done['slowest_ms']:.2f} ms; error on {fit['held_out']} whole networks: mean {fit['mean_error']:.1%}, "
+            f"largest {fit['max_error']:.1%}"
+        )
+
+    _print(done, as_json, lines)
+
+
+@latency_app.command("check")
+def latency_check(
+    table: Annotated[Path, typer.Argument(metavar="TABLE", help="A latency table's file.")],
+    space: Annotated[str | None, typer.Option(help="The space whose networks are measured; the table's own by default.")] = None,
+    classes: Annotated[int, typer.Option(min=2, help="Outputs of the classifier.")] = 1000,
+    resolution: Sizes = None,
+    networks: Annotated[int, typer.Option(min=3, help="Random networks to measure.")] = 20,
+    seed: Annotated[int | None, typer.Option(help="Which networks; others each time by default.")] = None,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Measure fresh random networks and say how far the table's predictions are from them today.
+
+    Example: mnas latency check table.yaml
+    """
+    from mnas import latency_commands
+
+    done = latency_commands.check_table(
+        table, space=space, num_classes=classes, resolution=_sizes(resolution), networks=networks, seed=seed
+    )
+
+    def shown() -> None:
+        names = {"stated": "when it was made", "today": "today", "same_speed": "today, at the machine's speed of then"}
+        rows = [
+            [label, f"{f['mean_error']:.1%}", f"{f['max_error']:.1%}", f"{f['bias']:+.1%}", f"{f['spearman']:.3f}"]
+            for label, f in ((label, done[name]) for name, label in names.items()) if f
+        ]
+        title = f"{done['path']}: {networks} networks of space {done['space']}, measured twice to {done['repeatability']:.1%}"
+        _table(title, ["", "mean error", "largest", "bias", "Spearman"], rows)
+        if done["unstable"]:
+            typer.echo(f"unstable: {done['unstable']}")
+
+    _print(done, as_json, shown)
+
+
+@latency_app.command("kit")
+def latency_kit(
+    output: Annotated[Path, typer.Option("--output", "-o", help="The .zip to write.")],
+    space: Annotated[str, typer.Option(help="A preset's name or a YAML file's path.")] = "v3_large",
+    runtime: Annotated[str, typer.Option(help="What executes the layers there: onnxruntime, litert.")] = "onnxruntime",
+    threads: Threads = 1,
+    batch: Batch = 1,
+    classes: Annotated[int, typer.Option(min=2, help="Outputs of the classifier.")] = 1000,
+    resolution: Sizes = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Bundle every layer of a space with a script that measures them on a device where mnas is not installed.
+
+    Copy the .zip there and run: python3 kit.zip. It needs the runtime and numpy alone. Then import its results.json.
+
+    Example: mnas latency kit --space v3_large --runtime litert -o kit.zip
+    """
+    from mnas import latency_commands
+
+    done = latency_commands.make_latency_kit(
+        space, runtime=runtime, threads=threads, batch=batch, num_classes=classes, resolution=_sizes(resolution),
+        output=output, seed=seed,
+    )  # fmt: skip
     _print(done, as_json, lambda: typer.echo(
-        f"{done['path']}: {done['layers']} layers; space {done['space']} takes {done['fastest_ms']:.2f} to "
-        f"{done['slowest_ms']:.2f} ms"
+        f"{done['path']}: {done['layers']} layers of space {done['space']} and {done['networks']} networks, "
+        f"{done['megabytes']:.1f} MB; on the device: pip install {done['needs']} numpy; python3 {output.name}"
+    ))  # fmt: skip
+
+
+@latency_app.command("import")
+def latency_import(
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="A kit's results.json (the rest is in it), OFA-like YAML, a folder of it by resolution, or a CSV.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The table's file to write.")],
+    device: Annotated[str | None, typer.Option(help='The device that the table was measured on: "Galaxy Note10".')] = None,
+    space: Annotated[str | None, typer.Option(help="The space whose layers are looked up: a preset's name or a YAML file's path.")] = None,
+    runtime: Annotated[str, typer.Option(help="What executed the layers there, in your words: tflite.")] = "unknown",
+    runtime_version: Annotated[str, typer.Option(help="Its version.")] = "unknown",
+    threads: Annotated[int, typer.Option(min=1, help="Threads that it used.")] = 1,
+    batch: Annotated[int, typer.Option(min=1, help="Images a run.")] = 1,
+    classes: Annotated[int, typer.Option(min=2, help="Outputs of the classifier, scaled where the table has others.")] = 1000,
+    unit: Annotated[str | None, typer.Option(help="ms, us or s; milliseconds by default, if plausible.")] = None,
+    resolution: Sizes = None,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Bring what a kit measured, or a latency table of others, into the form that a search reads.
+
+    Example: mnas latency import results.json -o table.yaml
+
+    Example: mnas latency import note10 --space ofa_mbv3 --device "Galaxy Note10" -o note10.yaml
+    """
+    from mnas import latency_commands
+
+    if source.suffix == ".json":
+        brought = latency_commands.import_kit(source, device=device, space=space, output=output)
+        fit = brought["calibration"]
+        error = f"; error on {fit['held_out']} whole networks: mean {fit['mean_error']:.1%}" if fit else ""
+        _print(brought, as_json, lambda: typer.echo(
+            f"{brought['path']}: {brought['layers']} layers measured on {brought['device']}{error}"
+        ))  # fmt: skip
+        return
+    if device is None or space is None:
+        raise BadInput(f"{source}: state --device and --space; only a kit's results.json says both itself")
+    done = latency_commands.import_table(
+        source, space=space, device=device, runtime=runtime, runtime_version=runtime_version, threads=threads,
+        batch=batch, num_classes=classes, unit=unit, resolution=_sizes(resolution), output=output,
+    )  # fmt: skip
+    takes = "" if done["missing"] else f", which takes {done['fastest_ms']:.2f} to {done['slowest_ms']:.2f} ms"
+    _print(done, as_json, lambda: typer.echo(
+        f"{done['path']}: {done['layers']} layers of space {done['space']} on {done['device']}{takes}"
     ))  # fmt: skip
 
 
@@ -304,18 +448,29 @@ def _print_result(result: Any, as_json: bool) -> None:
 
 def _print_networks(done: dict[str, Any]) -> None:
     """The comparison: winner first, then the baselines."""
-    latency, rows = done["latency"], []
+    rows, targets = [], done["networks"][0]["latencies"]
     for row in done["networks"]:
-        over = latency["budget_ms"] is not None and row["latency_ms"] > latency["budget_ms"]
-        ms = f"{row['latency_ms']:.2f} +- {row['latency_spread_ms']:.2f}" + " (over budget)" * over
         size, trained = row["resolution"], row["accuracy_resolution"]
         pixels = str(size) if size == trained else f"{size} (accuracy {trained})"
-        rows.append([row["name"], f"{row['test_accuracy']:.2%}", f"{row['madds'] / 1e6:,.1f} M", f"{row['params']:,}", pixels, ms])
+        shown = [row["name"], f"{row['test_accuracy']:.2%}", f"{row['madds'] / 1e6:,.1f} M", f"{row['params']:,}", pixels]
+        rows.append(shown + [_latency(one) for one in row["latencies"]])
     title = f"{done['accuracy']['data']}: {done['accuracy']['test_images']} test images, {done['accuracy']['epochs']} epochs"
-    budget = f", budget {latency['budget_ms']:g} ms" if latency["budget_ms"] else ""
-    title += f"\n{latency['device']}, {latency['runtime']}, {latency['threads']} thread(s), batch {latency['batch']}{budget}"
-    _table(title, ["network", "test accuracy", "MAdds", "parameters", "px", "latency (ms)"], rows)
+    columns = ["network", "test accuracy", "MAdds", "parameters", "px"]
+    for number, one in enumerate(targets, start=1):
+        which = f" {number}" * (len(targets) > 1)
+        columns.append(f"latency{which} (ms)")
+        budget = f", budget {one['budget_ms']:g} ms" if one["budget_ms"] else ""
+        how = ", predicted by the table of this device, not measured" if one["how"] == "predicted" else ""
+        where = f"{one['device']}, {one['runtime']}, {one['threads']} thread(s), batch {one['batch']}"
+        title += f"\n{f'{number}: ' if which else ''}{where}{budget}{how}"
+    _table(title, columns, rows)
     typer.echo(done.get("winner", done["folder"]))
+
+
+def _latency(one: dict[str, Any]) -> str:
+    if one["latency_ms"] is None:
+        return str(one["how"])
+    return f"{one['latency_ms']:.2f} +- {one['spread_ms']:.2f}" + " (over budget)" * (one["keeps"] is False)
 
 
 def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
@@ -344,6 +499,17 @@ def _sizes(text: str | None) -> list[int] | None:
         return [int(part) for part in text.split(",")]
     except ValueError:
         raise BadInput(f"--resolution {text}: expected sizes in pixels, such as 160,192,224") from None
+
+
+def _by_device(
+    order: Sequence[str], runtimes: list[str], tables: list[Path], budgets: int
+) -> tuple[Sequence[str | None], Sequence[Path | None]]:
+    """Where each device has either a --runtime or a --latency-table, both in the order of the devices; else as given."""
+    if len(order) != budgets or len({*order}) < 2:
+        return runtimes, tables
+    names, files = iter(runtimes), iter(tables)
+    pairs = [(next(names), None) if option == "--runtime" else (None, next(files)) for option in order]
+    return [name for name, _ in pairs], [file for _, file in pairs]
 
 
 def _assignments(items: Sequence[str]) -> dict[str, str]:

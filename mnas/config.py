@@ -7,6 +7,7 @@ import functools
 import json
 import math
 import re
+import stat
 import typing
 from collections.abc import Hashable
 from pathlib import Path
@@ -115,8 +116,11 @@ def parse_yaml(text: str, source: str, max_bytes: int = MAX_YAML_BYTES) -> Any:
 def read_text(path: Path, max_bytes: int = MAX_YAML_BYTES) -> str:
     """A UTF-8 file's text; BadInput where it is missing, unreadable, too large or no text."""
     try:
-        if path.stat().st_size > max_bytes:
-            raise BadInput(f"{path}: {path.stat().st_size:,} bytes; at most {max_bytes:,} are read")
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+            raise BadInput(f"{path}: not a regular file but a device or a pipe; expected the path of a text file")
+        if status.st_size > max_bytes:
+            raise BadInput(f"{path}: {status.st_size:,} bytes; at most {max_bytes:,} are read")
         return path.read_text(encoding="utf-8")
     except OSError as error:
         raise BadInput(f"{path}: cannot be read: {error.strerror}") from None
@@ -240,6 +244,15 @@ def positive_ms(value: float) -> float:
     return float(value)
 
 
+def parse_count(text: str, what: str) -> int:
+    """A number above zero in '5000000', '5M', '300k', '1.5G'."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([kmg]?)", text.strip().lower())
+    count = float(match[1]) * {"": 1, "k": 1e3, "m": 1e6, "g": 1e9}[match[2]] if match else 0.0
+    if not 1 <= count < 2**63:
+        raise BadInput(f"{what} {text}: expected a number of at least 1, such as 5000000, 5M, 300M or 1.5G")
+    return round(count)
+
+
 # --- the run ----------------------------------------------------------------------------------------------------
 
 Positive = Annotated[float, pydantic.Field(gt=0, allow_inf_nan=False)]
@@ -288,6 +301,16 @@ class Objective(Strict):
     """Candidates above this many times the budget are not trained."""
 
 
+class Target(Strict):
+    """A device that the winner runs on, as its latencies are known, and the budget there."""
+
+    runtime: str = "torch"
+    latency_table: str | None = None
+    """Its table's file; measured on this machine where none is named."""
+    latency_ms: Positive | None = None
+    """The budget."""
+
+
 class RunConfig(Strict):
     """Everything that decides a run; written to the run's config.yaml."""
 
@@ -297,12 +320,19 @@ class RunConfig(Strict):
     data: str = "digits"
     max_broken: Annotated[int, pydantic.Field(ge=0)] = 100
     """Images that cannot be decoded are skipped up to so many."""
-    latency_ms: Positive | None = None
+    targets: Annotated[tuple[Target, ...], pydantic.Field(min_length=1)]
+    """The winner keeps the budget of each."""
     objective: Objective
-    runtime: str = "torch"
     threads: Count = 1
     batch: Count = 1
-    latency_table: str | None = None
+    allow_foreign_table: bool = False
+    """Take a table's word where the winner cannot be measured."""
+    max_table_error: Positive = 0.05
+    """Largest mean error of a table, on networks that it was not fitted to."""
+    max_params: Count | None = None
+    max_madds: Count | None = None
+    max_memory_mb: Positive | None = None
+    """Peak of the activations at batch 1; 1 MB is 1,000,000 bytes."""
     sampler: str = "tpe"
     trials: Count | None = None
     budget_s: Positive | None = None

@@ -1,60 +1,78 @@
-"""What `mnas latency ...` does: measure, build."""
+"""What `mnas latency ...` does: measure, build, check, kit, import."""
 
 from __future__ import annotations
 
 import logging
 import random
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from mnas.architecture import Architecture
 from mnas.commands import model_folder
 from mnas.errors import BadInput
-from mnas.latency.cache import table_for
-from mnas.latency.device import device_name
-from mnas.latency.measure import measure
-from mnas.latency.runtimes import get_runtime
-from mnas.latency.table import cache_path
+from mnas.latency import calibrate, importers, kit
+from mnas.latency.cache import cache_path, table_for
+from mnas.latency.device import clock_mhz
+from mnas.latency.measure import PRECISION, anchor_runs, measure, measure_networks
+from mnas.latency.provenance import differences
+from mnas.latency.quiet import pinned
+from mnas.latency.rounds import Run
+from mnas.latency.runtimes import Runtime, get_runtime
+from mnas.latency.table import LatencyTable
 from mnas.monitor import progress
 from mnas.nn.network import Network, build
-from mnas.space import load_space
+from mnas.space import SearchSpace, load_space
 from mnas.winner import load_model
 from mnas.workflow import baseline_architecture
 
 log = logging.getLogger("mnas")
 
+MODEL_FILES = (".onnx", ".tflite", ".pte", ".pt2", ".py")
+
 
 def measure_latency(
     targets: Sequence[str], *, runtime: str, threads: int, batch: int, resolution: int | None, num_classes: int = 1000,
-    rounds: int = 30, seed: int = 0,
+    rounds: int = 200, seconds: float = 60.0, precision: float = PRECISION, seed: int = 0,
 ) -> dict[str, Any]:  # fmt: skip
-    """Latency of whole networks, all in the same rounds: zoo names, architecture files, run folders, .onnx files."""
+    """Latency of whole networks in the same rounds: zoo names, architecture files, run folders, model files.
+
+    Ends when every median's 95% interval is within `precision`, after `rounds`, or after `seconds`.
+    """
     adapter = get_runtime(runtime)
     version = adapter.version()
-    runs = {}
-    with adapter.threads(threads), torch.random.fork_rng(devices=[]):
-        for target in targets:
-            if target.endswith(".onnx"):
-                if runtime != "onnxruntime":
-                    raise BadInput(f"{target}: an .onnx file runs with --runtime onnxruntime, not with {runtime}")
-                example = torch.rand(batch, 3, resolution or 224, resolution or 224)
-                runs[target] = adapter.prepare_file(Path(target), example, threads)
-                continue
-            network, arch = _network(target, resolution, num_classes)
-            runs[target] = adapter.prepare(network, torch.rand(batch, 3, arch.resolution, arch.resolution), threads)
-        with progress("measure", rounds) as shown:
-            found = measure(runs, rounds=rounds, rng=random.Random(seed), progress=lambda i, n: shown.update(i, n))
+    with adapter.threads(threads), pinned(threads), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        runs = {target: _run(target, adapter, threads, batch, resolution, num_classes) for target in targets}
+        with progress("measure", 1.0) as shown:
+            found = measure(
+                runs, anchors=anchor_runs(adapter, threads), threads=threads, rounds=rounds, seconds=seconds,
+                precision=precision, rng=random.Random(seed), timer=adapter.timed_ms,
+                progress=lambda done, total: shown.update(done / total, 1.0, f"{done} rounds"),
+            )  # fmt: skip
     return {
-        "device": device_name(), "runtime": runtime, "runtime_version": version, "threads": threads, "batch": batch,
+        "device": adapter.device_name(), "runtime": runtime, "runtime_version": version, "threads": threads,
+        "batch": batch, "clock_mhz": clock_mhz(),
         "networks": [
-            {"name": name, "latency_ms": one.median_ms, "spread_ms": one.spread_ms, "rounds": one.rounds}
+            {"name": name, "latency_ms": one.median_ms, "spread_ms": one.spread_ms, "rounds": one.rounds,
+             "unstable": one.unstable or None}
             for name, one in found.items()
         ],
     }  # fmt: skip
+
+
+def _run(target: str, adapter: Runtime, threads: int, batch: int, resolution: int | None, num_classes: int) -> Run:
+    """What is named, prepared for `adapter`."""
+    suffix = Path(target).suffix
+    if suffix in MODEL_FILES:
+        size = resolution or 224
+        return adapter.prepare_file(Path(target), torch.rand(batch, 3, size, size), threads)
+    network, arch = _network(target, resolution, num_classes)
+    return adapter.prepare(network, torch.rand(batch, 3, arch.resolution, arch.resolution), threads)
 
 
 def _network(target: str, resolution: int | None, num_classes: int) -> tuple[Network, Architecture]:
@@ -70,20 +88,135 @@ def _network(target: str, resolution: int | None, num_classes: int) -> tuple[Net
 def build_latency_table(
     space: str, *, runtime: str, threads: int, batch: int, num_classes: int, resolution: Sequence[int] | None,
     output: Path | None, seed: int = 0,
-) -> dict[str, Any]:  # fmt: skip
-    """Measure every layer that the space can reach; layers that the table has already are kept."""
-    loaded = load_space(space)
-    if resolution:
-        loaded = loaded.with_resolutions(tuple(resolution))
-    path = output or cache_path(runtime, threads, batch)
-    table = table_for(
-        loaded.layers(num_classes), runtime=runtime, threads=threads, batch=batch, seed=seed, path=path
-    )
-    fastest, slowest = (
-        table.predict(loaded.fastest(lambda arch: table.predict(arch, num_classes), slowest=slow), num_classes)
-        for slow in (False, True)
-    )
+) -> dict[str, Any]:
+    """Measure every layer that the space can reach, and calibrate; layers that the table has already are kept."""
+    loaded = _space(space, resolution)
+    path = output or cache_path(loaded, runtime, threads, batch)
+    table = table_for(loaded, num_classes, runtime=runtime, threads=threads, batch=batch, seed=seed, path=output)
+    missing = table.missing(loaded.layers(num_classes))
+    fastest, slowest = (None, None) if missing else _range_ms(loaded, table, num_classes)
     return {
         "path": str(path), "device": table.device, "runtime": table.runtime, "threads": threads, "batch": batch,
-        "layers": len(table.entries), "space": loaded.name, "fastest_ms": fastest, "slowest_ms": slowest,
+        "layers": len(table.entries), "failed": len(table.failed), "space": loaded.name, "fastest_ms": fastest,
+        "slowest_ms": slowest, "calibration": table.calibration and asdict(table.calibration),
+    }  # fmt: skip
+
+
+def check_table(
+    path: Path, *, space: str | None, num_classes: int, resolution: Sequence[int] | None, networks: int,
+    seed: int | None,
+) -> dict[str, Any]:
+    """How far the table's predictions are from fresh random networks of the space, measured here and now.
+
+    `today`: as measured. `same_speed`: brought to the
+    machine's speed when the table was made, by the networks of its fit.
+    """
+    table = LatencyTable.load(path)
+    if table.origin == "imported":
+        raise BadInput(f"{path}: was imported; it can be checked on its own device alone ({table.device})")
+    differ = differences(table, runtime=table.runtime, threads=table.threads, batch=table.batch)
+    if differ:
+        raise BadInput(f"{path}: cannot be checked here: measured on {'; '.join(differ)}")
+    fit = table.calibration
+    if fit is None and space is None:
+        raise BadInput(f"{path}: says nothing of its space; name it: --space v3_large")
+    loaded = _space(space or str(fit and fit.space), resolution or (fit.resolutions if fit else None))
+    rng = random.Random(seed)
+    archs = [loaded.sample(rng) for _ in range(networks)]
+    predicted = table.predict_many(archs, num_classes)  # what is missing is said before anything is measured
+    fitted_on = fit is not None and (loaded.name, tuple(sorted(loaded.resolutions))) == (fit.space, fit.resolutions)
+    known = calibrate.networks(loaded)[: fit.networks] if fit and fitted_on else []
+    with progress("check", 1.0) as shown:
+        found = measure_networks(
+            [*archs, *known], runtime=table.runtime, threads=table.threads, batch=table.batch, num_classes=num_classes,
+            rounds=calibrate.ROUNDS, rng=rng,
+            progress=lambda done, total: shown.update(done / total, 1.0, "whole networks"),
+        )  # fmt: skip
+    ms = np.array([one.median_ms for one in found[:networks]])
+    slower = calibrate.mean_ms(found[networks:]) / fit.anchor_ms if fit and known else None
+    unstable = dict.fromkeys(one.unstable for one in found if one.unstable)
+    return {
+        "path": str(path), "device": table.device, "runtime": table.runtime, "space": loaded.name, "networks": networks,
+        "stated": asdict(fit) if fit else None, "today": asdict(calibrate.fidelity(predicted, ms)),
+        "same_speed": asdict(calibrate.fidelity(predicted, ms / slower)) if slower else None, "slower": slower,
+        "repeatability": float(np.mean([one.repeatability or 0.0 for one in found])),
+        "unstable": "; ".join(unstable) or None,
+    }  # fmt: skip
+
+
+def _space(name: str, resolution: Sequence[int] | None) -> SearchSpace:
+    loaded = load_space(name)
+    return loaded.with_resolutions(tuple(resolution)) if resolution else loaded
+
+
+def _range_ms(space: SearchSpace, table: LatencyTable, num_classes: int) -> tuple[float, float]:
+    """Milliseconds of the fastest and the slowest network of a space."""
+
+    def ms(arch: Architecture) -> float:
+        return table.predict(arch, num_classes)
+
+    return ms(space.fastest(ms)), ms(space.fastest(ms, slowest=True))
+
+
+def make_latency_kit(
+    space: str, *, runtime: str, threads: int, batch: int, num_classes: int, resolution: Sequence[int] | None,
+    output: Path, seed: int = 0,
+) -> dict[str, Any]:
+    """Every layer of the space as a model file, in a .zip that measures them where python3 runs it."""
+    if output.exists():
+        raise BadInput(f"{output}: exists; name another file with -o")
+    with progress("kit") as shown:
+        made = kit.make_kit(
+            output, _space(space, resolution), runtime=runtime, threads=threads, batch=batch, num_classes=num_classes,
+            rng=random.Random(seed), progress=lambda done, total: shown.update(done, total, f"{done} files"),
+        )  # fmt: skip
+    return {
+        "path": str(output), "kit": made["kit"], "space": made["space"], "runtime": runtime, "needs": made["needs"],
+        "threads": threads, "batch": batch, "layers": len(made["layers"]), "networks": len(made["networks"]),
+        "megabytes": output.stat().st_size / 1e6,
+    }  # fmt: skip
+
+
+def import_kit(source: Path, *, device: str | None, space: str | None, output: Path) -> dict[str, Any]:
+    """What a kit measured, as a table in `output`."""
+    if output.exists():
+        raise BadInput(f"{output}: exists; name another file with -o")
+    if space is not None:
+        raise BadInput(f"--space {space}: leave it out, a kit's results say themselves what was measured")
+    table = kit.import_results(source)
+    table = replace(table, device=device or table.device)
+    table.save(output)
+    return {
+        "path": str(output), "device": table.device, "runtime": table.runtime, "threads": table.threads,
+        "batch": table.batch, "layers": len(table.entries), "failed": len(table.failed),
+        "calibration": table.calibration and asdict(table.calibration),
+    }  # fmt: skip
+
+
+def import_table(
+    source: Path, *, space: str, device: str, runtime: str, runtime_version: str, threads: int, batch: int,
+    num_classes: int, unit: str | None, resolution: Sequence[int] | None, output: Path,
+) -> dict[str, Any]:  # fmt: skip
+    """What a table of others has of the space's layers, as a table of ours in `output`; what it lacks is logged."""
+    if output.exists():
+        raise BadInput(f"{output}: exists; name another file with -o")
+    loaded = _space(space, resolution)
+    layers = sorted(loaded.layers(num_classes), key=str)
+    table = importers.import_table(
+        source, layers, device=device, runtime=runtime, runtime_version=runtime_version, threads=threads, batch=batch,
+        unit=unit,
+    )  # fmt: skip
+    missing = table.missing(layers)
+    if missing:
+        log.warning(
+            "%s lacks %d of the %d layers of space '%s' for %d classes, and no network that has one can be predicted: "
+            "%s%s", source, len(missing), len(layers), loaded.name, num_classes, "; ".join(map(str, missing[:3])),
+            "; ..." * (len(missing) > 3),
+        )  # fmt: skip
+    table.save(output)
+    fastest, slowest = (None, None) if missing else _range_ms(loaded, table, num_classes)
+    return {
+        "path": str(output), "device": device, "runtime": runtime, "threads": threads, "batch": batch,
+        "space": loaded.name, "layers": len(layers) - len(missing), "missing": len(missing),
+        "fastest_ms": fastest, "slowest_ms": slowest,
     }  # fmt: skip

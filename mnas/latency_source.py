@@ -1,109 +1,215 @@
-"""Where a search's latencies come from: a table or the device for candidates, the device for finalists."""
+"""Where a search's latencies come from: tables or devices for candidates, the devices for finalists.
+
+Several devices become one number: the latency on the device that binds, on the scale of the first one's budget.
+"""
 
 from __future__ import annotations
 
+import logging
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from typing import Literal
 
 from mnas.architecture import Architecture
 from mnas.config import RunConfig
 from mnas.cost import cost
-from mnas.errors import BadInput
-from mnas.latency.cache import table_for
-from mnas.latency.device import device_name
-from mnas.latency.measure import Measurement, measure_networks
+from mnas.errors import BadInput, Infeasible
+from mnas.latency.measure import measure_networks
+from mnas.latency.rounds import Measurement
+from mnas.latency.runtimes import get_runtime
 from mnas.latency.table import LatencyTable
+from mnas.limits import Limits
 from mnas.run import Run
 from mnas.space import SearchSpace
+from mnas.targets import table_of
+
+log = logging.getLogger("mnas")
 
 LatencyCallable = Callable[[Architecture], float]
 """Milliseconds of one run of a network."""
 Measure = Callable[[Sequence[Architecture]], list[Measurement]]
 """Latency of whole networks on the device, all in the same rounds."""
+NEARLY = 1.05
+"""A network that takes no more of its budgets and limits may have neighbours that keep them."""
+PREDICTED = 0
+"""Rounds of a `Measurement` that is a table's word."""
 
 
 @dataclass(frozen=True)
-class LatencySource:
+class Source:
+    """One device: what a network takes there, and what it may take."""
+
+    device: str
+    runtime: str
+    threads: int
+    batch: int
+    budget_ms: float | None
     predict: LatencyCallable
     """Of candidates."""
     measure: Measure
     """Of finalists."""
-    quick: bool
+    quick: bool = True
     """Whether `predict` answers thousands of questions a second."""
+    how: Literal["measured", "predicted", "given"] = "measured"
+    """How `measure` knows: by this machine, by the table of a device that is elsewhere, by the user's function."""
+
+
+@dataclass(frozen=True)
+class LatencySource:
+    """All devices of a search, at least one."""
+
+    each: tuple[Source, ...]
+
+    @property
+    def quick(self) -> bool:
+        return all(source.quick for source in self.each)
+
+    def predict(self, arch: Architecture) -> float:
+        """Milliseconds of a candidate on the device that binds, on the scale of the first one's budget."""
+        return max(source.predict(arch) * self._scale(source) for source in self.each)
+
+    def measure(self, archs: Sequence[Architecture]) -> list[Measurement]:
+        """Of each network the measurement that is closest to its budget, or farthest above it; scaled as `predict`."""
+        found = [[_scaled(one, self._scale(source)) for one in source.measure(archs)] for source in self.each]
+        return [max(row, key=upper_ms) for row in zip(*found, strict=True)]
+
+    def shown(self, arch: Architecture) -> str:
+        """What a network takes on each device, of what it may take."""
+        return ", ".join(
+            f"{one.predict(arch):.2f} of {one.budget_ms:g} ms with {one.runtime} on {one.device}"
+            for one in self.each if one.budget_ms is not None
+        )  # fmt: skip
+
+    def _scale(self, source: Source) -> float:
+        first = self.each[0].budget_ms
+        return 1.0 if first is None or source.budget_ms is None else first / source.budget_ms
+
+
+def upper_ms(latency: Measurement) -> float:
+    """The upper end of a latency's interval: what must keep a budget."""
+    return latency.median_ms + latency.spread_ms
+
+
+def keeps(latency_ms: float, spread_ms: float, budget_ms: float) -> bool:
+    """Whether a latency keeps the budget, its uncertainty included."""
+    return latency_ms + spread_ms <= budget_ms
 
 
 def latency_source(
-    run: Run, space: SearchSpace, config: RunConfig, own: LatencyCallable | None, num_classes: int
-) -> LatencySource:
-    """A callable of the user's own, or whole networks timed, or the run's table, which is made on first need."""
+    run: Run, space: SearchSpace, config: RunConfig, own: LatencyCallable | None, num_classes: int,
+    others: Iterable[Architecture] = (),
+) -> LatencySource:  # fmt: skip
+    """A callable of the user's own, or for each target its table, which is made on first need, or networks timed.
+
+    Of the networks `others`, which need not lie in the space, a table keeps the layers that it has.
+    """
     if own is not None:
         known = _remembered(_positive(own))
-        return LatencySource(known, lambda archs: [Measurement(known(arch), 0.0, 1) for arch in archs], quick=False)
-    measure = _device(config, num_classes)
-    if config.objective.latency == "measured":
-        return LatencySource(_remembered(lambda arch: measure([arch])[0].median_ms), measure, quick=False)
-    table = _table(run, space, config, num_classes)
-    return LatencySource(lambda arch: table.predict(arch, num_classes), measure, quick=True)
+        first = config.targets[0]
+        return LatencySource((Source(
+            "a device of your own", "your function latency(arch)", config.threads, config.batch, first.latency_ms,
+            known, lambda archs: [Measurement(known(arch), 0.0, 1) for arch in archs], quick=False, how="given",
+        ),))  # fmt: skip
+    layers = {layer for arch in others for layer in arch.layers(num_classes)}
+    sources = []
+    for index in range(len(config.targets)):
+        table, here = table_of(run, space, config, index, num_classes, layers)
+        sources.append(_of_target(config, index, table, here, num_classes))
+    return LatencySource(tuple(sources))
 
 
-def extremes(source: LatencySource, space: SearchSpace) -> tuple[Architecture, Architecture]:
-    """The fastest and the slowest network of a space.
+def extremes(source: LatencySource, space: SearchSpace, limits: Limits) -> tuple[Architecture, Architecture]:
+    """The fastest network of a space that keeps the limits, and the slowest of all; Infeasible where none keeps all.
 
     A source that is not quick is asked about two networks alone: those of fewest and of most multiply-adds.
     """
-    by = source.predict if source.quick else lambda arch: cost(arch).madds
-    return space.fastest(by), space.fastest(by, slowest=True)
+    by = source.predict if source.quick else _madds
+    fastest, slowest = space.fastest(by), space.fastest(by, slowest=True)
+    budget_ms = source.each[0].budget_ms
+    if limits.keeps(fastest) and (budget_ms is None or source.predict(fastest) <= budget_ms):
+        return fastest, slowest
+    limits.refuse_unreachable(space)
+    for one in source.each:
+        _refuse_unreachable(one, space)
+
+    def load(arch: Architecture) -> float:
+        """The largest part of a budget or a limit that `arch` takes."""
+        part = source.predict(arch) / budget_ms if source.quick and budget_ms is not None else 0.0
+        return max(part, limits.load(arch))
+
+    found = space.fastest(load)
+    if load(found) > 1:
+        takes = ", ".join(filter(None, [source.shown(found) if source.quick else "", limits.shown(found)]))
+        message = f"no network of space '{space.name}' was found that keeps all at once; the closest takes {takes}"
+        if load(found) > NEARLY:
+            raise Infeasible(f"{message}: allow more of one of them")
+        log.warning(message)
+    return found, slowest
 
 
-def _device(config: RunConfig, num_classes: int) -> Measure:
+def _refuse_unreachable(source: Source, space: SearchSpace) -> None:
+    if source.budget_ms is None:
+        return
+    fastest_ms = source.predict(space.fastest(source.predict if source.quick else _madds))
+    if fastest_ms > source.budget_ms:
+        raise Infeasible(
+            f"--latency-ms {source.budget_ms:g}: no network of space '{space.name}' is that fast on {source.device} "
+            f"with {source.runtime}; the fastest reachable latency is {fastest_ms:.2f} ms"
+        )
+
+
+def _of_target(
+    config: RunConfig, index: int, table: LatencyTable | None, here: bool, num_classes: int
+) -> Source:
+    target = config.targets[index]
+    if table is not None and not here:
+        return _by_table(table, target.latency_ms, num_classes)
+    measure = _device(config, target.runtime, num_classes)
+    predict = (
+        _remembered(lambda arch: measure([arch])[0].median_ms)
+        if table is None
+        else lambda arch: table.predict(arch, num_classes)
+    )
+    return Source(
+        get_runtime(target.runtime).device_name(), target.runtime, config.threads, config.batch, target.latency_ms,
+        predict, measure, quick=table is not None,
+    )  # fmt: skip
+
+
+def _by_table(table: LatencyTable, budget_ms: float | None, num_classes: int) -> Source:
+    """A device that is elsewhere: its table is all that is known."""
+    log.info("%s is not here: its latencies are predicted by its table, not measured", table.device)
+    error = 0.0 if table.calibration is None else table.calibration.mean_error
+
+    def predict(arch: Architecture) -> float:
+        return table.predict(arch, num_classes)
+
+    def stated(archs: Sequence[Architecture]) -> list[Measurement]:
+        return [Measurement(ms, error * ms, PREDICTED) for ms in map(predict, archs)]
+
+    return Source(table.device, table.runtime, table.threads, table.batch, budget_ms, predict, stated, how="predicted")
+
+
+def _device(config: RunConfig, runtime: str, num_classes: int) -> Measure:
     rng = random.Random(config.seed)
 
     def measure(archs: Sequence[Architecture]) -> list[Measurement]:
         return measure_networks(
-            archs, runtime=config.runtime, threads=config.threads, batch=config.batch, num_classes=num_classes,
-            rng=rng, rounds=40,
+            archs, runtime=runtime, threads=config.threads, batch=config.batch, num_classes=num_classes, rng=rng,
+            rounds=40,
         )  # fmt: skip
 
     return measure
 
 
-def _table(run: Run, space: SearchSpace, config: RunConfig, num_classes: int) -> LatencyTable:
-    if run.table_path.exists():
-        return LatencyTable.load(run.table_path)
-    layers = space.layers(num_classes)
-    if config.latency_table is None:
-        table = table_for(layers, runtime=config.runtime, threads=config.threads, batch=config.batch, seed=config.seed)
-    else:
-        table = _given_table(Path(config.latency_table), config)
-    missing = table.missing(layers)
-    if missing:
-        raise BadInput(
-            f"{config.latency_table}: lacks {len(missing)} layers of space '{space.name}' for {num_classes} classes, "
-            f"such as {missing[0]}; add them: mnas latency build --space {config.space} --classes {num_classes} "
-            f"-o {config.latency_table}, or leave --latency-table out"
-        )
-    table = replace(table, entries={layer: ms for layer, ms in table.entries.items() if layer in layers})
-    table.save(run.table_path)
-    return table
+def _madds(arch: Architecture) -> float:
+    return cost(arch).madds
 
 
-def _given_table(path: Path, config: RunConfig) -> LatencyTable:
-    table = LatencyTable.load(path)
-    if table.device != device_name():
-        raise BadInput(
-            f"{path}: measured on {table.device}, this is {device_name()}, where the winner would be measured: leave "
-            "--latency-table out to have a table made here"
-        )
-    asked, there = ((one.runtime, one.threads, one.batch) for one in (config, table))
-    if asked != there:
-        raise BadInput(
-            f"{path}: measured with runtime, threads, batch {there}, asked for {asked}: "
-            "state --runtime, --threads and --batch as the table has them, or leave --latency-table out"
-        )
-    return table
+def _scaled(latency: Measurement, factor: float) -> Measurement:
+    return replace(latency, median_ms=latency.median_ms * factor, spread_ms=latency.spread_ms * factor)
 
 
 def _remembered(latency: LatencyCallable) -> LatencyCallable:

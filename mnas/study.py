@@ -22,6 +22,7 @@ from mnas.config import Objective
 from mnas.cost import cost
 from mnas.errors import BadInput, MnasError
 from mnas.estimators import Estimator, Pruned
+from mnas.limits import NO_LIMITS, Limits
 from mnas.monitor import Seen, TensorBoard, progress
 from mnas.run import Run
 from mnas.space import SearchSpace
@@ -32,7 +33,7 @@ from mnas.trial import Trial
 log = logging.getLogger("mnas")
 
 DRAW_EVERY_S = 5.0
-LATENCY_CONSTRAINT = "latency"
+LATENCY_CONSTRAINT, LIMITS_CONSTRAINT = "latency", "limits"
 MAX_IDLE = 12
 """Proposals in a row that need no evaluation, before one is made that does."""
 
@@ -58,17 +59,17 @@ class Goal:
 class Study:
     """An Optuna study over a space, kept in a run's folder.
 
-    `fastest` is the space's fastest network, `slowest_ms` bounds the hypervolume; candidates may be pruned after the
-    step `prune_after` of their estimate.
+    `fastest` is the space's fastest network that keeps the limits, `slowest_ms` bounds the hypervolume; candidates may
+    be pruned after the step `prune_after` of their estimate.
     """
 
     def __init__(
         self, run: Run, space: SearchSpace, goal: Goal, *, sampler: optuna.samplers.BaseSampler, storage: str | None,
         seed: int, latency: Callable[[Architecture], float], num_classes: int, board: TensorBoard,
-        fastest: Architecture, slowest_ms: float, prune_after: int = 0,
+        fastest: Architecture, slowest_ms: float, limits: Limits = NO_LIMITS, prune_after: int = 0,
         callbacks: Sequence[Callable[[Trial], None]] = (),
     ):  # fmt: skip
-        self.run, self.space, self.goal, self.latency = run, space, goal, latency
+        self.run, self.space, self.goal, self.latency, self.limits = run, space, goal, latency, limits
         self.trials = [Trial.from_json(record) for record in run.read_trials()]
         self._board, self._callbacks, self._num_classes = board, callbacks, num_classes
         self._fastest, self._slowest_ms, self._drawn = fastest, slowest_ms, 0.0
@@ -110,6 +111,10 @@ class Study:
     def _complete(self) -> list[Trial]:
         return [trial for trial in self.trials if trial.state == "complete"]
 
+    def _may_be_evaluated(self, arch: Architecture) -> bool:
+        """Whether it is fast enough to be worth it, and keeps the limits."""
+        return self.latency(arch) <= self.goal.limit_ms and self.limits.keeps(arch)
+
     # --- the loop
 
     def optimize(self, estimator: Estimator, *, trials: int | None, deadline: float | None) -> None:
@@ -150,6 +155,8 @@ class Study:
         if self.goal.budget_ms is not None:
             # what may be evaluated is feasible to the sampler: within it, the objective alone decides
             asked.set_constraint(LATENCY_CONSTRAINT, latency_ms / self.goal.limit_ms - 1)
+        if self.limits.each:
+            asked.set_constraint(LIMITS_CONSTRAINT, self.limits.load(arch) - 1)
         trial = self._evaluate(asked, arch, latency_ms, estimator)
         self.run.append_trial(trial.to_json())
         self._tell(trial)
@@ -166,7 +173,7 @@ class Study:
         same = next((trial for trial in self.trials if trial.evaluated and trial.architecture == arch), None)
         if same is not None:
             return Trial(asked.number, "repeated", arch, latency_ms, same.accuracy, same.reward, name=name)
-        if latency_ms > self.goal.limit_ms:
+        if not self._may_be_evaluated(arch):
             return Trial(asked.number, "over_budget", arch, latency_ms, name=name)
         curve: list[float] = []
 
@@ -219,7 +226,7 @@ class Study:
         for arch, name in [*references(self.space), (self._fastest, "")]:
             self._enqueued.setdefault(arch, name)
             genes = dict(self.space.encode(arch))
-            if arch not in known and genes not in waiting and self.latency(arch) <= self.goal.limit_ms:
+            if arch not in known and genes not in waiting and self._may_be_evaluated(arch):
                 self._study.enqueue_trial(genes)
 
     def _enqueue_new(self, deadline: float | None) -> bool:
@@ -233,13 +240,13 @@ class Study:
             if deadline is not None and time.monotonic() > deadline:
                 return True
             arch = self.space.mutate(self._rng.choice(parents), self._rng, rate=min(0.5, 0.05 + attempt / 400))
-            if arch not in known and self.latency(arch) <= self.goal.limit_ms:
+            if arch not in known and self._may_be_evaluated(arch):
                 self._study.enqueue_trial(dict(self.space.encode(arch)))
                 return True
         if self.space.size > 10_000:
             return False
         others = (arch for arch in self.space.enumerate() if arch not in known)
-        new = next((arch for arch in others if self.latency(arch) <= self.goal.limit_ms), None)
+        new = next((arch for arch in others if self._may_be_evaluated(arch)), None)
         if new is not None:
             self._study.enqueue_trial(dict(self.space.encode(new)))
         return new is not None

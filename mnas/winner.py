@@ -7,7 +7,7 @@ import logging
 import math
 import random
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,9 +26,11 @@ from mnas.errors import BadInput, Infeasible
 from mnas.export.card import model_card, write_preprocessing
 from mnas.export.onnx import export_onnx
 from mnas.export.pytorch import export_pytorch
-from mnas.latency.measure import Measurement, measure
+from mnas.latency.measure import measure
+from mnas.latency.quiet import pinned
 from mnas.latency.runtimes import get_runtime
-from mnas.latency_source import Measure
+from mnas.latency_source import PREDICTED, Measure, keeps
+from mnas.limits import Limits
 from mnas.monitor import TensorBoard, progress
 from mnas.nn.network import Network, build
 from mnas.run import write_atomic, write_json
@@ -40,6 +42,8 @@ from mnas.trial import Trial
 log = logging.getLogger("mnas")
 
 CALIBRATION_IMAGES = 4096
+WRITTEN = {".pt2": "model.py", ".onnx": "model.onnx"}
+"""Of a runtime's own kind of files, what a winner's folder has in any case."""
 MOST_OFF = 1.5
 """Measured and predicted latencies that differ by more than this factor were not taken under the same conditions."""
 
@@ -74,11 +78,11 @@ def choose(
         finalists = complete[start : start + at_once]
         measured = measure([trial.architecture for trial in finalists])
         for trial, latency in zip(finalists, measured, strict=True):
-            kept = keeps(latency, budget_ms)
             log.info(
-                "finalist: trial %d, accuracy %.2f%%, %.2f ms by the search, %.2f +- %.2f ms measured: %s",
+                "finalist: trial %d, accuracy %.2f%%, %.2f ms by the search, %.2f +- %.2f ms %s: %s",
                 trial.number, 100 * (trial.accuracy or 0), trial.latency_ms, latency.median_ms, latency.spread_ms,
-                "keeps the budget" if kept else "over the budget",
+                "measured" if latency.rounds != PREDICTED else "predicted by a table, not measured",
+                "keeps the budget" if keeps(latency.median_ms, latency.spread_ms, budget_ms) else "over the budget",
             )  # fmt: skip
             closest = min(closest, latency.median_ms)
         off = statistics.median(m.median_ms / t.latency_ms for t, m in zip(finalists, measured, strict=True))
@@ -88,31 +92,32 @@ def choose(
                 "measure the table anew on a quiet machine: mnas latency build -o NEW.yaml", off,
             )  # fmt: skip
         for trial, latency in zip(finalists, measured, strict=True):
-            if keeps(latency, budget_ms):
+            if keeps(latency.median_ms, latency.spread_ms, budget_ms):
                 return trial
     raise Infeasible(
-        f"no candidate keeps {budget_ms:g} ms when measured as a whole network (the fastest of them takes "
+        f"no candidate keeps {budget_ms:g} ms as a whole network, with its uncertainty (the fastest of them takes "
         f"{closest:.2f} ms); if the machine was busy, mnas resume measures again; otherwise a new run with more "
         "--trials, a longer --budget or a larger --latency-ms may find one"
     )
 
 
-def keeps(latency: Measurement, budget_ms: float) -> bool:
-    """Whether a measured latency keeps the budget, its uncertainty included."""
-    return latency.median_ms + latency.spread_ms <= budget_ms
-
-
-def most_accurate(trained: Sequence[Trained], space: SearchSpace, measure: Measure, budget_ms: float | None) -> Trained:
+def most_accurate(
+    trained: Sequence[Trained], space: SearchSpace, measure: Measure, budget_ms: float | None, limits: Limits
+) -> Trained:
     """The best, by full training, of the chosen network (the first) and those baselines that a search could have found.
 
     A short training may have ranked a reference network too low: what is now known to be worse is not handed over.
     """
-    rivals = [one for one in trained[1:] if one.architecture in space and one.val_accuracy > trained[0].val_accuracy]
+    able = [one for one in trained[1:] if one.architecture in space and limits.keeps(one.architecture)]
+    rivals = [one for one in able if one.val_accuracy > trained[0].val_accuracy]
     if not rivals or budget_ms is None:
         return trained[0]
     measured = measure([one.architecture for one in rivals])
-    able = [one for one, latency in zip(rivals, measured, strict=True) if keeps(latency, budget_ms)]
-    return max(able, key=lambda one: one.val_accuracy, default=trained[0])
+    kept = [
+        one for one, latency in zip(rivals, measured, strict=True)
+        if keeps(latency.median_ms, latency.spread_ms, budget_ms)
+    ]  # fmt: skip
+    return max(kept, key=lambda one: one.val_accuracy, default=trained[0])
 
 
 def train_fully(
@@ -170,23 +175,54 @@ def write_model(
 
 def add_latencies(
     rows: Sequence[dict[str, Any]], trained: Sequence[Trained], folder: Path, *, runtime: str, threads: int, batch: int,
-    seed: int,
+    seed: int, budget_ms: float | None = None,
 ) -> None:  # fmt: skip
-    """Add each network's latency to its row, and that of the first one's exported file: all in the same rounds."""
+    """Add each network's latency here to its row, and that of the first one's exported file: all in the same rounds."""
     adapter = get_runtime(runtime)
-    exported = folder / ("model.onnx" if runtime == "onnxruntime" else "model.py")
     sizes = [one.architecture.resolution for one in trained]
     examples = [torch.rand(batch, 3, size, size) for size in sizes]
-    with adapter.threads(threads):
+    with adapter.threads(threads), pinned(threads):
+        exported = _exported(trained[0], examples[0], folder, runtime)
         runs: dict[int, Callable[[], object]] = {
             i: adapter.prepare(one.network.to("cpu").eval(), example, threads)
             for i, (one, example) in enumerate(zip(trained, examples, strict=True))
         }
         runs[-1] = adapter.prepare_file(exported, examples[0], threads)
-        found = measure(runs, rounds=50, rng=random.Random(seed))
+        found = measure(runs, threads=threads, rounds=50, rng=random.Random(seed), timer=adapter.timed_ms)
+    where = {"device": adapter.device_name(), "runtime": runtime, "threads": threads, "batch": batch}
     for i, row in enumerate(rows):
-        row["latency_ms"], row["latency_spread_ms"] = found[i].median_ms, found[i].spread_ms
-    rows[0]["exported_latency_ms"], rows[0]["exported_file"] = found[-1].median_ms, exported.name
+        add_latency(row, where, found[i].median_ms, found[i].spread_ms, budget_ms, "measured")
+    again = found[-1]
+    file = {"exported_file": exported.name, "exported_latency_ms": again.median_ms}
+    rows[0]["latencies"][-1] |= file | {
+        "exported_spread_ms": again.spread_ms,
+        "exported_keeps": None if budget_ms is None else keeps(again.median_ms, again.spread_ms, budget_ms),
+    }
+    if len(rows[0]["latencies"]) == 1:
+        rows[0] |= file
+
+
+def add_latency(
+    row: dict[str, Any], where: Mapping[str, Any], ms: float | None, spread_ms: float, budget_ms: float | None, how: str
+) -> None:
+    """One more device's latency in a row of metrics.json; None where a table does not tell it."""
+    latencies = row.setdefault("latencies", [])
+    latencies.append({
+        **where, "budget_ms": budget_ms, "latency_ms": ms, "spread_ms": None if ms is None else spread_ms, "how": how,
+        "keeps": None if ms is None or budget_ms is None else keeps(ms, spread_ms, budget_ms),
+    })  # fmt: skip
+    row["latency_ms"], row["latency_spread_ms"] = latencies[0]["latency_ms"], latencies[0]["spread_ms"]
+    kept = [one["keeps"] for one in latencies]
+    row["keeps_budget"] = False if False in kept else None if None in kept else True
+
+
+def _exported(trained: Trained, example: torch.Tensor, folder: Path, runtime: str) -> Path:
+    """The file of a written network that a runtime runs; one for a single input shape is made of it."""
+    adapter = get_runtime(runtime)
+    path = folder / WRITTEN.get(adapter.suffix, f"model{adapter.suffix}")
+    if adapter.suffix not in WRITTEN:
+        write_atomic(path, adapter.artifact(trained.network.to("cpu").eval(), example))
+    return path
 
 
 def write_metrics(folder: Path, metrics: dict[str, Any], classes: Sequence[str]) -> None:

@@ -20,15 +20,14 @@ import torch
 import mnas
 from mnas import zoo
 from mnas.architecture import Architecture
+from mnas.comparison import add_all_latencies, rows_of
 from mnas.config import Recipe, RunConfig, read_text, validate
-from mnas.cost import cost
 from mnas.data.loader import cached
 from mnas.data.sources import ImageData, load_data
-from mnas.errors import Infeasible
 from mnas.estimators import Estimator, Report
 from mnas.estimators.train import MAX_VAL_IMAGES, TrainEstimator
-from mnas.latency.device import device_name
 from mnas.latency_source import LatencyCallable, extremes, latency_source
+from mnas.limits import limits_of
 from mnas.monitor import TensorBoard, describe, log_file
 from mnas.nn.network import Network
 from mnas.objective import front
@@ -51,12 +50,9 @@ from mnas.study import Goal, Study
 from mnas.training.device import pick_device
 from mnas.trial import Trial
 from mnas.winner import (
-    Trained,
-    add_latencies,
     choose,
     load_model,
     most_accurate,
-    test_accuracy,
     train_fully,
     write_metrics,
     write_model,
@@ -76,7 +72,7 @@ class Winner:
     """model.py, weights, ONNX, metrics: see the README in it."""
     test_accuracy: float
     latency_ms: float
-    """Measured on the device as a whole network."""
+    """As a whole network on the (first) device, measured; or its table's word where the device is not here."""
 
     def load(self) -> Network:
         """The trained network in eval mode."""
@@ -160,10 +156,13 @@ class Search:
         self.space = space_of(config, self.given)
         self.device = pick_device(config.device)
         self.data = self._load_data()
-        self.board = TensorBoard(self.run.tensorboard)
-        self.latency = latency_source(self.run, self.space, config, self.given.latency, self.data.num_classes)
-        self._refuse_infeasible()
         baselines = self._baselines()
+        self.limits = limits_of(config, self.data.num_classes)
+        self.latency = latency_source(
+            self.run, self.space, config, self.given.latency, self.data.num_classes, [arch for _, arch in baselines]
+        )
+        self._find_extremes()
+        self.board = TensorBoard(self.run.tensorboard)
         plan = self._plan(len(baselines) + 1)
         study = self._study(plan)
         if not self.run.read_state().get("searched"):
@@ -182,7 +181,7 @@ class Search:
         number = self.run.read_state().get("winner_trial")
         known = next((trial for trial in study.trials if trial.number == number), None)
         if known is None:
-            found = choose(study.trials, self.latency.measure, self.config.latency_ms, self.config.finalists)
+            found = choose(study.trials, self.latency.measure, self._budget_ms, self.config.finalists)
             self.run.write_state(winner_trial=found.number)
             return found
         return known
@@ -229,16 +228,17 @@ class Search:
             return arch.resolution
         return max(8, round(arch.resolution * self._proxy / self._base / 4) * 4)
 
-    def _refuse_infeasible(self) -> None:
-        self._fastest, slowest = extremes(self.latency, self.space)
+    @property
+    def _budget_ms(self) -> float | None:
+        """The first device's, on whose scale all latencies are."""
+        return self.config.targets[0].latency_ms
+
+    def _find_extremes(self) -> None:
+        self._fastest, slowest = extremes(self.latency, self.space, self.limits)
         fastest_ms, self._slowest_ms = self.latency.predict(self._fastest), self.latency.predict(slowest)
         log.info("space %s: fastest network %.2f ms, slowest %.2f ms", self.space.name, fastest_ms, self._slowest_ms)
-        budget = self.config.latency_ms
-        if budget is not None and fastest_ms > budget:
-            raise Infeasible(
-                f"--latency-ms {budget:g}: no network of space '{self.space.name}' is that fast on {device_name()} "
-                f"with {self.config.runtime}; the fastest reachable latency is {fastest_ms:.2f} ms"
-            )
+        if len(self.latency.each) > 1:
+            log.info("where one latency is told, it is the binding device's, on the scale of the first one's budget")
 
     # --- plan and study
 
@@ -269,7 +269,9 @@ class Search:
             self.run.write_state(proxy=plan.proxy.model_dump())
         if state.get("searched"):
             return plan
-        goal = "the front" if config.latency_ms is None else f"the most accurate within {config.latency_ms:g} ms"
+        goal = "the front" if self._budget_ms is None else "the most accurate within " + " and ".join(
+            f"{one.budget_ms:g} ms ({one.runtime} on {one.device})" for one in self.latency.each
+        )
         until = " or ".join(filter(None, [f"{trials} candidates are evaluated" if trials else "",
                                           f"{duration(plan.search_s)} have passed" if plan.search_s else ""]))
         log.info("space %s: %.3g networks; looking for %s", self.space.name, self.space.size, goal)
@@ -290,10 +292,10 @@ class Search:
         config = self.config
         done = len(self.run.read_trials())
         return Study(
-            self.run, self.space, Goal(config.objective, config.latency_ms),
+            self.run, self.space, Goal(config.objective, self._budget_ms),
             sampler=self.given.sampler or make_sampler(config.sampler, config.seed + done), storage=config.storage,
             seed=config.seed, latency=self.latency.predict, num_classes=self.data.num_classes, board=self.board,
-            fastest=self._fastest, slowest_ms=self._slowest_ms, prune_after=plan.proxy.epochs // 2,
+            fastest=self._fastest, slowest_ms=self._slowest_ms, limits=self.limits, prune_after=plan.proxy.epochs // 2,
             callbacks=(lambda trial: self._save_elapsed(), *self.given.callbacks),
         )  # fmt: skip
 
@@ -332,59 +334,30 @@ class Search:
             )
             for name, arch in wanted
         ]  # fmt: skip
-        best = most_accurate(trained, self.space, self.latency.measure, self.config.latency_ms)
+        best = most_accurate(trained, self.space, self.latency.measure, self._budget_ms, self.limits)
         if best is not trained[0]:
             log.info("%s is more accurate than trial %d when both are fully trained, and keeps the budget: it is the "
                      "winner", best.name, found.number)
             trained[0] = replace(best, name="winner")
-        rows = self._rows(trained)
+        rows = rows_of(trained, self.data, size_of=self.accuracy_size, device=self.device)
         size = self.accuracy_size(trained[0].architecture)
         title, notes = f"{self.space.name} winner", self._notes()
         write_model(self.run.winner, trained[0], self.data, size=size, title=title, notes=notes)
-        self._add_latencies(trained, rows)
+        add_all_latencies(rows, trained, self.run.winner, self.latency, self.config.seed)
         metrics = {"title": title, "notes": notes} | self._metrics(rows, study, recipe, found, size)
         write_metrics(self.run.winner, metrics, self.data.classes)
         self.board.text("winner", describe(rows[0]) + f"\n```yaml\n{trained[0].architecture.to_yaml()}```\n")
         log.info("winner: %s", self.run.winner)
 
-    def _rows(self, trained: Sequence[Trained]) -> list[dict[str, Any]]:
-        rows = []
-        for position, one in enumerate(trained):
-            size = self.accuracy_size(one.architecture)
-            counted = cost(one.architecture, self.data.num_classes)
-            rows.append({
-                "name": one.name, "role": "baseline" if position else "winner",
-                "test_accuracy": test_accuracy(one, self.data, size=size, device=self.device),
-                "val_accuracy": one.val_accuracy, "madds": counted.madds, "params": counted.params,
-                "resolution": one.architecture.resolution, "accuracy_resolution": size,
-            })  # fmt: skip
-        return rows
-
-    def _add_latencies(self, trained: Sequence[Trained], rows: list[dict[str, Any]]) -> None:
-        config = self.config
-        if self.given.latency is not None:
-            for one, row in zip(trained, rows, strict=True):
-                row["latency_ms"], row["latency_spread_ms"] = self.given.latency(one.architecture), 0.0
-            return
-        add_latencies(
-            rows, trained, self.run.winner, runtime=config.runtime, threads=config.threads, batch=config.batch,
-            seed=config.seed,
-        )  # fmt: skip
-        for what, again in (("the winner", "latency_ms"), (rows[0]["exported_file"], "exported_latency_ms")):
-            if config.latency_ms is not None and rows[0][again] > config.latency_ms:
-                log.warning("%s takes %.2f ms when measured again, above the budget of %g ms: was the machine busy?",
-                            what, rows[0][again], config.latency_ms)
-
     def _metrics(
         self, rows: list[dict[str, Any]], study: Study, recipe: Recipe, found: Trial, size: int
     ) -> dict[str, Any]:
-        config = self.config
+        config, first = self.config, rows[0]["latencies"][0]
+        named = ("device", "runtime", "threads", "batch", "budget_ms", "how")
         return {
             "networks": rows,
-            "latency": {
-                "device": device_name(), "runtime": config.runtime, "threads": config.threads, "batch": config.batch,
-                "resolution": rows[0]["resolution"], "budget_ms": config.latency_ms,
-            },
+            "latency": {"resolution": rows[0]["resolution"], **{name: first[name] for name in named}},
+            "limits": {limit.option.removeprefix("--").replace("-", "_"): limit.most for limit in self.limits.each},
             "accuracy": {
                 "resolution": size, "data": self.data.name, "source": config.data, "seed": config.seed,
                 "train_images": len(self.data.train), "val_images": len(self.data.val),
@@ -405,7 +378,7 @@ class Search:
             return []
         return [
             f"Trained and tested at {self._proxy}/{self._base} of its resolution, since the images have "
-            f"{self.data.image_size} pixels; its latency was measured at the full resolution."
+            f"{self.data.image_size} pixels; its latency speaks of the full resolution."
         ]
 
     # --- time
@@ -429,7 +402,7 @@ def _with_report(estimator: EstimatorCallable) -> Estimator:
         return estimator
 
     def alone(arch: Architecture, report: Report) -> float:
-        return float(estimator(arch))
+        return estimator(arch)
 
     return alone
 

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from mnas import zoo
+
 # torch writes a structured trace of each export to whoever listens, as pytest does: ten times the export's time
 logging.getLogger("torch.__trace").disabled = True
 
@@ -38,6 +40,14 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def one_thread() -> None:
     """Small tensors gain nothing from more, and lose much beside other work."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def quick_calibration(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few rounds beside small anchors: a table made in a test is for its tests alone."""
+    small = tuple(zoo.get("mobilenet_v3_small", width, 32) for width in (0.35, 0.5, 0.75))
+    monkeypatch.setattr("mnas.latency.measure.ANCHORS", small)
+    monkeypatch.setattr("mnas.latency.calibrate.ROUNDS", 10)
 
 
 @pytest.fixture

@@ -45,6 +45,7 @@ def mnas(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tm
 
 COMMANDS = [
     "search", "resume", "train", "evaluate", "export", "spaces", "zoo", "doctor", "latency measure", "latency build",
+    "latency import", "latency kit",
 ]  # fmt: skip
 
 
@@ -102,7 +103,7 @@ def test_doctor(mnas: Callable[..., Done]) -> None:
 
 def test_latency_measure(mnas: Callable[..., Done]) -> None:
     done = mnas("latency", "measure", "mobilenet_v3_small", "mobilenet_v3_small@0.5", "--resolution", "64", "--rounds",
-                "5", "--json")
+                "10", "--json")
     assert [network["name"] for network in done.json["networks"]] == ["mobilenet_v3_small", "mobilenet_v3_small@0.5"]
     assert all(network["latency_ms"] > 0 for network in done.json["networks"])
 
@@ -123,7 +124,8 @@ def test_search_resume_evaluate_export(mnas: Callable[..., Done], tiny: Path, tm
             pixels = np.clip(rng.normal(shade, 30, (24, 30, 3)), 0, 255).astype(np.uint8)
             Image.fromarray(pixels).save(folder / f"{i}.png")
     done = mnas("search", "--space", tiny, "--data", "photos", "--latency-ms", "30", "--trials", "2", "--run", "run",
-                "--baseline", "mobilenet_v3_small@0.5", "--set", "recipe.epochs=2", "--set", "proxy.epochs=1", "--json")
+                "--baseline", "mobilenet_v3_small@0.5", "--set", "recipe.epochs=2", "--set", "proxy.epochs=1", "--set",
+                "max_table_error=1.0", "--json")
     assert done.code == 0, done.err
     found = done.json
     assert found["accuracy"]["test_images"] == 16
@@ -136,7 +138,7 @@ def test_search_resume_evaluate_export(mnas: Callable[..., Done], tiny: Path, tm
     assert again["accuracy"] == found["networks"][0]["test_accuracy"]
     files = mnas("export", "run", "--format", "onnx", "-o", "m.onnx", "--json").json["files"]
     assert [Path(file).name for file in files] == ["m.onnx"]
-    measured = mnas("latency", "measure", "m.onnx", "--runtime", "onnxruntime", "--resolution", "32", "--rounds", "5")
+    measured = mnas("latency", "measure", "m.onnx", "--runtime", "onnxruntime", "--resolution", "32", "--rounds", "10")
     assert measured.code == 0
     assert mnas("export", "run", "--format", "pytorch", "-o", "plain").code == 0
     assert (tmp_path / "plain" / "model.py").exists()
@@ -191,6 +193,12 @@ SPACE = "name: x\nreference: mobilenet_v3_small\n"
         ((*SEARCH, "--set", "recipe.epochs"), "expected KEY=VALUE"),
         ((*SEARCH, "--set", "recipe.epochs=1e-3"), "reads '1e-3' as text"),
         ((*SEARCH, "--latency-table", "nowhere.yaml"), "nowhere.yaml"),
+        ((*SEARCH, "--latency-ms", "6"), "two latency budgets for one device (torch)"),
+        ((*SEARCH, "--runtime", "torch", "--runtime", "onnxruntime"), "2 times --runtime and 1 latency budget"),
+        ((*SEARCH, "--max-params", "5 MB"), "--max-params 5 MB: expected a number of at least 1, such as"),
+        ((*SEARCH, "--max-madds", "0"), "--max-madds 0: expected a number of at least 1"),
+        ((*SEARCH, "--max-memory-mb", "0"), "max_memory_mb: should be greater than 0"),
+        ((*SEARCH, "--set", "latency_ms=20"), "--set latency_ms: belongs to one device: state it as --latency-ms"),
         ((*SEARCH, "--frobnicate"), "No such option"),
         (("resume", "nowhere"), "nowhere: no run there"),
         (("evaluate", "nowhere"), "expected a run's folder"),
@@ -198,7 +206,7 @@ SPACE = "name: x\nreference: mobilenet_v3_small\n"
         (("zoo", "mobilenet_v4"), "unknown reference network 'mobilenet_v4'"),
         (("spaces", "v4"), "unknown search space 'v4'"),
         (("latency", "measure", "mobilenet"), "unknown reference network 'mobilenet'"),
-        (("latency", "measure", "x.onnx"), "runs with --runtime onnxruntime"),
+        (("latency", "measure", "x.onnx"), "x.onnx: torch cannot run it: no such file"),
         (("latency", "build", "--runtime", "tflite"), "unknown runtime 'tflite'"),
         (("frobnicate",), "No such command"),
     ],
@@ -253,13 +261,36 @@ def test_infeasible_budget(mnas: Callable[..., Done], tiny: Path, tmp_path: Path
     assert done.json["exit_code"] == 3
 
 
+def test_devices_in_the_order_of_the_command_line(
+    mnas: Callable[..., Done], tiny: Path, tmp_path: Path
+) -> None:
+    from mnas.cost import layer_madds
+    from mnas.latency.table import LatencyTable
+    from mnas.space import load_space
+
+    layers = load_space(tiny).layers(10)
+    LatencyTable(
+        "a phone", "tflite", "2.1", 4, 1, "float32", "2026-01-31", "0.1.0", origin="imported",
+        entries={layer: 0.1 + layer_madds(layer) / 1e6 for layer in layers},
+    ).save(tmp_path / "phone.yaml")  # fmt: skip
+    done = mnas("search", "--space", tiny, "--latency-table", "phone.yaml", "--latency-ms", "2", "--runtime", "torch",
+                "--latency-ms", "60", "--max-params", "1M", "--trials", "1", "--run", "run", "--baseline",
+                "mobilenet_v3_small@0.5", "--set", "recipe.epochs=1", "--set", "proxy.epochs=1", "--set",
+                "recipe.images=100", "--set", "proxy.images=100", "--set", "max_table_error=1.0")  # fmt: skip
+    assert done.code == 0, done.err
+    assert "1: a phone, tflite, 4 thread(s), batch 1, budget 2 ms, predicted by the table of this device" in done.out
+    assert ", torch, 1 thread(s), batch 1, budget 60 ms" in done.out
+    assert "not in the table" in done.out
+    assert "finalist" in done.err
+
+
 def test_full_disk(mnas: Callable[..., Done], tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*args: Any, **options: Any) -> None:
         raise OSError(28, "No space left on device", "run/trials.jsonl")
 
     monkeypatch.setattr("mnas.run.Run.append_trial", full)
     done = mnas("search", "--space", tiny, "--latency-ms", "30", "--run", "run", "--trials", "1", "--set",
-                "proxy.epochs=1")
+                "proxy.epochs=1", "--set", "max_table_error=1.0")
     assert done.code == 2
     assert "run/trials.jsonl: No space left on device; what was finished is kept" in done.err.splitlines()[-1]
 
@@ -271,8 +302,8 @@ def test_interrupted(mnas: Callable[..., Done], tiny: Path, monkeypatch: pytest.
     with monkeypatch.context() as patch:
         patch.setattr("mnas.estimators.train.TrainEstimator.__call__", interrupt)
         done = mnas("search", "--space", tiny, "--latency-ms", "30", "--run", "run", "--trials", "1", "--set",
-                    "recipe.epochs=1", "--set", "recipe.images=100", "--set", "proxy.epochs=1", "--baseline",
-                    "mobilenet_v3_small@0.5")
+                    "recipe.epochs=1", "--set", "recipe.images=100", "--set", "proxy.epochs=1", "--set",
+                    "max_table_error=1.0", "--baseline", "mobilenet_v3_small@0.5")
     assert done.code == 130
     assert "mnas resume" in done.err
     assert mnas("resume", "run").code == 0

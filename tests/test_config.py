@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +17,7 @@ from mnas.config import (
     Strict,
     find_preset,
     load_yaml,
+    parse_count,
     parse_duration,
     parse_yaml,
     positive_ms,
@@ -116,6 +118,10 @@ def test_files(tmp_path: Path) -> None:
         load_yaml(tmp_path / "absent.yaml")
     with pytest.raises(BadInput, match=r": cannot be read: Is a directory$"):
         load_yaml(tmp_path)
+    os.mkfifo(tmp_path / "pipe.yaml")
+    for endless in (tmp_path / "pipe.yaml", Path("/dev/zero")):
+        with pytest.raises(BadInput, match=rf"^{endless}: not a regular file but a device or a pipe; expected"):
+            load_yaml(endless)
     path.write_text("a: no")
     with pytest.raises(BadInput, match=r"f\.yaml, line 1: 'no' is ambiguous"):
         load_yaml(path)
@@ -280,6 +286,19 @@ def test_latency_budgets(value: float) -> None:
 def test_latency_budgets_that_are_refused(value: float) -> None:
     with pytest.raises(BadInput, match=f"latency budget {value} ms: expected a finite number above zero"):
         positive_ms(value)
+
+
+@pytest.mark.parametrize(("text", "count"), [
+    ("5M", 5_000_000), ("300m", 300_000_000), ("1.5G", 1_500_000_000), ("20k", 20_000), ("7", 7), (" 2.5K ", 2500),
+])  # fmt: skip
+def test_counts(text: str, count: int) -> None:
+    assert parse_count(text, "--max-params") == count
+
+
+@pytest.mark.parametrize("text", ["", "0", "0.2", "-3", "5 M", "5MB", "many", "1e6", "nan", "inf", "9" * 30])
+def test_counts_that_are_refused(text: str) -> None:
+    with pytest.raises(BadInput, match=f"--max-params {text}: expected a number of at least 1, such as 5000000, 5M"):
+        parse_count(text, "--max-params")
 
 
 def test_exponents_are_finite() -> None:

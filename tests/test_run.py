@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from mnas.config import Objective, RunConfig
+from mnas.config import Objective, RunConfig, Target
 from mnas.errors import BadInput, RunLocked
 from mnas.run import Run, write_atomic, write_json
 
 
 def config(**changes: object) -> RunConfig:
     objective = Objective(name="mnasnet", formula="mnasnet", alpha=-0.07, beta=-0.07)
-    return RunConfig(space="v3_large", latency_ms=15.0, objective=objective).model_copy(update=changes)
+    return RunConfig(space="v3_large", targets=(Target(latency_ms=15.0),), objective=objective).model_copy(update=changes)  # noqa: E501
 
 
 def test_config_round_trip(tmp_path: Path) -> None:

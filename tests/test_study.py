@@ -15,6 +15,7 @@ from mnas.architecture import Architecture
 from mnas.cost import cost
 from mnas.errors import BadInput
 from mnas.estimators import Report
+from mnas.limits import Limit, Limits
 from mnas.monitor import TensorBoard
 from mnas.objective import load_objective
 from mnas.run import Run
@@ -225,6 +226,18 @@ def test_the_fastest_network_is_evaluated_where_little_else_keeps_the_budget(mak
     study.optimize(Counting(), trials=3, deadline=None)
     best = study.best()
     assert best is not None
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_nothing_is_spent_on_what_breaks_a_limit(make: Callable[..., Study], tiny: Path, sampler: str) -> None:
+    counts = sorted(cost(arch, 10).params for arch in load_space(tiny).enumerate())
+    limits = Limits((Limit("--max-params", counts[len(counts) // 4], lambda counted: counted.params),), 10)
+    estimator = Counting()
+    study = make(sampler=sampler, budget_ms=3.0, limits=limits)
+    study.optimize(estimator, trials=10, deadline=None)
+    assert len(estimator.asked) == 10
+    assert all(limits.keeps(arch) for arch in estimator.asked)
+    assert {trial.state for trial in study.trials if not limits.keeps(trial.architecture)} <= {"over_budget"}
 
 
 def test_unknown_sampler_names_the_nearest() -> None:

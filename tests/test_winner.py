@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.torch
 
 import mnas
 from mnas.architecture import Architecture
-from mnas.latency.measure import Measurement
+from mnas.latency.rounds import Measurement
+from mnas.limits import NO_LIMITS, Limit, Limits
 from mnas.trial import Trial
-from mnas.winner import Trained, choose, load_model, load_weights, most_accurate
+from mnas.winner import Trained, add_latencies, add_latency, choose, load_model, load_weights, most_accurate
 
 ARCHS = [mnas.zoo.get("mobilenet_v3_small", width, 32) for width in (0.35, 0.5, 0.75, 1.0, 1.25, 1.5)]
 
@@ -81,9 +83,47 @@ def test_what_is_known_to_be_worse_is_not_handed_over() -> None:
     device = Device([1, 2, 5, 7, 12, 15])
     assert ARCHS[3] in space
     assert ARCHS[4] not in space
-    assert most_accurate([found, small, large, outside], space, device, 10) is small
-    assert most_accurate([found, small], space, device, 6) is found, "over the budget"
-    assert most_accurate([small, found], space, device, 10) is small
+    assert most_accurate([found, small, large, outside], space, device, 10, NO_LIMITS) is small
+    assert most_accurate([found, small], space, device, 6, NO_LIMITS) is found, "over the budget"
+    assert most_accurate([small, found], space, device, 10, NO_LIMITS) is small
+    tight = Limits((Limit("--max-params", mnas.cost(ARCHS[3], 10).params - 1, lambda one: one.params),), 10)
+    assert most_accurate([found, small], space, device, 10, tight) is found, "more parameters than allowed"
+
+
+WHERE = {"device": "a phone", "runtime": "tflite", "threads": 1, "batch": 1}
+
+
+@pytest.mark.parametrize(("latencies", "kept"), [
+    ([(9.0, 0.5, 10.0)], True),
+    ([(9.0, 1.5, 10.0)], False),
+    ([(9.0, 0.5, 10.0), (4.0, 0.0, 5.0)], True),
+    ([(9.0, 0.5, 10.0), (6.0, 0.0, 5.0)], False),
+    ([(9.0, 0.5, 10.0), (None, 0.0, 5.0)], None),
+    ([(11.0, 0.5, 10.0), (None, 0.0, 5.0)], False),
+    ([(9.0, 0.5, None)], None),
+])  # fmt: skip
+def test_a_row_keeps_every_budget_with_its_spread(
+    latencies: list[tuple[float | None, float, float | None]], kept: bool | None
+) -> None:
+    row: dict[str, Any] = {}
+    for ms, spread_ms, budget_ms in latencies:
+        add_latency(row, WHERE, ms, spread_ms, budget_ms, "predicted")
+    assert row["keeps_budget"] is kept
+    assert (row["latency_ms"], len(row["latencies"])) == (latencies[0][0], len(latencies))
+
+
+@pytest.mark.parametrize(("runtime", "package", "file"), [
+    ("litert", "ai_edge_litert", "model.tflite"), ("executorch", "executorch", "model.pte"),
+])  # fmt: skip
+def test_a_runtime_with_files_of_its_own_gets_one(runtime: str, package: str, file: str, tmp_path: Path) -> None:
+    pytest.importorskip(package)
+    rows: list[dict[str, Any]] = [{}]
+    trained = Trained("winner", ARCHS[0], mnas.build(ARCHS[0], 10), 0.5)
+    add_latencies(rows, [trained], tmp_path, runtime=runtime, threads=1, batch=1, seed=0, budget_ms=1000)
+    assert (tmp_path / file).stat().st_size > 1000
+    assert rows[0]["exported_file"] == file
+    assert 0 < rows[0]["exported_latency_ms"] < 1000
+    assert rows[0]["latencies"][0]["exported_keeps"]
 
 
 def test_folders_that_are_not_right(tmp_path: Path) -> None:

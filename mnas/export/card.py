@@ -18,7 +18,13 @@ ABOUT_FILES = {
     "preprocessing.json": "how an image becomes the network's input, and the classes",
     "metrics.json": "the figures below",
     "model.onnx": "the network in ONNX: `images` (batch, 3, height, width) to `logits`",
+    "model.tflite": "the network in LiteRT's format, of the size and batch whose latency is told below",
+    "model.pte": "the network in ExecuTorch's format, of the size and batch whose latency is told below",
 }
+LIMITED = {
+    "max_params": ("params", "parameters"), "max_madds": ("madds", "multiply-adds"),
+    "max_memory_mb": ("activation_mb", "MB of activations"),
+}  # fmt: skip
 
 
 def write_preprocessing(
@@ -59,7 +65,8 @@ def model_card(*, title: str, metrics: Mapping[str, Any], classes: Sequence[str]
     winner = next((network for network in metrics["networks"] if network["role"] == "winner"), None)
     what = (
         f"An image classifier for {len(classes)} classes: a network of {winner['params']:,} parameters and "
-        f"{_millions(winner['madds'])} multiply-adds, found by mnas for {_plain(metrics['latency']['device'])}."
+        f"{_millions(winner['madds'])} multiply-adds, found by mnas for "
+        f"{' and '.join(dict.fromkeys(_plain(target['device']) for target in winner['latencies']))}."
         if winner
         else f"An image classifier for {len(classes)} classes."
     )
@@ -93,29 +100,51 @@ def _preprocessing(resolution: int, classes: Sequence[str]) -> str:
 
 def _figures(metrics: Mapping[str, Any]) -> str:
     networks = metrics["networks"]
-    has_exported = any(network.get("exported_latency_ms") is not None for network in networks)
-    heads = ["network", "role", "test accuracy", "MAdds", "parameters", "latency (spread), ms", "pixels"]
-    rows = [heads + ["as exported, ms"] * has_exported]
-    rows.append(["---", "---"] + ["---:"] * (len(rows[0]) - 2))
+    targets, accuracy = networks[0]["latencies"], metrics["accuracy"]
+    has_exported = ["exported_latency_ms" in target for target in targets]
+    heads = ["network", "role", "test accuracy", "MAdds", "parameters", "pixels"]
+    for number, exported in enumerate(has_exported, start=1):
+        which = f" {number}" * (len(targets) > 1)
+        heads += [f"latency{which} (spread), ms"] + [f"as exported{which}, ms"] * exported
+    rows = [heads, ["---", "---"] + ["---:"] * (len(heads) - 2)]
     for network in networks:
         row = [
             _plain(network["name"]), network["role"], _percent(network["test_accuracy"]), _millions(network["madds"]),
-            f"{network['params']:,}", f"{_ms(network['latency_ms'])} ({_ms(network['latency_spread_ms'])})",
-            _pixels(network),
+            f"{network['params']:,}", _pixels(network),
         ]  # fmt: skip
-        rows.append(row + [_ms(network.get("exported_latency_ms"))] * has_exported)
-    latency, accuracy = metrics["latency"], metrics["accuracy"]
+        for latency, exported in zip(network["latencies"], has_exported, strict=True):
+            row += [_latency(latency)] + [_ms(latency.get("exported_latency_ms"))] * exported
+        rows.append(row)
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    budget = "no budget" if latency["budget_ms"] is None else f"budget {_ms(latency['budget_ms'])} ms"
+    told = "".join(
+        f"Latency{f' {number}' * (len(targets) > 1)}: {_told(target)}\n"
+        for number, target in enumerate(targets, start=1)
+    )
     return (
-        f"{table}\n\n"
-        f"Latency: measured on {_plain(latency['device'])}, {_plain(latency['runtime'])}, "
-        f"{_count(latency['threads'], 'thread')}, batch {latency['batch']}; {budget}.\n"
+        f"{table}\n\n{told}"
         f"Accuracy: {_plain(accuracy['data'])}, {accuracy['test_images']:,} test images; trained on "
         f"{accuracy['train_images']:,} images for "
         f"{_count(accuracy['epochs'], 'epoch')}, {accuracy['val_images']:,} more for the search's choices. "
         "1 MAdd = 2 FLOPs."
     )
+
+
+def _latency(latency: Mapping[str, Any]) -> str:
+    if latency["latency_ms"] is None:
+        return str(latency["how"])
+    return f"{_ms(latency['latency_ms'])} ({_ms(latency['spread_ms'])})"
+
+
+def _told(target: Mapping[str, Any]) -> str:
+    """Where a column of latencies comes from."""
+    device, budget_ms = _plain(target["device"]), target["budget_ms"]
+    how = {
+        "measured": f"measured on {device}", "given": f"given for {device}",
+        "predicted": f"predicted by the table of {device}, not measured",
+    }[target["how"]]  # fmt: skip
+    budget = "no budget" if budget_ms is None else f"budget {_ms(budget_ms)} ms"
+    threads = _count(target["threads"], "thread")
+    return f"{how}; {_plain(target['runtime'])}, {threads}, batch {target['batch']}; {budget}."
 
 
 def _search(metrics: Mapping[str, Any]) -> str:
@@ -142,8 +171,10 @@ def _notes(metrics: Mapping[str, Any]) -> str:
     )
     winner = next((network for network in metrics["networks"] if network["role"] == "winner"), None)
     if winner:
-        notes += [_uncertainty(winner["test_accuracy"], accuracy["test_images"]), *_against_budget(winner, latency)]
-        notes += [_rival(winner, other) for other in metrics["networks"] if _beats(other, winner, latency["budget_ms"])]
+        notes.append(_uncertainty(winner["test_accuracy"], accuracy["test_images"]))
+        notes += [note for target in winner["latencies"] for note in _against_budget(target)]
+        notes += [_limit(winner, name, most) for name, most in metrics.get("limits", {}).items()]
+        notes += [_rival(winner, other) for other in metrics["networks"] if _beats(other, winner)]
     notes.append("Another device, runtime, thread count or batch gives other latencies, and perhaps another winner.")
     return "\n".join(f"- {note}" for note in notes)
 
@@ -166,20 +197,33 @@ def _uncertainty(accuracy: float, images: int) -> str:
     )
 
 
-def _against_budget(winner: Mapping[str, Any], latency: Mapping[str, Any]) -> list[str]:
-    budget_ms, latency_ms = latency["budget_ms"], winner["latency_ms"]
-    if budget_ms is None or latency_ms is None:
+def _against_budget(latency: Mapping[str, Any]) -> list[str]:
+    """Whether the winner keeps a budget with its uncertainty, and its exported file too."""
+    if latency["keeps"] is None:
         return []
-    verdict = "keeps" if latency_ms <= budget_ms else "does NOT keep"
-    notes = [f"Measured as a whole network, the winner {verdict} the budget: {_ms(latency_ms)} of {_ms(budget_ms)} ms."]
-    exported_ms = winner.get("exported_latency_ms")
-    if exported_ms is not None and (exported_ms <= budget_ms) != (latency_ms <= budget_ms):
-        notes.append(f"The exported file takes {_ms(exported_ms)} ms, on the budget's other side.")
+    how = {
+        "measured": "Measured as a whole network", "given": "As given",
+        "predicted": f"By the table of {_plain(latency['device'])}, not measured",
+    }[latency["how"]]  # fmt: skip
+    budget, verdict = _ms(latency["budget_ms"]), "keeps" if latency["keeps"] else "does NOT keep"
+    takes = f"{_ms(latency['latency_ms'])} +- {_ms(latency['spread_ms'])}"
+    notes = [f"{how}, the winner {verdict} the budget: {takes} of {budget} ms with {_plain(latency['runtime'])}."]
+    if latency.get("exported_keeps", latency["keeps"]) != latency["keeps"]:
+        notes.append(
+            f"The exported file takes {_ms(latency['exported_latency_ms'])} +- {_ms(latency['exported_spread_ms'])} "
+            "ms, on the budget's other side."
+        )
     return notes
 
 
-def _beats(other: Mapping[str, Any], winner: Mapping[str, Any], budget_ms: float | None) -> bool:
-    within = budget_ms is None or (other["latency_ms"] is not None and other["latency_ms"] <= budget_ms)
+def _limit(winner: Mapping[str, Any], name: str, most: float) -> str:
+    field, unit = LIMITED[name]
+    return f"The winner takes {winner[field]:,.10g} of the {most:,.10g} {unit} that were allowed."
+
+
+def _beats(other: Mapping[str, Any], winner: Mapping[str, Any]) -> bool:
+    budgets = [latency["budget_ms"] for latency in winner["latencies"]]
+    within = other["keeps_budget"] or None in budgets
     return other is not winner and within and bool(other["test_accuracy"] >= winner["test_accuracy"])
 
 
