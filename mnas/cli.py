@@ -470,7 +470,8 @@ def _print_networks(done: dict[str, Any]) -> None:
 def _latency(one: dict[str, Any]) -> str:
     if one["latency_ms"] is None:
         return str(one["how"])
-    return f"{one['latency_ms']:.2f} +- {one['spread_ms']:.2f}" + " (over budget)" * (one["keeps"] is False)
+    spread = f" +- {one['spread_ms']:.2f}" if one["spread_ms"] else ""
+    return f"{one['latency_ms']:.2f}{spread}" + " (over budget)" * (one["keeps"] is False)
 
 
 def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

@@ -229,9 +229,9 @@ def test_networks_come_back_in_order_also_in_parts(runtime: str, monkeypatch: py
 def test_a_figure_from_two_measurements() -> None:
     first = Measurement(10.0, 0.2, 15, anchor_ms=4.0, unstable="busy")
     second = Measurement(10.5, 0.3, 15, anchor_ms=4.0, unstable="busy")
-    one = measuring._together([first, second])
+    one = measuring.together([first, second])
     assert one == Measurement(10.25, 0.25, 30, 4.0, pytest.approx(1 - 10 / 10.5), "busy")
-    alike = measuring._together([first, first])
+    alike = measuring.together([first, first])
     assert (alike.spread_ms, alike.repeatability) == (pytest.approx(0.2 / 2**0.5), 0.0)
 
 

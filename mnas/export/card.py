@@ -132,7 +132,7 @@ def _figures(metrics: Mapping[str, Any]) -> str:
 def _latency(latency: Mapping[str, Any]) -> str:
     if latency["latency_ms"] is None:
         return str(latency["how"])
-    return f"{_ms(latency['latency_ms'])} ({_ms(latency['spread_ms'])})"
+    return _ms(latency["latency_ms"]) + (f" ({_ms(latency['spread_ms'])})" if latency["spread_ms"] else "")
 
 
 def _told(target: Mapping[str, Any]) -> str:
@@ -206,7 +206,7 @@ def _against_budget(latency: Mapping[str, Any]) -> list[str]:
         "predicted": f"By the table of {_plain(latency['device'])}, not measured",
     }[latency["how"]]  # fmt: skip
     budget, verdict = _ms(latency["budget_ms"]), "keeps" if latency["keeps"] else "does NOT keep"
-    takes = f"{_ms(latency['latency_ms'])} +- {_ms(latency['spread_ms'])}"
+    takes = _ms(latency["latency_ms"]) + (f" +- {_ms(latency['spread_ms'])}" if latency["spread_ms"] else "")
     notes = [f"{how}, the winner {verdict} the budget: {takes} of {budget} ms with {_plain(latency['runtime'])}."]
     if latency.get("exported_keeps", latency["keeps"]) != latency["keeps"]:
         notes.append(
