@@ -20,13 +20,12 @@ from mnas.data.sources import ImageData, load_data
 from mnas.errors import BadInput, MnasError, RunLocked
 from mnas.latency.device import device_name
 from mnas.latency.runtimes import get_runtime
-from mnas.latency.table import LatencyTable
 from mnas.latency_source import LatencyCallable
 from mnas.objective import is_pareto, load_objective
 from mnas.run import Run
 from mnas.samplers import make_sampler
 from mnas.space import SearchSpace, load_space
-from mnas.targets import is_elsewhere, paired
+from mnas.targets import is_elsewhere, load_table, paired
 from mnas.training.device import pick_device
 from mnas.trial import Trial
 from mnas.workflow import (
@@ -189,7 +188,7 @@ def _check(config: RunConfig, given: Objects) -> None:
             get_runtime(target.runtime)
         else:
             path = Path(target.latency_table)
-            is_elsewhere(LatencyTable.load(path), target, config, path)
+            is_elsewhere(load_table(path), target, config, path)
     pick_device(config.device)
     if given.data is None:
         load_data(config.data, seed=config.seed, max_broken=config.max_broken)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 from collections.abc import Iterable, Sequence
@@ -36,7 +37,7 @@ def paired(
     for ms, name, table in zip(budgets, runtimes, tables, strict=True):
         path = None if table is None else Path(table).expanduser().resolve()
         if path is not None:
-            loaded = LatencyTable.load(path)
+            loaded = load_table(path)
             name = loaded.runtime if name is None or loaded.origin == "imported" else name
         target = Target(
             runtime=name or "torch", latency_table=None if path is None else str(path),
@@ -70,6 +71,16 @@ def _for_each(given: list[Any], count: int, option: str) -> list[Any]:
 
 
 # --- tables -----------------------------------------------------------------------------------------------------
+
+
+def load_table(path: Path) -> LatencyTable:
+    """The table in a file; a search asks for it several times, and thousands of rows take a second to read."""
+    return _loaded(path, path.stat().st_mtime_ns if path.is_file() else 0)
+
+
+@functools.lru_cache(maxsize=4)
+def _loaded(path: Path, changed_ns: int) -> LatencyTable:
+    return LatencyTable.load(path)
 
 
 def is_elsewhere(table: LatencyTable, target: Target, config: RunConfig, path: Path, resumed: bool = False) -> bool:
@@ -115,13 +126,14 @@ def table_of(
             space, num_classes, runtime=target.runtime, threads=config.threads, batch=config.batch, seed=config.seed
         )
     else:
-        where, table = str(given), LatencyTable.load(given)
+        where, table = str(given), load_table(given)
         here = not is_elsewhere(table, target, config, given, resumed=given == kept)
         if timed and here:
             return None, True
         doubt = unit_doubt(table.entries, table.batch) if here and given != kept else None
         if doubt:
-            raise BadInput(f"{where}: {doubt} Measure it anew: mnas latency build --space {config.space} -o NEW.yaml")
+            anew = f"mnas latency build --space {config.space} -o NEW.yaml"
+            raise BadInput(f"{where}: {doubt[1]} Measure it anew: {anew}")
         table = _with_classifier(table, where, layers)
     _refuse_incomplete(table, where, space, config, layers, num_classes)
     _refuse_inexact(table, where, space, config, num_classes, here)

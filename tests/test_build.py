@@ -94,7 +94,8 @@ def test_nothing_to_do() -> None:
 )
 def test_a_table_of_other_conditions_is_not_extended(change: dict[str, object]) -> None:
     table = replace(build_table([], rng=random.Random(0)), **change)
-    with pytest.raises(BadInput, match=f"measured with {next(iter(change))} .*, now it is .*build a new table"):
+    name = next(iter(change)).replace("_", " ")
+    with pytest.raises(BadInput, match=f"measured with {name} .*, not .*: build a new table"):
         build_table(SMALL.layers(), rng=random.Random(0), table=table)
 
 

@@ -16,6 +16,7 @@ import mnas
 from mnas.architecture import Layer
 from mnas.errors import BadInput
 from mnas.latency.device import clock_mhz
+from mnas.latency.provenance import differences
 from mnas.latency.quiet import pinned
 from mnas.latency.rounds import Run
 from mnas.latency.runtimes import Runtime, get_runtime
@@ -24,8 +25,6 @@ from mnas.latency.table import LatencyTable
 from mnas.nn.network import module_of
 
 SAVE_EVERY_S = 5.0
-CONDITIONS = ("device", "runtime", "runtime_version", "threads", "batch", "dtype")
-"""What must be the same for two measurements to belong together."""
 
 
 def build_table(
@@ -68,17 +67,14 @@ def build_table(
 
 def _begin(adapter: Runtime, threads: int, batch: int, table: LatencyTable | None) -> LatencyTable:
     """A table to fill: empty, or a copy of `table` if that was measured under the same conditions."""
-    today = date.today().isoformat()
-    fresh = LatencyTable(
-        adapter.device_name(), adapter.name, adapter.version(), threads, batch, "float32", today, mnas.__version__,
-        clock_mhz=clock_mhz(),
-    )  # fmt: skip
     if table is None:
-        return fresh
-    for name in CONDITIONS:
-        old, new = getattr(table, name), getattr(fresh, name)
-        if old != new:
-            raise BadInput(f"the table to extend was measured with {name} {old}, now it is {new}: build a new table")
+        return LatencyTable(
+            adapter.device_name(), adapter.name, adapter.version(), threads, batch, "float32",
+            date.today().isoformat(), mnas.__version__, clock_mhz=clock_mhz(),
+        )  # fmt: skip
+    differ = differences(table, runtime=adapter.name, threads=threads, batch=batch)
+    if differ:
+        raise BadInput(f"the table to extend was measured with {'; '.join(differ)}: build a new table")
     return replace(table, entries=dict(table.entries), failed=dict(table.failed))
 
 

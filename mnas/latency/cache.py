@@ -39,17 +39,19 @@ def table_for(
     wanted = sorted(space.layers(num_classes), key=str)
     missing = wanted if table is None else [layer for layer in table.missing(wanted) if layer not in table.failed]
     rng = random.Random(seed)
-    if table is not None and missing:
-        table = replace(table, calibration=None)  # also where the build is interrupted before the new one
-    if missing:
+    before = table
+    if missing or table is None:
         log.info(
             "latency table: measuring %d layers with %s, %d thread(s), batch %d", len(missing), runtime, threads, batch
         )
-    with progress("latency table", len(missing)) as shown:
-        table = build_table(
-            missing, runtime=runtime, threads=threads, batch=batch, rng=rng, table=table,
-            save=lambda part: part.save(path), progress=lambda done, total: shown.update(done, total, f"{done} layers"),
-        )  # fmt: skip
+        if table is not None:
+            table = replace(table, calibration=None)  # also where the build is interrupted before the new one
+        with progress("latency table", len(missing)) as shown:
+            table = build_table(
+                missing, runtime=runtime, threads=threads, batch=batch, rng=rng, table=table,
+                save=lambda part: part.save(path),
+                progress=lambda done, total: shown.update(done, total, f"{done} layers"),
+            )  # fmt: skip
     if table.failed:
         layer, why = next(iter(table.failed.items()))
         log.warning("%s failed on %d layers, such as %s: %s", adapter.name, len(table.failed), layer, why)
@@ -62,7 +64,8 @@ def table_for(
                 progress=lambda done, total: shown.update(done / total, 1.0, "whole networks"),
             )
         log.info("latency table: %s", table.calibration)
-    table.save(path)
+    if table is not before:
+        table.save(path)
     log.info("latency table: %s", path)
     return table
 

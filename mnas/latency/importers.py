@@ -58,8 +58,7 @@ def import_table(
         )
     doubt = unit_doubt(found, batch) if unit is None else None
     if doubt:
-        right = "us" if "micro" in doubt else "s"
-        raise BadInput(f"{source}: {doubt} State --unit {right}, or --unit ms if milliseconds are right")
+        raise BadInput(f"{source}: {doubt[1]} State --unit {doubt[0]}, or --unit ms if milliseconds are right")
     ms_at = {
         resolution: {layer: time * UNITS[unit or "ms"] for layer, time in table.items()}
         for resolution, table in tables.items()
@@ -124,19 +123,22 @@ def scaled_classifier(entries: Mapping[Layer, float], layer: Layer) -> float | N
     return entries[near] * layer_madds(layer) / layer_madds(near)
 
 
-def unit_doubt(stated: Mapping[Layer, float], batch: int) -> str | None:
-    """Why the figures can hardly be milliseconds, by what the costliest layers take here; None where they can."""
+def unit_doubt(stated: Mapping[Layer, float], batch: int) -> tuple[str, str] | None:
+    """The unit that figures seem to have which can hardly be milliseconds, and why, by what the costliest layers take.
+
+    None where they can.
+    """
     costly = sorted(stated, key=layer_madds)[-COMPARED:]
     there_ms, here_ms = sum(stated[layer] for layer in costly), sum(_time_here_ms(layer, batch) for layer in costly)
     if there_ms > IMPLAUSIBLE * here_ms:
-        compared, unit = f"{there_ms / here_ms:,.0f} times", "microseconds"
+        unit, name, compared = "us", "microseconds", f"{there_ms / here_ms:,.0f} times"
     elif there_ms * IMPLAUSIBLE < here_ms:
-        compared, unit = f"1/{here_ms / there_ms:,.0f} of", "seconds"
+        unit, name, compared = "s", "seconds", f"1/{here_ms / there_ms:,.0f} of"
     else:
         return None
-    return (
+    return unit, (
         f"as milliseconds its {len(costly)} costliest layers take {compared} what this machine takes "
-        f"({here_ms:.3g} ms): is the table in {unit}?"
+        f"({here_ms:.3g} ms): is the table in {name}?"
     )
 
 

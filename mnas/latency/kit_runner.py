@@ -21,13 +21,11 @@ from typing import Any
 
 from mnas.latency.device import clock_mhz, device_name
 from mnas.latency.quiet import Watch, pinned
-from mnas.latency.rounds import Run, sample, without_drift
-from mnas.latency.sections import sections
+from mnas.latency.rounds import PREPARED, Run, sample, without_drift
+from mnas.latency.sections import able, sections
 
 NETWORKS_AT_ONCE = 8
 """Few, since a small device must hold them and the anchors in memory."""
-PREPARED = 2
-"""Times that each network is prepared anew: where its weights happen to lie in memory changes its latency by 1%."""
 CONDITIONS = ("device", "runtime_version", "threads")
 """What must be the same for a measurement to go on."""
 
@@ -172,15 +170,9 @@ def time_networks(kit: Kit, results: Results, threads: int) -> None:
 
 
 def _time_part(kit: Kit, results: Results, names: Sequence[str], threads: int) -> None:
-    manifest, watch, runs = kit.manifest, Watch(), {}
-    for name, run in kit.prepared([*names, *manifest["anchors"]], threads).items():
-        try:
-            if isinstance(run, Exception):
-                raise run
-            run()
-            runs[name] = run
-        except Exception as error:  # whatever a runtime raises: the rest goes on
-            results.failed[name] = " ".join(str(error).split())[:200] or type(error).__name__
+    manifest, watch = kit.manifest, Watch()
+    runs, failed = able(kit.prepared([*names, *manifest["anchors"]], threads))
+    results.failed.update(failed)
     times = sample(runs, rounds=-(-manifest["rounds"] // PREPARED), rng=random.Random(0), timer=kit.runtime.timed_ms)
     medians = {name: statistics.median(steady) for name, steady in without_drift(times).items()}
     anchors = [name for name in manifest["anchors"] if name in medians]

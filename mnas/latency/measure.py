@@ -12,7 +12,7 @@ from mnas import zoo
 from mnas.architecture import Architecture
 from mnas.errors import BadInput
 from mnas.latency.quiet import Watch, pinned
-from mnas.latency.rounds import Measurement, Run, Timer, sample, summary, wall_ms, without_drift
+from mnas.latency.rounds import PREPARED, Measurement, Run, Timer, sample, summary, wall_ms, without_drift
 from mnas.latency.runtimes import Runtime, get_runtime
 
 if TYPE_CHECKING:
@@ -32,8 +32,6 @@ PRECISION = 0.01
 WIDE = 0.05
 """An interval wider than this part of the median is called unstable."""
 NETWORKS_AT_ONCE = 60
-PREPARED = 2
-"""Times that each network is prepared anew: where its weights happen to lie in memory changes its latency by 1%."""
 
 
 def measure(

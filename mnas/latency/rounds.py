@@ -23,6 +23,9 @@ MOST_WARM_UPS = 20
 STABLE = 0.97
 """A run is warm when three in a row did not beat its best time by 3%."""
 
+PREPARED = 2
+"""Times that each network is prepared anew: where its weights happen to lie in memory changes its latency by 1%."""
+
 
 @dataclass(frozen=True)
 class Measurement:

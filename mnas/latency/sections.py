@@ -13,8 +13,8 @@ from mnas.latency.rounds import K, Run, Timer, no_garbage_collection
 
 # A layer finds its weights as cold as in a network when about a network's other layers ran since its last turn.
 # First trials, onnxruntime, sum of layers against networks timed in turn: -19% for layers alone, 0 to +2% in groups of
-# 20, +5% of 32. Groups drawn anew for every two samples: with four draws for twenty, layers measured twice differed by
-# 7% in the mean.
+# 20, +5% of 32. Groups drawn anew for every three samples: with four draws for twenty, layers measured twice differed
+# by 7% in the mean.
 GROUP = 20
 SECTION = 600
 PER_DRAW = 3
@@ -48,16 +48,7 @@ def sections(
         start = time.perf_counter()
         part, todo = todo[:size], todo[size:]
         links = rng.sample(list(known), min(LINKS, len(known)))
-        runs: dict[K, Run] = {}
-        failed: dict[K, str] = {}
-        for key, run in prepare([*part, *links]).items():
-            try:
-                if isinstance(run, Exception):
-                    raise run
-                run()
-                runs[key] = run
-            except Exception as error:  # whatever a runtime raises: the rest goes on
-                failed[key] = " ".join(str(error).split())[:200] or type(error).__name__
+        runs, failed = able(prepare([*part, *links]))
         ms = _timed(runs, rounds, rng, timer)
         linked = [known[key] / ms[key] for key in links if key in ms]
         speed = statistics.median(linked) if linked else 1.0
@@ -65,6 +56,21 @@ def sections(
         known.update(found)
         yield Section(found, {key: why for key, why in failed.items() if key not in known})
         size = min(max(int(SECTION_S * len(part) / (time.perf_counter() - start)), GROUP // 2), SECTION)
+
+
+def able(prepared: Mapping[K, Run | Exception]) -> tuple[dict[K, Run], dict[K, str]]:
+    """What ran once, and why the others failed."""
+    runs: dict[K, Run] = {}
+    failed: dict[K, str] = {}
+    for key, run in prepared.items():
+        try:
+            if isinstance(run, Exception):
+                raise run
+            run()
+            runs[key] = run
+        except Exception as error:  # whatever a runtime raises: the rest goes on
+            failed[key] = " ".join(str(error).split())[:200] or type(error).__name__
+    return runs, failed
 
 
 def _timed(runs: Mapping[K, Run], rounds: int, rng: random.Random, timer: Timer) -> dict[K, float]:
