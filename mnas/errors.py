@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -10,6 +11,9 @@ class MnasError(Exception):
     """Base of all deliberate errors; `exit_code` is what the command line ends with."""
 
     exit_code = 2
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
 
 
 class BadInput(MnasError):
@@ -28,6 +32,13 @@ class Infeasible(MnasError):
     """No network of the space keeps the budget."""
 
     exit_code = 3
+
+
+def one_line(message: str) -> str:
+    """The message as it may be shown: line breaks and other control characters escaped, no password of a URL."""
+    hidden = re.sub(r"(://[^:/@\s]*:)[^@]*@(?:\S*@)?", r"\1***@", message)
+    hidden = re.sub(r"([?&]password=)[^&\s]*", r"\1***", hidden)
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in hidden)
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -17,7 +17,12 @@ import filelock
 import yaml
 
 from mnas.config import RunConfig, load_yaml, validate
-from mnas.errors import BadInput, RunLocked
+from mnas.errors import BadInput, RunLocked, one_line
+
+
+def user_cache(name: str) -> Path:
+    """The folder of this name in the user's cache directory, where mnas keeps what is costly to make again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mnas" / name
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
@@ -180,4 +185,6 @@ def _is_record(line: bytes) -> bool:
 def _difference(stands: RunConfig, asked: RunConfig) -> str:
     there, here = stands.model_dump(), asked.model_dump()
     differ = [key for key in there if there[key] != here[key]]
-    return ", ".join(f"{key}: {there[key]!r:.60} there, {here[key]!r:.60} asked for" for key in differ)
+    return ", ".join(
+        f"{key}: {one_line(repr(there[key])):.60} there, {one_line(repr(here[key])):.60} asked for" for key in differ
+    )

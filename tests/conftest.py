@@ -1,13 +1,16 @@
-"""What several test files need: a small space, a cache of their own."""
+"""What several test files need: a small space, a cache of their own, the `mnas` command."""
 
+import json
 import logging
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 import torch
 
-from mnas import zoo
+from mnas import cli, zoo
 
 # torch writes a structured trace of each export to whoever listens, as pytest does: ten times the export's time
 logging.getLogger("torch.__trace").disabled = True
@@ -56,3 +59,35 @@ def tiny(tmp_path: Path) -> Path:
     path = tmp_path / "tiny.yaml"
     path.write_text(TINY_SPACE)
     return path
+
+
+class Done(NamedTuple):
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        assert self.out, self.err
+        return json.loads(self.out)
+
+
+Mnas = Callable[..., Done]
+
+
+@pytest.fixture
+def mnas(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Mnas:
+    """Run the command in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*args: str | Path) -> Done:
+        monkeypatch.setattr(sys, "argv", ["mnas", *map(str, args)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        captured = capsys.readouterr()
+        code = ended.value.code
+        return Done(code if isinstance(code, int) else 0, captured.out, captured.err)
+
+    return run

@@ -13,7 +13,6 @@ from scipy.stats import spearmanr
 
 from mnas.architecture import Architecture
 from mnas.latency import calibrate as calibrating
-from mnas.latency import measure as measuring
 from mnas.latency.build import build_table
 from mnas.latency.calibrate import Fidelity, calibrate, calibrated, fidelity, line, mean_ms, networks
 from mnas.latency.measure import Measurement
@@ -160,7 +159,6 @@ def test_the_networks_of_a_space_are_always_the_same(space: SearchSpace) -> None
 def test_calibrate_here(space: SearchSpace, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"FITTED": 3, "HELD_OUT": 3, "ROUNDS": 4}.items():
         monkeypatch.setattr(calibrating, name, value)
-    monkeypatch.setattr(measuring, "ANCHORS", tuple(networks(space)[:3]))
     table = build_table(space.layers(10), rng=random.Random(0), rounds=3)
     steps: list[tuple[int, int]] = []
     done = calibrate(table, space, 10, rng=random.Random(0), progress=lambda *at: steps.append(at))

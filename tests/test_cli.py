@@ -2,46 +2,17 @@
 
 from __future__ import annotations
 
-import json
+import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
+from conftest import Mnas
 from PIL import Image
-
-from mnas import cli
-
-
-class Done(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-@pytest.fixture
-def mnas(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Done]:
-    """Run the command in a folder of its own."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*args: str | Path) -> Done:
-        monkeypatch.setattr(sys, "argv", ["mnas", *map(str, args)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        captured = capsys.readouterr()
-        code = ended.value.code
-        return Done(code if isinstance(code, int) else 0, captured.out, captured.err)
-
-    return run
-
 
 COMMANDS = [
     "search", "resume", "train", "evaluate", "export", "spaces", "zoo", "doctor", "latency measure", "latency build",
@@ -50,7 +21,7 @@ COMMANDS = [
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_has_an_example_and_json(mnas: Callable[..., Done], command: str) -> None:
+def test_help_has_an_example_and_json(mnas: Mnas, command: str) -> None:
     done = mnas(*command.split(), "--help")
     assert done.code == 0
     assert f"Example: mnas {command}" in done.out
@@ -68,11 +39,11 @@ def test_help_is_quick() -> None:
     assert min(times) < 0.5
 
 
-def test_version(mnas: Callable[..., Done]) -> None:
+def test_version(mnas: Mnas) -> None:
     assert mnas("--version").out.startswith("mnas 0.")
 
 
-def test_spaces(mnas: Callable[..., Done]) -> None:
+def test_spaces(mnas: Mnas) -> None:
     assert {"v3_large", "v3_small", "mnasnet", "v2", "v1"} <= set(mnas("spaces").out.split())
     every = mnas("spaces", "--json").json["spaces"]
     assert all(isinstance(one["size"], int) for one in every)
@@ -83,7 +54,7 @@ def test_spaces(mnas: Callable[..., Done]) -> None:
     assert "networks; reference mobilenet_v3_large" in shown.out
 
 
-def test_zoo(mnas: Callable[..., Done]) -> None:
+def test_zoo(mnas: Mnas) -> None:
     rows = {row["name"]: row for row in mnas("zoo", "--json").json["networks"]}
     assert rows["mobilenet_v3_large"]["params"] == 5_483_032
     assert "5,483,032" in mnas("zoo").out
@@ -93,7 +64,7 @@ def test_zoo(mnas: Callable[..., Done]) -> None:
     assert Architecture.from_yaml(done.out).stem.channels == 16
 
 
-def test_doctor(mnas: Callable[..., Done]) -> None:
+def test_doctor(mnas: Mnas) -> None:
     found = mnas("doctor", "--json").json
     assert {runtime["name"] for runtime in found["runtimes"]} >= {"torch", "onnxruntime"}
     assert "cpu" in found["devices"]
@@ -101,21 +72,21 @@ def test_doctor(mnas: Callable[..., Done]) -> None:
     assert "torch" in mnas("doctor").out
 
 
-def test_latency_measure(mnas: Callable[..., Done]) -> None:
+def test_latency_measure(mnas: Mnas) -> None:
     done = mnas("latency", "measure", "mobilenet_v3_small", "mobilenet_v3_small@0.5", "--resolution", "64", "--rounds",
                 "10", "--json")
     assert [network["name"] for network in done.json["networks"]] == ["mobilenet_v3_small", "mobilenet_v3_small@0.5"]
     assert all(network["latency_ms"] > 0 for network in done.json["networks"])
 
 
-def test_latency_build(mnas: Callable[..., Done], tiny: Path) -> None:
+def test_latency_build(mnas: Mnas, tiny: Path) -> None:
     done = mnas("latency", "build", "--space", tiny, "--classes", "10", "-o", "table.yaml", "--json").json
     assert 0 < done["fastest_ms"] < done["slowest_ms"]
     again = mnas("latency", "build", "--space", tiny, "--classes", "10", "-o", "table.yaml", "--json").json
     assert again == done, "what is measured is kept"
 
 
-def test_search_resume_evaluate_export(mnas: Callable[..., Done], tiny: Path, tmp_path: Path) -> None:
+def test_search_resume_evaluate_export(mnas: Mnas, tiny: Path, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for name, shade in (("dark", 40), ("light", 200)):
         folder = tmp_path / "photos" / name
@@ -146,7 +117,7 @@ def test_search_resume_evaluate_export(mnas: Callable[..., Done], tiny: Path, tm
     assert (refused.code, "another configuration" in refused.err) == (2, True)
 
 
-def test_train(mnas: Callable[..., Done], tmp_path: Path) -> None:
+def test_train(mnas: Mnas, tmp_path: Path) -> None:
     done = mnas("train", "mobilenet_v3_small@0.5", "-o", "out", "--set", "epochs=1", "--set", "images=200", "--json")
     assert done.code == 0, done.err
     assert done.json["networks"][0]["test_accuracy"] > 0
@@ -209,12 +180,13 @@ SPACE = "name: x\nreference: mobilenet_v3_small\n"
         (("latency", "measure", "x.onnx"), "x.onnx: torch cannot run it: no such file"),
         (("latency", "build", "--runtime", "tflite"), "unknown runtime 'tflite'"),
         (("frobnicate",), "No such command"),
+        ((*SEARCH, "--data", "a\nb"), r"The data 'a\nb' is neither a path"),
+        ((*SEARCH, "--space", "a\nb.yaml"), r"a\nb.yaml: cannot be read"),
+        (("zoo", "mobilenet_v2", "a\nb"), "unexpected extra argument"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
 )
-def test_mistakes_are_one_clear_line(
-    mnas: Callable[..., Done], args: tuple[str, ...], message: str, tmp_path: Path
-) -> None:
+def test_mistakes_are_one_clear_line(mnas: Mnas, args: tuple[str, ...], message: str, tmp_path: Path) -> None:
     done = mnas(*args)
     assert message in done.err
     assert done.code == 2
@@ -222,6 +194,37 @@ def test_mistakes_are_one_clear_line(
     assert done.err.startswith("error: ")
     assert not done.out
     assert not list(tmp_path.glob("runs/*")), "a refused command leaves nothing behind"
+
+
+@pytest.mark.parametrize("args", [(), ("latency",)])
+def test_no_command_is_answered_with_the_help(mnas: Mnas, args: tuple[str, ...]) -> None:
+    done = mnas(*args)
+    assert (done.code, done.out) == (2, "")
+    assert done.err == mnas(*args, "--help").out
+
+
+@pytest.mark.parametrize(
+    ("args", "closed", "code"),
+    [
+        (("spaces", "v3_large"), "stdout", 141),
+        (("spaces", "--json"), "stdout", 141),
+        (("zoo", "mobilenet_v2"), "stdout", 141),
+        (("zoo", "mobilenet_v4", "--json"), "stdout", 141),
+        (("zoo", "mobilenet_v4"), "stderr", 141),
+        (("zoo", "mobilenet_v4"), "stdout", 2),
+    ],
+)
+def test_nobody_reads(args: tuple[str, ...], closed: str, code: int) -> None:
+    """As in `mnas spaces | true`: no complaint, and the exit code of a tool that SIGPIPE ended."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, closed: writer}
+    try:
+        done = subprocess.run([sys.executable, "-m", "mnas", *args], **pipes)  # type: ignore[call-overload]
+    finally:
+        os.close(writer)
+    errors = [line for line in (done.stderr or b"").splitlines() if not line.startswith(b"error: unknown reference")]
+    assert (done.returncode, done.stdout or b"", errors) == (code, b"", [])
 
 
 @pytest.mark.parametrize(
@@ -236,7 +239,7 @@ def test_mistakes_are_one_clear_line(
         ("[" * 10_000, "nested deeper than 32 levels"),
     ],
 )
-def test_bad_space_files(mnas: Callable[..., Done], tmp_path: Path, text: str, message: str) -> None:
+def test_bad_space_files(mnas: Mnas, tmp_path: Path, text: str, message: str) -> None:
     path = write(tmp_path / "space.yaml", text)
     done = mnas(*SEARCH, "--space", path)
     assert message in done.err
@@ -244,7 +247,7 @@ def test_bad_space_files(mnas: Callable[..., Done], tmp_path: Path, text: str, m
     assert (done.code, done.err.count("\n")) == (2, 1)
 
 
-def test_bad_data_folders(mnas: Callable[..., Done], tmp_path: Path) -> None:
+def test_bad_data_folders(mnas: Mnas, tmp_path: Path) -> None:
     (tmp_path / "photos" / "cats").mkdir(parents=True)
     one = mnas(*SEARCH, "--data", "photos")
     (tmp_path / "photos" / "dogs").mkdir()
@@ -254,16 +257,15 @@ def test_bad_data_folders(mnas: Callable[..., Done], tmp_path: Path) -> None:
     assert "cats" in empty.err
 
 
-def test_infeasible_budget(mnas: Callable[..., Done], tiny: Path, tmp_path: Path) -> None:
-    done = mnas("search", "--space", tiny, "--latency-ms", "0.0001", "--run", "run", "--json")
+def test_infeasible_budget(mnas: Mnas, tiny: Path, tmp_path: Path) -> None:
+    done = mnas("search", "--space", tiny, "--latency-ms", "0.0001", "--run", "run", "--json", "--set",
+                "max_table_error=1.0")
     assert done.code == 3
     assert "the fastest reachable latency is" in done.err
     assert done.json["exit_code"] == 3
 
 
-def test_devices_in_the_order_of_the_command_line(
-    mnas: Callable[..., Done], tiny: Path, tmp_path: Path
-) -> None:
+def test_devices_in_the_order_of_the_command_line(mnas: Mnas, tiny: Path, tmp_path: Path) -> None:
     from mnas.cost import layer_madds
     from mnas.latency.table import LatencyTable
     from mnas.space import load_space
@@ -274,8 +276,8 @@ def test_devices_in_the_order_of_the_command_line(
         entries={layer: 0.1 + layer_madds(layer) / 1e6 for layer in layers},
     ).save(tmp_path / "phone.yaml")  # fmt: skip
     done = mnas("search", "--space", tiny, "--latency-table", "phone.yaml", "--latency-ms", "2", "--runtime", "torch",
-                "--latency-ms", "60", "--max-params", "1M", "--trials", "1", "--run", "run", "--baseline",
-                "mobilenet_v3_small@0.5", "--set", "recipe.epochs=1", "--set", "proxy.epochs=1", "--set",
+                "--latency-ms", "60", "--max-params", "1M", "--trials", "1", "--run", "run", "--estimator", "train",
+                "--baseline", "mobilenet_v3_small@0.5", "--set", "recipe.epochs=1", "--set", "proxy.epochs=1", "--set",
                 "recipe.images=100", "--set", "proxy.images=100", "--set", "max_table_error=1.0")  # fmt: skip
     assert done.code == 0, done.err
     assert "1: a phone, tflite, 4 thread(s), batch 1, budget 2 ms, predicted by the table of this device" in done.out
@@ -284,26 +286,26 @@ def test_devices_in_the_order_of_the_command_line(
     assert "finalist" in done.err
 
 
-def test_full_disk(mnas: Callable[..., Done], tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk(mnas: Mnas, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*args: Any, **options: Any) -> None:
         raise OSError(28, "No space left on device", "run/trials.jsonl")
 
     monkeypatch.setattr("mnas.run.Run.append_trial", full)
-    done = mnas("search", "--space", tiny, "--latency-ms", "30", "--run", "run", "--trials", "1", "--set",
-                "proxy.epochs=1", "--set", "max_table_error=1.0")
+    done = mnas("search", "--space", tiny, "--latency-ms", "30", "--run", "run", "--trials", "1", "--estimator",
+                "train", "--set", "proxy.epochs=1", "--set", "max_table_error=1.0")
     assert done.code == 2
     assert "run/trials.jsonl: No space left on device; what was finished is kept" in done.err.splitlines()[-1]
 
 
-def test_interrupted(mnas: Callable[..., Done], tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted(mnas: Mnas, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*args: Any, **options: Any) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr("mnas.estimators.train.TrainEstimator.__call__", interrupt)
-        done = mnas("search", "--space", tiny, "--latency-ms", "30", "--run", "run", "--trials", "1", "--set",
-                    "recipe.epochs=1", "--set", "recipe.images=100", "--set", "proxy.epochs=1", "--set",
-                    "max_table_error=1.0", "--baseline", "mobilenet_v3_small@0.5")
+        done = mnas("search", "--space", tiny, "--latency-ms", "30", "--run", "run", "--trials", "1",
+                    "--estimator", "train", "--set", "recipe.epochs=1", "--set", "recipe.images=100", "--set",
+                    "proxy.epochs=1", "--set", "max_table_error=1.0", "--baseline", "mobilenet_v3_small@0.5")
     assert done.code == 130
     assert "mnas resume" in done.err
     assert mnas("resume", "run").code == 0

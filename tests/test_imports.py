@@ -32,6 +32,8 @@ ORDER = [
     {"comparison"},
     {"workflow"},
     {"api", "commands", "latency_commands", "catalogue"},
+    {"cli_options", "cli_output", "cli_errors"},
+    {"cli_latency"},
     {"cli"},
     {"__main__"},
 ]

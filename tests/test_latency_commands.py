@@ -2,81 +2,41 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Callable
+import functools
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
 import torch
+from conftest import Mnas
 
-from mnas import cli, zoo
+from mnas import zoo
 from mnas.latency import calibrate as calibrating
-from mnas.latency import measure as measuring
 from mnas.latency.runtimes import get_runtime
 from mnas.latency.table import LatencyTable
 from mnas.nn.network import build
 
-SPACE = """
-name: least
-reference: mobilenet_v3_small
-resolution: [32, 48]
-stem: {channels: 8, kernel: 3, stride: 2, activation: hard_swish}
-stages:
-  - {channels: 8, stride: 2, depth: [1, 2], kernel: [3, 5], expansion: [2, 3, 4], activation: relu}
-head: {channels: 16, hidden: 16, activation: hard_swish}
-"""
-
-
-class Done(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        assert self.code == 0, self.err
-        return json.loads(self.out)
-
-
-Mnas = Callable[..., Done]
-
 
 @pytest.fixture
-def mnas(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Mnas:
-    """Run `mnas latency ...` in a folder of its own, with few and small networks to calibrate and beside."""
-    monkeypatch.chdir(tmp_path)
+def latency(mnas: Mnas, tiny: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Mnas:
+    """Run `mnas latency ...` beside tiny.yaml, with a cache of its own, and few networks to calibrate with."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    for name, value in {"FITTED": 4, "HELD_OUT": 4, "ROUNDS": 4}.items():
+    for name, value in {"FITTED": 3, "HELD_OUT": 3, "ROUNDS": 4}.items():
         monkeypatch.setattr(calibrating, name, value)
-    small = tuple(zoo.get("mobilenet_v3_small", width, 32) for width in (0.35, 0.5, 0.75))
-    monkeypatch.setattr(measuring, "ANCHORS", small)
-    (tmp_path / "least.yaml").write_text(SPACE)
-
-    def run(*args: str | Path) -> Done:
-        monkeypatch.setattr(sys, "argv", ["mnas", "latency", *map(str, args)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        captured = capsys.readouterr()
-        code = ended.value.code
-        return Done(code if isinstance(code, int) else 0, captured.out, captured.err)
-
-    return run
+    return functools.partial(mnas, "latency")
 
 
-BUILD = ("build", "--space", "least.yaml", "--classes", "10", "--resolution", "32", "-o", "table.yaml")
-CHECK = ("check", "table.yaml", "--space", "least.yaml", "--classes", "10", "--networks", "5")
+BUILD = ("build", "--space", "tiny.yaml", "--classes", "10", "--resolution", "32", "-o", "table.yaml")
+CHECK = ("check", "table.yaml", "--space", "tiny.yaml", "--classes", "10", "--networks", "3")
 
 
 # --- measure ----------------------------------------------------------------------------------------------------
 
 
-def test_measure_several_networks(mnas: Mnas) -> None:
+def test_measure_several_networks(latency: Mnas) -> None:
     (Path("own.yaml")).write_text(zoo.get("mobilenet_v3_small", 0.35, 48).to_yaml())
     names = ["mobilenet_v3_small", "mobilenet_v3_small@0.5", "own.yaml"]
-    found = mnas("measure", *names, "--resolution", "64", "--rounds", "10", "--json").json
+    found = latency("measure", *names, "--resolution", "64", "--rounds", "10", "--json").json
     assert [network["name"] for network in found["networks"]] == names
     for network in found["networks"]:
         assert set(network) == {"name", "latency_ms", "spread_ms", "rounds", "unstable"}
@@ -89,8 +49,8 @@ def test_measure_several_networks(mnas: Mnas) -> None:
     assert found["device"] == get_runtime("torch").device_name()
 
 
-def test_measure_shows_a_table(mnas: Mnas) -> None:
-    done = mnas("measure", "mobilenet_v3_small@0.35", "--resolution", "32", "--rounds", "10")
+def test_measure_shows_a_table(latency: Mnas) -> None:
+    done = latency("measure", "mobilenet_v3_small@0.35", "--resolution", "32", "--rounds", "10")
     assert done.code == 0
     assert "1 thread(s), batch 1" in done.out
     assert "mobilenet_v3_small@0.35" in done.out
@@ -98,21 +58,21 @@ def test_measure_shows_a_table(mnas: Mnas) -> None:
     assert "unstable" in done.out
 
 
-def test_measure_ends_when_it_is_precise_enough(mnas: Mnas) -> None:
+def test_measure_ends_when_it_is_precise_enough(latency: Mnas) -> None:
     how = ("mobilenet_v3_small@0.35", "--resolution", "32", "--rounds", "20", "--json")
-    assert mnas("measure", *how, "--precision", "1000").json["networks"][0]["rounds"] == 10
-    assert mnas("measure", *how, "--precision", "0").json["networks"][0]["rounds"] == 20
+    assert latency("measure", *how, "--precision", "1000").json["networks"][0]["rounds"] == 10
+    assert latency("measure", *how, "--precision", "0").json["networks"][0]["rounds"] == 20
 
 
-def test_measure_a_model_file(mnas: Mnas) -> None:
+def test_measure_a_model_file(latency: Mnas) -> None:
     arch = zoo.get("mobilenet_v3_small", 0.35, 32)
     example = torch.rand(1, 3, 32, 32)
     Path("m.onnx").write_bytes(get_runtime("onnxruntime").artifact(build(arch, 10).eval(), example))
     how = ("--resolution", "32", "--rounds", "10", "--json")
-    found = mnas("measure", "m.onnx", "mobilenet_v3_small@0.35", "--runtime", "onnxruntime", *how).json
+    found = latency("measure", "m.onnx", "mobilenet_v3_small@0.35", "--runtime", "onnxruntime", *how).json
     assert [network["name"] for network in found["networks"]] == ["m.onnx", "mobilenet_v3_small@0.35"]
     assert found["runtime"] == "onnxruntime"
-    refused = mnas("measure", "m.onnx", "--resolution", "32")
+    refused = latency("measure", "m.onnx", "--resolution", "32")
     assert (refused.code, refused.err.count("\n")) == (2, 1)
     assert "m.onnx" in refused.err
     assert "onnxruntime" in refused.err
@@ -128,8 +88,8 @@ def test_measure_a_model_file(mnas: Mnas) -> None:
     (("mobilenet_v3_small", "--rounds", "0"), "--rounds"),
     ((), "Missing argument"),
 ])  # fmt: skip
-def test_mistakes_in_measure(mnas: Mnas, args: tuple[str, ...], message: str) -> None:
-    done = mnas("measure", *args)
+def test_mistakes_in_measure(latency: Mnas, args: tuple[str, ...], message: str) -> None:
+    done = latency("measure", *args)
     assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
     assert message.lower() in done.err.lower()
 
@@ -137,23 +97,23 @@ def test_mistakes_in_measure(mnas: Mnas, args: tuple[str, ...], message: str) ->
 # --- build and check --------------------------------------------------------------------------------------------
 
 
-def test_build_then_check(mnas: Mnas) -> None:
-    built = mnas(*BUILD, "--json").json
+def test_build_then_check(latency: Mnas) -> None:
+    built = latency(*BUILD, "--json").json
     table = LatencyTable.load(Path("table.yaml"))
     assert (built["path"], built["space"], built["layers"], built["failed"]) == (
-        "table.yaml", "least", len(table.entries), 0
+        "table.yaml", "tiny", len(table.entries), 0
     )  # fmt: skip
     assert 0 < built["fastest_ms"] < built["slowest_ms"] < 100
     assert table.calibration is not None
     assert built["calibration"]["mean_error"] == table.calibration.mean_error
     content = Path("table.yaml").read_bytes()
-    shown = mnas(*BUILD)
-    assert f"table.yaml: {len(table.entries)} layers; space least takes" in shown.out
-    assert "error on 4 whole networks: mean" in shown.out
+    shown = latency(*BUILD)
+    assert f"table.yaml: {len(table.entries)} layers; space tiny takes" in shown.out
+    assert "error on 3 whole networks: mean" in shown.out
     assert Path("table.yaml").read_bytes() == content, "what is measured is kept"
 
-    found = mnas(*CHECK, "--resolution", "32", "--seed", "3", "--json").json
-    assert (found["space"], found["networks"]) == ("least", 5)
+    found = latency(*CHECK, "--resolution", "32", "--seed", "3", "--json").json
+    assert (found["space"], found["networks"]) == ("tiny", 3)
     assert found["stated"]["mean_error"] == table.calibration.mean_error
     for name in ("today", "same_speed"):
         assert set(found[name]) == {"mean_error", "max_error", "bias", "spearman"}
@@ -162,59 +122,59 @@ def test_build_then_check(mnas: Mnas) -> None:
     # what the machine's speed explains is the ratio of both biases
     assert (1 + found["same_speed"]["bias"]) / (1 + found["today"]["bias"]) == pytest.approx(found["slower"], rel=1e-3)
     assert found["unstable"] is None or found["unstable"].strip()
-    table_text = mnas(*CHECK, "--resolution", "32")
-    for row in ("when it was made", "today", "at the machine's speed of then", "Spearman", "5 networks of space least"):
+    table_text = latency(*CHECK, "--resolution", "32")
+    for row in ("when it was made", "today", "at the machine's speed of then", "Spearman", "3 networks of space tiny"):
         assert row in table_text.out
 
 
-def test_check_by_the_tables_own_space_and_sizes(mnas: Mnas) -> None:
-    mnas(*BUILD)
-    refused = mnas("check", "table.yaml", "--classes", "10")
-    assert "unknown search space 'least'" in refused.err, "a space of the user's own needs its file's path"
-    other_size = mnas(*CHECK, "--resolution", "48")
+def test_check_by_the_tables_own_space_and_sizes(latency: Mnas) -> None:
+    latency(*BUILD)
+    refused = latency("check", "table.yaml", "--classes", "10")
+    assert "unknown search space 'tiny'" in refused.err, "a space of the user's own needs its file's path"
+    other_size = latency(*CHECK, "--resolution", "48")
     assert "lacks" in other_size.err
     assert (refused.code, other_size.code) == (2, 2)
-    assert mnas(*CHECK, "--json").json["slower"] > 0, "the space has size 48 too, which the table was not made for"
+    assert latency(*CHECK, "--json").json["slower"] > 0, "the space has size 48 too, which the table was not made for"
 
 
-def test_a_damaged_cache_is_built_anew(mnas: Mnas) -> None:
+def test_a_damaged_cache_is_built_anew(latency: Mnas) -> None:
     how = BUILD[:-2]
-    path = Path(mnas(*how, "--json").json["path"])
+    path = Path(latency(*how, "--json").json["path"])
     path.write_text("device: [")
-    done = mnas(*how, "--json")
+    done = latency(*how, "--json")
     assert done.json["path"] == str(path)
     assert "is measured anew" in " ".join(done.err.split())
 
 
-def test_tables_that_cannot_be_checked_here(mnas: Mnas) -> None:
+def test_tables_that_cannot_be_checked_here(latency: Mnas) -> None:
     table = LatencyTable(
         "Galaxy Note10", "tflite", "2.4", 1, 1, "float32", "2026-01-31", "0.1.0", origin="imported"
     )  # fmt: skip
     table.save(Path("table.yaml"))
-    imported = mnas(*CHECK)
+    imported = latency(*CHECK)
     assert "table.yaml: was imported; it can be checked on its own device alone (Galaxy Note10)" in imported.err
     adapter = get_runtime("torch")
     here = replace(table, device=adapter.device_name(), runtime="torch", runtime_version="1.0", origin="built")
     here.save(Path("table.yaml"))
-    old = mnas(*CHECK)
+    old = latency(*CHECK)
     assert f"table.yaml: cannot be checked here: measured on runtime version 1.0, not {adapter.version()}" in old.err
     replace(here, runtime_version=adapter.version()).save(Path("table.yaml"))
-    nameless = mnas("check", "table.yaml")
+    nameless = latency("check", "table.yaml")
     assert "says nothing of its space" in nameless.err
-    empty = mnas(*CHECK)
+    empty = latency(*CHECK)
     assert "lacks" in empty.err
-    absent = mnas("check", "absent.yaml")
+    absent = latency("check", "absent.yaml")
     assert "absent.yaml" in absent.err
     for done in (imported, old, nameless, empty, absent):
         assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
 
 
-def test_a_foreign_table_is_not_extended(mnas: Mnas) -> None:
+def test_a_foreign_table_is_not_extended(latency: Mnas) -> None:
     adapter = get_runtime("torch")
     table = LatencyTable(
         adapter.device_name(), "torch", adapter.version(), 4, 1, "float32", "2026-01-31", "0.1.0"
     )  # fmt: skip
     table.save(Path("table.yaml"))
-    done = mnas(*BUILD)
+    done = latency(*BUILD)
     assert done.code == 2
     assert "table.yaml: measured on threads 4, not 1" in done.err

@@ -3,45 +3,15 @@ from __future__ import annotations
 import gc
 import random
 import statistics
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
+from timed_runs import World, busy
 
 from mnas.latency.rounds import MIN_ROUNDS, MOST_WARM_UPS, Measurement, Run, sample, summary, wall_ms, without_drift
-
-
-class World:
-    """Runs on a clock of its own, on a machine whose slowness changes with that clock."""
-
-    def __init__(self, slowness: Callable[[float], float] = lambda now: 1.0) -> None:
-        self.now, self.slowness = 0.0, slowness
-
-    def run(self, ms: float) -> Run:
-        def run() -> None:
-            self.now += ms * self.slowness(self.now)
-
-        return run
-
-    def timer(self, run: Run, repeats: int) -> float:
-        start = self.now
-        for _ in range(repeats):
-            run()
-        return (self.now - start) / repeats
-
-
-def busy(ms: Callable[[], float]) -> Run:
-    """A run that keeps the processor for `ms` milliseconds of the real clock."""
-
-    def run() -> None:
-        end = time.perf_counter_ns() + int(ms() * 1e6)
-        while time.perf_counter_ns() < end:
-            pass
-
-    return run
 
 
 def medians(samples: dict[str, list[float]]) -> dict[str, float]:

@@ -1,0 +1,66 @@
+"""What a command prints: a table for people, or one JSON object."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import typer
+
+
+def show(data: Any, as_json: bool, table: Callable[[], None]) -> None:
+    if as_json:
+        typer.echo(json.dumps(data, indent=2))
+    else:
+        table()
+
+
+def print_result(result: Any, as_json: bool) -> None:
+    done = {"folder": str(result.folder), "winner": str(result.winner.folder), **result.metrics}
+    show(done, as_json, lambda: print_networks(done))
+
+
+def print_networks(done: dict[str, Any]) -> None:
+    """The comparison: winner first, then the baselines."""
+    rows, targets = [], done["networks"][0]["latencies"]
+    for row in done["networks"]:
+        size, trained = row["resolution"], row["accuracy_resolution"]
+        pixels = str(size) if size == trained else f"{size} (accuracy {trained})"
+        size_of = f"{row['madds'] / 1e6:,.1f} M", f"{row['params']:,}", pixels
+        rows.append([row["name"], f"{row['test_accuracy']:.2%}", *size_of, *map(_latency, row["latencies"])])
+    how_judged = done["accuracy"]
+    title = f"{how_judged['data']}: {how_judged['test_images']} test images, {how_judged['epochs']} epochs"
+    columns = ["network", "test accuracy", "MAdds", "parameters", "px"]
+    for number, one in enumerate(targets, start=1):
+        which = f" {number}" * (len(targets) > 1)
+        columns.append(f"latency{which} (ms)")
+        budget = f", budget {one['budget_ms']:g} ms" if one["budget_ms"] else ""
+        how = ", predicted by the table of this device, not measured" if one["how"] == "predicted" else ""
+        where = f"{one['device']}, {one['runtime']}, {one['threads']} thread(s), batch {one['batch']}"
+        title += f"\n{f'{number}: ' if which else ''}{where}{budget}{how}"
+    print_table(title, columns, rows)
+    typer.echo(done.get("winner", done["folder"]))
+
+
+def _latency(one: dict[str, Any]) -> str:
+    if one["latency_ms"] is None:
+        return str(one["how"])
+    spread = f" +- {one['spread_ms']:.2f}" if one["spread_ms"] else ""
+    return f"{one['latency_ms']:.2f}{spread}" + " (over budget)" * (one["keeps"] is False)
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=escape(title), title_justify="left", title_style="bold")
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(str(cell)) for cell in row))
+    console = Console()
+    if not console.is_terminal:  # a file or a pipe has no width to keep
+        console.width = 200
+    console.print(table, highlight=False)
