@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from mnas.data.images import BrokenImages
-from mnas.data.loader import batches, cached, default_workers
+from mnas.data.loader import batches, cached, default_workers, on_device
 from mnas.data.splits import ArraySplit, FolderSplit, Split
 from mnas.errors import BadInput
 
@@ -128,12 +128,20 @@ def test_cache_of_nothing_but_broken_images(tmp_path: Path) -> None:
         cached(folder(tmp_path, 3, broken=(0, 1, 2)), 5)
 
 
-def test_cached_keeps_to_its_limit(tmp_path: Path) -> None:
-    split = folder(tmp_path, 4)
-    assert cached(split, 5, limit_bytes=4 * 5 * 5 * 3 - 1) is split
-    assert cached(split, 5, limit_bytes=4 * 5 * 5 * 3) is not split
+def test_images_in_memory_are_not_decoded_again() -> None:
     memory = array()
     assert cached(memory, 5) is memory
+
+
+def test_images_on_a_device_are_those_that_fetch_gives() -> None:
+    """The way of CUDA, here on the CPU: grey images, rows of a larger array, in more than one step."""
+    split = array(3000).subset(np.arange(2999, 500, -1))
+    count = 3 * 4 * 4 * len(split)
+    assert on_device(split, CPU, 4 * count - 1) is None
+    images = on_device(split, CPU, 4 * count)
+    assert images is not None and images.equal(split.fetch(np.arange(len(split)), 4))
+    assert on_device(split, CPU, 0) is images
+    assert on_device(split.subset(np.array([1])), CPU, 0) is None
 
 
 def test_a_reader_may_stop_early(tmp_path: Path) -> None:

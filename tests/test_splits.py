@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -82,3 +84,17 @@ def test_lazy_arrays_are_read_once() -> None:
     split.fetch([0], 2)
     split.fetch([1], 2)
     assert calls == ["images"]
+
+
+def test_array_split_over_a_mapped_file(tmp_path: Path) -> None:
+    """Read-only pages of a file serve as an array does, and what is fetched is the caller's own."""
+    images = np.arange(5 * 2 * 2 * 3, dtype=np.uint8).reshape(5, 2, 2, 3)
+    (tmp_path / "pixels").write_bytes(images.tobytes())
+    mapped = ArraySplit(np.memmap(tmp_path / "pixels", np.uint8, "r", shape=images.shape), np.arange(5)).subset(
+        np.array([4, 0, 2])
+    )
+    plain = ArraySplit(images, np.arange(5)).subset(np.array([4, 0, 2]))
+    batch = mapped.fetch([2, 0], 0)
+    assert batch.equal(plain.fetch([2, 0], 0)) and mapped.labels.tolist() == [4, 0, 2]
+    batch.fill_(7)
+    assert mapped.fetch([2, 0], 0).equal(plain.fetch([2, 0], 0))

@@ -1,11 +1,11 @@
-"""Batches of a split: indexed in memory, or decoded by worker processes."""
+"""Batches of a split: indexed in memory or in a mapped file, or decoded by worker processes."""
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -13,11 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
-from mnas.data.images import BrokenImage, decode, quiet_pillow
 from mnas.data.splits import ArraySplit, Decoded, FolderSplit, Split, decode_files
-from mnas.errors import BadInput
+from mnas.data.store import stored
 
-CHUNK = 64  # images a decoding thread takes at a time
+CHUNK = 1024  # images that go to a device at a time
 
 
 def default_workers() -> int:
@@ -47,41 +46,39 @@ def batches(
         yield from _streamed(split, parts, size, device, workers)
         return
     labels = torch.from_numpy(split.labels.copy())
+    pixels = None
+    if device.type == "cuda" and isinstance(split, ArraySplit):
+        pixels = on_device(split, device, torch.cuda.mem_get_info(device)[0])
     for part in parts:
-        yield split.fetch(part, size).to(device), labels[torch.from_numpy(part)].to(device)
+        rows = torch.from_numpy(part)
+        images = split.fetch(part, size).to(device) if pixels is None else pixels[rows.to(device)]
+        yield images, labels[rows].to(device)
 
 
-def cached(split: Split, size: int, limit_bytes: int = 512 * 2**20) -> Split:
-    """A folder split decoded once, at `size` pixels, into memory; the split itself where it needs over `limit_bytes`.
+def cached(split: Split, size: int, limit_bytes: int = 40 * 2**30) -> Split:
+    """A folder split decoded once, at `size` pixels, into the user's cache, which keeps to `limit_bytes` in all.
 
-    Broken images are left out with their labels. Raises BadInput past the limit of them, or when nothing is left.
+    The split itself where the cache has no room for it. Broken images are left out with their labels. Raises BadInput
+    past the limit of them, or when nothing is left.
     """
-    if not isinstance(split, FolderSplit) or len(split) * size * size * 3 > limit_bytes:
+    if not isinstance(split, FolderSplit) or not len(split):
         return split
-    images = np.empty((len(split), size, size, 3), np.uint8)
-    kept = np.ones(len(split), bool)
+    found = stored(split, size, limit_bytes=limit_bytes, workers=default_workers())
+    return split if found is None else found
 
-    def fill(start: int) -> list[tuple[int, str]]:
-        broken = []
-        for i in range(start, min(start + CHUNK, len(split))):
-            try:
-                images[i] = decode(split.paths[i], size)
-            except BrokenImage as error:
-                broken.append((i, str(error)))
-        return broken
 
-    pool = ThreadPoolExecutor(default_workers())
-    with quiet_pillow():
-        try:
-            for broken in pool.map(fill, range(0, len(split), CHUNK)):
-                for i, reason in broken:
-                    split.broken.add(split.paths[i], reason)
-                    kept[i] = False
-        finally:
-            pool.shutdown(cancel_futures=True)
-    if len(split) and not kept.any():
-        raise BadInput(f"None of {len(split)} images could be decoded, such as {split.paths[0]}; give readable images.")
-    return ArraySplit(images, split.labels) if kept.all() else ArraySplit(images[kept], split.labels[kept])
+def on_device(split: ArraySplit, device: torch.device, free_bytes: int) -> torch.Tensor | None:
+    """All images of `split` on `device`, uint8 (n, 3, h, w), copied once; None past a quarter of `free_bytes`."""
+    if device not in split.resident and len(split):
+        shape = (len(split), *split.fetch([0], 0).shape[1:])
+        if 4 * math.prod(shape) > free_bytes:
+            return None
+        images = torch.empty(shape, dtype=torch.uint8, device=device)
+        for start in range(0, len(split), CHUNK):
+            rows = np.arange(start, min(start + CHUNK, len(split)))
+            images[start : start + CHUNK] = split.fetch(rows, 0).to(device)
+        split.resident[device] = images
+    return split.resident.get(device)
 
 
 class _Parts(Dataset[Decoded]):

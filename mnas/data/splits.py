@@ -38,7 +38,7 @@ class Split(Protocol):
 
 
 class ArraySplit:
-    """Images of one size in memory: uint8 (n, h, w) or (n, h, w, 1 | 3 | 4), with labels (n,).
+    """Images of one size in memory or a mapped file: uint8 (n, h, w) or (n, h, w, 1 | 3 | 4), with labels (n,).
 
     Either may be a function that gives the array; it is called when first needed. `rows` selects images, in order.
     """
@@ -52,6 +52,7 @@ class ArraySplit:
         rows: NDArray[np.int64] | None = None,
     ) -> None:
         self._images, self._labels, self._rows = images, labels, rows
+        self.resident: dict[torch.device, torch.Tensor] = {}  # what `loader.on_device` has copied there
 
     @cached_property
     def images(self) -> NDArray[np.uint8]:

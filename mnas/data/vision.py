@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import os
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mnas.data.splits import ArraySplit
 from mnas.errors import BadInput, MissingDependency, nearest
+from mnas.run import user_cache
 
 # name -> whether a mirrored image is still of its class
 DATASETS = {
@@ -37,7 +36,7 @@ def open_torchvision(name: str) -> tuple[tuple[str, ...], bool, ArraySplit, Arra
         raise MissingDependency(
             f"torchvision:{name} needs torchvision, which cannot be imported ({error}): pip install torchvision"
         ) from error
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mnas" / "torchvision"
+    home = user_cache("torchvision")
 
     @cache
     def part(train: bool) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import random
 import re
 from dataclasses import replace
@@ -16,6 +15,7 @@ from mnas.latency.provenance import differences
 from mnas.latency.runtimes import get_runtime
 from mnas.latency.table import LatencyTable
 from mnas.monitor import progress
+from mnas.run import user_cache
 from mnas.space import SearchSpace
 
 log = logging.getLogger("mnas")
@@ -72,13 +72,11 @@ def table_for(
 
 def cache_path(space: SearchSpace, runtime: str, threads: int, batch: int, folder: Path | None = None) -> Path:
     """Where this device's table of a space and runtime is kept between runs."""
-    if folder is None:
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mnas" / "latency"
     adapter = get_runtime(runtime)
     sizes = "-".join(map(str, space.resolutions))
     where = f"{runtime} {adapter.version()} threads {threads} batch {batch} {adapter.device_name()}"
     words = f"{space.name} {sizes} px {where}"
-    return folder / (re.sub(r"[^a-z0-9.]+", "-", words.lower()).strip("-.") + ".yaml")
+    return (folder or user_cache("latency")) / (re.sub(r"[^a-z0-9.]+", "-", words.lower()).strip("-.") + ".yaml")
 
 
 def _cached(path: Path) -> LatencyTable | None:
