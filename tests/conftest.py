@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -51,6 +52,7 @@ def quick_calibration(monkeypatch: pytest.MonkeyPatch) -> None:
     small = tuple(zoo.get("mobilenet_v3_small", width, 32) for width in (0.35, 0.5, 0.75))
     monkeypatch.setattr("mnas.latency.measure.ANCHORS", small)
     monkeypatch.setattr("mnas.latency.calibrate.ROUNDS", 10)
+    monkeypatch.setattr("mnas.latency.cache.INEXACT", math.inf)
 
 
 @pytest.fixture
