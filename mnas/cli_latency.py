@@ -23,8 +23,12 @@ def latency_measure(
     runtime: Runtime = "torch",
     threads: Threads = 1,
     batch: Batch = 1,
+    classes: Annotated[int, typer.Option(
+        min=2, help="Outputs of the classifier, for zoo names and architecture files.",
+    )] = 1000,
     resolution: Annotated[int | None, typer.Option(
-        min=8, help="Input size; the architecture's own by default.",
+        min=8, help="Input size; by default the architecture's own (a model file's from the architecture.yaml beside "
+                    "it), 224 for zoo names and other model files.",
     )] = None,
     rounds: Annotated[int, typer.Option(min=10, help="At most so many rounds.")] = 200,
     seconds: Annotated[float, typer.Option(min=1.0, help="No new round begins after so many seconds.")] = 60.0,
@@ -39,8 +43,8 @@ def latency_measure(
     from mnas import latency_commands
 
     done = latency_commands.measure_latency(
-        targets, runtime=runtime, threads=threads, batch=batch, resolution=resolution, rounds=rounds, seconds=seconds,
-        precision=precision / 100, seed=seed,
+        targets, runtime=runtime, threads=threads, batch=batch, num_classes=classes, resolution=resolution,
+        rounds=rounds, seconds=seconds, precision=precision / 100, seed=seed,
     )  # fmt: skip
 
     def table() -> None:
@@ -101,7 +105,9 @@ def latency_check(
     space: Annotated[str | None, typer.Option(
         help="The space whose networks are measured; the table's own by default.",
     )] = None,
-    classes: Classes = 1000,
+    classes: Annotated[int | None, typer.Option(
+        min=2, help="Outputs of the classifier; by default the most that the table has one for.",
+    )] = None,
     resolution: Sizes = None,
     networks: Annotated[int, typer.Option(min=3, help="Random networks to measure.")] = 20,
     seed: Annotated[int | None, typer.Option(help="Which networks; others each time by default.")] = None,
@@ -123,8 +129,9 @@ def latency_check(
             [label, f"{f['mean_error']:.1%}", f"{f['max_error']:.1%}", f"{f['bias']:+.1%}", f"{f['spearman']:.3f}"]
             for label, f in ((label, done[name]) for name, label in names.items()) if f
         ]
-        which = f"{networks} networks of space {done['space']}, measured twice to {done['repeatability']:.1%}"
-        print_table(f"{done['path']}: {which}", ["", "mean error", "largest", "bias", "Spearman"], rows)
+        which = f"{networks} networks of space {done['space']} for {done['classes']} classes"
+        twice = f"measured twice to {done['repeatability']:.1%}"
+        print_table(f"{done['path']}: {which}, {twice}", ["", "mean error", "largest", "bias", "Spearman"], rows)
         if done["unstable"]:
             typer.echo(f"unstable: {done['unstable']}")
 
@@ -163,6 +170,7 @@ def latency_kit(
 
 @latency_app.command("import")
 def latency_import(
+    context: typer.Context,
     source: Annotated[Path, typer.Argument(
         metavar="SOURCE",
         help="A kit's results.json (the rest is in it), OFA-like YAML, a folder of it by resolution, or a CSV.",
@@ -194,7 +202,14 @@ def latency_import(
     from mnas import latency_commands
 
     if source.suffix == ".json":
-        brought = latency_commands.import_kit(source, device=device, space=space, output=output)
+        told = [
+            parameter.opts[0] for parameter in context.command.params
+            if parameter.name not in ("source", "output", "device", "as_json")
+            and getattr(context.get_parameter_source(parameter.name or ""), "name", "") == "COMMANDLINE"
+        ]  # fmt: skip
+        if told:
+            raise BadInput(f"{source}: leave out {', '.join(told)}: a kit's results say themselves what was measured")
+        brought = latency_commands.import_kit(source, device=device, output=output)
         fit = brought["calibration"]
         error = f"; error on {fit['held_out']} whole networks: mean {fit['mean_error']:.1%}" if fit else ""
         show(brought, as_json, lambda: typer.echo(

@@ -67,10 +67,12 @@ def measure_latency(
 
 def _run(target: str, adapter: Runtime, threads: int, batch: int, resolution: int | None, num_classes: int) -> Run:
     """What is named, prepared for `adapter`."""
-    suffix = Path(target).suffix
-    if suffix in MODEL_FILES:
-        size = resolution or 224
-        return adapter.prepare_file(Path(target), torch.rand(batch, 3, size, size), threads)
+    path = Path(target)
+    if path.suffix in MODEL_FILES:
+        stated = path.with_name("architecture.yaml")
+        own = baseline_architecture(str(stated), 224).resolution if stated.exists() else 224
+        size = resolution or own
+        return adapter.prepare_file(path, torch.rand(batch, 3, size, size), threads)
     network, arch = _network(target, resolution, num_classes)
     return adapter.prepare(network, torch.rand(batch, 3, arch.resolution, arch.resolution), threads)
 
@@ -103,13 +105,13 @@ def build_latency_table(
 
 
 def check_table(
-    path: Path, *, space: str | None, num_classes: int, resolution: Sequence[int] | None, networks: int,
+    path: Path, *, space: str | None, num_classes: int | None, resolution: Sequence[int] | None, networks: int,
     seed: int | None,
 ) -> dict[str, Any]:
     """How far the table's predictions are from fresh random networks of the space, measured here and now.
 
-    `today`: as measured. `same_speed`: brought to the
-    machine's speed when the table was made, by the networks of its fit.
+    Without `num_classes` the networks have the most classes that the table has a classifier for. `today`: as measured.
+    `same_speed`: brought to the machine's speed when the table was made, by the networks of its fit.
     """
     table = LatencyTable.load(path)
     if table.origin == "imported":
@@ -121,6 +123,7 @@ def check_table(
     if fit is None and space is None:
         raise BadInput(f"{path}: says nothing of its space; name it: --space v3_large")
     loaded = _space(space or str(fit and fit.space), resolution or (fit.resolutions if fit else None))
+    num_classes = num_classes or max(table.classes(), default=1000)
     rng = random.Random(seed)
     archs = [loaded.sample(rng) for _ in range(networks)]
     predicted = table.predict_many(archs, num_classes)  # what is missing is said before anything is measured
@@ -137,7 +140,8 @@ def check_table(
     unstable = dict.fromkeys(one.unstable for one in found if one.unstable)
     return {
         "path": str(path), "device": table.device, "runtime": table.runtime, "space": loaded.name, "networks": networks,
-        "stated": asdict(fit) if fit else None, "today": asdict(calibrate.fidelity(predicted, ms)),
+        "classes": num_classes, "stated": asdict(fit) if fit else None,
+        "today": asdict(calibrate.fidelity(predicted, ms)),
         "same_speed": asdict(calibrate.fidelity(predicted, ms / slower)) if slower else None, "slower": slower,
         "repeatability": float(np.mean([one.repeatability or 0.0 for one in found])),
         "unstable": "; ".join(unstable) or None,
@@ -147,6 +151,12 @@ def check_table(
 def _space(name: str, resolution: Sequence[int] | None) -> SearchSpace:
     loaded = load_space(name)
     return loaded.with_resolutions(tuple(resolution)) if resolution else loaded
+
+
+def _new(output: Path) -> None:
+    """BadInput where the file to write exists."""
+    if output.exists():
+        raise BadInput(f"{output}: exists; name another file with -o")
 
 
 def _range_ms(space: SearchSpace, table: LatencyTable, num_classes: int) -> tuple[float, float]:
@@ -163,8 +173,7 @@ def make_latency_kit(
     output: Path, seed: int = 0,
 ) -> dict[str, Any]:
     """Every layer of the space as a model file, in a .zip that measures them where python3 runs it."""
-    if output.exists():
-        raise BadInput(f"{output}: exists; name another file with -o")
+    _new(output)
     with progress("kit") as shown:
         made = kit.make_kit(
             output, _space(space, resolution), runtime=runtime, threads=threads, batch=batch, num_classes=num_classes,
@@ -177,12 +186,9 @@ def make_latency_kit(
     }  # fmt: skip
 
 
-def import_kit(source: Path, *, device: str | None, space: str | None, output: Path) -> dict[str, Any]:
+def import_kit(source: Path, *, device: str | None, output: Path) -> dict[str, Any]:
     """What a kit measured, as a table in `output`."""
-    if output.exists():
-        raise BadInput(f"{output}: exists; name another file with -o")
-    if space is not None:
-        raise BadInput(f"--space {space}: leave it out, a kit's results say themselves what was measured")
+    _new(output)
     table = kit.import_results(source)
     table = replace(table, device=device or table.device)
     table.save(output)
@@ -198,8 +204,7 @@ def import_table(
     num_classes: int, unit: str | None, resolution: Sequence[int] | None, output: Path,
 ) -> dict[str, Any]:  # fmt: skip
     """What a table of others has of the space's layers, as a table of ours in `output`; what it lacks is logged."""
-    if output.exists():
-        raise BadInput(f"{output}: exists; name another file with -o")
+    _new(output)
     loaded = _space(space, resolution)
     layers = sorted(loaded.layers(num_classes), key=str)
     table = importers.import_table(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
+import numbers
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -121,9 +122,10 @@ def latency_source(
 
 
 def extremes(source: LatencySource, space: SearchSpace, limits: Limits) -> tuple[Architecture, Architecture]:
-    """The fastest network of a space that keeps the limits, and the slowest of all; Infeasible where none keeps all.
+    """The fastest network of a space, and the slowest of all; Infeasible where none keeps budgets and limits.
 
-    A source that is not quick is asked about two networks alone: those of fewest and of most multiply-adds.
+    Where the fastest breaks one of them, the network that is farthest within all stands for it. A source that is not
+    quick is asked about one network alone: instead of latencies, multiply-adds say which is fastest and which slowest.
     """
     by = source.predict if source.quick else _madds
     fastest, slowest = space.fastest(by), space.fastest(by, slowest=True)
@@ -225,9 +227,10 @@ def _remembered(latency: LatencyCallable) -> LatencyCallable:
 
 def _positive(latency: LatencyCallable) -> LatencyCallable:
     def checked(arch: Architecture) -> float:
-        value = latency(arch)
-        if not (isinstance(value, int | float) and math.isfinite(value) and value > 0):
+        value: object = latency(arch)
+        ms = float(value) if isinstance(value, numbers.Real) else math.nan
+        if not 0 < ms < math.inf:
             raise BadInput(f"the latency callable gave {value!r}; expected milliseconds above zero")
-        return float(value)
+        return ms
 
     return checked

@@ -123,17 +123,18 @@ def table_of(
     if given is None:
         where, here = f"the latency table of {target.runtime} here", True
         table = table_for(
-            space, num_classes, runtime=target.runtime, threads=config.threads, batch=config.batch, seed=config.seed
-        )
+            space, num_classes, runtime=target.runtime, threads=config.threads, batch=config.batch, seed=config.seed,
+            accepted=config.max_table_error,
+        )  # fmt: skip
     else:
         where, table = str(given), load_table(given)
         here = not is_elsewhere(table, target, config, given, resumed=given == kept)
         if timed and here:
             return None, True
-        doubt = unit_doubt(table.entries, table.batch) if here and given != kept else None
+        own = (table.batch, table.runtime, table.threads)
+        doubt = unit_doubt(table.entries, *own) if here and given != kept else None
         if doubt:
-            anew = f"mnas latency build --space {config.space} -o NEW.yaml"
-            raise BadInput(f"{where}: {doubt[1]} Measure it anew: {anew}")
+            raise BadInput(f"{where}: {doubt[1]} Measure it anew: {_build(table, config, num_classes)} -o NEW.yaml")
         table = _with_classifier(table, where, layers)
     _refuse_incomplete(table, where, space, config, layers, num_classes)
     _refuse_inexact(table, where, space, config, num_classes, here)
@@ -169,9 +170,12 @@ def _refuse_incomplete(
     message = f"{where}: {lacks} of space '{space.name}' for {num_classes} classes: {shown}."
     failed = next((layer for layer in missing if layer in table.failed), None)
     if failed is not None:
+        anew = f"{_build(table, config, num_classes)} -o NEW.yaml"
+        if table.origin == "imported":
+            anew = "python3 kit.zip there, which tries them again; mnas latency import results.json -o NEW.yaml"
         raise BadInput(
             f"{message} {table.runtime} could not run them ({table.failed[failed]}): take another --runtime, or a "
-            "space without such layers"
+            f"space without such layers; if it only lacked memory, measure anew: {anew}"
         )
     sizes = {layer.size for layer in table.entries if layer.in_channels == 3}  # of the layers that take images
     lacking = set(space.resolutions) - sizes

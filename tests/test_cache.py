@@ -49,8 +49,13 @@ def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, space: SearchSpace) -
 
 @pytest.fixture
 def fill(space: SearchSpace) -> Fill:
-    def fill(num_classes: int = 10, path: Path | None = None, threads: int = 1, batch: int = 1) -> LatencyTable:
-        return table_for(space, num_classes, runtime="torch", threads=threads, batch=batch, path=path)
+    def fill(
+        num_classes: int = 10, path: Path | None = None, accepted: float = 0.0, sizes: tuple[int, ...] = (32,)
+    ) -> LatencyTable:
+        return table_for(
+            space.with_resolutions(sizes), num_classes, runtime="torch", threads=1, batch=1, path=path,
+            accepted=accepted,
+        )  # fmt: skip
 
     return fill
 
@@ -203,7 +208,8 @@ def test_cache_path(space: SearchSpace, tmp_path: Path, monkeypatch: pytest.Monk
         cache_path(larger, "torch", 2, 8),
     ]  # fmt: skip
     assert len({path, *others}) == 5
-    assert cache_path(space, "torch", 2, 8, folder=tmp_path) == tmp_path / path.name
+    both, turned = (cache_path(space.with_resolutions(sizes), "torch", 2, 8) for sizes in ((32, 48), (48, 32)))
+    assert both == turned != path
     monkeypatch.setenv("XDG_CACHE_HOME", "")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert cache_path(space, "torch", 1, 1).parent == tmp_path / ".cache" / "mnas" / "latency"
@@ -230,9 +236,54 @@ def test_what_is_inexact_is_measured_once_more(
     table = fill()
     assert table.calibration is not None and table.calibration.mean_error == 0.0
     assert "off by 40.0% in the mean: was the machine busy? All is measured once more" in caplog.text
-    inexact(monkeypatch, [0.4, 0.3])
-    table = fill(num_classes=12)
+
+
+@pytest.mark.parametrize("errors", [[0.4, 0.3], [0.3, 0.4]])
+def test_the_better_of_two_attempts_is_kept(
+    fill: Fill, space: SearchSpace, monkeypatch: pytest.MonkeyPatch, errors: list[float]
+) -> None:
+    inexact(monkeypatch, list(errors))
+    table = fill()
     assert table.calibration is not None and table.calibration.mean_error == 0.3
+    assert LatencyTable.load(cache_path(space, "torch", 1, 1)) == table
+
+
+def test_a_second_attempt_keeps_the_layers_of_others(
+    fill: Fill, space: SearchSpace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ten = fill(10)
+    inexact(monkeypatch, [0.4])
+    both = fill(7)
+    assert both.calibration is not None and both.calibration.mean_error == 0.0
+    assert set(both.entries) == set(space.layers(10)) | set(space.layers(7))
+    same = {layer for layer in ten.entries if both.entries[layer] == ten.entries[layer]}
+    others = set(space.layers(10)) - set(space.layers(7))
+    assert others <= same and len(same) < len(ten.entries), "what this space has was measured again"
+
+
+def test_an_error_that_is_accepted_is_exact_enough(
+    fill: Fill, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, no_measuring: Callable[[], None]
+) -> None:
+    inexact(monkeypatch, [0.2])
+    table = fill(accepted=0.2)
+    assert table.calibration is not None and table.calibration.mean_error == 0.2
+    assert "measured once more" not in caplog.text
+    no_measuring()
+    assert fill(accepted=0.2) == table
+
+
+def test_a_calibration_on_other_sizes_is_made_anew(
+    fill: Fill, tmp_path: Path, no_measuring: Callable[[], None]
+) -> None:
+    path = tmp_path / "table.yaml"
+    both = fill(path=path, sizes=(48, 32))
+    assert both.calibration is not None and both.calibration.resolutions == (32, 48)
+    small = fill(path=path, sizes=(32,))
+    assert small.entries == both.entries
+    assert small.calibration is not None and small.calibration.resolutions == (32,)
+    again = fill(path=path, sizes=(32, 48))
+    no_measuring()
+    assert fill(path=path, sizes=(48, 32)) == again
 
 
 def test_an_inexact_table_of_before_is_first_calibrated_anew(

@@ -102,7 +102,7 @@ def table(space: SearchSpace) -> LatencyTable:
 
 def fitted(table: LatencyTable, archs: Sequence[Architecture], ms: Sequence[float]) -> tuple[float, float, float]:
     found = [Measurement(one, 0.1, 30, repeatability=0.01 * i) for i, one in enumerate(ms)]
-    fit = calibrated(table, archs, found, num_classes=10, space="tiny").calibration
+    fit = calibrated(table, archs, found, num_classes=10, space="tiny", resolutions=(32,)).calibration
     assert fit is not None
     return fit.offset_ms, fit.factor, fit.mean_error
 
@@ -126,7 +126,7 @@ def test_what_a_calibration_states(table: LatencyTable, space: SearchSpace, tmp_
     sums = table.layer_sums(archs, 10)
     off = [1.0] * 5 + [0.9, 1.1, 1.0, 1.0, 1.2]
     found = [Measurement(float(total) * by, 0.1, 30, repeatability=0.02) for total, by in zip(sums, off, strict=True)]
-    done = calibrated(table, archs, found, num_classes=10, space="tiny")
+    done = calibrated(table, archs, found, num_classes=10, space="tiny", resolutions=(48, 32))
     fit = done.calibration
     assert fit is not None
     assert (fit.offset_ms, fit.factor, fit.networks, fit.held_out) == (pytest.approx(0, abs=1e-4), 1.0, 5, 5)
@@ -134,7 +134,7 @@ def test_what_a_calibration_states(table: LatencyTable, space: SearchSpace, tmp_
     assert (fit.max_error, fit.mean_error, fit.bias) == pytest.approx(
         (max(map(abs, errors)), sum(map(abs, errors)) / 5, sum(errors) / 5), abs=1e-4
     )
-    assert (fit.repeatability, fit.space, fit.resolutions) == (pytest.approx(0.02), "tiny", (32,))
+    assert (fit.repeatability, fit.space, fit.resolutions) == (pytest.approx(0.02), "tiny", (32, 48))
     assert fit.anchor_ms == pytest.approx(mean_ms(found[:5]))
     assert table.calibration is None, "the given table is left as it was"
     assert done.entries == table.entries
@@ -146,14 +146,16 @@ def test_calibrated_twice_is_as_once(table: LatencyTable, space: SearchSpace) ->
     """The line is over sums of layers, whatever was fitted before."""
     archs = networks(space)
     found = [Measurement(float(total) * 1.3, 0.1, 30) for total in table.layer_sums(archs, 10)]
-    once = calibrated(table, archs, found, num_classes=10, space="tiny")
-    assert calibrated(once, archs, found, num_classes=10, space="tiny") == once
+    about = {"num_classes": 10, "space": "tiny", "resolutions": (32,)}
+    once = calibrated(table, archs, found, **about)
+    assert calibrated(once, archs, found, **about) == once
 
 
 def test_the_networks_of_a_space_are_always_the_same(space: SearchSpace) -> None:
     assert networks(space) == networks(space)
     assert all(arch in space for arch in networks(space))
     assert len(set(networks(space))) > 20
+    assert networks(space.with_resolutions((48, 32))) == networks(space.with_resolutions((32, 48)))
 
 
 def test_calibrate_here(space: SearchSpace, monkeypatch: pytest.MonkeyPatch) -> None:

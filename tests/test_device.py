@@ -24,6 +24,7 @@ CPUINFO = {
     "processor\t: 1\nmodel name\t: AMD EPYC 7B13\ncpu MHz\t\t: 3100.04\n": ("AMD EPYC 7B13", 3100.0),
     "processor\t: 0\nBogoMIPS\t: 108.00\n\nHardware\t: BCM2835\nModel\t\t: Raspberry Pi 4 Model B\n":
         ("Raspberry Pi 4 Model B", None),
+    "processor\t: 0\nmodel name\t: Virtual\ncpu MHz\t\t: 0.000\n": ("Virtual", None),
     "processor\t: 0\ncpu MHz\t\t: unknown\nHardware\t: Qualcomm SM8150\n": ("Qualcomm SM8150", None),
 }  # fmt: skip
 

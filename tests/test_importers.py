@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,8 +17,10 @@ import pytest
 from mnas import cli
 from mnas.architecture import Architecture, Block, Head, Layer
 from mnas.errors import BadInput
+from mnas.latency import importers
 from mnas.latency.dialects import DIALECTS, NOT_STATED
-from mnas.latency.importers import COLUMNS, import_table, scaled_classifier, with_classifiers
+from mnas.latency.importers import COLUMNS, import_table, scaled_classifier, unit_doubt, with_classifiers
+from mnas.latency.runtimes import get_runtime
 from mnas.latency.table import LatencyTable
 from mnas.space import load_space
 
@@ -215,6 +218,17 @@ def test_a_unit_that_cannot_be_right_is_doubted(tmp_path: Path) -> None:
         imported(source, here_ms, unit=None)
     with pytest.raises(BadInput, match=r"unknown unit 'sec'.*Known: ms, s, us"):
         imported(source, here_ms, unit="sec")
+
+
+def test_a_runtime_far_from_pytorch_is_compared_with_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytorch = get_runtime("torch")
+    other = SimpleNamespace(
+        threads=pytorch.threads, prepare=pytorch.prepare, timed_ms=lambda run, n: 1000 * pytorch.timed_ms(run, n)
+    )
+    monkeypatch.setattr(importers, "get_runtime", {"torch": pytorch, "other": other}.__getitem__)
+    stated = {layer: 100.0 for layer in V3.layers() if layer.operator == "mbconv"}
+    assert unit_doubt(stated, 1, "other") is None
+    assert (unit_doubt(stated, 1) or [""])[0] == "us"
 
 
 def test_a_classifier_is_scaled_by_multiply_adds() -> None:

@@ -137,6 +137,7 @@ def test_a_kit_makes_a_table_like_one_built_here(measured: Path, space: SearchSp
     assert there.runtime_version == metadata.version("onnxruntime")
     assert there.calibration is not None
     assert there.calibration.networks == there.calibration.held_out == 2
+    assert there.calibration.resolutions == (32, 48, 64, 80), "the space's, not those of a few networks"
     rng = random.Random(1)
     archs = [space.sample(rng) for _ in range(5)]
     layers = {layer for arch in archs for layer in arch.layers(CLASSES)}
@@ -385,8 +386,12 @@ def test_import_command(measured: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert LatencyTable.load(table).device == "my board"
     with pytest.raises(BadInput, match=r"table\.yaml: exists; name another file with -o"):
         mnas("import", source, "-o", table)
-    with pytest.raises(BadInput, match="--space v3_large: leave it out"):
+    with pytest.raises(BadInput, match=r"results\.json: leave out --space: a kit's results say themselves what was"):
         mnas("import", source, "--space", "v3_large", "-o", tmp_path / "other.yaml")
+    every = "--space x --runtime litert --runtime-version 1 --threads 2 --batch 1 --classes 5 --unit ms --resolution 32"
+    with pytest.raises(BadInput) as refused:
+        mnas("import", source, *every.split(), "-o", tmp_path / "other.yaml")
+    assert f"leave out {', '.join(every.split()[::2])}: " in str(refused.value)
     with pytest.raises(BadInput, match=r"note10: state --device and --space; only a kit's results\.json says both"):
         mnas("import", "note10", "-o", tmp_path / "other.yaml")
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import Mnas
 
-from mnas import zoo
+from mnas import latency_commands, zoo
 from mnas.latency import calibrate as calibrating
 from mnas.latency.runtimes import get_runtime
 from mnas.latency.table import LatencyTable
@@ -27,7 +27,7 @@ def latency(mnas: Mnas, tiny: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 
 BUILD = ("build", "--space", "tiny.yaml", "--classes", "10", "--resolution", "32", "-o", "table.yaml")
-CHECK = ("check", "table.yaml", "--space", "tiny.yaml", "--classes", "10", "--networks", "3")
+CHECK = ("check", "table.yaml", "--space", "tiny.yaml", "--networks", "3")
 
 
 # --- measure ----------------------------------------------------------------------------------------------------
@@ -64,11 +64,24 @@ def test_measure_ends_when_it_is_precise_enough(latency: Mnas) -> None:
     assert latency("measure", *how, "--precision", "0").json["networks"][0]["rounds"] == 20
 
 
+def test_measure_with_as_many_classes_as_asked(latency: Mnas, monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[int] = []
+    monkeypatch.setattr(latency_commands, "build", lambda arch, classes: built.append(classes) or build(arch, classes))
+    how = ("measure", "mobilenet_v3_small@0.35", "--resolution", "32", "--rounds", "10")
+    assert (latency(*how, "--classes", "7").code, latency(*how).code) == (0, 0)
+    assert built == [7, 1000]
+
+
 def test_measure_a_model_file(latency: Mnas) -> None:
     arch = zoo.get("mobilenet_v3_small", 0.35, 32)
     example = torch.rand(1, 3, 32, 32)
     Path("m.onnx").write_bytes(get_runtime("onnxruntime").artifact(build(arch, 10).eval(), example))
-    how = ("--resolution", "32", "--rounds", "10", "--json")
+    how = ("--rounds", "10", "--json")
+    unknown = latency("measure", "m.onnx", "--runtime", "onnxruntime", *how)
+    assert (unknown.code, unknown.err.count("\n")) == (2, 1), "it is not of 224 pixels"
+    Path("architecture.yaml").write_text(arch.to_yaml())
+    assert latency("measure", "m.onnx", "--runtime", "onnxruntime", *how).code == 0
+    how = ("--resolution", "32", *how)
     found = latency("measure", "m.onnx", "mobilenet_v3_small@0.35", "--runtime", "onnxruntime", *how).json
     assert [network["name"] for network in found["networks"]] == ["m.onnx", "mobilenet_v3_small@0.35"]
     assert found["runtime"] == "onnxruntime"
@@ -113,7 +126,7 @@ def test_build_then_check(latency: Mnas) -> None:
     assert Path("table.yaml").read_bytes() == content, "what is measured is kept"
 
     found = latency(*CHECK, "--resolution", "32", "--seed", "3", "--json").json
-    assert (found["space"], found["networks"]) == ("tiny", 3)
+    assert (found["space"], found["networks"], found["classes"]) == ("tiny", 3, 10)
     assert found["stated"]["mean_error"] == table.calibration.mean_error
     for name in ("today", "same_speed"):
         assert set(found[name]) == {"mean_error", "max_error", "bias", "spearman"}
@@ -123,17 +136,20 @@ def test_build_then_check(latency: Mnas) -> None:
     assert (1 + found["same_speed"]["bias"]) / (1 + found["today"]["bias"]) == pytest.approx(found["slower"], rel=1e-3)
     assert found["unstable"] is None or found["unstable"].strip()
     table_text = latency(*CHECK, "--resolution", "32")
-    for row in ("when it was made", "today", "at the machine's speed of then", "Spearman", "3 networks of space tiny"):
+    rows = ("when it was made", "today", "at the machine's speed of then", "Spearman", "3 networks of space tiny for")
+    for row in rows:
         assert row in table_text.out
 
 
 def test_check_by_the_tables_own_space_and_sizes(latency: Mnas) -> None:
     latency(*BUILD)
-    refused = latency("check", "table.yaml", "--classes", "10")
+    refused = latency("check", "table.yaml")
     assert "unknown search space 'tiny'" in refused.err, "a space of the user's own needs its file's path"
     other_size = latency(*CHECK, "--resolution", "48")
-    assert "lacks" in other_size.err
-    assert (refused.code, other_size.code) == (2, 2)
+    assert "--space SPACE --classes 10 --resolution 48 --runtime torch" in other_size.err
+    other_classes = latency(*CHECK, "--classes", "7")
+    assert "lacks" in other_classes.err and "--classes 7" in other_classes.err
+    assert (refused.code, other_size.code, other_classes.code) == (2, 2, 2)
     assert latency(*CHECK, "--json").json["slower"] > 0, "the space has size 48 too, which the table was not made for"
 
 

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import mnas
 from mnas.architecture import Architecture
+from mnas.config import Objective, RunConfig, Target
 from mnas.cost import cost
-from mnas.errors import Infeasible
+from mnas.errors import BadInput, Infeasible
 from mnas.latency.rounds import Measurement
-from mnas.latency_source import LatencySource, Source, extremes, keeps
+from mnas.latency_source import LatencySource, Source, extremes, keeps, latency_source
 from mnas.limits import NO_LIMITS, Limit, Limits
+from mnas.run import Run
 
 ARCH = mnas.zoo.get("mobilenet_v3_small", 0.35, 32)
 MS = st.floats(0.01, 100)
@@ -47,6 +52,25 @@ def test_one_device_is_as_it_is(ms: float, budget_ms: float, spread: float) -> N
         one = LatencySource((source(lambda arch: ms, budget, spread),))
         assert one.predict(ARCH) == ms
         assert one.measure([ARCH]) == [Measurement(ms, spread, 30)]
+
+
+def own(answer: Any, tiny: Path) -> LatencySource:
+    config = RunConfig(
+        space="tiny.yaml", targets=(Target(latency_ms=3.0),), objective=Objective(name="mnasnet", formula="mnasnet")
+    )
+    return latency_source(Run(tiny.parent), mnas.load_space(tiny), config, lambda arch: answer, 10)
+
+
+@pytest.mark.parametrize("answer", [2.5, np.float32(2.5), np.float64(2.5), Fraction(5, 2)])
+def test_any_real_number_may_be_the_users_own_latency(answer: Any, tiny: Path) -> None:
+    ms = own(answer, tiny).predict(ARCH)
+    assert (ms, type(ms)) == (2.5, float)
+
+
+@pytest.mark.parametrize("answer", [0, -1.0, np.float32("nan"), float("inf"), "2.5", None, 2j, np.ones(1)])
+def test_what_is_no_latency(answer: Any, tiny: Path) -> None:
+    with pytest.raises(BadInput, match=r"the latency callable gave .*; expected milliseconds above zero"):
+        own(answer, tiny).predict(ARCH)
 
 
 def madds(arch: Architecture) -> float:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -66,6 +67,32 @@ def test_the_fastest_core_is_chosen_and_of_these_the_idlest(monkeypatch: pytest.
         monkeypatch.setattr(quiet, "_idle_ticks", lambda passed=passed: next(passed))
         with pinned(1):
             assert os.sched_getaffinity(0) == {idle}
+
+
+@pytest.mark.parametrize(("listed", "expected"), [
+    (["0,4", "1,5", "2,6", "3,7"] * 2, [{7}, {7, 6}, {7, 6, 5}, {7, 6, 5, 4}, {7, 6, 5, 4, 3}]),
+    (["0-1", "0-1", "2-3", "2-3", "4-5,8-9", "4-5,8-9", "6\n", "7\n"],
+     [{7}, {7, 6}, {7, 6, 5}, {7, 6, 5, 3}, {7, 6, 5, 3, 1}, {7, 6, 5, 3, 1, 4}]),
+    ([None] * 8, [{7}, {7, 6}, {7, 6, 5}]),
+    (["", "nonsense", "0-", *[None] * 5], [{7}, {7, 6}]),
+])  # fmt: skip
+def test_second_hyperthreads_come_last(
+    listed: list[str | None], expected: list[set[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(path: str) -> io.StringIO:
+        text = listed[int(path.split("/")[5].removeprefix("cpu"))] if "thread_siblings" in path else None
+        if text is None:
+            raise FileNotFoundError(path)
+        return io.StringIO(text)
+
+    held: list[set[int]] = []
+    monkeypatch.setattr(quiet, "open", read, raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
+    monkeypatch.setattr(os, "sched_setaffinity", lambda process, cores: held.append(cores), raising=False)
+    for threads in range(1, len(expected) + 1):
+        with pinned(threads):
+            pass
+    assert held[::2] == expected
 
 
 def test_without_the_system_call_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:

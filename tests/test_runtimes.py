@@ -7,6 +7,7 @@ import os
 import random
 import subprocess
 import sys
+import time
 import zipfile
 from importlib import metadata
 from pathlib import Path
@@ -338,6 +339,17 @@ def test_a_session_has_the_threads_and_keeps_silent(capfd: pytest.CaptureFixture
     assert (options.intra_op_num_threads, options.inter_op_num_threads) == (2, 1)
     adapter.prepare(module, x, 1)()
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_session_that_has_run_leaves_the_cores_alone() -> None:
+    network = build(zoo.get("mobilenet_v3_small", 0.35, 32), 10).eval()
+    run, spent_s = get_runtime("onnxruntime").prepare(network, torch.rand(1, 3, 32, 32), 2), 0.0
+    for _ in range(6):
+        run()
+        before = time.process_time()
+        time.sleep(0.05)
+        spent_s += time.process_time() - before
+    assert spent_s < 0.015
 
 
 def test_files(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Callable, Mapping, Sequence
+from types import SimpleNamespace
 
 import pytest
 
@@ -32,6 +33,10 @@ class World:
     def prepare(self, keys: Sequence[str]) -> Mapping[str, Run | Exception]:
         self.asked.append(list(keys))
         return {key: self.run(key) for key in keys}
+
+    def alike(self, keys: Sequence[str]) -> Mapping[str, Run | Exception]:
+        """Layers that take as long as each other."""
+        return dict.fromkeys(keys, self.run("layer0"))
 
     def timer(self, run: Run, repeats: int) -> float:
         assert repeats == 1, "a second run in a row would find its weights in the cache"
@@ -104,10 +109,31 @@ def test_rounds(rounds: int, samples: int) -> None:
 
 def test_on_a_slow_device_sections_are_small(small: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timing, "SECTION_S", 0.0)
-    assert [len(part.ms) for part in World().timed()] == [20] + [2] * 15
+    world = World()
+    assert [len(part.ms) for part in world.timed()] == [20] + [2] * 15
+    assert [len(keys) for keys in world.asked] == [20] + [2 + 2] * 15, "no more links than layers"
     monkeypatch.setattr(timing, "SECTION", 1000)
     monkeypatch.setattr(timing, "SECTION_S", 3600.0)
     assert [len(part.ms) for part in World().timed()] == [20, 30]
+
+
+@pytest.mark.parametrize("section_s", [20.0, 30.0, 60.0])
+def test_a_section_takes_its_time_with_its_links(
+    small: None, monkeypatch: pytest.MonkeyPatch, section_s: float
+) -> None:
+    world, ends = World(), []
+    for name, value in {"SECTION_S": section_s, "SECTION": 600, "LINKS": 12}.items():
+        monkeypatch.setattr(timing, name, value)
+    monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=lambda: world.now))
+    todo, before = KEYS * 8, 0.0
+    for _ in sections(
+        [f"{key} {i}" for i, key in enumerate(todo)], world.alike, rounds=9, rng=random.Random(0), timer=world.timer,
+        known={},
+    ):  # fmt: skip
+        ends.append(world.now - before)
+        before = world.now
+    assert len(ends) > 3
+    assert ends[1:-1] == pytest.approx([section_s] * len(ends[1:-1]), rel=0.2)
 
 
 # --- a machine whose speed changes ------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import mnas
+from mnas import targets
 from mnas.config import Objective, RunConfig, Target
 from mnas.cost import layer_madds
 from mnas.errors import BadInput
@@ -171,8 +172,43 @@ def test_a_layer_that_the_runtime_cannot_run(table: Callable[..., Path], opened:
     dataclasses.replace(
         whole, entries={layer: ms for layer, ms in whole.entries.items() if layer != lost}, failed={lost: "no such op"}
     ).save(path)
-    with pytest.raises(BadInput, match=r"torch could not run them .no such op.: take another --runtime"):
+    with pytest.raises(BadInput, match=r"torch could not run them .no such op.: take another --runtime") as caught:
         opened(path)
+    assert (
+        "if it only lacked memory, measure anew: mnas latency build --space tiny.yaml --classes 10 --runtime torch "
+        "--threads 1 --batch 1 -o NEW.yaml"
+    ) in str(caught.value)
+    dataclasses.replace(LatencyTable.load(path), **PHONE).save(path)
+    with pytest.raises(BadInput, match=r"measure anew: python3 kit\.zip there, which tries them again; mnas"):
+        opened(path, "tflite")
+
+
+def test_milliseconds_that_can_hardly_be_any(
+    table: Callable[..., Path], opened: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = table()
+    whole = LatencyTable.load(path)
+    dataclasses.replace(whole, entries={layer: 1e5 * ms for layer, ms in whole.entries.items()}).save(path)
+    with pytest.raises(BadInput, match=r"in microseconds\? Measure it anew: mnas latency build --space tiny.yaml"):
+        opened(path)
+    asked: list[Any] = []
+    monkeypatch.setattr(targets, "unit_doubt", lambda stated, *how: asked.append(how))
+    version = get_runtime("onnxruntime").version()
+    opened(table("other.yaml", runtime="onnxruntime", runtime_version=version, threads=2, batch=4), "onnxruntime",
+           threads=2, batch=4)  # fmt: skip
+    assert asked == [(4, "onnxruntime", 2)]
+
+
+def test_the_error_that_is_accepted_is_so_while_a_table_is_made(
+    table: Callable[..., Path], tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inexact = table(calibration=dataclasses.replace(FIT, mean_error=0.2))
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr(targets, "table_for", lambda *_, **how: asked.update(how) or LatencyTable.load(inexact))
+    (tmp_path / "run").mkdir()
+    given = config(Target(runtime="torch", latency_ms=1.0), max_table_error=0.3)
+    assert table_of(Run(tmp_path / "run"), mnas.load_space(tiny), given, 0, 10)[1]
+    assert asked["accepted"] == 0.3
 
 
 def test_an_imported_classifier_is_scaled(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import random
 import re
 from collections.abc import Sequence
@@ -24,17 +25,17 @@ log = logging.getLogger("mnas")
 
 INEXACT = 0.05
 """A table with a larger mean error was measured on a busy machine: it is calibrated again, then measured again."""
-ATTEMPTS = 2
 
 
 def table_for(
     space: SearchSpace, num_classes: int, *, runtime: str, threads: int, batch: int, seed: int = 0,
-    path: Path | None = None,
+    path: Path | None = None, accepted: float = 0.0,
 ) -> LatencyTable:
     """A calibrated table of the space's layers, from `path` (the user's cache by default).
 
     What it lacks is measured and added; where something was added, or another space was calibrated on, it is
-    calibrated anew. What turns out inexact is measured once more, since a busy machine is the usual reason.
+    calibrated anew. What turns out inexact is measured once more, since a busy machine is the usual reason, and the
+    better of both is kept; a mean error up to `accepted` is exact enough.
     """
     adapter = get_runtime(runtime)
     own, path = path is not None, path or cache_path(space, runtime, threads, batch)
@@ -43,22 +44,34 @@ def table_for(
     if differ:
         raise BadInput(f"{path}: measured on {'; '.join(differ)}; remove it, or name another file for a new table")
     wanted = sorted(space.layers(num_classes), key=str)
-    before, rng = table, random.Random(seed)
-    for attempt in range(ATTEMPTS):
-        table = _complete(table, wanted, adapter, threads, batch, path, rng)
-        table = _judged(table, wanted, space, num_classes, rng)
-        if table.calibration is None or table.calibration.mean_error <= INEXACT or attempt == ATTEMPTS - 1:
-            break
+    limit, rng = max(INEXACT, accepted), random.Random(seed)
+
+    def attempt(begun: LatencyTable | None) -> LatencyTable:
+        whole = _complete(begun, wanted, adapter, threads, batch, path, rng)
+        return _judged(whole, wanted, space, num_classes, rng, limit)
+
+    found = attempt(table)
+    if not found.missing(wanted) and _error(found) > limit:
         log.warning(
             "latency table: off by %.1f%% in the mean: was the machine busy? All is measured once more",
-            100 * table.calibration.mean_error,
+            100 * _error(found),
         )  # fmt: skip
-        table = None
-    assert table is not None
-    if table is not before:
-        table.save(path)
+        found = min(found, attempt(_without(found, wanted)), key=_error)
+    if found is not table:
+        found.save(path)
     log.info("latency table: %s", path)
-    return table
+    return found
+
+
+def _error(table: LatencyTable) -> float:
+    """The mean error that a table states; infinite where it states none."""
+    return math.inf if table.calibration is None else table.calibration.mean_error
+
+
+def _without(table: LatencyTable, layers: Sequence[Layer]) -> LatencyTable | None:
+    """What `table` has beside `layers`, for those to be measured again at the same speed; None where it has no more."""
+    others = table.only(set(table.entries) - set(layers))
+    return replace(others, calibration=None) if others.entries else None
 
 
 def _complete(
@@ -87,11 +100,13 @@ def _complete(
 
 
 def _judged(
-    table: LatencyTable, wanted: Sequence[Layer], space: SearchSpace, num_classes: int, rng: random.Random
-) -> LatencyTable:
-    """The table calibrated on networks of `space`; anew where that was another space, or showed it to be inexact."""
-    fit = table.calibration
-    if table.missing(wanted) or (fit is not None and fit.space == space.name and fit.mean_error <= INEXACT):
+    table: LatencyTable, wanted: Sequence[Layer], space: SearchSpace, num_classes: int, rng: random.Random,
+    limit: float,
+) -> LatencyTable:  # fmt: skip
+    """The table calibrated on networks of `space`; anew where those were others, or its error was above `limit`."""
+    fit, speaks_of = table.calibration, (space.name, tuple(sorted(space.resolutions)))
+    known = fit is not None and (fit.space, fit.resolutions) == speaks_of and fit.mean_error <= limit
+    if known or table.missing(wanted):
         return table
     with progress("calibration", 1.0) as shown:
         table = calibrate(
@@ -102,13 +117,13 @@ def _judged(
     return table
 
 
-def cache_path(space: SearchSpace, runtime: str, threads: int, batch: int, folder: Path | None = None) -> Path:
+def cache_path(space: SearchSpace, runtime: str, threads: int, batch: int) -> Path:
     """Where this device's table of a space and runtime is kept between runs."""
     adapter = get_runtime(runtime)
-    sizes = "-".join(map(str, space.resolutions))
+    sizes = "-".join(map(str, sorted(space.resolutions)))
     where = f"{runtime} {adapter.version()} threads {threads} batch {batch} {adapter.device_name()}"
     words = f"{space.name} {sizes} px {where}"
-    return (folder or user_cache("latency")) / (re.sub(r"[^a-z0-9.]+", "-", words.lower()).strip("-.") + ".yaml")
+    return user_cache("latency") / (re.sub(r"[^a-z0-9.]+", "-", words.lower()).strip("-.") + ".yaml")
 
 
 def _cached(path: Path) -> LatencyTable | None:

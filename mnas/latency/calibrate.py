@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 
@@ -43,7 +43,9 @@ def calibrate(
         archs, runtime=table.runtime, threads=table.threads, batch=table.batch, num_classes=num_classes, rounds=ROUNDS,
         rng=rng, progress=progress,
     )  # fmt: skip
-    return calibrated(table, archs, found, num_classes=num_classes, space=space.name)
+    return calibrated(
+        table, archs, found, num_classes=num_classes, space=space.name, resolutions=space.resolutions
+    )
 
 
 def networks(space: SearchSpace) -> list[Architecture]:
@@ -51,13 +53,14 @@ def networks(space: SearchSpace) -> list[Architecture]:
 
     Later the networks of the fit are timed again beside others, to see how fast the machine is then.
     """
-    rng = random.Random("calibration")
+    rng, space = random.Random("calibration"), space.with_resolutions(tuple(sorted(space.resolutions)))
     return [space.sample(rng) for _ in range(FITTED + HELD_OUT)]
 
 
 def calibrated(
-    table: LatencyTable, archs: Sequence[Architecture], measured: Sequence[Measurement], *, num_classes: int, space: str
-) -> LatencyTable:
+    table: LatencyTable, archs: Sequence[Architecture], measured: Sequence[Measurement], *, num_classes: int,
+    space: str, resolutions: Iterable[int],
+) -> LatencyTable:  # fmt: skip
     """`table` with a line fitted on the first half of the measured networks, and judged on the rest."""
     sums, ms = table.layer_sums(archs, num_classes), np.array([one.median_ms for one in measured])
     fitted, held = slice(0, len(ms) // 2), slice(len(ms) // 2, None)
@@ -68,7 +71,7 @@ def calibrated(
         offset_ms=offset_ms, factor=factor, networks=len(ms[fitted]), held_out=len(ms[held]),
         mean_error=judged.mean_error, max_error=judged.max_error, bias=judged.bias, spearman=judged.spearman,
         repeatability=float(np.mean(differences)) if differences else 0.0, space=space,
-        resolutions=tuple(sorted({arch.resolution for arch in archs})),
+        resolutions=tuple(sorted(resolutions)),
         date=date.today().isoformat(), anchor_ms=mean_ms(measured[fitted]),
     ))  # fmt: skip
 

@@ -30,7 +30,7 @@ class Calibration:
     space: str
     """The space whose networks these were."""
     resolutions: tuple[int, ...]
-    """Their input sizes."""
+    """Its input sizes, ascending."""
     date: str
     """Day, such as 2026-01-31."""
     anchor_ms: float

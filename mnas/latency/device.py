@@ -37,6 +37,6 @@ def clock_mhz() -> float | None:
     """The processor's clock just now, where the system tells."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-        return round(max(float(line.partition(":")[2]) for line in lines if line.startswith("cpu MHz")), 1)
+        return round(max(float(line.partition(":")[2]) for line in lines if line.startswith("cpu MHz")), 1) or None
     except (OSError, ValueError):
         return None

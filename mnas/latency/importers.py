@@ -123,13 +123,16 @@ def scaled_classifier(entries: Mapping[Layer, float], layer: Layer) -> float | N
     return entries[near] * layer_madds(layer) / layer_madds(near)
 
 
-def unit_doubt(stated: Mapping[Layer, float], batch: int) -> tuple[str, str] | None:
+def unit_doubt(
+    stated: Mapping[Layer, float], batch: int, runtime: str = "torch", threads: int = 1
+) -> tuple[str, str] | None:
     """The unit that figures seem to have which can hardly be milliseconds, and why, by what the costliest layers take.
 
     None where they can.
     """
     costly = sorted(stated, key=layer_madds)[-COMPARED:]
-    there_ms, here_ms = sum(stated[layer] for layer in costly), sum(_time_here_ms(layer, batch) for layer in costly)
+    there_ms = sum(stated[layer] for layer in costly)
+    here_ms = sum(_time_here_ms(layer, batch, runtime, threads) for layer in costly)
     if there_ms > IMPLAUSIBLE * here_ms:
         unit, name, compared = "us", "microseconds", f"{there_ms / here_ms:,.0f} times"
     elif there_ms * IMPLAUSIBLE < here_ms:
@@ -142,13 +145,13 @@ def unit_doubt(stated: Mapping[Layer, float], batch: int) -> tuple[str, str] | N
     )
 
 
-def _time_here_ms(layer: Layer, batch: int) -> float:
-    """About what torch takes for a layer on one thread of this machine."""
-    runtime = get_runtime("torch")
+def _time_here_ms(layer: Layer, batch: int, runtime: str, threads: int) -> float:
+    """About what a runtime of this machine takes for a layer."""
+    adapter = get_runtime(runtime)
     map_size = () if layer.operator == "linear" else (layer.size, layer.size)
-    with runtime.threads(1), torch.random.fork_rng(devices=[]):
-        run = runtime.prepare(module_of(layer).eval(), torch.zeros(batch, layer.in_channels, *map_size), 1)
-        return min(runtime.timed_ms(run, 1) for _ in range(4))
+    with adapter.threads(threads), torch.random.fork_rng(devices=[]):
+        run = adapter.prepare(module_of(layer).eval(), torch.zeros(batch, layer.in_channels, *map_size), threads)
+        return min(adapter.timed_ms(run, 1) for _ in range(4))
 
 
 # --- CSV --------------------------------------------------------------------------------------------------------

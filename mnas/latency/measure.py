@@ -94,7 +94,7 @@ def measure_networks(
                 runs[i] = adapter.prepare(build(archs[i], num_classes).eval(), images, threads)
             share = -(-rounds // PREPARED)
             found = measure(
-                runs, anchors=anchor_runs(adapter, threads) if runs else (), threads=threads, rounds=share, rng=rng,
+                runs, anchors=anchor_runs(adapter, threads), threads=threads, rounds=share, rng=rng,
                 timer=adapter.timed_ms, progress=None if progress is None else _within(progress, step, total),
             )
             for i, one in found.items():

@@ -19,7 +19,8 @@ GROUP = 20
 SECTION = 600
 PER_DRAW = 3
 LINKS = 60
-"""Layers known before that are timed again in each section: they show how fast the machine is now."""
+"""Layers known before that are timed again in each section: they show how fast the machine is now. In a small section
+no more than it has layers itself."""
 SECTION_S = 10.0
 """On a slow device sections are smaller, so that little is lost when it stops."""
 
@@ -47,7 +48,7 @@ def sections(
     while todo:
         start = time.perf_counter()
         part, todo = todo[:size], todo[size:]
-        links = rng.sample(list(known), min(LINKS, len(known)))
+        links = rng.sample(list(known), min(LINKS, max(GROUP // 2, len(part)), len(known)))
         runs, failed = able(prepare([*part, *links]))
         ms = _timed(runs, rounds, rng, timer)
         linked = [known[key] / ms[key] for key in links if key in ms]
@@ -55,7 +56,8 @@ def sections(
         found = {key: ms[key] * speed for key in part if key in ms}
         known.update(found)
         yield Section(found, {key: why for key, why in failed.items() if key not in known})
-        size = min(max(int(SECTION_S * len(part) / (time.perf_counter() - start)), GROUP // 2), SECTION)
+        with_links = int(SECTION_S * (len(part) + len(links)) / (time.perf_counter() - start))
+        size = min(max(with_links - LINKS, with_links // 2, GROUP // 2), SECTION)
 
 
 def able(prepared: Mapping[K, Run | Exception]) -> tuple[dict[K, Run], dict[K, str]]:

@@ -102,11 +102,23 @@ class LatencyTable:
         header, entries, at_resolution, failed = table_file.read(path)
         return cls(**header, entries=entries, at_resolution=at_resolution, failed=failed)
 
-    def _lacks(self, archs: Iterable[Architecture], num_classes: int) -> BadInput:
+    def classes(self) -> list[int]:
+        """The numbers of classes that it has a classifier for, ascending."""
+        classifiers = (one for one in self.entries if one.operator == "linear" and one.activation == "none")
+        return sorted({one.out_channels for one in classifiers})
+
+    def _lacks(self, archs: Sequence[Architecture], num_classes: int) -> BadInput:
         missing = self.missing(layer for arch in archs for layer in arch.layers(num_classes))
         shown = "; ".join(map(str, missing[:3])) + (f"; and {len(missing) - 3:,} more" if len(missing) > 3 else "")
+        sizes = ",".join(map(str, sorted({arch.resolution for arch in archs})))
+        wanted = f"--space SPACE --classes {num_classes} --resolution {sizes}"
+        way = (
+            f"Import its source again for that space: mnas latency import SOURCE {wanted} -o NEW.yaml"
+            if self.origin == "imported" else
+            f"Measure them into the table's file: mnas latency build {wanted} --runtime {self.runtime} "
+            f"--threads {self.threads} --batch {self.batch} -o FILE"
+        )  # fmt: skip
         return BadInput(
             f"the latency table ({self.runtime} on {self.device}) lacks {len(missing):,} "
-            f"layer{'s' if len(missing) > 1 else ''}: {shown}. Measure them with: mnas latency build --space SPACE "
-            f"--runtime {self.runtime} --threads {self.threads}"
+            f"layer{'s' if len(missing) > 1 else ''}: {shown}. {way}"
         )

@@ -34,6 +34,8 @@ def session(model: bytes | str, threads: int) -> Any:
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = 4
     options.add_session_config_entry("session.use_env_allocators", "1")
+    # threads of a session that has run would spin on the cores of what is timed next
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
