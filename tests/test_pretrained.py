@@ -1,12 +1,16 @@
-"""Published weights give the published networks' outputs; what does not fit is refused by name."""
+"""Published weights give the published networks' outputs, in the supernet too; what does not fit is refused by name."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
+import hashlib
 import logging
+import os
 import random
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +23,9 @@ from mnas import zoo
 from mnas.architecture import Architecture, Block, Head
 from mnas.errors import BadInput
 from mnas.nn.network import Network, build
-from mnas.nn.pretrained import load_reference
+from mnas.nn.pretrained import load_reference, read_weights, start_from
+from mnas.nn.supernet import Supernet
+from mnas.space import SearchSpace, load_space
 
 RESOLUTION = 33  # odd at nearly every stride, so that padding is seen
 
@@ -276,3 +282,144 @@ def test_an_unknown_layout_is_refused(weights: dict[str, Tensor]) -> None:
 ])  # fmt: skip
 def test_what_is_no_state_dict_is_refused(weights: Any, got: str) -> None:
     assert got in refusal(fresh("mobilenet_v1", 0.25), weights)
+
+
+# --- into a supernet
+
+
+@functools.cache
+def space_of(name: str) -> SearchSpace:
+    return load_space(name).with_resolutions((RESOLUTION,))
+
+
+def supernet_of(name: str, num_classes: int = 10) -> Supernet:
+    torch.manual_seed(1)
+    return Supernet(space_of(name), num_classes).eval()
+
+
+def logits(supernet: Supernet, arch: Architecture) -> Tensor:
+    with torch.no_grad():
+        result: Tensor = supernet(images(2), arch)
+    return result
+
+
+@pytest.mark.parametrize(("make", "theirs", "name"), [
+    (torchvision_network, "mobilenet_v3_large", "v3_large"),
+    (torchvision_network, "mobilenet_v3_small", "v3_small"),
+    (torchvision_network, "mobilenet_v2", "v2"),
+    (timm_network, "semnasnet_100", "mnasnet"),
+    (timm_network, "mobilenetv1_100", "v1"),
+])  # fmt: skip
+def test_the_reference_subnet_computes_what_the_file_computes(
+    make: Callable[..., nn.Module], theirs: str, name: str, tmp_path: Path
+) -> None:
+    network = make(theirs, num_classes=10)
+    torch.save({"state_dict": network.state_dict(), "epoch": 3}, tmp_path / "weights.pth")
+    supernet = supernet_of(name)
+    arch = start_from(supernet, tmp_path / "weights.pth")
+    assert arch == zoo.get(supernet.space.reference, resolution=RESOLUTION)
+    expected = output(network)
+    assert (expected[0] - expected[1]).abs().max() > 0.01
+    assert (logits(supernet, arch) - expected).abs().max() < 1e-4
+
+
+@pytest.fixture(scope="module")
+def winner(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Architecture, nn.Module]:
+    """A folder as a search leaves it, its architecture, its network."""
+    folder = tmp_path_factory.mktemp("winner")
+    arch = load_space("v3_small").with_resolutions((48,)).sample(random.Random(5))
+    network = randomise(build(arch, 10))
+    data = safetensors.torch.save(network.state_dict())
+    (folder / "architecture.yaml").write_text(arch.to_yaml())
+    (folder / "weights.safetensors").write_bytes(data)
+    (folder / "weights.safetensors.sha256").write_text(f"{hashlib.sha256(data).hexdigest()}  weights.safetensors\n")
+    return folder, arch, network
+
+
+@pytest.mark.parametrize("inside", ["", "weights.safetensors"])
+def test_an_earlier_winner_computes_the_same_in_the_supernet(
+    inside: str, winner: tuple[Path, Architecture, nn.Module]
+) -> None:
+    folder, arch, network = winner
+    assert read_weights(folder / inside).keys() == network.state_dict().keys()
+    supernet = supernet_of("v3_small")
+    found = start_from(supernet, folder / inside)
+    assert found == dataclasses.replace(arch, resolution=RESOLUTION)  # weights fit every resolution
+    assert (logits(supernet, found) - output(network)).abs().max() < 1e-5
+
+
+def test_a_classifier_of_other_classes_stays_in_the_supernet(
+    winner: tuple[Path, Architecture, nn.Module], caplog: pytest.LogCaptureFixture
+) -> None:
+    folder, _, network = winner
+    supernet = supernet_of("v3_small", num_classes=3)
+    before = supernet.extract(zoo.get("mobilenet_v3_small", resolution=RESOLUTION)).classifier.state_dict()
+    with caplog.at_level(logging.INFO, "mnas.nn"):
+        arch = start_from(supernet, folder)
+    extracted = supernet.extract(arch)
+    assert all(torch.equal(value, before[name]) for name, value in extracted.classifier.state_dict().items())
+    assert torch.equal(extracted.stem.conv.weight, network.get_parameter("stem.conv.weight"))
+    assert caplog.text.count("10 classes, the network 3") == 1
+
+
+def no_start(supernet: Supernet, path: Path) -> str:
+    """The one line of the refusal; the supernet must not have changed."""
+    before = {key: value.clone() for key, value in supernet.state_dict().items()}
+    with pytest.raises(BadInput) as caught:
+        start_from(supernet, path)
+    assert all(torch.equal(value, before[key]) for key, value in supernet.state_dict().items())
+    message = str(caught.value)
+    assert message.startswith(str(path)) and "\n" not in message
+    return message
+
+
+def test_weights_without_a_place_in_the_space_are_refused(
+    winner: tuple[Path, Architecture, nn.Module], small: nn.Module, tmp_path: Path
+) -> None:
+    path = tmp_path / "small.pth"
+    torch.save(small.state_dict(), path)
+    assert "reference network mobilenet_v3_large is not in it; give" in no_start(supernet_of("ofa_mbv3"), path)
+    assert "module 'features.1.block.1.fc1', for the network's 'blocks.0" in no_start(supernet_of("v3_large"), path)
+    folder = winner[0]
+    message = no_start(supernet_of("v2"), folder)
+    assert f"space 'v2' has no place for these weights, since {folder / 'architecture.yaml'} is not in it" in message
+
+
+class Command:
+    """Runs a command where it is unpickled."""
+
+    def __init__(self, command: str):
+        self.command = command
+
+    def __reduce__(self) -> tuple[Callable[[str], int], tuple[str]]:
+        return os.system, (self.command,)
+
+
+def test_files_that_are_no_weights_are_refused_in_one_line(small: nn.Module, tmp_path: Path) -> None:
+    supernet, path, ran = supernet_of("v3_small"), tmp_path / "weights.pth", tmp_path / "ran"
+    torch.save({"stem.conv.weight": torch.zeros(16, 3, 3, 3)}, path)
+    whole = path.read_bytes()
+    for data in [b"", b"PK", b"no weights", b"\x80\x02", *(whole[:size] for size in range(1, len(whole), 97))]:
+        path.write_bytes(data)
+        assert "cannot be read as weights" in no_start(supernet, path)
+    for content in (small, Command(f"touch {ran}")):
+        torch.save(content, path)
+        assert "cannot be read as weights; expected tensors alone" in no_start(supernet, path)
+    assert not ran.exists()
+    for other in ([1, 2], torch.zeros(3), {"epoch": 3}):
+        torch.save(other, path)
+        assert "expected" in no_start(supernet, path)
+    for missing in (tmp_path / "none.pth", tmp_path):
+        assert "no such file; expected a state dict" in no_start(supernet, missing)
+
+
+def test_a_damaged_winner_is_refused(winner: tuple[Path, Architecture, nn.Module], tmp_path: Path) -> None:
+    whole, supernet = (winner[0] / "weights.safetensors").read_bytes(), supernet_of("v3_small")
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(whole[:-4])
+    assert "cannot be read as weights" in no_start(supernet, path)
+    path.write_bytes(whole[:-1] + b"0")
+    (tmp_path / "weights.safetensors.sha256").write_text((winner[0] / "weights.safetensors.sha256").read_text())
+    assert "its sha256 is not the one in weights.safetensors.sha256" in no_start(supernet, path)
+    (tmp_path / "weights.safetensors.sha256").write_text("")
+    assert "its sha256 is not the one" in no_start(supernet, path)

@@ -17,6 +17,7 @@ from mnas import zoo
 from mnas.architecture import Architecture
 from mnas.config import preset_names, validate
 from mnas.errors import BadInput
+from mnas.nn.network import build
 from mnas.nn.supernet import Supernet
 from mnas.space import Option, SearchSpace, SpaceFile, load_space
 
@@ -69,12 +70,16 @@ def pristine(name: str) -> Supernet:
     """A supernet whose every weight and statistic matters; not to be changed."""
     torch.manual_seed(0)
     supernet = Supernet(space_of(name), CLASSES).eval()
-    for key, tensor in supernet.state_dict().items():
+    randomise(supernet)
+    return supernet
+
+
+def randomise(module: nn.Module) -> None:
+    for key, tensor in module.state_dict().items():
         if key.endswith(("running_var", "bn1.weight", "bn2.weight", "bn3.weight")):
             tensor.uniform_(0.5, 1.5)
         elif key.endswith(("bias", "running_mean")) or tensor.dim() == 2:
             tensor.normal_(0, 0.1)
-    return supernet
 
 
 def fresh(name: str) -> Supernet:
@@ -167,7 +172,7 @@ def test_an_odd_space() -> None:
 def test_training_computes_the_same(name: str) -> None:
     """Outputs by batch statistics, running statistics and gradients, in float64 against rounding."""
     supernet, x = fresh(name).double().train(), images(4, dtype=torch.float64)
-    for arch in some(supernet.space, 1):
+    for arch in some(supernet.space, 2)[1:]:
         network = supernet.extract(arch)
         supernet.zero_grad()
         shared, plain = supernet(x, arch), network(x)
@@ -285,6 +290,110 @@ def test_extracted_weights_are_copies_and_keep_mode_and_dtype() -> None:
     assert all(parameter.requires_grad and parameter.is_leaf for parameter in network.parameters())
     assert all(torch.equal(a, b.double()) for a, b in zip(
         supernet.state_dict().values(), pristine("v1").state_dict().values(), strict=True))  # fmt: skip
+
+
+# --- weights in
+
+
+@pytest.mark.parametrize("name", [*SPACES, "odd"])
+def test_inherit_is_the_inverse_of_extract(name: str) -> None:
+    supernet, x = fresh(name), images()
+    for arch in some(supernet.space, 2, seed=2)[2:]:
+        network = build(arch, CLASSES).eval()
+        randomise(network)
+        supernet.inherit(network, arch)
+        assert_same_state(supernet.extract(arch), network)
+        with torch.no_grad():
+            assert_close(supernet(x, arch), network(x))
+
+
+def test_inherited_weights_lie_where_extract_finds_them_and_the_rest_stays() -> None:
+    supernet, before = fresh("v3_large"), pristine("v3_large").state_dict()
+    arch = zoo.get("mobilenet_v3_large", resolution=32)
+    network = build(arch, CLASSES)
+    supernet.inherit(network, arch)
+    own, after = network.blocks[3].state_dict(), supernet.state_dict()
+    slot = "stages.2.0.mbconv."
+    kernels, was = after[slot + "conv_dw.weight"], before[slot + "conv_dw.weight"]
+    assert torch.equal(kernels[:72, :, 1:6, 1:6], own["conv_dw.weight"])
+    assert torch.equal(nn.functional.pad(kernels[:72, :, 1:6, 1:6], (1, 1, 1, 1)), kernels[:72])  # zeros around
+    assert torch.equal(kernels[72:], was[72:])
+    projected = after[slot + "conv_pwl.weight"]
+    assert torch.equal(projected[:, :72], own["conv_pwl.weight"]) and not projected[:, 72:].any()
+    assert torch.equal(after[slot + "bn2.running_mean"][72:], before[slot + "bn2.running_mean"][72:])
+    beyond = [key for key in after if key.startswith("stages.2.3.")]
+    assert beyond and all(torch.equal(after[key], before[key]) for key in beyond)
+
+
+@pytest.mark.parametrize(("name", "fixed"), [
+    ("v3_large", {"width": 1.0, "se": 0.25, "activation": "hard_swish"}),
+    ("v3_small", {"width": 0.75, "se": 0.0, "activation": "relu"}),
+    ("v2", {"width": 1.0}),
+    ("ofa_mbv3", {}),
+])  # fmt: skip
+def test_larger_networks_begin_as_what_was_inherited(name: str, fixed: dict[str, Option]) -> None:
+    """With larger kernels, more hidden channels and more layers."""
+    space, x = space_of(name), images()
+    small, large = (space.suggest(Proposal(pick, **fixed)) for pick in (min, max))
+    supernet, network = Supernet(space, CLASSES).eval(), build(small, CLASSES).eval()
+    randomise(network)
+    supernet.inherit(network, small)
+    assert small != large
+    with torch.no_grad():
+        assert_close(supernet(x, large), network(x))
+    supernet.train()
+    supernet(images(4), large).square().sum().backward()
+    ring = supernet.get_parameter("stages.1.0.mbconv.conv_dw.weight").grad
+    assert ring is not None and ring[0, 0, 0].any()
+
+
+def test_inherit_refuses_what_does_not_fit() -> None:
+    supernet = fresh("v3_small")
+    arch, other = some(supernet.space, 0)
+    misfits = [
+        (build(other, CLASSES), arch, f"architecture {arch.id} with 7 classes"),
+        (build(arch, CLASSES + 1), arch, f"architecture {arch.id} with 7 classes"),
+        (build(zoo.get("mobilenet_v1"), CLASSES), zoo.get("mobilenet_v1"), "is not in the supernet's space"),
+    ]
+    for network, stated, message in misfits:
+        with pytest.raises(BadInput, match=message):
+            supernet.inherit(network, stated)
+    assert_same_state(supernet, pristine("v3_small"))
+
+
+# --- the first state
+
+
+def zero_scales(supernet: Supernet) -> set[str]:
+    return {key for key, p in supernet.named_parameters() if ".bn" in key and "weight" in key and not p.any()}
+
+
+@pytest.mark.parametrize(("name", "depths", "first"), [
+    ("v3_large", (1, 3, 4, 4, 3, 4), {"stages.0.0.sepconv.bn2.weight"}),
+    ("v2", (1, 3, 4, 4, 4, 4, 1), set()),
+    ("mnasnet", (), set()),  # every layer may go without a shortcut
+    ("v1", (), set()),
+    ("odd", (), set()),  # stage 1 ends in relu6, which passes no gradient at 0
+])  # fmt: skip
+def test_layers_with_a_certain_shortcut_begin_as_the_shortcut(
+    name: str, depths: tuple[int, ...], first: set[str]
+) -> None:
+    later = {f"stages.{s}.{i}.mbconv.bn3.weight" for s, depth in enumerate(depths) for i in range(1, depth)}
+    assert zero_scales(Supernet(space_of(name), CLASSES)) == first | later
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_zero_scales_neither_stop_the_signal_nor_stay(name: str) -> None:
+    torch.manual_seed(0)
+    supernet = Supernet(space_of(name), CLASSES)
+    zero = zero_scales(supernet)
+    for arch in some(supernet.space, 1):
+        supernet.zero_grad()
+        logits = supernet(images(8), arch)
+        assert logits.std(0).min() > 1e-2 * logits.std()
+        nn.functional.cross_entropy(logits, torch.arange(8) % CLASSES).backward()
+        grads = [supernet.get_parameter(key).grad for key in zero]
+        assert all(grad.any() for grad in grads if grad is not None)
 
 
 # --- no state

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import safetensors.torch
+import torch
 from torch import Tensor, nn, no_grad
 
 from mnas import zoo
+from mnas.architecture import Architecture
+from mnas.config import read_text
 from mnas.errors import BadInput
 from mnas.nn.network import Network
+from mnas.nn.supernet import Supernet
 
 log = logging.getLogger("mnas.nn")
 
@@ -66,6 +74,64 @@ def load_reference(network: Network, state_dict: Mapping[str, Any]) -> Network:
             for name, value in values.items():
                 own[name].copy_(value)
     return network
+
+
+def start_from(supernet: Supernet, path: Path) -> Architecture:
+    """Fill the slices of one architecture of `supernet` from a file, and give that architecture.
+
+    `path` is the winner/ folder of a run or its weights.safetensors, or a state dict of the space's reference network.
+    The subnet computes what the file's network does (see `load_reference`); the supernet's `inherit` says what becomes
+    of the rest. BadInput, and no change, where the file or the space does not fit.
+    """
+    weights, file = read_weights(path), _file_of(path)
+    stated = file.with_name("architecture.yaml")
+    if file.name == "weights.safetensors" and stated.exists():
+        what, arch = str(stated), Architecture.from_yaml(read_text(stated), str(stated))
+    else:
+        what, arch = f"its reference network {supernet.space.reference}", zoo.get(supernet.space.reference)
+    arch = replace(arch, resolution=supernet.space.resolutions[0])  # weights do not depend on it
+    if arch not in supernet.space:
+        raise BadInput(
+            f"{path}: space '{supernet.space.name}' has no place for these weights, since {what} is not in it; "
+            "give the winner/ folder of a search in this space"
+        )
+    network = supernet.extract(arch)
+    try:
+        load_reference(network, weights)
+    except BadInput as error:
+        raise BadInput(f"{path}: {error}") from None
+    supernet.inherit(network, arch)
+    return arch
+
+
+def read_weights(path: Path) -> Any:
+    """What a .safetensors file, a winner/ folder's or one of torch.save holds; no code in it runs.
+
+    BadInput where it cannot be read, or where a .sha256 file beside it has another sum.
+    """
+    path = _file_of(path)
+    if not path.is_file():
+        raise BadInput(f"{path}: no such file; expected a state dict (.safetensors, .pth, .pt) or a winner/ folder")
+    digest = path.with_name(f"{path.name}.sha256")
+    try:
+        if digest.exists() and read_text(digest).split()[:1] != [hashlib.sha256(path.read_bytes()).hexdigest()]:
+            raise BadInput(f"{path}: its sha256 is not the one in {digest.name}; the file was changed or damaged")
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except BadInput:
+        raise
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read: {error.strerror or error}") from None
+    except Exception:  # what a damaged file raises depends on where the damage is
+        raise BadInput(
+            f"{path}: cannot be read as weights; expected tensors alone, undamaged, as "
+            "torch.save(network.state_dict(), ...) or safetensors writes them"
+        ) from None
+
+
+def _file_of(path: Path) -> Path:
+    return path / "weights.safetensors" if path.is_dir() else path
 
 
 def _unwrap(state_dict: Mapping[str, Any]) -> dict[str, Tensor]:

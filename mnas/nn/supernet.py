@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from operator import attrgetter
 from typing import Any
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mnas.architecture import Architecture, Layer
+from mnas.architecture import Architecture, Layer, round_channels
 from mnas.errors import BadInput
 from mnas.nn import blocks
 from mnas.nn.network import Network, module_of
@@ -41,23 +41,52 @@ class Supernet(nn.Module):
         )
         self.head = nn.ModuleList(slots)
         blocks.init_weights(self)
+        self._start_as_shortcuts()
 
-    def forward(self, x: Tensor, arch: Architecture) -> Tensor:
-        """Images (b, 3, h, w) to logits (b, num_classes) of subnet `arch`; BadInput where it is not in the space."""
-        for layer, slot in self.walk(arch):
-            x = slot(x, layer, arch.bn_eps)
-        return x
+    def forward(self, x: Tensor, arch: Architecture, dropout: float = 0.0) -> Tensor:
+        """Images (b, 3, h, w) to logits (b, num_classes) of subnet `arch`; BadInput where it is not in the space.
+
+        `dropout` is that of the classifier's input, in training.
+        """
+        *body, (layer, classifier) = self.walk(arch)
+        for each, slot in body:
+            x = slot(x, each, arch.bn_eps)
+        logits: Tensor = classifier(F.dropout(x, dropout, self.training), layer, arch.bn_eps)
+        return logits
 
     def extract(self, arch: Architecture) -> Network:
         """A plain network with copies of the weights and statistics of `arch`; mode, device and dtype are kept."""
         with torch.device("meta"):
             network = Network(arch, self.num_classes)
-        parts = (network.stem, *network.blocks, network.conv_head, network.pool, network.hidden, network.classifier)
-        modules = [part for part in parts if not isinstance(part, nn.Identity)]
-        for module, (layer, slot) in zip(modules, self.walk(arch), strict=True):
+        for module, (layer, slot) in zip(_modules(network), self.walk(arch), strict=True):
             copies = {name: tensor.detach().clone() for name, tensor in slot.tensors(layer).items()}
             module.load_state_dict(copies, assign=True)
         return network.train(self.training)
+
+    def inherit(self, network: Network, arch: Architecture) -> None:
+        """The inverse of `extract`: copies the weights and statistics of `network`, of architecture `arch`, in place.
+
+        BadInput, and no change, where the network is not of `arch` or `arch` not in the space. Slot.fill says what
+        becomes of the rest of a tensor that `arch` uses in part; the other tensors stay.
+        """
+        states = [module.state_dict() for module in _modules(network)]
+        places = self.walk(arch)
+        has = [{name: value.shape for name, value in state.items()} for state in states]
+        if has != [dict(_shapes(layer)) for layer, _ in places]:
+            raise BadInput(
+                f"the network's weights do not have the shapes of architecture {arch.id} with {self.num_classes} "
+                "classes: give the network that was built from this architecture"
+            )
+        for state, (layer, slot) in zip(states, places, strict=True):
+            slot.fill(layer, state)
+
+    def _start_as_shortcuts(self) -> None:
+        """Zeroes the last scale beside every shortcut: such layers begin as the shortcut alone (arXiv 1706.02677)."""
+        for stage, certain in zip(self.stages.children(), _certain_shortcuts(self.space), strict=True):
+            for slot, always in zip(stage.children(), certain, strict=True):
+                for operator, norm in (("mbconv", "bn3"), ("sepconv", "bn2")):
+                    if always and operator in slot._modules:
+                        nn.init.zeros_(slot.get_parameter(f"{operator}.{norm}.weight"))
 
     def walk(self, arch: Architecture) -> list[tuple[Layer, Slot]]:
         """Each layer of `arch` with the slot that it runs in; BadInput where `arch` is not in the space."""
@@ -93,12 +122,26 @@ class Slot(nn.ModuleDict):
 
     def tensors(self, layer: Layer) -> dict[str, Tensor]:
         """The slices that `layer` uses, named as in its module (mnas.nn.blocks); 1-d ones are views."""
+        return {name: _cut(full, shape) for name, full, shape in self._full(layer)}
+
+    @torch.no_grad()
+    def fill(self, layer: Layer, values: Mapping[str, Tensor]) -> None:
+        """Copies `values`, named as in the module of `layer`, into the slices that `layer` uses.
+
+        The rest of the same output channels becomes zero, so that with a larger kernel or more inputs they begin as
+        what they are in `layer`. Other output channels stay as they are: the zeros learn from what these compute.
+        """
+        for name, full, shape in self._full(layer):
+            if full.dim() > 1:
+                full[: shape[0]].zero_()
+            _view(full, shape).copy_(values[name])
+
+    def _full(self, layer: Layer) -> Iterator[tuple[str, Tensor, torch.Size]]:
+        """Each tensor of the layer's module: its name there, the tensor that it is a part of, and its own shape."""
         home = self[layer.operator if layer.operator in self else "mbconv"]
         borrowed = layer.operator not in self
-        return {
-            name: _cut(attrgetter(_in_mbconv(name) if borrowed else name)(home), shape)
-            for name, shape in _shapes(layer)
-        }
+        for name, shape in _shapes(layer):
+            yield name, attrgetter(_in_mbconv(name) if borrowed else name)(home), shape
 
     def forward(self, x: Tensor, layer: Layer, eps: float) -> Tensor:
         """What `layer`'s module would compute from x (b, in_channels, size, size) with these tensors."""
@@ -185,6 +228,19 @@ def _cut(full: Tensor, shape: torch.Size) -> Tensor:
     return F.pad(full, pads)
 
 
+def _view(full: Tensor, shape: torch.Size) -> Tensor:
+    """What `_cut` gives, as a view to write into."""
+    for axis, part in enumerate(shape):
+        full = full.narrow(axis, (full.shape[axis] - part) // 2 if axis > 1 else 0, part)
+    return full
+
+
+def _modules(network: Network) -> list[nn.Module]:
+    """The modules of the network's layers, as it runs them."""
+    parts = (network.stem, *network.blocks, network.conv_head, network.pool, network.hidden, network.classifier)
+    return [part for part in parts if not isinstance(part, nn.Identity)]
+
+
 @functools.lru_cache(maxsize=65536)
 def _shapes(layer: Layer) -> tuple[tuple[str, torch.Size], ...]:
     """Name and shape of each tensor of the layer's module."""
@@ -202,6 +258,23 @@ def _in_mbconv(name: str) -> str:
 @functools.lru_cache(maxsize=4096)
 def _in_space(space: SearchSpace, arch: Architecture) -> bool:
     return arch in space
+
+
+def _certain_shortcuts(space: SearchSpace) -> Iterator[list[bool]]:
+    """For each stage, of each of its slots: whether every layer there ends linearly and has a shortcut.
+
+    Where one may have none, a zero scale would leave its network without a signal; before a ReLU, without a gradient.
+    """
+    before: tuple[int, ...] = (space.file.stem.channels,)
+    for stage in space.file.stages:
+        always = "none" not in stage.skip and stage.output_activation == "none"
+        equal = stage.stride == 1 and all(
+            round_channels(channels * width) == round_channels(out * width)
+            for width in space.file.width for channels in before for out in stage.channels
+        )  # fmt: skip
+        first = always and (equal or "identity" not in stage.skip)
+        yield [first, *[always] * (max(stage.depth) - 1)]
+        before = stage.channels
 
 
 def _extremes(space: SearchSpace) -> Iterator[Architecture]:
