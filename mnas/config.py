@@ -284,6 +284,18 @@ class Recipe(Strict):
     """Train on so many images at most, drawn evenly from the classes; all of them by default."""
 
 
+class SupernetRecipe(Recipe):
+    """How a supernet is trained: each batch by the largest network, the smallest, and random ones."""
+
+    epochs: Count = 15
+    subnets: Annotated[int, pydantic.Field(ge=1)] = 2
+    """Random networks of each batch."""
+    distillation: Annotated[float, pydantic.Field(ge=0, le=1)] = 0.5
+    """How far all but the largest network learn the largest's outputs, not the labels."""
+    ema: Annotated[float, pydantic.Field(ge=0, lt=1)] = 0.99
+    """Share that the moving average of the weights keeps at each step."""
+
+
 class Objective(Strict):
     """The reward's formula and the sources of accuracy and latency (objectives/*.yaml)."""
 
@@ -293,7 +305,7 @@ class Objective(Strict):
     """MnasNet's exponent below the budget (arXiv 1807.11626)."""
     beta: pydantic.FiniteFloat = 0.0
     """MnasNet's exponent above the budget; TuNAS's factor (arXiv 2008.06120)."""
-    accuracy: Literal["train"] = "train"
+    accuracy: Literal["supernet", "train", "zero_cost"] = "supernet"
     """The estimator."""
     latency: Literal["table", "measured"] = "table"
     """Where a candidate's latency comes from: the sum of its layers, or the whole network timed."""
@@ -346,6 +358,18 @@ class RunConfig(Strict):
     """How a candidate is trained for its estimate."""
     recipe: Recipe = Recipe()
     """How the winner and the baselines are trained."""
+    supernet: SupernetRecipe = SupernetRecipe()
+    """How the supernet is trained."""
+    finetune: Recipe = Recipe(epochs=1, batch_size=32, lr=0.1, dropout=0.0)
+    """How a candidate is trained on from the weights that it inherits."""
+    finetune_epochs: NonNegative = 1.0
+    """Epochs of that, or a part of one; 0 judges the inherited weights as they are."""
+    init: str | None = None
+    """A state dict of the space's reference network, or a winner's folder, from which the supernet begins."""
+    from_scratch: bool = False
+    """Train the winner and the baselines from fresh weights, not from those that they inherit."""
+    zero_cost: Literal["naswot", "synflow", "madds", "params"] = "naswot"
+    """The score of the zero_cost estimator."""
     custom: tuple[str, ...] = ()
     """What was given from Python as an object, which a file cannot hold: space, data, estimator, latency, sampler."""
     finalists: Count = 5

@@ -38,11 +38,12 @@ class Epoch:
 
 def fit(
     network: nn.Module, split: Split, recipe: Recipe, *, size: int, flip: bool, device: torch.device, seed: int,
-    workers: int = 0,
+    workers: int = 0, teacher: nn.Module | None = None,
 ) -> Iterator[Epoch]:  # fmt: skip
     """Train `network` in place on images of `size` pixels, one item an epoch.
 
-    Seeds torch's own generator (dropout) and the order and augmentation of the images with `seed`.
+    With a `teacher` of the same images, half of the loss is against its outputs (arXiv 1503.02531). Seeds torch's own
+    generator (dropout) and the order and augmentation of the images with `seed`.
     """
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     torch.manual_seed(seed)
@@ -62,7 +63,10 @@ def fit(
                 group["lr"] = lr
             x = augment(raw, size, generator=draw, flip=flip, crop=recipe.crop)
             with autocast(device):
-                loss: Tensor = criterion(network(x), labels)
+                logits = network(x)
+                loss: Tensor = criterion(logits, labels)
+                if teacher is not None:
+                    loss = (loss + nn.functional.cross_entropy(logits, _taught(teacher, x))) / 2
             optim.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(network.parameters(), recipe.clip_norm)
@@ -75,6 +79,13 @@ def fit(
             raise Diverged(f"training diverged in epoch {number}: the loss is {mean}; a new run with a lower learning "
                            f"rate than {recipe.lr:g} may help (--set recipe.lr=..., or lr=... of mnas train)")
         yield Epoch(number, mean, lr, images / (time.perf_counter() - began))
+
+
+@torch.no_grad()
+def _taught(teacher: nn.Module, x: Tensor) -> Tensor:
+    """A teacher's probabilities (b, classes)."""
+    probabilities: Tensor = teacher(x).float().softmax(1)
+    return probabilities
 
 
 @torch.no_grad()

@@ -1,0 +1,272 @@
+"""Training a supernet: the sandwich rule with in-place distillation (arXiv 1903.05134, 2003.11142)."""
+
+from __future__ import annotations
+
+import io
+import logging
+import math
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel
+
+from mnas.architecture import Architecture
+from mnas.config import SupernetRecipe
+from mnas.cost import cost
+from mnas.data.augment import augment
+from mnas.data.loader import batches
+from mnas.data.splits import Split, limited
+from mnas.errors import BadInput
+from mnas.nn.supernet import Supernet
+from mnas.run import write_atomic
+from mnas.space import SearchSpace
+from mnas.training.distributed import ALONE, Peers
+from mnas.training.guard import Guard
+from mnas.training.loop import Diverged, autocast
+from mnas.training.recipe import lr_at, optimizer
+
+log = logging.getLogger("mnas")
+
+INTERVAL = 50
+"""Steps between two looks at the losses; what a collapse or a kill can cost."""
+CHECKPOINT_S = 20.0
+"""A checkpoint is written at the end of an interval, not more often than this."""
+
+SizeOf = Callable[[Architecture], int]
+"""Pixels at which an architecture is trained."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """What some steps in a row showed."""
+
+    step: int
+    """The last of them, from 1."""
+    steps: int
+    """Of the whole training."""
+    losses: dict[str, float]
+    """Of the largest, the smallest and the random subnets: against the labels, and against the largest's outputs."""
+    lr: float
+    images_per_s: float
+    """Each image counts once for each subnet."""
+    collapsed: str = ""
+    """Why the steps were taken back, if they were."""
+
+
+class Sandwich(nn.Module):
+    """The losses of one step's subnets, as one module: what DistributedDataParallel averages has one forward."""
+
+    def __init__(self, supernet: Supernet, recipe: SupernetRecipe):
+        super().__init__()
+        self.supernet, self.recipe = supernet, recipe
+
+    def forward(
+        self, images: dict[int, Tensor], labels: Tensor, subnets: Sequence[tuple[Architecture, int]]
+    ) -> Tensor:
+        """Losses (n,) of n subnets, the largest first: it alone is regularised, and the others learn its outputs.
+
+        `images` (b, 3, size, size) by size; `subnets` are architectures and the sizes of their images.
+        """
+        (largest, size), *others = subnets
+        logits = self.supernet(images[size], largest, dropout=self.recipe.dropout).float()
+        losses = [F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)]
+        taught = logits.detach().softmax(1)
+        if self.recipe.distillation < 1:
+            taught = torch.lerp(F.one_hot(labels, taught.shape[1]).float(), taught, self.recipe.distillation)
+        losses += [F.cross_entropy(self.supernet(images[size], arch).float(), taught) for arch, size in others]
+        return torch.stack(losses)
+
+
+def largest_and_smallest(space: SearchSpace) -> tuple[Architecture, Architecture]:
+    """The networks of a space with the most and the fewest MAdds."""
+
+    def madds(arch: Architecture) -> float:
+        return float(cost(arch).madds)
+
+    return space.fastest(madds, slowest=True), space.fastest(madds)
+
+
+class SupernetTraining:
+    """One training, step by step. Each step depends on the seed and its number alone, so that a resume is exact."""
+
+    def __init__(
+        self, supernet: Supernet, split: Split, recipe: SupernetRecipe, *, size_of: SizeOf, flip: bool,
+        device: torch.device, seed: int, workers: int = 0, peers: Peers = ALONE, checkpoint: Path | None = None,
+    ):  # fmt: skip
+        self.supernet = supernet.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._split = limited(split, recipe.images, seed)
+        # each process brings its own batch
+        self._recipe = recipe.model_copy(update={"batch_size": recipe.batch_size * peers.size})
+        self._size_of, self._flip, self._device, self._seed = size_of, flip, device, seed
+        self._workers, self._peers, self._checkpoint = workers, peers, checkpoint
+        self._largest, self._smallest = largest_and_smallest(supernet.space)
+        self._sandwich = peers.together(Sandwich(self.supernet, recipe))
+        self._optim = optimizer(self.supernet, self._recipe)
+        self._average = AveragedModel(self.supernet, multi_avg_fn=self._follow)
+        self._guard = Guard(math.log(max(2, supernet.num_classes)))
+        self._batch = min(self._recipe.batch_size, max(peers.size, len(self._split)))
+        self.steps_an_epoch = max(1, len(self._split) // self._batch)
+        self.steps = self.steps_an_epoch * recipe.epochs
+        self.step = 0
+
+    @property
+    def averaged(self) -> Supernet:
+        """The supernet with the moving average of the weights, as it is judged."""
+        average = self._average.module
+        assert isinstance(average, Supernet)
+        return average
+
+    # --- steps
+
+    def run(self) -> Iterator[Interval]:
+        """Train from where the checkpoint stands, one item an interval; then `supernet` has the averaged weights.
+
+        Raises Diverged where it collapses again and again.
+        """
+        if self._checkpoint is not None and self._checkpoint.exists():
+            self._load(self._checkpoint)
+        good = latest = self._state()
+        saved = time.monotonic()
+        while self.step < self.steps:
+            began, images, losses = time.perf_counter(), 0, []
+            end = min(self.steps, self.step + INTERVAL)
+            for raw, labels in self._data(end):
+                losses.append(self._one(raw, labels))
+                images += len(labels) * len(losses[-1]) * self._peers.size
+            mean = self._peers.mean(torch.stack(losses).mean(0).cpu())
+            took = time.perf_counter() - began
+            shown = {"largest": float(mean[0]), "smallest": float(mean[-1]), "random": float(mean[1:-1].mean())}
+            if self._guard.holds(shown["largest"]):
+                # the last steps may have broken what the mean loss does not show yet: the next interval will tell
+                good, latest = latest, self._state()
+                interval = Interval(self.step, self.steps, shown, self._lr(), images / took)
+            else:
+                interval, latest = self._take_back(good, shown, images / took), good
+            due = bool(interval.collapsed) or time.monotonic() - saved > CHECKPOINT_S
+            if due and self._peers.leads and self._checkpoint:
+                self.save()
+                saved = time.monotonic()
+            yield interval
+        self.supernet.load_state_dict(self.averaged.state_dict())
+
+    def _one(self, raw: Tensor, labels: Tensor) -> Tensor:
+        """One optimizer step; losses (n,) of its subnets."""
+        archs = self.subnets(self.step)
+        subnets = [(arch, self._size_of(arch)) for arch in archs]
+        seed = random.Random(f"{self._seed}/{self.step}/{self._peers.rank}").getrandbits(62)
+        images = {
+            size: augment(
+                raw, size, generator=torch.Generator().manual_seed(seed), flip=self._flip, crop=self._recipe.crop
+            )
+            for size in {size for _, size in subnets}  # the same window of each image at every size
+        }
+        torch.manual_seed(seed)  # of dropout
+        for group in self._optim.param_groups:
+            group["lr"] = self._lr()
+        self._sandwich.train()
+        with autocast(self._device):
+            losses: Tensor = self._sandwich(images, labels, subnets)
+        self._optim.zero_grad(set_to_none=True)
+        losses.sum().backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.supernet.parameters(), self._recipe.clip_norm)
+        self._optim.step()
+        self._average.update_parameters(self.supernet)
+        self.step += 1
+        return losses.detach()
+
+    @torch.no_grad()
+    def _follow(self, averages: Any, weights: Any, _: Any) -> None:
+        """Move the averages towards the weights: far in the first steps, so that these are soon forgotten."""
+        kept = min(self._recipe.ema, (1 + self.step) / (10 + self.step))
+        torch._foreach_lerp_(list(averages), list(weights), 1 - kept)
+
+    def subnets(self, step: int) -> list[Architecture]:
+        """The largest network, random ones and the smallest: those of a step, the same in every process."""
+        rng = random.Random(f"{self._seed}/{step}")
+        drawn = [self.supernet.space.sample(rng) for _ in range(self._recipe.subnets)]
+        return [self._largest, *drawn, self._smallest]
+
+    def _lr(self) -> float:
+        return lr_at(min(1.0, (self.step + 1) / self.steps), self._recipe) * self._guard.lr_factor
+
+    def _data(self, end: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """This process's part of the batches of the steps from now to before `end`."""
+        while self.step < end:
+            epoch, first = divmod(self.step, self.steps_an_epoch)
+            last = min(self.steps_an_epoch, first + end - self.step)
+            order = np.random.default_rng((self._seed, epoch)).permutation(len(self._split))
+            mine = order[first * self._batch : last * self._batch].reshape(-1, self._batch)
+            mine, before = mine[:, self._peers.rank :: self._peers.size], self.step
+            yield from batches(
+                self._split.subset(mine.ravel()), batch_size=mine.shape[1], size=self._size_of(self._largest),
+                device=self._device, workers=self._workers,
+            )  # fmt: skip
+            if self.step == before:
+                raise BadInput(f"none of {mine.size} training images could be decoded; repair or delete them")
+
+    # --- what outlives a collapse and a kill
+
+    def save(self) -> None:
+        """Write the checkpoint."""
+        assert self._checkpoint is not None
+        buffer = io.BytesIO()
+        torch.save(self._state(), buffer)
+        write_atomic(self._checkpoint, buffer.getvalue())
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "step": self.step, "steps": self.steps, "guard": self._guard.to_dict(),
+            "weights": _copied(self.supernet.state_dict()), "average": _copied(self._average.state_dict()),
+            "optimizer": _copied(self._optim.state_dict()),
+        }  # fmt: skip
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        self.step = state["step"]
+        self.supernet.load_state_dict(state["weights"])
+        self._average.load_state_dict(state["average"])
+        self._optim.load_state_dict(_copied(state["optimizer"]))
+
+    def _load(self, path: Path) -> None:
+        try:
+            state = torch.load(path, map_location=self._device, weights_only=True)
+            if state["steps"] != self.steps:
+                raise BadInput(f"{path}: of {state['steps']} steps, not {self.steps}; delete it to train anew")
+            self._restore(state)
+            self._guard = Guard(**state["guard"])
+        except BadInput:
+            raise
+        except Exception:  # torch.load and load_state_dict raise many kinds
+            raise BadInput(f"{path}: damaged, or of a supernet of another space; delete it to train anew") from None
+        log.info("supernet: goes on after step %d of %d", self.step, self.steps)
+
+    def _take_back(self, good: dict[str, Any], shown: dict[str, float], images_per_s: float) -> Interval:
+        loss, broke_at = shown["largest"], self.step
+        reason = "the loss is no number" if not math.isfinite(loss) else f"its loss rose to {loss:.3g}"
+        if self._guard.gives_up:
+            raise Diverged(
+                f"the supernet's training broke {self._guard.strikes} times, last at step {broke_at} ({reason}); "
+                f"a new run with a lower rate than {self._recipe.lr:g} may help (--set supernet.lr=...)"
+            )
+        self._restore(good)
+        log.warning(
+            "supernet: broke at step %d (%s); back to step %d with the learning rate times %g",
+            broke_at, reason, self.step, self._guard.lr_factor,
+        )  # fmt: skip
+        return Interval(self.step, self.steps, shown, self._lr(), images_per_s, reason)
+
+
+def _copied(state: Any) -> Any:
+    """A state dict whose tensors later steps do not change."""
+    if isinstance(state, Tensor):
+        return state.detach().clone()
+    if isinstance(state, dict):
+        return {key: _copied(value) for key, value in state.items()}
+    return [_copied(value) for value in state] if isinstance(state, list) else state
