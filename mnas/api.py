@@ -18,15 +18,18 @@ import optuna
 from mnas.config import RunConfig, Target, parse_count, parse_duration, parse_yaml, validate
 from mnas.data.sources import ImageData, load_data
 from mnas.errors import BadInput, MnasError, RunLocked
+from mnas.follower import follow
 from mnas.latency.device import device_name
 from mnas.latency.runtimes import get_runtime
 from mnas.latency_source import LatencyCallable
+from mnas.nn.pretrained import read_weights
 from mnas.objective import is_pareto, load_objective
 from mnas.run import Run
 from mnas.samplers import make_sampler
 from mnas.space import SearchSpace, load_space
 from mnas.targets import is_elsewhere, load_table, paired
 from mnas.training.device import pick_device
+from mnas.training.distributed import Peers, check_gpus, joined
 from mnas.trial import Trial
 from mnas.workflow import (
     EstimatorCallable,
@@ -53,7 +56,7 @@ def search(
     runtime: str | Sequence[str | None] = "torch",
     threads: int = 1,
     batch: int = 1,
-    estimator: str | EstimatorCallable = "train",
+    estimator: str | EstimatorCallable = "supernet",
     latency: str | LatencyCallable | None = None,
     latency_table: str | Path | Sequence[str | Path | None] | None = None,
     allow_foreign_table: bool = False,
@@ -68,6 +71,8 @@ def search(
     baseline: Sequence[str] = (),
     resolution: Sequence[int] | None = None,
     proxy_resolution: int | None = None,
+    init: str | Path | None = None,
+    from_scratch: bool = False,
     device: str = "auto",
     storage: str | None = None,
     set: Mapping[str, Any] | None = None,
@@ -81,49 +86,61 @@ def search(
     `budget` is seconds or text such as "30m"; `callbacks` are called with each finished Trial. The other names are the
     command line's. Raises BadInput for what cannot be used and Infeasible where no network keeps the budget.
     """
-    given = Objects(
-        space if isinstance(space, SearchSpace) else None,
-        data if isinstance(data, ImageData) else None,
-        estimator if callable(estimator) else None,
-        latency if callable(latency) else None,
-        sampler if isinstance(sampler, optuna.samplers.BaseSampler) else None,
-        callbacks,
-    )
-    loaded = load_objective(objective)
-    if isinstance(estimator, str) and estimator != loaded.accuracy:
-        loaded = _changed(loaded, {"accuracy": estimator}, "--estimator")
-    if isinstance(latency, str):
-        loaded = _changed(loaded, {"latency": latency}, "latency")
-    values = {
-        "space": given.space.name if given.space else str(space),
-        "space_file": (given.space or load_space(space)).file.model_dump(mode="json"),  # type: ignore[arg-type]
-        "data": given.data.name if given.data else _absolute(str(data)),
-        "targets": [target.model_dump() for target in paired(latency_ms, runtime, latency_table)],
-        "objective": loaded.model_dump(),
-        "threads": threads, "batch": batch, "allow_foreign_table": allow_foreign_table,
-        "max_params": _count(max_params, "--max-params"), "max_madds": _count(max_madds, "--max-madds"),
-        "max_memory_mb": max_memory_mb,
-        "sampler": type(sampler).__name__ if given.sampler else sampler,
-        "trials": trials,
-        "budget_s": parse_duration(budget) if isinstance(budget, str) else budget,
-        "seed": seed,
-        "baselines": [_absolute(name) for name in baseline],
-        "resolution": None if resolution is None else list(resolution),
-        "proxy_resolution": proxy_resolution,
-        "device": device, "storage": storage, "custom": list(given.names()),
-    }  # fmt: skip
-    config = validate(RunConfig, values, "options")
-    for name in set or {}:
-        if name in Target.model_fields:
-            raise BadInput(f"--set {name}: belongs to one device: state it as --{name.replace('_', '-')}")
-    config = changed(config, set or {})
-    _check(config, given)
-    folder = Path(run) if run is not None else _new_folder(config)
+    with joined() as peers:
+        with peers.agreed():
+            given = Objects(
+                space if isinstance(space, SearchSpace) else None,
+                data if isinstance(data, ImageData) else None,
+                estimator if callable(estimator) else None,
+                latency if callable(latency) else None,
+                sampler if isinstance(sampler, optuna.samplers.BaseSampler) else None,
+                callbacks,
+            )
+            loaded = load_objective(objective)
+            if isinstance(estimator, str) and estimator != loaded.accuracy:
+                loaded = _changed(loaded, {"accuracy": estimator.replace("-", "_")}, "--estimator")
+            if isinstance(latency, str):
+                loaded = _changed(loaded, {"latency": latency}, "latency")
+            values = {
+                "space": given.space.name if given.space else str(space),
+                "space_file": (given.space or load_space(space)).file.model_dump(mode="json"),  # type: ignore[arg-type]
+                "data": given.data.name if given.data else _absolute(str(data)),
+                "targets": [target.model_dump() for target in paired(latency_ms, runtime, latency_table)],
+                "objective": loaded.model_dump(),
+                "threads": threads, "batch": batch, "allow_foreign_table": allow_foreign_table,
+                "max_params": _count(max_params, "--max-params"), "max_madds": _count(max_madds, "--max-madds"),
+                "max_memory_mb": max_memory_mb,
+                "sampler": type(sampler).__name__ if given.sampler else sampler,
+                "trials": trials,
+                "budget_s": parse_duration(budget) if isinstance(budget, str) else budget,
+                "seed": seed,
+                "baselines": [_absolute(name) for name in baseline],
+                "resolution": None if resolution is None else list(resolution),
+                "proxy_resolution": proxy_resolution,
+                "init": None if init is None else _absolute(str(init)), "from_scratch": from_scratch,
+                "device": device, "storage": storage, "custom": list(given.names()),
+            }  # fmt: skip
+            config = validate(RunConfig, values, "options")
+            for name in set or {}:
+                if name in Target.model_fields:
+                    raise BadInput(f"--set {name}: belongs to one device: state it as --{name.replace('_', '-')}")
+            config = changed(config, set or {})
+            if run is None and peers.size > 1:
+                raise BadInput("under torchrun name the run's folder: torchrun ... -m -- mnas search --run DIR ...")
+            _check(config, given)
+        if not peers.leads:
+            return follow(config, given, peers)
+        return _lead(config, given, None if run is None else Path(run), peers)
+
+
+def _lead(config: RunConfig, given: Objects, run: Path | None, peers: Peers) -> Result:
+    """The search, in the process that owns the run's folder."""
+    folder = run or _new_folder(config)
     stage = Run(folder)
     before = _names(folder)
     try:
         with stage.lock():
-            return Search(Run.create(folder, config, _about()), config, given).go()
+            return Search(Run.create(folder, config, _about()), config, given, peers).go()
     except RunLocked:
         raise
     except MnasError:
@@ -133,17 +150,21 @@ def search(
 
 def resume(run: str | Path, *, callbacks: Sequence[Callable[[Trial], None]] = ()) -> Result:
     """Continue a run after an interruption: finished trials are kept, none is run twice."""
-    stage = Run.open(Path(run))
-    config = stage.config()
-    if config.custom:
-        raise BadInput(
-            f"{stage.folder}: this run was given {', '.join(config.custom)} as Python objects, which no file holds; "
-            f"call mnas.search(..., run='{stage.folder}') with the same arguments to continue it"
-        )
-    with stage.lock():
-        return Search(stage, config, Objects(callbacks=callbacks)).go()
-
-
+    with joined() as peers:
+        with peers.agreed():
+            stage = Run.open(Path(run))
+            config = stage.config()
+            if config.custom:
+                raise BadInput(
+                    f"{stage.folder}: this run was given {', '.join(config.custom)} as Python objects, which no file "
+                    f"holds; call mnas.search(..., run='{stage.folder}') with the same arguments to continue it"
+                )
+            check_gpus(pick_device(config.device))
+        given = Objects(callbacks=callbacks)
+        if not peers.leads:
+            return follow(config, given, peers)
+        with stage.lock():
+            return Search(stage, config, given, peers).go()
 
 
 def changed(model: Any, assignments: Mapping[str, Any]) -> Any:
@@ -189,7 +210,9 @@ def _check(config: RunConfig, given: Objects) -> None:
         else:
             path = Path(target.latency_table)
             is_elsewhere(load_table(path), target, config, path)
-    pick_device(config.device)
+    check_gpus(pick_device(config.device))
+    if config.init is not None:
+        read_weights(Path(config.init))
     if given.data is None:
         load_data(config.data, seed=config.seed, max_broken=config.max_broken)
 

@@ -25,7 +25,7 @@ from mnas.cli_options import (
     by_device,
     sizes,
 )
-from mnas.cli_output import print_networks, print_result, print_table, show
+from mnas.cli_output import print_networks, print_result, print_table, show, told_once
 
 app = typer.Typer(
     name="mnas", no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
@@ -66,7 +66,7 @@ def search(
     max_params: Annotated[str | None, typer.Option(metavar="N", help="Most parameters: 5M.")] = None,
     max_madds: Annotated[str | None, typer.Option(metavar="N", help="Most multiply-adds: 300M.")] = None,
     max_memory_mb: Annotated[float | None, typer.Option(metavar="MB", help="Most memory for activations, at batch 1.")] = None,
-    estimator: Annotated[str | None, typer.Option(help="Where accuracy comes from: train.")] = None,
+    estimator: Annotated[str | None, typer.Option(help="Where accuracy comes from: supernet, train, zero_cost.")] = None,
     sampler: Annotated[str, typer.Option(help="tpe, nsga2, gp, random.")] = "tpe",
     trials: Annotated[int | None, typer.Option(min=1, help="Stop after so many candidates.")] = None,
     budget: Annotated[str | None, typer.Option(help="Time for the whole run: 90s, 30m, 2h. Default: 1h, 30 trials.")] = None,
@@ -75,6 +75,8 @@ def search(
     baseline: Annotated[list[str], typer.Option(metavar="NAME[@WIDTH]", help="A network to compare with (repeatable).")] = [],
     resolution: Sizes = None,
     proxy_resolution: Annotated[int | None, typer.Option(min=8, help="Largest input size for training.")] = None,
+    init: Annotated[Path | None, typer.Option(metavar="FILE", help="Weights of the space's reference network, from which the supernet begins.")] = None,
+    from_scratch: Annotated[bool, typer.Option("--from-scratch", help="Train the winner from fresh weights, not the supernet's.")] = False,
     device: Device = "auto",
     storage: Annotated[str | None, typer.Option(metavar="URL", help="Optuna storage; the run's study.db by default.")] = None,
     set_: Set = [],
@@ -89,13 +91,15 @@ def search(
     from mnas.api import search as run_search
 
     runtimes, tables = by_device(context.meta["devices"], runtime, latency_table, len(latency_ms))
-    result = run_search(
-        space=space, latency_ms=latency_ms or None, data=data, objective=objective, runtime=runtimes, threads=threads,
-        batch=batch, latency_table=tables or None, allow_foreign_table=allow_foreign_table, max_params=max_params,
-        max_madds=max_madds, max_memory_mb=max_memory_mb, estimator=estimator or "train", sampler=sampler,
-        trials=trials, budget=budget, seed=seed, run=run, baseline=baseline, resolution=sizes(resolution),
-        proxy_resolution=proxy_resolution, device=device, storage=storage, set=assignments(set_),
-    )  # fmt: skip
+    with told_once():
+        result = run_search(
+            space=space, latency_ms=latency_ms or None, data=data, objective=objective, runtime=runtimes, threads=threads,
+            batch=batch, latency_table=tables or None, allow_foreign_table=allow_foreign_table, max_params=max_params,
+            max_madds=max_madds, max_memory_mb=max_memory_mb, estimator=estimator or "supernet", sampler=sampler,
+            trials=trials, budget=budget, seed=seed, run=run, baseline=baseline, resolution=sizes(resolution),
+            proxy_resolution=proxy_resolution, init=init, from_scratch=from_scratch, device=device, storage=storage,
+            set=assignments(set_),
+        )  # fmt: skip
     print_result(result, as_json)
 
 
@@ -107,7 +111,9 @@ def resume(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's fold
     """
     from mnas.api import resume as run_resume
 
-    print_result(run_resume(run), as_json)
+    with told_once():
+        result = run_resume(run)
+    print_result(result, as_json)
 
 
 @app.command()

@@ -3,10 +3,31 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import typer
+
+from mnas.cli_errors import INTERRUPTED
+from mnas.errors import MnasError
+
+
+@contextmanager
+def told_once() -> Iterator[None]:
+    """Of the processes that torchrun started, the leading one alone says why they end."""
+    try:
+        yield
+    except (MnasError, KeyboardInterrupt) as error:
+        if _leads():
+            raise
+        raise typer.Exit(getattr(error, "exit_code", INTERRUPTED)) from None
+
+
+def _leads() -> bool:
+    """Whether this process is number 0 of those that torchrun started; it is if there is none beside it."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def show(data: Any, as_json: bool, table: Callable[[], None]) -> None:
@@ -17,6 +38,8 @@ def show(data: Any, as_json: bool, table: Callable[[], None]) -> None:
 
 
 def print_result(result: Any, as_json: bool) -> None:
+    if not _leads():
+        return
     done = {"folder": str(result.folder), "winner": str(result.winner.folder), **result.metrics}
     show(done, as_json, lambda: print_networks(done))
 

@@ -23,10 +23,11 @@ from mnas.export.onnx import export_onnx
 from mnas.export.pytorch import export_pytorch
 from mnas.latency.device import device_name
 from mnas.latency.runtimes import get_runtime, runtime_names
+from mnas.task import native_size
 from mnas.training.device import pick_device
 from mnas.training.loop import accuracy
 from mnas.winner import add_latencies, load_model, test_accuracy, train_fully, write_metrics, write_model
-from mnas.workflow import baseline_architecture, default_accuracy_size, versions
+from mnas.workflow import baseline_architecture, versions
 
 log = logging.getLogger("mnas")
 
@@ -42,7 +43,7 @@ def train(
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise BadInput(f"{output}: exists and is not empty; name another folder with -o")
     images = load_data(data, seed=seed)
-    arch = baseline_architecture(name, resolution or default_accuracy_size(images, 224))
+    arch = baseline_architecture(name, resolution or native_size(images, 224))
     if resolution is not None:
         arch = replace(arch, resolution=resolution)
     size = arch.resolution

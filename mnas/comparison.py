@@ -33,7 +33,7 @@ def rows_of(
             "test_accuracy": test_accuracy(one, data, size=size, device=device),
             "val_accuracy": one.val_accuracy, "madds": counted.madds, "params": counted.params,
             "activation_mb": counted.activation_bytes / BYTES_IN_MB,
-            "resolution": one.architecture.resolution, "accuracy_resolution": size,
+            "resolution": one.architecture.resolution, "accuracy_resolution": size, "weights": one.weights,
         })  # fmt: skip
     return rows
 

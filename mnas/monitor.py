@@ -63,6 +63,12 @@ class TensorBoard:
             self._writer.add_scalar(f"train_{name}/{tag}", value, epoch)
         self._writer.flush()
 
+    def supernet(self, step: int, figures: Mapping[str, float]) -> None:
+        """What some steps of a supernet's training showed: losses, accuracies, learning rate, images/s."""
+        for tag, value in figures.items():
+            self._writer.add_scalar(f"supernet/{tag}", value, step)
+        self._writer.flush()
+
     def pareto(self, seen: Sequence[Seen], front: Sequence[tuple[float, float]], budget_ms: float | None,
                step: int) -> None:
         """The trials in the plane of latency and accuracy, with the front so far."""

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import torch
 
 from mnas.architecture import Architecture
-from mnas.config import Recipe
+from mnas.config import Recipe, RunConfig, SupernetRecipe
 from mnas.data.loader import default_workers
 from mnas.data.sources import ImageData
 from mnas.data.splits import limited
+from mnas.estimators.supernet import CALIBRATION_IMAGES
 from mnas.estimators.train import MAX_VAL_IMAGES
 from mnas.nn.network import build
 from mnas.training.loop import fit
@@ -25,6 +26,16 @@ WANTED_CANDIDATES = 14
 
 More of them would be trained so briefly that their order is chance.
 """
+SUPERNET_SHARE, FINAL_SHARE = 0.4, 0.3
+"""Of the time left when a supernet's training begins; the rest searches."""
+MOST_EPOCHS = 10
+"""A long time budget trains the supernet for at most so many times its recipe's epochs; the search takes the rest."""
+FINETUNED_CANDIDATES = 24
+"""A candidate's training on from inherited weights is made so short that a time budget pays for so many."""
+LONGER = 3
+"""Finalists are trained on for so many times a candidate's epochs before they are ranked again."""
+SECONDS = 20.0
+"""Where that takes no longer, every candidate is trained on; otherwise the better half by inherited weights."""
 EVAL_SPEEDUP = 3.0
 """Images are classified about so many times as fast as they are trained on."""
 EXPORT_S = 20.0
@@ -40,12 +51,20 @@ class Plan:
     candidate_s: float
     """Expected seconds for one candidate."""
     final_s: float
-    """Expected seconds for the winner and the baselines together."""
+    """Expected seconds for what follows the search: finalists, the winner and the baselines."""
+    supernet: SupernetRecipe | None = None
+    supernet_s: float = 0.0
+    """Expected seconds for its training."""
 
     def expected_s(self) -> float:
         """Expected seconds for everything from now on."""
         search = self.candidate_s * self.trials if self.trials else self.search_s or 0.0
-        return min(search, self.search_s or search) + self.final_s + EXPORT_S
+        return self.supernet_s + min(search, self.search_s or search) + self.final_s + EXPORT_S
+
+    @property
+    def select(self) -> bool:
+        """Whether only the better candidates by inherited weights are trained on."""
+        return self.candidate_s > SECONDS
 
 
 def training_speed(arch: Architecture, data: ImageData, recipe: Recipe, size: int, device: torch.device) -> float:
@@ -100,6 +119,50 @@ def make_plan(
     return Plan(trials, search_s, proxy, candidate_s(proxy, train, val, images_per_s), final_s)
 
 
+def make_supernet_plan(
+    data: ImageData, config: RunConfig, *, trials: int | None, left_s: float | None, networks: int,
+    images_per_s: float, sandwich_per_s: float,
+) -> Plan:  # fmt: skip
+    """Divide `left_s` seconds (None: no limit) among supernet, candidates, winner and baselines.
+
+    A plain network trains at `images_per_s`, the supernet at `sandwich_per_s`. `proxy` is the candidates' recipe;
+    its epochs are so few as the time allows, and a part of one is fewer images.
+    """
+    train, val, supernet = len(data.train), min(len(data.val), MAX_VAL_IMAGES), config.supernet
+    judged, an_epoch = val + min(train, CALIBRATION_IMAGES), min(train, config.finetune.images or train)
+    final_s = networks * epoch_s(data, config.recipe, images_per_s) * config.recipe.epochs
+    images = min(train, supernet.images or train)
+    search_s = None
+    epochs = config.finetune_epochs
+    if left_s is not None:
+        usable = max(1.0, left_s - EXPORT_S)
+        final_s = min(final_s, FINAL_SHARE * usable)
+        most = supernet.epochs * (MOST_EPOCHS if config.budget_s else 1)
+        affordable = SUPERNET_SHARE * usable * sandwich_per_s
+        least = min(images, max(10 * supernet.batch_size, 20 * data.num_classes))
+        images = max(least, min(images, int(affordable)))
+        supernet = supernet.model_copy(update={
+            "epochs": max(1, min(most, int(affordable / images))), "images": None if images == train else images,
+        })  # fmt: skip
+        search_s = max(0.0, usable - final_s - supernet.epochs * images / sandwich_per_s)
+        wanted_s = search_s / (min(trials or FINETUNED_CANDIDATES, FINETUNED_CANDIDATES) + LONGER * config.finalists)
+        epochs = min(epochs, max(0.0, (wanted_s * images_per_s - judged / EVAL_SPEEDUP) / an_epoch))
+    proxy = partial(config.finetune, epochs, an_epoch)
+    trained = proxy.epochs * min(train, proxy.images or train) if config.finetune_epochs else 0
+    one_s = (trained + judged / EVAL_SPEEDUP) / images_per_s
+    longer_s = LONGER * config.finalists * one_s if config.finetune_epochs else 0.0
+    search_s = None if search_s is None else max(0.0, search_s - longer_s)
+    supernet_s = supernet.epochs * images / sandwich_per_s
+    return Plan(trials, search_s, proxy, one_s, final_s + longer_s, supernet, supernet_s)
+
+
+def partial(recipe: Recipe, epochs: float, images: int) -> Recipe:
+    """`recipe` for so many whole epochs of `images` images; what is less than one is an epoch of fewer images."""
+    if epochs >= 1:
+        return recipe.model_copy(update={"epochs": int(epochs)})
+    return recipe.model_copy(update={"epochs": 1, "images": max(recipe.batch_size, int(epochs * images))})
+
+
 def final_recipe(
     recipe: Recipe, data: ImageData, *, left_s: float | None, networks: int, images_per_s: float
 ) -> Recipe:
@@ -118,6 +181,28 @@ def epoch_s(data: ImageData, recipe: Recipe, images_per_s: float) -> float:
 def candidate_s(proxy: Recipe, train: int, val: int, images_per_s: float) -> float:
     """Seconds of one candidate: `train` and `val` images there are, of which the recipe takes some."""
     return proxy.epochs * (min(train, proxy.images or train) + val / EVAL_SPEEDUP) / images_per_s
+
+
+def told(plan: Plan, config: RunConfig, train: int, own: bool) -> str:
+    """What the search will do, in a sentence's first part; `train` images there are, `own` is a callable estimator."""
+    until = " or ".join(filter(None, [
+        f"{plan.trials} candidates are evaluated" if plan.trials else "",
+        f"{duration(plan.search_s)} have passed" if plan.search_s else "",
+    ]))  # fmt: skip
+    images = min(train, plan.proxy.images or train)
+    about = f"{plan.proxy.epochs} epoch(s) on {images} images (about {duration(plan.candidate_s)})"
+    if own:
+        return f"search until {until}, with your own estimator"
+    if plan.supernet is not None:
+        who = "the better half of the candidates" if plan.select else "a candidate"
+        how = f"from inherited weights {who} trains on for {about}"
+        return (
+            f"a supernet trains for {plan.supernet.epochs} epochs (about {duration(plan.supernet_s)}); search until "
+            f"{until}; {how if config.finetune_epochs else 'a candidate is judged with inherited weights'}"
+        )
+    if config.objective.accuracy == "zero_cost":
+        return f"search until {until}, by the score {config.zero_cost}, untrained"
+    return f"search until {until}; a candidate trains for {about}"
 
 
 def duration(seconds: float) -> str:

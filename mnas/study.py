@@ -10,7 +10,7 @@ import uuid
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
@@ -20,14 +20,14 @@ from mnas import objective, zoo
 from mnas.architecture import Architecture
 from mnas.config import Objective
 from mnas.cost import cost
-from mnas.errors import BadInput, MnasError
-from mnas.estimators import Estimator, Pruned
+from mnas.errors import MnasError
+from mnas.estimators import Estimate, Estimator, estimated, never
 from mnas.limits import NO_LIMITS, Limits
 from mnas.monitor import Seen, TensorBoard, progress
 from mnas.run import Run
 from mnas.space import SearchSpace
 from mnas.storage import open_storage
-from mnas.training.loop import Diverged
+from mnas.training.distributed import ALONE, Peers
 from mnas.trial import Trial
 
 log = logging.getLogger("mnas")
@@ -117,36 +117,65 @@ class Study:
 
     # --- the loop
 
-    def optimize(self, estimator: Estimator, *, trials: int | None, deadline: float | None) -> None:
-        """Evaluate until `trials` estimates are spent, `deadline` (time.monotonic) is past, or nothing new is left."""
+    def optimize(
+        self, estimator: Estimator, *, trials: int | None, deadline: float | None, at_once: int = 1,
+        peers: Peers = ALONE,
+    ) -> None:  # fmt: skip
+        """Evaluate until `trials` estimates are spent, `deadline` (time.monotonic) is past, or nothing new is left.
+
+        Optuna is asked for `at_once` candidates before it is told of any; `peers` share their estimates.
+        """
         self._enqueue_references()
         began, before, idle = time.monotonic(), self.evaluated, 0
         with progress("search", 1.0) as shown:
             while (trials is None or self.evaluated < trials) and (deadline is None or time.monotonic() < deadline):
-                if idle and idle % MAX_IDLE == 0 and not self._enqueue_new(deadline):
+                if idle >= MAX_IDLE and not self._enqueue_new(deadline):
                     log.info("no further network that may be evaluated was found")
                     break
-                trial = self._guarded(estimator)
-                idle = 0 if trial.evaluated else idle + 1
-                done = self.evaluated / trials if trials else 0.0
+                left = at_once if trials is None else min(at_once, trials - self.evaluated)
+                done = self._guarded(estimator, left, peers)
+                idle = 0 if any(trial.evaluated for trial in done) else idle % MAX_IDLE + len(done)
+                part = self.evaluated / trials if trials else 0.0
                 if deadline is not None:
-                    done = max(done, (time.monotonic() - began) / max(1e-9, deadline - began))
-                shown.update(min(1.0, done), 1.0, self._standing())
+                    part = max(part, (time.monotonic() - began) / max(1e-9, deadline - began))
+                shown.update(min(1.0, part), 1.0, self._standing())
         self._draw()
         spent = self.evaluated - before
         log.info("search: %d candidates evaluated in %.0f s", spent, time.monotonic() - began)
 
-    def _guarded(self, estimator: Estimator) -> Trial:
+    def _guarded(self, estimator: Estimator, count: int, peers: Peers) -> list[Trial]:
         try:
-            return self._one(estimator)
+            return self._some(estimator, count, peers)
         except optuna.exceptions.StorageInternalError as error:
             raise MnasError(
                 f"{self.run.folder / 'study.db'}: cannot be written ({str(error.__cause__ or error).splitlines()[0]}); "
                 f"what was finished is kept: free some space, then mnas resume {self.run.folder}"
             ) from None
 
-    def _one(self, estimator: Estimator) -> Trial:
-        """One proposal: asked, judged, written, told."""
+    def _some(self, estimator: Estimator, count: int, peers: Peers) -> list[Trial]:
+        """`count` proposals: asked, judged, written, told."""
+        asked = [self._ask() for _ in range(count)]
+        new = {arch: trial for trial, arch, _ in reversed(asked) if self._is_new(arch)}
+        prunes = {arch: self._pruner(trial, arch) for arch, trial in new.items()}
+
+        def estimate(arch: Architecture) -> Estimate:
+            return estimated(estimator, arch, prunes.get(arch, never))
+
+        archs = list(reversed(new))
+        estimates = dict(zip(archs, peers.map(estimate, archs), strict=True))
+        trials = []
+        for trial, arch, latency_ms in asked:
+            first = arch in new and new[arch] is trial
+            trials.append(self._judged(trial.number, arch, latency_ms, estimates[arch] if first else None))
+            self.run.append_trial(trials[-1].to_json())
+            self._tell(trials[-1])
+            self.trials.append(trials[-1])
+            self._show(trials[-1])
+            for callback in self._callbacks:
+                callback(trials[-1])
+        return trials
+
+    def _ask(self) -> tuple[optuna.trial.Trial, Architecture, float]:
         asked = self._study.ask()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -157,48 +186,37 @@ class Study:
             asked.set_constraint(LATENCY_CONSTRAINT, latency_ms / self.goal.limit_ms - 1)
         if self.limits.each:
             asked.set_constraint(LIMITS_CONSTRAINT, self.limits.load(arch) - 1)
-        trial = self._evaluate(asked, arch, latency_ms, estimator)
-        self.run.append_trial(trial.to_json())
-        self._tell(trial)
-        self.trials.append(trial)
-        self._show(trial)
-        for callback in self._callbacks:
-            callback(trial)
-        return trial
+        return asked, arch, latency_ms
 
-    def _evaluate(
-        self, asked: optuna.trial.Trial, arch: Architecture, latency_ms: float, estimator: Estimator
-    ) -> Trial:
-        name = self._enqueued.get(arch, "")
-        same = next((trial for trial in self.trials if trial.evaluated and trial.architecture == arch), None)
-        if same is not None:
-            return Trial(asked.number, "repeated", arch, latency_ms, same.accuracy, same.reward, name=name)
-        if not self._may_be_evaluated(arch):
-            return Trial(asked.number, "over_budget", arch, latency_ms, name=name)
-        curve: list[float] = []
+    def _is_new(self, arch: Architecture) -> bool:
+        return self._may_be_evaluated(arch) and not any(t.evaluated and t.architecture == arch for t in self.trials)
 
-        def report(step: int, accuracy: float) -> None:
-            accuracy = _checked(accuracy)
-            curve.append(accuracy)
+    def _pruner(self, asked: optuna.trial.Trial, arch: Architecture) -> Callable[[int, float], bool]:
+        latency_ms, is_reference = self.latency(arch), bool(self._enqueued.get(arch))
+
+        def prune(step: int, accuracy: float) -> bool:
             reward = self.goal.reward(accuracy, latency_ms)
-            if reward is not None:
-                asked.report(reward, step)
-                if not name and asked.should_prune():
-                    raise Pruned
+            if reward is None:
+                return False
+            asked.report(reward, step)
+            return not is_reference and asked.should_prune()
 
-        began = time.monotonic()
-        state: Literal["complete", "pruned", "failed"] = "complete"
-        accuracy: float | None
-        try:
-            accuracy = _checked(estimator(arch, report))
-        except Pruned:
-            state, accuracy = "pruned", curve[-1]
-        except Diverged as error:
-            log.warning("trial %d: %s", asked.number, error)
-            state, accuracy = "failed", None
-        reward = None if accuracy is None else self.goal.reward(accuracy, latency_ms)
-        seconds = round(time.monotonic() - began, 3)
-        return Trial(asked.number, state, arch, latency_ms, accuracy, reward, seconds, tuple(curve), name)
+        return prune
+
+    def _judged(self, number: int, arch: Architecture, latency_ms: float, estimate: Estimate | None) -> Trial:
+        """A proposal as a trial; without an estimate it was evaluated before, or may not be."""
+        name = self._enqueued.get(arch, "")
+        if estimate is not None:
+            accuracy = estimate.accuracy
+            reward = None if accuracy is None else self.goal.reward(accuracy, latency_ms)
+            return Trial(
+                number, estimate.state, arch, latency_ms, accuracy, reward, estimate.seconds, estimate.curve, name,
+                estimate.grade,
+            )  # fmt: skip
+        same = next((trial for trial in self.trials if trial.evaluated and trial.architecture == arch), None)
+        if same is None:
+            return Trial(number, "over_budget", arch, latency_ms, name=name)
+        return Trial(number, "repeated", arch, latency_ms, same.accuracy, same.reward, name=name, grade=same.grade)
 
     def _tell(self, trial: Trial) -> None:
         same = trial.state == "repeated" and trial.accuracy is not None and self._was_complete(trial.architecture)
@@ -342,13 +360,3 @@ def describe(arch: Architecture) -> dict[str, str | int]:
         for index, stage in enumerate(arch.stages, start=1)
     }  # fmt: skip
     return {"resolution": arch.resolution, "stem": arch.stem.channels, **stages}
-
-
-def _checked(accuracy: float) -> float:
-    try:
-        number = float(accuracy)
-    except (TypeError, ValueError):
-        number = math.nan
-    if not 0 <= number <= 1:
-        raise BadInput(f"the estimator gave {accuracy!r}; expected an accuracy as a number from 0 to 1")
-    return number

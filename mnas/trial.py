@@ -27,6 +27,8 @@ class Trial:
     """Accuracy after each epoch of the estimate."""
     name: str = ""
     """A reference network's name."""
+    grade: str = ""
+    """How its accuracy was found: trained, inherited, fine-tuned, zero-cost."""
 
     @property
     def evaluated(self) -> bool:

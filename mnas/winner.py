@@ -10,10 +10,11 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import safetensors.torch
 import torch
+from torch import nn
 
 from mnas import objective
 from mnas.architecture import Architecture
@@ -56,12 +57,17 @@ class Trained:
     architecture: Architecture
     network: Network
     val_accuracy: float
+    weights: Literal["scratch", "inherited"] = "scratch"
+    """What its training began from."""
+    epochs: int = 0
+    """Of its training."""
 
 
-def choose(
+def finalists(
     trials: Sequence[Trial], measure: Measure, budget_ms: float | None, at_once: int
-) -> Trial:
-    """The most accurate finished candidate whose measured latency keeps the budget.
+) -> list[Trial]:
+    """The most accurate finished candidates whose measured latency keeps the budget: those of the first `at_once` that
+    hold one, best first.
 
     Without a budget: the knee of the front of accuracy and latency. Raises Infeasible where no candidate keeps it.
     """
@@ -70,14 +76,13 @@ def choose(
         raise Infeasible("no candidate was finished; a new run with more --trials or a longer --budget may find one")
     if budget_ms is None:
         point = objective.knee((trial.accuracy or 0, trial.latency_ms) for trial in complete)
-        found = next(trial for trial in complete if (trial.accuracy, trial.latency_ms) == point)
-        return found
+        return [next(trial for trial in complete if (trial.accuracy, trial.latency_ms) == point)]
     complete.sort(key=lambda trial: (-(trial.accuracy or 0), trial.latency_ms))
     closest = math.inf
     for start in range(0, len(complete), at_once):
-        finalists = complete[start : start + at_once]
-        measured = measure([trial.architecture for trial in finalists])
-        for trial, latency in zip(finalists, measured, strict=True):
+        some = complete[start : start + at_once]
+        measured = measure([trial.architecture for trial in some])
+        for trial, latency in zip(some, measured, strict=True):
             log.info(
                 "finalist: trial %d, accuracy %.2f%%, %.2f ms by the search, %.2f +- %.2f ms %s: %s",
                 trial.number, 100 * (trial.accuracy or 0), trial.latency_ms, latency.median_ms, latency.spread_ms,
@@ -85,15 +90,18 @@ def choose(
                 "keeps the budget" if keeps(latency.median_ms, latency.spread_ms, budget_ms) else "over the budget",
             )  # fmt: skip
             closest = min(closest, latency.median_ms)
-        off = statistics.median(m.median_ms / t.latency_ms for t, m in zip(finalists, measured, strict=True))
+        off = statistics.median(m.median_ms / t.latency_ms for t, m in zip(some, measured, strict=True))
         if not 1 / MOST_OFF < off < MOST_OFF:
             log.warning(
                 "measured latencies are %.1f times the predicted ones: the machine was busy during one of them; "
                 "measure the table anew on a quiet machine: mnas latency build -o NEW.yaml", off,
             )  # fmt: skip
-        for trial, latency in zip(finalists, measured, strict=True):
-            if keeps(latency.median_ms, latency.spread_ms, budget_ms):
-                return trial
+        kept = [
+            trial for trial, latency in zip(some, measured, strict=True)
+            if keeps(latency.median_ms, latency.spread_ms, budget_ms)
+        ]  # fmt: skip
+        if kept:
+            return kept
     raise Infeasible(
         f"no candidate keeps {budget_ms:g} ms as a whole network, with its uncertainty (the fastest of them takes "
         f"{closest:.2f} ms); if the machine was busy, mnas resume measures again; otherwise a new run with more "
@@ -122,23 +130,32 @@ def most_accurate(
 
 def train_fully(
     name: str, arch: Architecture, data: ImageData, recipe: Recipe, *, size: int, device: torch.device, seed: int,
-    checkpoints: Path, board: TensorBoard | None = None,
+    checkpoints: Path, board: TensorBoard | None = None, inherited: Network | None = None,
+    teacher: nn.Module | None = None,
 ) -> Trained:  # fmt: skip
-    """`arch` trained by `recipe` at `size` pixels; a finished training found in `checkpoints` is not repeated."""
-    weights = checkpoints / f"{arch.id}-{size}px-{recipe.epochs}epochs-seed{seed}.safetensors"
+    """`arch` trained by `recipe` at `size` pixels; a finished training found in `checkpoints` is not repeated.
+
+    It begins as `inherited`, from fresh weights without it, and learns a `teacher`'s outputs too where there is one.
+    """
+    weights: Literal["scratch", "inherited"] = "scratch" if inherited is None else "inherited"
+    file = checkpoints / f"{arch.id}-{size}px-{recipe.epochs}epochs-seed{seed}-{weights}.safetensors"
     torch.manual_seed(seed)
     network = build(arch, data.num_classes, recipe.dropout)
     train = limited(data.train, recipe.images, seed)
     workers = 0 if train.in_memory else default_workers()
     reached = 0.0
-    if weights.exists():
-        load_weights(network, weights)
+    if file.exists():
+        load_weights(network, file)
         reached = accuracy(network, data.val, size=size, device=device, workers=workers)
         log.info("%s: trained before, %.2f%% on the search-validation split", name, 100 * reached)
-        return Trained(name, arch, network, reached)
+        return Trained(name, arch, network, reached, weights, recipe.epochs)
+    if inherited is not None:
+        network.load_state_dict(inherited.state_dict())
     with progress(f"train {name}", recipe.epochs) as shown:
         flip = flips(recipe, data.flip)
-        for epoch in fit(network, train, recipe, size=size, flip=flip, device=device, seed=seed, workers=workers):
+        for epoch in fit(
+            network, train, recipe, size=size, flip=flip, device=device, seed=seed, workers=workers, teacher=teacher
+        ):
             reached = accuracy(network, data.val, size=size, device=device, workers=workers)
             shown.update(epoch.number, recipe.epochs, f"loss {epoch.loss:.3f}, validation {reached:.2%}")
             if board is not None:
@@ -148,9 +165,9 @@ def train_fully(
     reached = accuracy(network, data.val, size=size, device=device, workers=workers)
     checkpoints.mkdir(parents=True, exist_ok=True)
     network.to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    write_atomic(weights, safetensors.torch.save(network.state_dict()))
+    write_atomic(file, safetensors.torch.save(network.state_dict()))
     log.info("%s: trained for %d epochs, %.2f%% on the search-validation split", name, recipe.epochs, 100 * reached)
-    return Trained(name, arch, network, reached)
+    return Trained(name, arch, network, reached, weights, recipe.epochs)
 
 
 def test_accuracy(trained: Trained, data: ImageData, *, size: int, device: torch.device) -> float:

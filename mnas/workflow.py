@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import inspect
 import json
@@ -21,11 +22,11 @@ import mnas
 from mnas import zoo
 from mnas.architecture import Architecture
 from mnas.comparison import add_all_latencies, rows_of
-from mnas.config import Recipe, RunConfig, read_text, validate
-from mnas.data.loader import cached
-from mnas.data.sources import ImageData, load_data
+from mnas.config import Recipe, RunConfig, SupernetRecipe, read_text, validate
+from mnas.data.sources import ImageData
 from mnas.estimators import Estimator, Report
 from mnas.estimators.train import MAX_VAL_IMAGES, TrainEstimator
+from mnas.estimators.zero_cost import ZeroCostEstimator
 from mnas.latency_source import LatencyCallable, extremes, latency_source
 from mnas.limits import limits_of
 from mnas.monitor import TensorBoard, describe, log_file
@@ -34,23 +35,30 @@ from mnas.objective import front
 from mnas.plan import (
     DEFAULT_BUDGET_S,
     DEFAULT_TRIALS,
+    EXPORT_S,
     Plan,
     candidate_s,
     duration,
     fastest_threads,
     final_recipe,
     make_plan,
+    make_supernet_plan,
     now,
+    told,
 )
 from mnas.run import Run
 from mnas.samplers import make_sampler
 from mnas.space import SearchSpace
 from mnas.space_file import SpaceFile
 from mnas.study import Goal, Study
+from mnas.task import Task, task_of
 from mnas.training.device import pick_device
+from mnas.training.distributed import ALONE, Peers
 from mnas.trial import Trial
+from mnas.weight_sharing import WeightSharing, sandwich_speed
 from mnas.winner import (
-    choose,
+    Trained,
+    finalists,
     load_model,
     most_accurate,
     train_fully,
@@ -59,6 +67,9 @@ from mnas.winner import (
 )  # fmt: skip
 
 log = logging.getLogger("mnas")
+
+AT_ONCE = 8
+"""Candidates that a supernet's search judges before the sampler learns of any: as many processes may share them."""
 
 EstimatorCallable = Callable[..., float]
 
@@ -123,27 +134,23 @@ def baseline_architecture(name: str, resolution: int) -> Architecture:
     return zoo.parse(name, resolution)
 
 
-def default_accuracy_size(data: ImageData, resolution: int) -> int:
-    """Pixels at which images are trained on: `resolution`, or less where the images themselves have fewer."""
-    return min(resolution, -(-data.image_size // 32) * 32)
-
-
 # --- the search -------------------------------------------------------------------------------------------------
 
 
 class Search:
     """One run, step by step; each step finds what an earlier process finished."""
 
-    def __init__(self, run: Run, config: RunConfig, given: Objects):
-        self.run, self.config, self.given = run, config, given
+    def __init__(self, run: Run, config: RunConfig, given: Objects, peers: Peers = ALONE):
+        self.run, self.config, self.given, self.peers = run, config, given, peers
         self._began = now() - run.read_state().get("elapsed_s", 0.0)
 
     def go(self) -> Result:
         with log_file(self.run.log_path):
             try:
-                return self._go()
+                return self.peers.told(self._go())
             except KeyboardInterrupt:
-                log.warning("interrupted; this run goes on with: mnas resume %s", self.run.folder)
+                command = "mnas resume" if self.peers.size == 1 else "torchrun ... -m mnas resume"
+                log.warning("interrupted; this run goes on with: %s %s", command, self.run.folder)
                 raise
             finally:
                 self._save_elapsed()
@@ -152,10 +159,12 @@ class Search:
         config = self.config
         if self.run.read_state().get("done"):
             log.info("this run is finished: %s", self.run.winner)
+            self.peers.told(None)
             return self._result()
         self.space = space_of(config, self.given)
         self.device = pick_device(config.device)
-        self.data = self._load_data()
+        self.task = task_of(config, self.space, self.given.data)
+        self.data = self.task.data
         baselines = self._baselines()
         self.limits = limits_of(config, self.data.num_classes)
         self.latency = latency_source(
@@ -163,28 +172,37 @@ class Search:
         )
         self._find_extremes()
         self.board = TensorBoard(self.run.tensorboard)
+        self.sharing = self._weight_sharing()
         plan = self._plan(len(baselines) + 1)
+        self.peers.told({
+            "folder": str(self.run.folder), "threads": torch.get_num_threads(), "proxy": plan.proxy.model_dump(),
+            "select": plan.select, "supernet": None if plan.supernet is None else plan.supernet.model_dump(),
+        })  # fmt: skip
+        with self.peers.agreed():  # the others are ready, or say why not
+            pass
+        if self.sharing is not None and plan.supernet is not None:
+            self.sharing.train(plan.supernet)
         study = self._study(plan)
         if not self.run.read_state().get("searched"):
-            deadline = None if plan.search_s is None else now() + plan.search_s
-            study.optimize(self._estimator(plan), trials=plan.trials, deadline=deadline)
-            self.run.write_state(searched=True)
-        found = self._choose(study)
+            self._search(study, plan)
+        self.peers.dismiss()
+        found = self._choose(study, plan)
         recipe = self._final_recipe(study.trials, plan, len(baselines) + 1)
         self._finish(found, baselines, recipe, study)
         self.board.close()
         self.run.write_state(done=True)
         return self._result()
 
-    def _choose(self, study: Study) -> Trial:
+    def _choose(self, study: Study, plan: Plan) -> Trial:
         """The winner; measured once, since another measurement might choose another."""
         number = self.run.read_state().get("winner_trial")
         known = next((trial for trial in study.trials if trial.number == number), None)
-        if known is None:
-            found = choose(study.trials, self.latency.measure, self._budget_ms, self.config.finalists)
-            self.run.write_state(winner_trial=found.number)
-            return found
-        return known
+        if known is not None:
+            return known
+        kept = finalists(study.trials, self.latency.measure, self._budget_ms, self.config.finalists)
+        found = kept[0] if self.sharing is None else self.sharing.best(kept, plan.proxy)
+        self.run.write_state(winner_trial=found.number)
+        return found
 
     def _result(self) -> Result:
         """What a finished run's files say."""
@@ -201,32 +219,7 @@ class Search:
             [complete[point] for point in front(complete)], trials, metrics, self.run.folder,
         )  # fmt: skip
 
-    # --- data and sizes
-
-    def _load_data(self) -> ImageData:
-        data = self.given.data or load_data(
-            self.config.data, seed=self.config.seed, max_broken=self.config.max_broken
-        )
-        base = max(self.space.resolutions)
-        native = default_accuracy_size(data, base)
-        self._base, self._proxy = base, min(base, self.config.proxy_resolution or native)
-        log.info(
-            "data: %s, %d classes, %d train, %d search-validation images of %d px",
-            data.name, data.num_classes, len(data.train), len(data.val), data.image_size,
-        )  # fmt: skip
-        if self._proxy < base:
-            log.info(
-                "accuracy speaks of %d px (the images have %d), latency of %d px; --proxy-resolution %d makes them one",
-                self._proxy, data.image_size, base, base,
-            )  # fmt: skip
-        decoded = min(self._proxy, native)
-        return replace(data, train=cached(data.train, decoded), val=cached(data.val, decoded))
-
-    def accuracy_size(self, arch: Architecture) -> int:
-        """Pixels at which accuracy is estimated and trained: the architecture's own, or the proxy's share of it."""
-        if self._proxy >= self._base:
-            return arch.resolution
-        return max(8, round(arch.resolution * self._proxy / self._base / 4) * 4)
+    # --- budget
 
     @property
     def _budget_ms(self) -> float | None:
@@ -244,48 +237,59 @@ class Search:
 
     def _baselines(self) -> list[tuple[str, Architecture]]:
         names = self.config.baselines or (self.space.reference,)
-        return [(name, baseline_architecture(name, self._base)) for name in names]
+        return [(name, baseline_architecture(name, self.task.base)) for name in names]
 
     def _plan(self, networks: int) -> Plan:
         config = self.config
-        reference = zoo.get(self.space.reference, resolution=self._base)
+        reference = zoo.get(self.space.reference, resolution=self.task.base)
         threads, self._speed = fastest_threads(
-            reference, self.data, config.proxy, self.accuracy_size(reference), self.device
+            reference, self.data, config.proxy, self.task.size_of(reference), self.device
         )
         torch.set_num_threads(threads)
         trials, limit_s = config.trials, config.budget_s
         if trials is None and limit_s is None:
             trials, limit_s = DEFAULT_TRIALS, DEFAULT_BUDGET_S
         self._limit_s = limit_s
-        left_s = None if limit_s is None else limit_s - self._elapsed()
-        plan = make_plan(self.data, config.proxy, config.recipe, trials=trials, left_s=left_s, networks=networks,
-                         images_per_s=self._speed)
-        state = self.run.read_state()
-        if "proxy" in state:  # candidates of one run are trained alike, also after a resume
-            proxy = validate(Recipe, state["proxy"], "state.json")
-            val = min(len(self.data.val), MAX_VAL_IMAGES)
-            plan = replace(plan, proxy=proxy, candidate_s=candidate_s(proxy, len(self.data.train), val, self._speed))
-        else:
-            self.run.write_state(proxy=plan.proxy.model_dump())
-        if state.get("searched"):
+        plan = self._made(trials, limit_s, networks)
+        if self.run.read_state().get("searched"):
             return plan
         goal = "the front" if self._budget_ms is None else "the most accurate within " + " and ".join(
             f"{one.budget_ms:g} ms ({one.runtime} on {one.device})" for one in self.latency.each
         )
-        until = " or ".join(filter(None, [f"{trials} candidates are evaluated" if trials else "",
-                                          f"{duration(plan.search_s)} have passed" if plan.search_s else ""]))
         log.info("space %s: %.3g networks; looking for %s", self.space.name, self.space.size, goal)
-        if self.given.estimator is not None:
-            log.info("search until %s, with your own estimator; then the winner and %d baseline(s) are trained",
-                     until, networks - 1)
-            return plan
-        images = min(len(self.data.train), plan.proxy.images or len(self.data.train))
         log.info(
-            "search until %s; a candidate trains for %d epochs on %d images (about %s); then the winner and %d "
-            "baseline(s) train for up to %d epochs; in all about %s from now",
-            until, plan.proxy.epochs, images, duration(plan.candidate_s), networks - 1, config.recipe.epochs,
-            duration(plan.expected_s()),
+            "%s; then the winner and %d baseline(s) train for up to %d epochs; in all about %s from now",
+            told(plan, config, len(self.data.train), own=self.given.estimator is not None), networks - 1,
+            config.recipe.epochs, duration(plan.expected_s()),
         )  # fmt: skip
+        return plan
+
+    def _made(self, trials: int | None, limit_s: float | None, networks: int) -> Plan:
+        """The plan; candidates and supernet of one run are trained alike, also after a resume."""
+        config, state = self.config, self.run.read_state()
+        left_s = None if limit_s is None else limit_s - self._elapsed()
+        if self.sharing is None:
+            plan = make_plan(self.data, config.proxy, config.recipe, trials=trials, left_s=left_s, networks=networks,
+                             images_per_s=self._speed)
+            if "proxy" in state:
+                proxy = validate(Recipe, state["proxy"], "state.json")
+                val = min(len(self.data.val), MAX_VAL_IMAGES)
+                one_s = candidate_s(proxy, len(self.data.train), val, self._speed)
+                plan = replace(plan, proxy=proxy, candidate_s=one_s)
+        else:
+            sandwich_per_s = sandwich_speed(
+                self.space, self.data, config.supernet, self.task.size_of, self.device
+            )
+            plan = make_supernet_plan(
+                self.data, config, trials=trials, left_s=left_s, networks=networks,
+                images_per_s=self._speed, sandwich_per_s=sandwich_per_s,
+            )  # fmt: skip
+            if "proxy" in state:
+                plan = replace(plan, proxy=validate(Recipe, state["proxy"], "state.json"),
+                               supernet=validate(SupernetRecipe, state["supernet"], "state.json"))
+            assert plan.supernet is not None
+            self.run.write_state(supernet=plan.supernet.model_dump())
+        self.run.write_state(proxy=plan.proxy.model_dump())
         return plan
 
     def _study(self, plan: Plan) -> Study:
@@ -299,12 +303,23 @@ class Search:
             callbacks=(lambda trial: self._save_elapsed(), *self.given.callbacks),
         )  # fmt: skip
 
-    def _estimator(self, plan: Plan) -> Estimator:
-        if self.given.estimator is not None:
-            return _with_report(self.given.estimator)
-        return TrainEstimator(
-            self.data, plan.proxy, size_of=self.accuracy_size, device=self.device, seed=self.config.seed
+    def _weight_sharing(self) -> WeightSharing | None:
+        if self.given.estimator is not None or self.config.objective.accuracy != "supernet":
+            return None
+        return WeightSharing(
+            self.run, self.space, self.config, self.task, device=self.device, board=self.board, peers=self.peers
         )
+
+    def _search(self, study: Study, plan: Plan) -> None:
+        estimator = estimator_of(
+            self.config, self.given, self.space, self.task, self.device, self.sharing, plan.proxy, plan.select
+        )
+        left_s = None if self._limit_s is None else self._limit_s - self._elapsed() - plan.final_s - EXPORT_S
+        study.optimize(
+            estimator, trials=plan.trials, deadline=None if left_s is None else now() + max(plan.candidate_s, left_s),
+            at_once=self.peers.size if self.sharing is None else AT_ONCE, peers=self.peers,
+        )  # fmt: skip
+        self.run.write_state(searched=True)
 
     # --- winner and baselines
 
@@ -315,7 +330,8 @@ class Search:
         left_s = None if self._limit_s is None else self._limit_s - self._elapsed()
         took = [trial.seconds for trial in trials if trial.state == "complete" and trial.seconds > 0]
         speed = self._speed
-        if took and self.given.estimator is None:  # what the candidates took says more than the first few steps did
+        alone = self.given.estimator is None and self.config.objective.accuracy == "train"
+        if took and alone:  # what the candidates took says more than the first few steps did
             speed *= plan.candidate_s / statistics.median(took)
         recipe = final_recipe(self.config.recipe, self.data, left_s=left_s, networks=networks, images_per_s=speed)
         self.run.write_state(recipe=recipe.model_dump())
@@ -327,27 +343,32 @@ class Search:
         wanted = [("winner", found.architecture), *baselines]
         log.info("training the winner (trial %d) and %d baseline(s) for %d epochs",
                  found.number, len(baselines), recipe.epochs)
-        trained = [
-            train_fully(
-                name, arch, self.data, recipe, size=self.accuracy_size(arch), device=self.device, seed=self.config.seed,
-                checkpoints=self.run.checkpoints, board=self.board,
-            )
-            for name, arch in wanted
-        ]  # fmt: skip
+        trained = [self._trained(name, arch, recipe) for name, arch in wanted]
         best = most_accurate(trained, self.space, self.latency.measure, self._budget_ms, self.limits)
         if best is not trained[0]:
             log.info("%s is more accurate than trial %d when both are fully trained, and keeps the budget: it is the "
                      "winner", best.name, found.number)
             trained[0] = replace(best, name="winner")
-        rows = rows_of(trained, self.data, size_of=self.accuracy_size, device=self.device)
-        size = self.accuracy_size(trained[0].architecture)
-        title, notes = f"{self.space.name} winner", self._notes()
+        rows = rows_of(trained, self.data, size_of=self.task.size_of, device=self.device)
+        size = self.task.size_of(trained[0].architecture)
+        title, notes = f"{self.space.name} winner", self.task.notes()
         write_model(self.run.winner, trained[0], self.data, size=size, title=title, notes=notes)
         add_all_latencies(rows, trained, self.run.winner, self.latency, self.config.seed)
         metrics = {"title": title, "notes": notes} | self._metrics(rows, study, recipe, found, size)
         write_metrics(self.run.winner, metrics, self.data.classes)
         self.board.text("winner", describe(rows[0]) + f"\n```yaml\n{trained[0].architecture.to_yaml()}```\n")
         log.info("winner: %s", self.run.winner)
+
+    def _trained(self, name: str, arch: Architecture, recipe: Recipe) -> Trained:
+        """By the same recipe each; what lies in a supernet's space begins with its weights, its largest as teacher."""
+        inherited = teacher = None
+        if self.sharing is not None and not self.config.from_scratch and arch in self.space:
+            inherited, teacher = self.sharing.inherited(arch), self.sharing.teacher(arch.resolution)
+            recipe = self.sharing.recipe(recipe)
+        return train_fully(
+            name, arch, self.data, recipe, size=self.task.size_of(arch), device=self.device, seed=self.config.seed,
+            checkpoints=self.run.checkpoints, board=self.board, inherited=inherited, teacher=teacher,
+        )  # fmt: skip
 
     def _metrics(
         self, rows: list[dict[str, Any]], study: Study, recipe: Recipe, found: Trial, size: int
@@ -366,20 +387,13 @@ class Search:
             "search": {
                 "space": self.space.name, "objective": config.objective.name, "sampler": config.sampler,
                 "trials": study.evaluated, "seed": config.seed, "elapsed_s": round(self._elapsed(), 1),
-                "chosen_trial": found.number, "chosen_estimate": found.accuracy,
+                "estimator": "own" if self.given.estimator is not None else config.objective.accuracy,
+                "chosen_trial": found.number, "chosen_estimate": found.accuracy, "chosen_grade": found.grade,
                 "chosen_predicted_ms": found.latency_ms,
             },
             "versions": versions(),
             "date": datetime.date.today().isoformat(),
         }  # fmt: skip
-
-    def _notes(self) -> list[str]:
-        if self._proxy >= self._base:
-            return []
-        return [
-            f"Trained and tested at {self._proxy}/{self._base} of its resolution, since the images have "
-            f"{self.data.image_size} pixels; its latency speaks of the full resolution."
-        ]
 
     # --- time
 
@@ -391,20 +405,35 @@ class Search:
         self.run.write_state(elapsed_s=round(self._elapsed(), 1))
 
 
-def _with_report(estimator: EstimatorCallable) -> Estimator:
-    """A callable of one argument as an estimator; one of two is also given `report`."""
-    try:
-        parameters = list(inspect.signature(estimator).parameters.values())
-    except (TypeError, ValueError):
-        parameters = []
-    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    if sum(p.default is p.empty for p in positional) > 1:
-        return estimator
+def estimator_of(
+    config: RunConfig, given: Objects, space: SearchSpace, task: Task, device: torch.device,
+    sharing: WeightSharing | None, proxy: Recipe, select: bool,
+) -> Estimator:  # fmt: skip
+    """Where the accuracies of a run's candidates come from, in each of its processes."""
+    if given.estimator is not None:
+        return _Own(given.estimator)
+    if sharing is not None:
+        return sharing.estimator(proxy if config.finetune_epochs else None, select)
+    about: dict[str, Any] = {"size_of": task.size_of, "device": device, "seed": config.seed}
+    if config.objective.accuracy == "zero_cost":
+        return ZeroCostEstimator(space, task.data, config.zero_cost, **about)
+    return TrainEstimator(task.data, proxy, **about)
 
-    def alone(arch: Architecture, report: Report) -> float:
-        return estimator(arch)
 
-    return alone
+class _Own:
+    """A callable of one argument, or of two (the second is `report`), as an estimator."""
+
+    grade = "own"
+
+    def __init__(self, estimator: EstimatorCallable):
+        self._estimator, self._reports = estimator, False
+        with contextlib.suppress(TypeError, ValueError):
+            parameters = inspect.signature(estimator).parameters.values()
+            positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+            self._reports = sum(p.default is p.empty for p in positional) > 1
+
+    def __call__(self, arch: Architecture, report: Report) -> float:
+        return self._estimator(arch, report) if self._reports else self._estimator(arch)
 
 
 def versions() -> dict[str, str]:

@@ -95,10 +95,12 @@ def test_search_resume_evaluate_export(mnas: Mnas, tiny: Path, tmp_path: Path) -
             pixels = np.clip(rng.normal(shade, 30, (24, 30, 3)), 0, 255).astype(np.uint8)
             Image.fromarray(pixels).save(folder / f"{i}.png")
     done = mnas("search", "--space", tiny, "--data", "photos", "--latency-ms", "30", "--trials", "2", "--run", "run",
-                "--baseline", "mobilenet_v3_small@0.5", "--set", "recipe.epochs=2", "--set", "proxy.epochs=1", "--set",
-                "max_table_error=1.0", "--json")
+                "--baseline", "mobilenet_v3_small@0.5", "--set", "recipe.epochs=2", "--set", "supernet.epochs=2",
+                "--set", "max_table_error=1.0", "--json")
     assert done.code == 0, done.err
     found = done.json
+    assert (found["search"]["estimator"], found["search"]["chosen_grade"]) == ("supernet", "fine-tuned")
+    assert [row["weights"] for row in found["networks"]] == ["inherited", "scratch"]
     assert found["accuracy"]["test_images"] == 16
     assert "candidates" in done.err
     shown = mnas("resume", "run")
@@ -115,6 +117,21 @@ def test_search_resume_evaluate_export(mnas: Mnas, tiny: Path, tmp_path: Path) -
     assert (tmp_path / "plain" / "model.py").exists()
     refused = mnas("search", "--space", tiny, "--data", "photos", "--latency-ms", "31", "--run", "run")
     assert (refused.code, "another configuration" in refused.err) == (2, True)
+
+
+def test_search_from_scratch(mnas: Mnas, tiny: Path, tmp_path: Path) -> None:
+    quick = ("recipe.epochs=1", "recipe.images=100", "supernet.epochs=1", "supernet.images=128", "finetune_epochs=0",
+             "max_table_error=1.0")  # fmt: skip
+    done = mnas("search", "--space", tiny, "--latency-ms", "30", "--trials", "2", "--run", "run", "--from-scratch",
+                "--baseline", "mobilenet_v3_small@0.5", *(word for one in quick for word in ("--set", one)), "--json")
+    assert done.code == 0, done.err
+    assert {row["weights"] for row in done.json["networks"]} == {"scratch"}
+    assert (done.json["search"]["estimator"], done.json["search"]["chosen_grade"]) == ("supernet", "inherited")
+    assert "a candidate is judged with inherited weights" in done.err
+    assert "epochs more" not in done.err, "finalists are not trained where candidates are not"
+    card = (tmp_path / "run" / "winner" / "README.md").read_text()
+    assert "accuracy with the supernet's weights as they are" in card
+    assert "training of the winner: 1 epoch from fresh weights" in card
 
 
 def test_train(mnas: Mnas, tmp_path: Path) -> None:
@@ -151,6 +168,10 @@ SPACE = "name: x\nreference: mobilenet_v3_small\n"
         ((*SEARCH, "--runtime", "onnx"), "did you mean 'onnxruntime'?"),
         ((*SEARCH, "--sampler", "tpee"), "did you mean 'tpe'?"),
         ((*SEARCH, "--estimator", "tarin"), "accuracy"),
+        ((*SEARCH, "--init", "nowhere.pth"), "nowhere.pth: no such file; expected a state dict"),
+        ((*SEARCH, "--set", "supernet.epoch=3"), "unknown key 'supernet.epoch'; did you mean 'epochs'?"),
+        ((*SEARCH, "--set", "finetune_epochs=-1"), "finetune_epochs: should be greater than or equal to 0"),
+        ((*SEARCH, "--estimator", "zero_cost", "--set", "zero_cost=naswt"), "zero_cost: should be 'naswot', 'synflow'"),
         ((*SEARCH, "--baseline", "mobilenet_v3_larg"), "did you mean 'mobilenet_v3_large'?"),
         ((*SEARCH, "--baseline", "mobilenet_v2@wide"), "expected NAME or NAME@WIDTH"),
         ((*SEARCH, "--data", "nowhere"), "nowhere"),

@@ -27,7 +27,8 @@ def blocks(language: str) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("code", [pytest.param(code, id=name) for name, code in blocks("python")])
 def test_python(code: str, tmp_path: Path) -> None:
-    quick = code.replace("trials=10)", 'trials=2, set={"recipe.epochs": 1, "proxy.epochs": 1, "proxy.images": 200})')
+    few = {"recipe.epochs": 1, "recipe.images": 200, "supernet.epochs": 1, "supernet.images": 200, "finetune_epochs": 0}
+    quick = code.replace("trials=10)", f"trials=2, set={few})")
     done = subprocess.run([sys.executable, "-W", "error", "-c", quick], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
 

@@ -27,12 +27,12 @@ METRICS: dict[str, Any] = {
                 **WHERE, "latency_ms": 11.234, "spread_ms": 0.31, "keeps": True,
                 "exported_latency_ms": 4.321, "exported_spread_ms": 0.1, "exported_keeps": True,
             }],
-            "keeps_budget": True, "resolution": 224, "accuracy_resolution": 224,
+            "keeps_budget": True, "resolution": 224, "accuracy_resolution": 224, "weights": "inherited",
         },
         {
             "name": "mobilenet_v3_large", "role": "baseline", "test_accuracy": 0.9694, "madds": 215_300_000,
             "params": 4_214_842, "latencies": [{**WHERE, "latency_ms": 17.5, "spread_ms": 0.42, "keeps": False}],
-            "keeps_budget": False, "resolution": 224, "accuracy_resolution": 32,
+            "keeps_budget": False, "resolution": 224, "accuracy_resolution": 32, "weights": "inherited",
         },
     ],
     "latency": {**WHERE, "resolution": 224},
@@ -41,6 +41,7 @@ METRICS: dict[str, Any] = {
     },
     "search": {
         "space": "v3_large", "objective": "mnasnet", "sampler": "tpe", "trials": 57, "seed": 3, "elapsed_s": 3725.2,
+        "estimator": "supernet", "chosen_trial": 12, "chosen_estimate": 0.9512, "chosen_grade": "fine-tuned",
     },
     "versions": {"mnas": "0.1.0", "torch": "2.13.0"},
     "date": "2026-11-20",
@@ -71,11 +72,14 @@ def test_card_has_every_figure() -> None:
         "mnas 0.1.0, torch 2.13.0", "zero, one", "keeps the budget: 11.23 +- 0.31 of 15.00 ms with torch",
         "between 95.07% and 98.55% (95%", "`own_file.txt`",
         "The weights derive from your data",
+        "chosen candidate: 95.12%, accuracy after a short training on from the supernet's weights",
+        "winner: 30 epochs from weights inherited from the supernet, its largest network as teacher",
         *(f"`{name}`" for name in FILES),
     ):  # fmt: skip
         assert figure in text, figure
     assert "do not speak of one use" not in text
     assert "more accurate than" not in text
+    assert "may come from that" not in text
 
 
 def test_table_is_a_table() -> None:
@@ -99,6 +103,16 @@ def test_table_is_a_table() -> None:
         (("limits",), {"max_params": 2_000_000}, "takes 1,234,567 of the 2,000,000 parameters that were allowed"),
         (("networks", 0, "test_accuracy"), 1.0, "between 98.94% and 100.00%"),
         (("search", "elapsed_s"), 0.2, "time: under a second"),
+        (("search", "chosen_grade"), "inherited", "95.12%, accuracy with the supernet's weights as they are"),
+        (("search", "chosen_grade"), "trained", "95.12%, accuracy after a short training from fresh weights"),
+        (("search", "chosen_grade"), "zero-cost", "95.12%, a score of the untrained network, no accuracy"),
+        (("search", "chosen_grade"), "", "95.12%, by an earlier version of mnas"),
+        (("search", "chosen_grade"), "own", "95.12%, as the given estimator says"),
+        (("networks", 0, "weights"), "scratch", "winner: 30 epochs from fresh weights"),
+        (("networks", 0, "weights"), "scratch", "mobilenet_v3_large was trained 30 epochs from weights inherited from"),
+        (("networks", 1, "weights"), "scratch", "mobilenet_v3_large was trained 30 epochs from fresh weights, the win"),
+        (("networks", 0, "epochs"), 12, "winner: 12 epochs from weights inherited"),
+        (("networks", 0, "epochs"), 12, "trained on 1,149 images for 12 to 30 epochs,"),
     ],
 )
 def test_card_is_honest(place: tuple[str | int, ...], value: Any, note: str) -> None:
@@ -111,6 +125,13 @@ def test_card_names_a_baseline_that_is_better_within_the_budget() -> None:
     metrics["networks"][1]["keeps_budget"] = True
     told = "mobilenet_v3_large was more accurate than the winner on the test split (99.00% against 97.31%)"
     assert told in card(metrics)
+
+
+def test_card_of_a_network_that_was_trained_alone() -> None:
+    metrics = {key: value for key, value in METRICS.items() if key != "search"}
+    metrics["networks"] = [{key: value for key, value in METRICS["networks"][0].items() if key != "weights"}]
+    assert "How it was found" not in card(metrics)
+    assert "supernet" not in card(metrics)
 
 
 def test_card_of_two_devices() -> None:

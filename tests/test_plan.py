@@ -2,17 +2,41 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnas.config import Recipe, RunConfig
+from mnas.config import Recipe, RunConfig, SupernetRecipe, Target
 from mnas.data.sources import ImageData
 from mnas.data.splits import ArraySplit
-from mnas.plan import duration, epoch_s, final_recipe, make_plan
+from mnas.objective import load_objective
+from mnas.plan import (
+    EXPORT_S,
+    FINAL_SHARE,
+    FINETUNED_CANDIDATES,
+    LONGER,
+    MOST_EPOCHS,
+    SUPERNET_SHARE,
+    Plan,
+    duration,
+    epoch_s,
+    final_recipe,
+    make_plan,
+    make_supernet_plan,
+    partial,
+    told,
+)
 
 PROXY, RECIPE = RunConfig.model_fields["proxy"].default, Recipe()
+
+
+def config(**changes: Any) -> RunConfig:
+    return RunConfig(
+        space="v3_large", targets=(Target(latency_ms=15.0),), objective=load_objective("mnasnet"), **changes
+    )
 
 
 def data(train: int, val: int = 1000) -> ImageData:
@@ -53,6 +77,122 @@ def test_short_time_cuts_images_first() -> None:
     assert plan.proxy.images < 10_000
     assert plan.search_s is not None
     assert plan.search_s / plan.candidate_s >= 14, "time for a search that deserves its name"
+
+
+# --- with a supernet
+
+
+def shared(
+    images: ImageData, left_s: float | None, speed: float = 1000, *, trials: int | None = None, networks: int = 2,
+    slower: float = 4, **changes: Any,
+) -> Plan:  # fmt: skip
+    return make_supernet_plan(
+        images, config(**changes), trials=trials, left_s=left_s, networks=networks, images_per_s=speed,
+        sandwich_per_s=speed / slower,
+    )  # fmt: skip
+
+
+@given(
+    train=st.integers(200, 60_000), left_s=st.floats(60, 36_000), speed=st.floats(20, 20_000),
+    trials=st.one_of(st.none(), st.integers(1, 500)), networks=st.integers(2, 5), slower=st.floats(1.5, 10),
+    stated=st.one_of(st.none(), st.integers(100, 5000)), finetune_epochs=st.sampled_from([0.0, 0.3, 1.0, 3.0]),
+    long=st.booleans(),
+)  # fmt: skip
+def test_the_parts_of_a_search_with_a_supernet(
+    train: int, left_s: float, speed: float, trials: int | None, networks: int, slower: float, stated: int | None,
+    finetune_epochs: float, long: bool,
+) -> None:  # fmt: skip
+    recipe = SupernetRecipe(images=stated)
+    images, asked = data(train), min(train, stated or train)
+    plan = shared(
+        images, left_s, speed, trials=trials, networks=networks, slower=slower, supernet=recipe,
+        finetune_epochs=finetune_epochs, budget_s=left_s if long else None,
+    )  # fmt: skip
+    assert plan.supernet is not None
+    assert plan.search_s is not None
+    usable, taken = left_s - EXPORT_S, plan.supernet.images or asked
+    assert plan.supernet_s == pytest.approx(plan.supernet.epochs * min(train, taken) * slower / speed)
+    assert 1 <= plan.supernet.epochs <= recipe.epochs * (MOST_EPOCHS if long else 1)
+    assert taken <= asked
+    if taken < asked:
+        assert plan.supernet.epochs == 1, "fewer images only where one epoch of all is too long"
+        assert asked * slower / speed > SUPERNET_SHARE * usable - slower / speed
+    least = taken <= max(10 * recipe.batch_size, 20 * images.num_classes) and plan.supernet.epochs == 1
+    assert least or plan.supernet_s <= SUPERNET_SHARE * usable + 1e-6
+    longer_s = LONGER * config().finalists * plan.candidate_s if finetune_epochs else 0
+    assert plan.final_s <= FINAL_SHARE * usable + longer_s + 1e-6
+    assert plan.search_s >= 0
+    shortest = finetune_epochs == 0 or plan.proxy.images == plan.proxy.batch_size
+    if not least and not shortest:
+        assert plan.supernet_s + plan.search_s + plan.final_s <= usable + 1e-6
+        assert plan.search_s > 0
+        wanted_s = min(trials or FINETUNED_CANDIDATES, FINETUNED_CANDIDATES) * plan.candidate_s
+        assert plan.search_s >= wanted_s * (1 - 1e-9), "candidates enough to choose among"
+        assert plan.expected_s() <= left_s + 1e-6
+    assert plan.proxy.epochs <= max(1, finetune_epochs)
+    assert plan.proxy.images is None or plan.proxy.epochs == 1
+
+
+def test_without_a_limit_the_supernet_trains_as_its_recipe_says() -> None:
+    plan = shared(data(50_000), None, trials=10)
+    assert plan.supernet == SupernetRecipe()
+    assert plan.search_s is None
+    assert plan.proxy == config().finetune
+    assert plan.supernet_s == pytest.approx(15 * 50_000 / 250)
+    assert plan.expected_s() > plan.supernet_s + 10 * plan.candidate_s
+
+
+def test_a_long_budget_trains_the_supernet_longer() -> None:
+    images = data(5000)
+    hours = [shared(images, 3600 * h, budget_s=3600.0 * h).supernet for h in (0.25, 0.5, 1, 100)]
+    epochs = [recipe.epochs for recipe in hours if recipe is not None]
+    assert epochs == sorted(set(epochs))
+    assert epochs[-1] == 15 * MOST_EPOCHS, "and at last as long as makes sense"
+    by_default = shared(images, 360_000).supernet
+    assert by_default is not None
+    assert by_default.epochs == 15, "without --budget it is not longer than its recipe"
+
+
+def test_short_time_makes_fine_tuning_shorter_not_rarer() -> None:
+    images = data(20_000)
+    plans = [shared(images, minutes * 60, budget_s=minutes * 60.0) for minutes in (8, 15, 30, 240)]
+    seen = [plan.proxy.images or 20_000 for plan in plans]
+    assert seen == sorted(seen)
+    assert seen[0] < seen[1] < seen[-1] == 20_000
+    for plan in plans:
+        assert plan.search_s is not None
+        assert plan.search_s / plan.candidate_s >= 23, "candidates enough to choose among"
+
+
+def test_part_of_an_epoch_is_of_the_images_that_are_taken() -> None:
+    recipe = Recipe(epochs=1, batch_size=32, images=400)
+    plan = shared(data(20_000), None, trials=5, finetune=recipe, finetune_epochs=0.5)
+    assert plan.proxy.images == 200
+
+
+def test_hopeless_candidates_are_left_after_inherited_weights_only_where_training_on_takes_long() -> None:
+    assert not shared(data(2000), None, trials=5).select
+    assert shared(data(60_000), None, trials=5).select
+
+
+@pytest.mark.parametrize(("epochs", "expected"), [
+    (3.0, (3, None)), (2.9, (2, None)), (1.0, (1, None)), (0.5, (1, 500)), (0.25, (1, 250)), (0.001, (1, 32)),
+    (0.0, (1, 32)),
+])  # fmt: skip
+def test_parts_of_an_epoch(epochs: float, expected: tuple[int, int | None]) -> None:
+    found = partial(Recipe(epochs=7, batch_size=32), epochs, 1000)
+    assert (found.epochs, found.images) == expected
+
+
+@pytest.mark.parametrize(("changes", "own", "words"), [
+    ({}, False, ["a supernet trains for 15 epochs", "10 candidates are eva", "a candidate trains on for 1 epoch"]),
+    ({"finetune_epochs": 0.0}, False, ["judged with inherited weights"]),
+    ({}, True, ["with your own estimator"]),
+])  # fmt: skip
+def test_a_search_says_what_it_will_do(changes: dict[str, Any], own: bool, words: list[str]) -> None:
+    plan = shared(data(2000), None, trials=10, **changes)
+    text = told(plan, config(**changes), 2000, own)
+    assert all(word in text for word in words), text
 
 
 @pytest.mark.parametrize(

@@ -40,11 +40,14 @@ class Counting:
 
     def __init__(self, of: Callable[[Architecture], float] = accuracy):
         self.of, self.asked = of, list[Architecture]()
+        self.grade = ""
 
     def __call__(self, arch: Architecture, report: Report) -> float:
         self.asked.append(arch)
+        self.grade = "guessed"
         for step in (1, 2, 3):
             report(step, self.of(arch) * step / 3)
+        self.grade = "counted"
         return self.of(arch)
 
 
@@ -129,15 +132,12 @@ def test_a_front_is_not_pruned(make: Callable[..., Study]) -> None:
 
 
 def test_a_diverged_candidate_is_recorded_and_the_rest_goes_on(make: Callable[..., Study]) -> None:
-    calls = []
-
-    def estimator(arch: Architecture, report: Report) -> float:
-        calls.append(arch)
-        if len(calls) == 2:
+    def diverging(arch: Architecture) -> float:
+        if len(estimator.asked) == 2:
             raise Diverged("the loss is nan")
         return 0.5
 
-    study = make()
+    study, estimator = make(), Counting(diverging)
     study.optimize(estimator, trials=4, deadline=None)
     states = [trial.state for trial in study.trials if trial.evaluated]
     assert states == ["complete", "failed", "complete", "complete"]
@@ -166,16 +166,22 @@ class Killed(BaseException):
     """Stands for a signal that ends the process."""
 
 
+class Dying(Counting):
+    """Is killed during its sixth estimate."""
+
+    def __call__(self, arch: Architecture, report: Report) -> float:
+        if len(self.asked) == 5:
+            raise Killed
+        return super().__call__(arch, report)
+
+
+@pytest.mark.parametrize("at_once", [1, 4])
 @pytest.mark.parametrize("moment", ["estimate", "before tell", "after tell"])
-def test_killed_and_resumed(make: Callable[..., Study], moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    first, estimator = make(), Counting()
-    if moment == "estimate":
-        def dying(arch: Architecture, report: Report) -> float:
-            if len(estimator.asked) == 5:
-                raise Killed
-            return estimator(arch, report)
-    else:
-        dying = estimator  # type: ignore[assignment]
+def test_killed_and_resumed(
+    make: Callable[..., Study], moment: str, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, dying, estimator = make(), Dying() if moment == "estimate" else Counting(), Counting()
+    if moment != "estimate":
         tell = first._tell
 
         def cut(trial: Trial) -> None:
@@ -188,15 +194,51 @@ def test_killed_and_resumed(make: Callable[..., Study], moment: str, monkeypatch
 
         monkeypatch.setattr(first, "_tell", cut)
     with pytest.raises(Killed):
-        first.optimize(dying, trials=10, deadline=None)
+        first.optimize(dying, trials=10, deadline=None, at_once=at_once)
     kept = first.run.read_trials()
+    written = {Trial.from_json(record).architecture for record in kept if Trial.from_json(record).evaluated}
 
     second = make()
     assert [trial.to_json() for trial in second.trials] == [Trial.from_json(record).to_json() for record in kept]
     assert not second._study.get_trials(states=(TrialState.RUNNING,)), "nothing stays half done"
-    second.optimize(estimator, trials=10, deadline=None)
+    second.optimize(estimator, trials=10, deadline=None, at_once=at_once)
     assert second.evaluated == 10
-    assert len(set(estimator.asked)) == len(estimator.asked) == 10, "none is run twice"
+    assert len(set(estimator.asked)) == len(estimator.asked) == 10 - len(written)
+    assert not written & set(estimator.asked), "what was written is not run again"
+    assert len(written) >= 4
+
+
+def test_several_are_asked_for_before_any_is_told(make: Callable[..., Study]) -> None:
+    study, estimator, standing = make(budget_ms=3.0), Counting(), list[int]()
+    known = study.trials
+
+    def counting(arch: Architecture) -> float:
+        standing.append(sum(trial.evaluated for trial in known))
+        return accuracy(arch)
+
+    estimator.of = counting
+    study.optimize(estimator, trials=11, deadline=None, at_once=4)
+    assert study.evaluated == len(estimator.asked) == len(set(estimator.asked)) == 11
+    assert sorted(set(standing))[:2] == [0, 4]
+    assert [trial.number for trial in study.trials] == sorted(trial.number for trial in study.trials)
+    assert not study._study.get_trials(states=(TrialState.RUNNING, TrialState.WAITING))
+
+
+@pytest.mark.parametrize("at_once", [1, 5])
+def test_a_trial_says_how_its_accuracy_was_found(make: Callable[..., Study], at_once: int) -> None:
+    study = make(budget_ms=3.0, sampler="random", objective="mnasnet_hard")
+    study.optimize(Counting(), trials=40, deadline=None, at_once=at_once)
+    grades = {"complete": "counted", "pruned": "guessed"}
+    assert {trial.state for trial in study.trials if trial.evaluated} == set(grades)
+    for trial in study.trials:
+        if trial.evaluated:
+            assert trial.grade == grades[trial.state]
+        elif trial.state == "repeated":
+            same = next(one for one in study.trials if one.evaluated and one.architecture == trial.architecture)
+            assert (trial.grade, trial.accuracy) == (same.grade, same.accuracy)
+        else:
+            assert trial.grade == ""
+    assert [record["grade"] for record in study.run.read_trials()] == [trial.grade for trial in study.trials]
 
 
 def test_a_study_lost_with_the_power_is_made_again(make: Callable[..., Study]) -> None:

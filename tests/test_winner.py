@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import safetensors.torch
+import torch
 
 import mnas
 from mnas.architecture import Architecture
+from mnas.config import Recipe
+from mnas.data.sources import ImageData, load_data
+from mnas.data.splits import limited
 from mnas.latency.rounds import Measurement
 from mnas.limits import NO_LIMITS, Limit, Limits
 from mnas.trial import Trial
-from mnas.winner import Trained, add_latencies, add_latency, choose, load_model, load_weights, most_accurate
+from mnas.winner import (
+    Trained,
+    add_latencies,
+    add_latency,
+    finalists,
+    load_model,
+    load_weights,
+    most_accurate,
+    train_fully,
+)
 
 ARCHS = [mnas.zoo.get("mobilenet_v3_small", width, 32) for width in (0.35, 0.5, 0.75, 1.0, 1.25, 1.5)]
 
@@ -41,36 +55,48 @@ class Device:
 def test_the_most_accurate_that_keeps_the_budget_when_measured() -> None:
     found = trials([0.5, 0.7, 0.8, 0.9], [5, 7, 9, 9.5])
     device = Device([5, 7, 9, 11])  # the table was too kind to the last one
-    assert choose(found, device, 10, at_once=5) is found[2]
+    assert finalists(found, device, 10, at_once=5) == [found[2], found[1], found[0]], "best first"
+
+
+def test_equal_accuracies_are_told_apart_by_latency() -> None:
+    found = trials([0.7, 0.7, 0.7], [7, 5, 6])
+    assert finalists(found, Device([7, 5, 6]), 10, at_once=5) == [found[1], found[2], found[0]]
 
 
 def test_a_spread_across_the_budget_does_not_keep_it() -> None:
     found = trials([0.5, 0.9], [5, 9.9])
-    assert choose(found, Device([5, 9.9], spread=0.2), 10, at_once=5) is found[0]
+    assert finalists(found, Device([5, 9.9], spread=0.2), 10, at_once=5) == [found[0]]
 
 
 def test_a_table_that_is_too_strict_loses_no_candidate() -> None:
     found = trials([0.5, 0.9], [5, 10.4])
-    assert choose(found, Device([5, 9.0]), 10, at_once=5) is found[1]
+    assert finalists(found, Device([5, 9.0]), 10, at_once=5)[0] is found[1]
 
 
 def test_no_more_is_measured_than_needed() -> None:
     found = trials([0.5, 0.6, 0.7, 0.8, 0.9, 0.95], [5, 5, 5, 5, 5, 5])
     device = Device([5, 5, 5, 5, 11, 11])
-    assert choose(found, device, 10, at_once=2) is found[3]
+    assert finalists(found, device, 10, at_once=2) == [found[3], found[2]]
     assert device.asked == [[ARCHS[5], ARCHS[4]], [ARCHS[3], ARCHS[2]]]
 
 
 def test_only_finished_trials_count() -> None:
     found = [*trials([0.5], [5]), Trial(9, "pruned", ARCHS[5], 5, 0.99), Trial(10, "over_budget", ARCHS[4], 50)]
-    assert choose(found, Device([5] * 6), 10, at_once=5).number == 0
+    assert finalists(found, Device([5] * 6), 10, at_once=5) == found[:1]
+
+
+def test_without_a_budget_the_knee_is_the_only_finalist() -> None:
+    found = trials([0.3, 0.8, 0.82], [1, 2, 9])
+    device = Device([])
+    assert finalists(found, device, None, at_once=5) == [found[1]]
+    assert not device.asked
 
 
 def test_nothing_keeps_the_budget() -> None:
     with pytest.raises(mnas.Infeasible, match=r"no candidate keeps 10 ms .*the fastest of them takes 11\.00 ms"):
-        choose(trials([0.5, 0.6], [9, 9]), Device([12, 11]), 10, at_once=5)
+        finalists(trials([0.5, 0.6], [9, 9]), Device([12, 11]), 10, at_once=5)
     with pytest.raises(mnas.Infeasible, match="no candidate was finished"):
-        choose([], Device([]), 10, at_once=5)
+        finalists([], Device([]), 10, at_once=5)
 
 
 def test_what_is_known_to_be_worse_is_not_handed_over() -> None:
@@ -88,6 +114,58 @@ def test_what_is_known_to_be_worse_is_not_handed_over() -> None:
     assert most_accurate([small, found], space, device, 10, NO_LIMITS) is small
     tight = Limits((Limit("--max-params", mnas.cost(ARCHS[3], 10).params - 1, lambda one: one.params),), 10)
     assert most_accurate([found, small], space, device, 10, tight) is found, "more parameters than allowed"
+
+
+# --- full training
+
+SHORT = Recipe(epochs=1, batch_size=16, dropout=0.0)
+
+
+@pytest.fixture(scope="module")
+def few() -> ImageData:
+    digits = load_data("digits")
+    return replace(digits, train=limited(digits.train, 64, 0), val=limited(digits.val, 50, 0))
+
+
+def train(few: ImageData, folder: Path, **given: Any) -> Trained:
+    return train_fully(
+        "one", ARCHS[0], few, SHORT, size=32, device=torch.device("cpu"), seed=0, checkpoints=folder, **given
+    )
+
+
+def test_training_begins_with_the_inherited_weights(few: ImageData, tmp_path: Path) -> None:
+    torch.manual_seed(7)
+    inherited, teacher = mnas.build(ARCHS[0], 10), mnas.build(ARCHS[1], 10).eval()
+    before = {name: tensor.clone() for name, tensor in inherited.state_dict().items()}
+    scratch, started = train(few, tmp_path), train(few, tmp_path, inherited=inherited)
+    taught = train(few, tmp_path / "taught", inherited=inherited, teacher=teacher)
+    assert [one.weights for one in (scratch, started, taught)] == ["scratch", "inherited", "inherited"]
+    assert started.epochs == 1
+
+    def apart(one: Trained, weights: dict[str, torch.Tensor]) -> float:
+        return float((one.network.state_dict()["stem.conv.weight"] - weights["stem.conv.weight"]).abs().mean())
+
+    assert 0 < apart(started, before) < apart(scratch, before) / 5, "a few steps from where it began"
+    assert apart(taught, started.network.state_dict()) > 0, "the teacher is learned from"
+    assert all(torch.equal(before[name], tensor) for name, tensor in inherited.state_dict().items())
+
+
+def test_a_finished_training_is_found_again_by_what_it_began_from(few: ImageData, tmp_path: Path) -> None:
+    torch.manual_seed(7)
+    inherited = mnas.build(ARCHS[0], 10)
+    first = {"inherited": train(few, tmp_path, inherited=inherited), "scratch": train(few, tmp_path)}
+    written = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    assert len(written) == 2
+    again = {"inherited": train(few, tmp_path, inherited=inherited), "scratch": train(few, tmp_path)}
+    for weights, one in first.items():
+        assert again[weights].weights == weights
+        assert again[weights].val_accuracy == pytest.approx(one.val_accuracy)
+        state = one.network.state_dict()
+        assert all(torch.equal(state[name], t) for name, t in again[weights].network.state_dict().items())
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == written
+
+
+# --- what is written
 
 
 WHERE = {"device": "a phone", "runtime": "tflite", "threads": 1, "batch": 1}

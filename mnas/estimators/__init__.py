@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+import math
+import time
 from collections.abc import Callable
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Literal, Protocol
 
 from mnas.architecture import Architecture
+from mnas.errors import BadInput
+from mnas.training.loop import Diverged
+
+log = logging.getLogger("mnas")
 
 Report = Callable[[int, float], None]
 """Told (step, accuracy so far) during an estimate; it raises Pruned to end a hopeless one."""
@@ -18,4 +26,56 @@ class Pruned(Exception):
 class Estimator(Protocol):
     """Gives an architecture's accuracy, 0..1, on the search-validation split."""
 
+    grade: str
+    """How the last accuracy was found: trained, inherited, fine-tuned, zero-cost."""
+
     def __call__(self, arch: Architecture, report: Report) -> float: ...
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What came of one estimate."""
+
+    state: Literal["complete", "pruned", "failed"]
+    accuracy: float | None
+    grade: str
+    curve: tuple[float, ...]
+    """What was reported on the way."""
+    seconds: float
+
+
+def estimated(estimator: Estimator, arch: Architecture, prune: Callable[[int, float], bool]) -> Estimate:
+    """One estimate, ended where `prune(step, accuracy)` says so; a network that cannot be trained is a failed one."""
+    curve: list[float] = []
+
+    def report(step: int, accuracy: float) -> None:
+        curve.append(_checked(accuracy))
+        if prune(step, curve[-1]):
+            raise Pruned
+
+    began = time.monotonic()
+    state: Literal["complete", "pruned", "failed"] = "complete"
+    accuracy: float | None
+    try:
+        accuracy = _checked(estimator(arch, report))
+    except Pruned:
+        state, accuracy = "pruned", curve[-1]
+    except Diverged as error:
+        log.warning("%s: %s", arch.id, error)
+        state, accuracy = "failed", None
+    return Estimate(state, accuracy, estimator.grade, tuple(curve), round(time.monotonic() - began, 3))
+
+
+def never(step: int, accuracy: float) -> bool:
+    """Prunes nothing."""
+    return False
+
+
+def _checked(accuracy: float) -> float:
+    try:
+        number = float(accuracy)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not 0 <= number <= 1:
+        raise BadInput(f"the estimator gave {accuracy!r}; expected an accuracy as a number from 0 to 1")
+    return number

@@ -25,6 +25,18 @@ LIMITED = {
     "max_params": ("params", "parameters"), "max_madds": ("madds", "multiply-adds"),
     "max_memory_mb": ("activation_mb", "MB of activations"),
 }  # fmt: skip
+ESTIMATES = {
+    "trained": "accuracy after a short training from fresh weights",
+    "inherited": "accuracy with the supernet's weights as they are",
+    "fine-tuned": "accuracy after a short training on from the supernet's weights",
+    "zero-cost": "a score of the untrained network, no accuracy",
+    "own": "as the given estimator says",
+}
+"""What a search knew of a candidate, by its grade."""
+BEGAN = {
+    "scratch": "from fresh weights",
+    "inherited": "from weights inherited from the supernet, its largest network as teacher",
+}
 
 
 def write_preprocessing(
@@ -124,9 +136,20 @@ def _figures(metrics: Mapping[str, Any]) -> str:
         f"{table}\n\n{told}"
         f"Accuracy: {_plain(accuracy['data'])}, {accuracy['test_images']:,} test images; trained on "
         f"{accuracy['train_images']:,} images for "
-        f"{_count(accuracy['epochs'], 'epoch')}, {accuracy['val_images']:,} more for the search's choices. "
+        f"{_epochs(metrics)}, {accuracy['val_images']:,} more for the search's choices. "
         "1 MAdd = 2 FLOPs."
     )
+
+
+def _epochs(metrics: Mapping[str, Any]) -> str:
+    """How long the networks were trained, all of them."""
+    each = sorted({network.get("epochs", metrics["accuracy"]["epochs"]) for network in metrics["networks"]})
+    return _count(each[0], "epoch") if len(each) == 1 else f"{each[0]} to {_count(each[-1], 'epoch')}"
+
+
+def _trained(network: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
+    """How long one of a search's networks was trained, and from where."""
+    return f"{_count(network.get('epochs', metrics['accuracy']['epochs']), 'epoch')} {BEGAN[network['weights']]}"
 
 
 def _latency(latency: Mapping[str, Any]) -> str:
@@ -148,11 +171,14 @@ def _told(target: Mapping[str, Any]) -> str:
 
 
 def _search(metrics: Mapping[str, Any]) -> str:
-    search = metrics["search"]
+    search, winner = metrics["search"], metrics["networks"][0]
     versions = ", ".join(f"{_plain(name)} {_plain(version)}" for name, version in metrics["versions"].items())
     return (
         f"- search space: {_plain(search['space'])}\n- objective: {_plain(search['objective'])}\n"
         f"- sampler: {_plain(search['sampler'])}, {_count(search['trials'], 'trial')}, seed {search['seed']}\n"
+        f"- estimate of the chosen candidate: {_percent(search['chosen_estimate'])}, "
+        f"{ESTIMATES.get(search['chosen_grade'], 'by an earlier version of mnas')}\n"
+        f"- training of the winner: {_trained(winner, metrics)}\n"
         f"- time: {_duration(search['elapsed_s'])}\n- date: {_plain(metrics['date'])}\n- versions: {versions}"
     )
 
@@ -175,6 +201,11 @@ def _notes(metrics: Mapping[str, Any]) -> str:
         notes += [note for target in winner["latencies"] for note in _against_budget(target)]
         notes += [_limit(winner, name, most) for name, most in metrics.get("limits", {}).items()]
         notes += [_rival(winner, other) for other in metrics["networks"] if _beats(other, winner)]
+        notes += [
+            f"{_plain(other['name'])} was trained {_trained(other, metrics)}, the winner {_trained(winner, metrics)}: "
+            "a part of their difference may come from that."
+            for other in metrics["networks"] if other.get("weights") != winner.get("weights")
+        ]
     notes.append("Another device, runtime, thread count or batch gives other latencies, and perhaps another winner.")
     return "\n".join(f"- {note}" for note in notes)
 

@@ -1,0 +1,174 @@
+"""A run's supernet: trained once, then the source of candidates' accuracies and of the winner's first weights."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import safetensors.torch
+import torch
+
+from mnas import zoo
+from mnas.architecture import Architecture
+from mnas.config import Recipe, RunConfig, SupernetRecipe
+from mnas.data.loader import default_workers
+from mnas.data.sources import ImageData
+from mnas.data.splits import limited
+from mnas.errors import BadInput
+from mnas.estimators import estimated, never
+from mnas.estimators.supernet import CALIBRATION_IMAGES, SupernetEstimator
+from mnas.monitor import TensorBoard, progress
+from mnas.nn.network import Network
+from mnas.nn.pretrained import start_from
+from mnas.nn.supernet import Supernet
+from mnas.plan import LONGER
+from mnas.run import Run, write_atomic
+from mnas.space import SearchSpace
+from mnas.task import Task
+from mnas.training.distributed import ALONE, Peers
+from mnas.training.loop import recalibrate
+from mnas.training.recipe import flips
+from mnas.training.supernet import Interval, SizeOf, SupernetTraining, largest_and_smallest
+from mnas.trial import Trial
+
+log = logging.getLogger("mnas")
+
+LOOKS = 10
+"""Times that subnets are judged while the supernet trains, for the curves."""
+LOOK_VAL_IMAGES = 1000
+EPOCHS, RATE = 0.5, 0.25
+"""Shares of the recipe's epochs and learning rate for what inherits its weights; the teacher costs as much again."""
+
+
+class WeightSharing:
+    """The supernet of one run, and what is asked of it."""
+
+    def __init__(
+        self, run: Run, space: SearchSpace, config: RunConfig, task: Task, *, device: torch.device,
+        board: TensorBoard | None = None, peers: Peers = ALONE,
+    ):  # fmt: skip
+        self._run, self._space, self._config, self._data = run, space, config, task.data
+        self._size_of, self._device, self._board, self._peers = task.size_of, device, board, peers
+        torch.manual_seed(config.seed)
+        self.supernet = Supernet(space, task.data.num_classes)
+        if config.init is not None:
+            arch = start_from(self.supernet, Path(config.init))
+            log.info("supernet: begins with the weights of %s, as architecture %s", config.init, arch.id)
+        self.supernet.to(device)
+
+    # --- training
+
+    def train(self, recipe: SupernetRecipe) -> None:
+        """Train the supernet, or go on where an earlier process of the run stopped."""
+        trained = self._run.checkpoints / "supernet.safetensors"
+        if trained.exists():
+            self._load(trained)
+            log.info("supernet: trained before")
+            return
+        checkpoint = self._run.checkpoints / "supernet.pt"
+        training = SupernetTraining(
+            self.supernet, self._data.train, recipe, size_of=self._size_of, flip=flips(recipe, self._data.flip),
+            device=self._device, seed=self._config.seed, checkpoint=checkpoint, peers=self._peers,
+            workers=0 if self._data.train.in_memory else default_workers(),
+        )  # fmt: skip
+        look = 0
+        with progress("supernet", training.steps) as shown:
+            for interval in training.run():
+                figures = _figures(interval)
+                if self._board is not None and interval.step * LOOKS >= (look + 1) * interval.steps:
+                    look = interval.step * LOOKS // interval.steps
+                    figures |= self._judged(training.averaged)
+                note = ", ".join(f"{name} {loss:.2f}" for name, loss in interval.losses.items())
+                shown.update(interval.step, interval.steps, f"loss {note}, {interval.images_per_s:.0f} images/s")
+                if self._board is not None:
+                    self._board.supernet(interval.step, figures)
+        if self._peers.leads:
+            write_atomic(trained, safetensors.torch.save(
+                {name: tensor.cpu().contiguous() for name, tensor in self.supernet.state_dict().items()}
+            ))  # fmt: skip
+            checkpoint.unlink(missing_ok=True)
+
+    def _judged(self, supernet: Supernet) -> dict[str, float]:
+        """Accuracy with inherited weights of the largest, the smallest, the reference and two random networks."""
+        part = replace(self._data, val=limited(self._data.val, LOOK_VAL_IMAGES, 0))
+        judge = SupernetEstimator(supernet, part, None, size_of=self._size_of, device=self._device, seed=0)
+        largest, smallest = largest_and_smallest(self._space)
+        reference = zoo.get(self._space.reference, resolution=max(self._space.resolutions))
+        rng = random.Random(0)
+        seen = {"largest": largest, "smallest": smallest, "reference": reference}
+        seen |= {f"random{i}": self._space.sample(rng) for i in (1, 2)}
+        return {f"accuracy_{name}": judge.inherited(arch) for name, arch in seen.items() if arch in self._space}
+
+    def _load(self, path: Path) -> None:
+        try:
+            self.supernet.load_state_dict(safetensors.torch.load_file(path))
+        except (safetensors.SafetensorError, OSError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+            raise BadInput(f"{path}: not this run's supernet ({reason}); delete it to train it anew") from None
+
+    # --- what is asked of it
+
+    def estimator(self, finetune: Recipe | None, select: bool) -> SupernetEstimator:
+        """Candidates' accuracies."""
+        return SupernetEstimator(
+            self.supernet, self._data, finetune, size_of=self._size_of, device=self._device, seed=self._config.seed,
+            select=select,
+        )  # fmt: skip
+
+    def best(self, finalists: Sequence[Trial], finetune: Recipe) -> Trial:
+        """The most accurate of the finalists, best first, after a longer training on from their inherited weights."""
+        if len(finalists) < 2 or not self._config.finetune_epochs:
+            return finalists[0]
+        longer = self.estimator(finetune.model_copy(update={"epochs": LONGER * finetune.epochs}), select=False)
+        reached = {}
+        for trial in finalists:
+            reached[trial.number] = estimated(longer, trial.architecture, never).accuracy or 0.0
+            log.info(
+                "finalist: trial %d, accuracy %.2f%% %s, %.2f%% after %d epochs more", trial.number,
+                100 * (trial.accuracy or 0), trial.grade, 100 * reached[trial.number], LONGER * finetune.epochs,
+            )  # fmt: skip
+        return max(finalists, key=lambda trial: reached[trial.number])
+
+    def recipe(self, recipe: Recipe) -> Recipe:
+        """The recipe of a winner or a baseline that begins with inherited weights."""
+        epochs = max(1, round(EPOCHS * recipe.epochs))
+        return recipe.model_copy(update={"epochs": epochs, "lr": RATE * recipe.lr})
+
+    def inherited(self, arch: Architecture) -> Network:
+        """A network with the supernet's weights; BadInput where it is not in the space."""
+        return self._calibrated(arch)
+
+    def teacher(self, resolution: int) -> Network:
+        """The space's largest network at a resolution, in eval mode, whose outputs others learn."""
+        space = self._space.with_resolutions((resolution,))
+        return self._calibrated(largest_and_smallest(space)[0]).eval()
+
+    def _calibrated(self, arch: Architecture) -> Network:
+        network = self.supernet.extract(arch)
+        recalibrate(
+            network, self._data.train, images=CALIBRATION_IMAGES, size=self._size_of(arch), device=self._device,
+            workers=0 if self._data.train.in_memory else default_workers(),
+        )  # fmt: skip
+        return network
+
+
+def sandwich_speed(
+    space: SearchSpace, data: ImageData, recipe: SupernetRecipe, size_of: SizeOf, device: torch.device
+) -> float:
+    """Training images/s of a supernet here, each through all subnets of a step, from a few steps."""
+    some = limited(data.train, 3 * recipe.batch_size, 0)
+    training = SupernetTraining(
+        Supernet(space, data.num_classes), some, recipe.model_copy(update={"epochs": 2, "images": None}),
+        size_of=size_of, flip=False, device=device, seed=0, workers=0 if some.in_memory else default_workers(),
+    )  # fmt: skip
+    return next(training.run()).images_per_s / (recipe.subnets + 2)
+
+
+def _figures(interval: Interval) -> dict[str, float]:
+    figures = {f"loss_{name}": loss for name, loss in interval.losses.items()}
+    return figures | {
+        "lr": interval.lr, "images_per_s": interval.images_per_s, "collapsed": float(bool(interval.collapsed))
+    }  # fmt: skip
