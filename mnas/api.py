@@ -56,7 +56,7 @@ def search(
     runtime: str | Sequence[str | None] = "torch",
     threads: int = 1,
     batch: int = 1,
-    estimator: str | EstimatorCallable = "supernet",
+    estimator: str | EstimatorCallable | None = None,
     latency: str | LatencyCallable | None = None,
     latency_table: str | Path | Sequence[str | Path | None] | None = None,
     allow_foreign_table: bool = False,
@@ -82,9 +82,10 @@ def search(
 
     Several devices: as many budgets as runtimes or tables, in order, with None for one that is not stated; one that is
     given once holds for every budget. The winner keeps all of them.
-    `estimator(arch)` or `estimator(arch, report)` gives an accuracy from 0 to 1, `latency(arch)` milliseconds;
-    `budget` is seconds or text such as "30m"; `callbacks` are called with each finished Trial. The other names are the
-    command line's. Raises BadInput for what cannot be used and Infeasible where no network keeps the budget.
+    `estimator(arch)` or `estimator(arch, report)` gives an accuracy from 0 to 1, `latency(arch)` milliseconds; without
+    them the objective says where both come from. `budget` is seconds or text such as "30m"; `callbacks` are called with
+    each finished Trial. The other names are the command line's. Raises BadInput for what cannot be used and Infeasible
+    where no network keeps the budget.
     """
     with joined() as peers:
         with peers.agreed():

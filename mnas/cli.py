@@ -95,7 +95,7 @@ def search(
         result = run_search(
             space=space, latency_ms=latency_ms or None, data=data, objective=objective, runtime=runtimes, threads=threads,
             batch=batch, latency_table=tables or None, allow_foreign_table=allow_foreign_table, max_params=max_params,
-            max_madds=max_madds, max_memory_mb=max_memory_mb, estimator=estimator or "supernet", sampler=sampler,
+            max_madds=max_madds, max_memory_mb=max_memory_mb, estimator=estimator, sampler=sampler,
             trials=trials, budget=budget, seed=seed, run=run, baseline=baseline, resolution=sizes(resolution),
             proxy_resolution=proxy_resolution, init=init, from_scratch=from_scratch, device=device, storage=storage,
             set=assignments(set_),

@@ -34,6 +34,7 @@ def rows_of(
             "val_accuracy": one.val_accuracy, "madds": counted.madds, "params": counted.params,
             "activation_mb": counted.activation_bytes / BYTES_IN_MB,
             "resolution": one.architecture.resolution, "accuracy_resolution": size, "weights": one.weights,
+            "epochs": one.epochs,
         })  # fmt: skip
     return rows
 

@@ -48,10 +48,10 @@ class WeightSharing:
 
     def __init__(
         self, run: Run, space: SearchSpace, config: RunConfig, task: Task, *, device: torch.device,
-        board: TensorBoard | None = None, peers: Peers = ALONE,
+        peers: Peers = ALONE,
     ):  # fmt: skip
         self._run, self._space, self._config, self._data = run, space, config, task.data
-        self._size_of, self._device, self._board, self._peers = task.size_of, device, board, peers
+        self._size_of, self._device, self._peers = task.size_of, device, peers
         torch.manual_seed(config.seed)
         self.supernet = Supernet(space, task.data.num_classes)
         if config.init is not None:
@@ -61,7 +61,7 @@ class WeightSharing:
 
     # --- training
 
-    def train(self, recipe: SupernetRecipe) -> None:
+    def train(self, recipe: SupernetRecipe, board: TensorBoard | None = None) -> None:
         """Train the supernet, or go on where an earlier process of the run stopped."""
         trained = self._run.checkpoints / "supernet.safetensors"
         if trained.exists():
@@ -78,13 +78,13 @@ class WeightSharing:
         with progress("supernet", training.steps) as shown:
             for interval in training.run():
                 figures = _figures(interval)
-                if self._board is not None and interval.step * LOOKS >= (look + 1) * interval.steps:
+                if board is not None and interval.step * LOOKS >= (look + 1) * interval.steps:
                     look = interval.step * LOOKS // interval.steps
                     figures |= self._judged(training.averaged)
                 note = ", ".join(f"{name} {loss:.2f}" for name, loss in interval.losses.items())
                 shown.update(interval.step, interval.steps, f"loss {note}, {interval.images_per_s:.0f} images/s")
-                if self._board is not None:
-                    self._board.supernet(interval.step, figures)
+                if board is not None:
+                    board.supernet(interval.step, figures)
         if self._peers.leads:
             write_atomic(trained, safetensors.torch.save(
                 {name: tensor.cpu().contiguous() for name, tensor in self.supernet.state_dict().items()}

@@ -171,8 +171,8 @@ class Search:
             self.run, self.space, config, self.given.latency, self.data.num_classes, [arch for _, arch in baselines]
         )
         self._find_extremes()
-        self.board = TensorBoard(self.run.tensorboard)
         self.sharing = self._weight_sharing()
+        self.board = TensorBoard(self.run.tensorboard)
         plan = self._plan(len(baselines) + 1)
         self.peers.told({
             "folder": str(self.run.folder), "threads": torch.get_num_threads(), "proxy": plan.proxy.model_dump(),
@@ -181,7 +181,7 @@ class Search:
         with self.peers.agreed():  # the others are ready, or say why not
             pass
         if self.sharing is not None and plan.supernet is not None:
-            self.sharing.train(plan.supernet)
+            self.sharing.train(plan.supernet, self.board)
         study = self._study(plan)
         if not self.run.read_state().get("searched"):
             self._search(study, plan)
@@ -299,7 +299,8 @@ class Search:
             self.run, self.space, Goal(config.objective, self._budget_ms),
             sampler=self.given.sampler or make_sampler(config.sampler, config.seed + done), storage=config.storage,
             seed=config.seed, latency=self.latency.predict, num_classes=self.data.num_classes, board=self.board,
-            fastest=self._fastest, slowest_ms=self._slowest_ms, limits=self.limits, prune_after=plan.proxy.epochs // 2,
+            fastest=self._fastest, slowest_ms=self._slowest_ms, limits=self.limits,
+            prune_after=plan.proxy.epochs // 2 if self.sharing is None else 0,
             callbacks=(lambda trial: self._save_elapsed(), *self.given.callbacks),
         )  # fmt: skip
 
@@ -307,7 +308,7 @@ class Search:
         if self.given.estimator is not None or self.config.objective.accuracy != "supernet":
             return None
         return WeightSharing(
-            self.run, self.space, self.config, self.task, device=self.device, board=self.board, peers=self.peers
+            self.run, self.space, self.config, self.task, device=self.device, peers=self.peers
         )
 
     def _search(self, study: Study, plan: Plan) -> None:

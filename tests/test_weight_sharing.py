@@ -51,12 +51,12 @@ def space(tiny: Path) -> SearchSpace:
 
 @pytest.fixture
 def sharing(space: SearchSpace, task: Task, tmp_path: Path) -> Callable[..., WeightSharing]:
-    def make(folder: str = "run", board: TensorBoard | None = None, **changes: Any) -> WeightSharing:
+    def make(folder: str = "run", **changes: Any) -> WeightSharing:
         config = RunConfig(
             space=space.name, targets=(Target(latency_ms=15.0),), objective=load_objective("mnasnet"), **changes
         )
         (tmp_path / folder).mkdir(exist_ok=True)
-        return WeightSharing(Run(tmp_path / folder), space, config, task, device=CPU, board=board)
+        return WeightSharing(Run(tmp_path / folder), space, config, task, device=CPU)
 
     return make
 
@@ -120,7 +120,7 @@ def test_what_is_seen_of_it_in_tensorboard(sharing: Callable[..., WeightSharing]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "INTERVAL", 2)
         patch.setattr(supernet_estimator, "CALIBRATION_IMAGES", 64)
-        sharing(board=board).train(RECIPE)
+        sharing().train(RECIPE, board)
     board.close()
     events = EventAccumulator(str(tmp_path / "tb"))
     events.Reload()  # type: ignore[no-untyped-call]

@@ -238,7 +238,10 @@ class SupernetTraining:
         try:
             state = torch.load(path, map_location=self._device, weights_only=True)
             if state["steps"] != self.steps:
-                raise BadInput(f"{path}: of {state['steps']} steps, not {self.steps}; delete it to train anew")
+                raise BadInput(
+                    f"{path}: of {state['steps']} steps, not {self.steps}; go on with as many processes as before, or "
+                    "delete it to train anew"
+                )
             self._restore(state)
             self._guard = Guard(**state["guard"])
         except BadInput:
