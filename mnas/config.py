@@ -287,7 +287,7 @@ class Recipe(Strict):
 class SupernetRecipe(Recipe):
     """How a supernet is trained: each batch by the largest network, the smallest, and random ones."""
 
-    epochs: Count = 15
+    epochs: Count = 8
     subnets: Annotated[int, pydantic.Field(ge=1)] = 2
     """Random networks of each batch."""
     distillation: Annotated[float, pydantic.Field(ge=0, le=1)] = 0.5
@@ -360,7 +360,7 @@ class RunConfig(Strict):
     """How the winner and the baselines are trained."""
     supernet: SupernetRecipe = SupernetRecipe()
     """How the supernet is trained."""
-    finetune: Recipe = Recipe(epochs=1, batch_size=32, lr=0.1, dropout=0.0)
+    finetune: Recipe = Recipe(epochs=1, lr=0.1, dropout=0.0)
     """How a candidate is trained on from the weights that it inherits."""
     finetune_epochs: NonNegative = 1.0
     """Epochs of that, or a part of one; 0 judges the inherited weights as they are."""

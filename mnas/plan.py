@@ -32,7 +32,7 @@ MOST_EPOCHS = 10
 """A long time budget trains the supernet for at most so many times its recipe's epochs; the search takes the rest."""
 FINETUNED_CANDIDATES = 24
 """A candidate's training on from inherited weights is made so short that a time budget pays for so many."""
-LONGER = 3
+LONGER = 2
 """Finalists are trained on for so many times a candidate's epochs before they are ranked again."""
 SECONDS = 20.0
 """Where that takes no longer, every candidate is trained on; otherwise the better half by inherited weights."""

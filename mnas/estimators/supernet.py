@@ -17,7 +17,7 @@ from mnas.training.loop import accuracy, fit, recalibrate
 from mnas.training.recipe import flips
 from mnas.training.supernet import SizeOf
 
-CALIBRATION_IMAGES = 2048
+CALIBRATION_IMAGES = 1024
 INHERITED, FINE_TUNED = "inherited", "fine-tuned"
 
 

@@ -25,15 +25,18 @@ from mnas.latency.table import LatencyTable
 from mnas.nn.network import module_of
 
 SAVE_EVERY_S = 5.0
+ROUNDS, LEAST_ROUNDS, MANY = 40, 12, 800
+"""Above MANY layers each is run fewer times: what is wrong with single ones cancels in the sum over a network's 50."""
 
 
 def build_table(
     layers: Iterable[Layer], *, runtime: str = "torch", threads: int = 1, batch: int = 1, rng: random.Random,
-    table: LatencyTable | None = None, rounds: int = 40, save: Callable[[LatencyTable], None] | None = None,
+    table: LatencyTable | None = None, rounds: int | None = None, save: Callable[[LatencyTable], None] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> LatencyTable:
     """A table with all of `layers`, each run `rounds` times; those that `table` has already are not measured again.
 
+    By default ROUNDS times, or fewer where there are many layers.
     All times are at the machine's speed when the first of them were taken.
     A layer on which the runtime fails is recorded in `failed`; the rest goes on.
     `save` gets the table so far every few seconds, and also when the build is interrupted.
@@ -41,6 +44,7 @@ def build_table(
     adapter = get_runtime(runtime)
     table = _begin(adapter, threads, batch, table)
     todo = table.missing(layers)
+    rounds = rounds or max(LEAST_ROUNDS, min(ROUNDS, ROUNDS * MANY // max(1, len(todo))))
     total, saved, saved_at = len(todo), 0, time.perf_counter()
     done = 0
     with adapter.threads(threads), pinned(threads), torch.random.fork_rng(devices=[]):
