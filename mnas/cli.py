@@ -69,7 +69,7 @@ def search(
     estimator: Annotated[str | None, typer.Option(help="Where accuracy comes from: supernet, train, zero_cost.")] = None,
     sampler: Annotated[str, typer.Option(help="tpe, nsga2, gp, random.")] = "tpe",
     trials: Annotated[int | None, typer.Option(min=1, help="Stop after so many candidates.")] = None,
-    budget: Annotated[str | None, typer.Option(help="Time for the whole run: 90s, 30m, 2h. Default: 1h, 30 trials.")] = None,
+    budget: Annotated[str | None, typer.Option(help="Time for the whole run: 90s, 30m, 2h. Default: 1h, 24 trials.")] = None,
     seed: Seed = 0,
     run: Annotated[Path | None, typer.Option(metavar="DIR", help="The run's folder; a new one in runs/ by default.")] = None,
     baseline: Annotated[list[str], typer.Option(metavar="NAME[@WIDTH]", help="A network to compare with (repeatable).")] = [],

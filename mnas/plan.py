@@ -17,7 +17,7 @@ from mnas.estimators.train import MAX_VAL_IMAGES
 from mnas.nn.network import build
 from mnas.training.loop import fit
 
-DEFAULT_TRIALS = 30
+DEFAULT_TRIALS = 24
 DEFAULT_BUDGET_S = 3600.0
 SEARCH_SHARE = 0.55
 """Of the time left when the search begins; the rest trains the winner and the baselines."""

@@ -39,7 +39,7 @@ log = logging.getLogger("mnas")
 LOOKS = 10
 """Times that subnets are judged while the supernet trains, for the curves."""
 LOOK_VAL_IMAGES = 1000
-EPOCHS, RATE = 0.4, 0.25
+EPOCHS, RATE = 0.3, 0.25
 """Shares of the recipe's epochs and learning rate for what inherits its weights; the teacher costs as much again."""
 
 

@@ -342,8 +342,7 @@ class Search:
         self, found: Trial, baselines: list[tuple[str, Architecture]], recipe: Recipe, study: Study
     ) -> None:
         wanted = [("winner", found.architecture), *baselines]
-        log.info("training the winner (trial %d) and %d baseline(s) for %d epochs",
-                 found.number, len(baselines), recipe.epochs)
+        log.info("training the winner (trial %d) and %d baseline(s)", found.number, len(baselines))
         trained = [self._trained(name, arch, recipe) for name, arch in wanted]
         best = most_accurate(trained, self.space, self.latency.measure, self._budget_ms, self.limits)
         if best is not trained[0]:

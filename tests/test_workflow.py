@@ -23,7 +23,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import mnas
 from mnas.architecture import Architecture
-from mnas.config import SupernetRecipe
 from mnas.cost import cost, layer_madds
 from mnas.data.splits import ArraySplit, limited
 from mnas.errors import BadInput, Infeasible
@@ -345,9 +344,9 @@ def test_pretrained_weights_of_the_reference(
     begins: list[torch.nn.Module] = []
     train = WeightSharing.train
 
-    def watched(sharing: WeightSharing, recipe: SupernetRecipe) -> None:
+    def watched(sharing: WeightSharing, *given: Any) -> None:
         begins.append(sharing.supernet.extract(reference))
-        train(sharing, recipe)
+        train(sharing, *given)
 
     monkeypatch.setattr(WeightSharing, "train", watched)
     quick = {**QUICK, "supernet.images": 64, "recipe.images": 64, "recipe.epochs": 1, "finetune_epochs": 0}
