@@ -15,6 +15,7 @@ from typing import Any
 
 import optuna
 
+from mnas.accuracy_source import EstimatorCallable
 from mnas.config import RunConfig, Target, parse_count, parse_duration, parse_yaml, validate
 from mnas.data.sources import ImageData, load_data
 from mnas.errors import BadInput, MnasError, RunLocked
@@ -32,7 +33,6 @@ from mnas.training.device import pick_device
 from mnas.training.distributed import Peers, check_gpus, joined
 from mnas.trial import Trial
 from mnas.workflow import (
-    EstimatorCallable,
     Objects,
     Result,
     Search,

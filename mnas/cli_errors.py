@@ -6,8 +6,9 @@ import errno
 import json
 import logging
 import os
+import signal
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
 
@@ -23,6 +24,7 @@ def end(app: typer.Typer) -> NoReturn:
     from mnas.monitor import log_to_console
 
     log_to_console()
+    end_like_ctrl_c()
     try:
         code = _run(app, "--json" in sys.argv)
     except (SystemExit, BrokenPipeError) as error:  # the first is what Typer and rich make of the second
@@ -33,6 +35,18 @@ def end(app: typer.Typer) -> NoReturn:
             os.dup2(nowhere, stream.fileno())  # else Python complains when it writes out the rest
         code = CLOSED_PIPE
     sys.exit(code)
+
+
+def end_like_ctrl_c() -> None:
+    """Let SIGTERM, by which schedulers and torchrun end a process, interrupt it: it says how to go on, then ends."""
+    mine = os.getpid()
+
+    def interrupt(number: int, frame: Any) -> None:
+        if os.getpid() != mine:  # a data loader's worker, which has nothing to say
+            os._exit(128 + number)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
 
 
 def _run(app: typer.Typer, as_json: bool) -> int:

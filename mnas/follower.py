@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from mnas.accuracy_source import accuracy_source
 from mnas.architecture import Architecture
 from mnas.config import Recipe, RunConfig, SupernetRecipe
 from mnas.estimators import Estimate, estimated, never
@@ -15,7 +16,7 @@ from mnas.task import task_of
 from mnas.training.device import pick_device
 from mnas.training.distributed import Peers
 from mnas.weight_sharing import WeightSharing
-from mnas.workflow import Objects, Result, estimator_of, space_of
+from mnas.workflow import Objects, Result, space_of
 
 
 def follow(config: RunConfig, given: Objects, peers: Peers) -> Result:
@@ -36,7 +37,8 @@ def _work(config: RunConfig, given: Objects, peers: Peers, asked: dict[str, Any]
             sharing = WeightSharing(Run(Path(asked["folder"])), space, config, task, device=device, peers=peers)
     if sharing is not None:
         sharing.train(SupernetRecipe(**asked["supernet"]))
-    estimator = estimator_of(config, given, space, task, device, sharing, Recipe(**asked["proxy"]), asked["select"])
+    proxy = Recipe(**asked["proxy"])
+    estimator = accuracy_source(config, given.estimator, space, task, device, sharing, proxy, asked["select"])
 
     def estimate(arch: Architecture) -> Estimate:
         return estimated(estimator, arch, never)

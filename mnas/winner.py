@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 import random
@@ -34,6 +33,7 @@ from mnas.latency_source import PREDICTED, Measure, keeps
 from mnas.limits import Limits
 from mnas.monitor import TensorBoard, progress
 from mnas.nn.network import Network, build
+from mnas.nn.pretrained import check_sum
 from mnas.run import write_atomic, write_json
 from mnas.space import SearchSpace
 from mnas.training.loop import accuracy, fit, recalibrate
@@ -257,22 +257,24 @@ def load_model(folder: Path, classes: int | None = None) -> tuple[Network, Archi
         if not path.exists():
             raise BadInput(f"{path}: missing; expected the winner/ folder of a finished run")
     arch = Architecture.from_yaml(read_text(arch_file), str(arch_file))
-    digest = weights.with_name(f"{weights.name}.sha256")
-    if digest.exists() and hashlib.sha256(weights.read_bytes()).hexdigest() != digest.read_text().split()[0]:
-        raise BadInput(f"{weights}: its sha256 is not the one in {digest.name}; the file was changed or damaged")
+    check_sum(weights)
     state = _read(weights)
     found = state["classifier.weight"].shape[0] if "classifier.weight" in state else 0
     if classes is not None and found != classes:
         raise BadInput(f"{folder}: the network knows {found} classes, the data has {classes}; they must be the same")
     network = build(arch, found or 1000)
-    load_weights(network, weights)
+    _fill(network, state, weights)
     return network.eval(), arch
 
 
 def load_weights(network: Network, path: Path) -> None:
     """Fill `network` from a safetensors file of an equal one."""
+    _fill(network, _read(path), path)
+
+
+def _fill(network: Network, state: Mapping[str, torch.Tensor], path: Path) -> None:
     try:
-        network.load_state_dict(_read(path))
+        network.load_state_dict(state)
     except RuntimeError as error:
         raise BadInput(f"{path}: does not fit this architecture: {str(error).splitlines()[1].strip()}") from None
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
-import inspect
 import json
 import logging
 import platform
@@ -20,13 +18,12 @@ import torch
 
 import mnas
 from mnas import zoo
+from mnas.accuracy_source import EstimatorCallable, accuracy_source
 from mnas.architecture import Architecture
 from mnas.comparison import add_all_latencies, rows_of
 from mnas.config import Recipe, RunConfig, SupernetRecipe, read_text, validate
 from mnas.data.sources import ImageData
-from mnas.estimators import Estimator, Report
-from mnas.estimators.train import MAX_VAL_IMAGES, TrainEstimator
-from mnas.estimators.zero_cost import ZeroCostEstimator
+from mnas.estimators.train import MAX_VAL_IMAGES
 from mnas.latency_source import LatencyCallable, extremes, latency_source
 from mnas.limits import limits_of
 from mnas.monitor import TensorBoard, describe, log_file
@@ -51,7 +48,7 @@ from mnas.samplers import make_sampler
 from mnas.space import SearchSpace
 from mnas.space_file import SpaceFile
 from mnas.study import Goal, Study
-from mnas.task import Task, task_of
+from mnas.task import task_of
 from mnas.training.device import pick_device
 from mnas.training.distributed import ALONE, Peers
 from mnas.trial import Trial
@@ -70,8 +67,6 @@ log = logging.getLogger("mnas")
 
 AT_ONCE = 8
 """Candidates that a supernet's search judges before the sampler learns of any: as many processes may share them."""
-
-EstimatorCallable = Callable[..., float]
 
 
 @dataclass(frozen=True)
@@ -277,7 +272,7 @@ class Search:
                 one_s = candidate_s(proxy, len(self.data.train), val, self._speed)
                 plan = replace(plan, proxy=proxy, candidate_s=one_s)
         else:
-            sandwich_per_s = sandwich_speed(
+            sandwich_per_s = state.get("sandwich_per_s") or sandwich_speed(
                 self.space, self.data, config.supernet, self.task.size_of, self.device
             )
             plan = make_supernet_plan(
@@ -288,7 +283,7 @@ class Search:
                 plan = replace(plan, proxy=validate(Recipe, state["proxy"], "state.json"),
                                supernet=validate(SupernetRecipe, state["supernet"], "state.json"))
             assert plan.supernet is not None
-            self.run.write_state(supernet=plan.supernet.model_dump())
+            self.run.write_state(supernet=plan.supernet.model_dump(), sandwich_per_s=sandwich_per_s)
         self.run.write_state(proxy=plan.proxy.model_dump())
         return plan
 
@@ -312,9 +307,10 @@ class Search:
         )
 
     def _search(self, study: Study, plan: Plan) -> None:
-        estimator = estimator_of(
-            self.config, self.given, self.space, self.task, self.device, self.sharing, plan.proxy, plan.select
-        )
+        estimator = accuracy_source(
+            self.config, self.given.estimator, self.space, self.task, self.device, self.sharing, plan.proxy,
+            plan.select,
+        )  # fmt: skip
         left_s = None if self._limit_s is None else self._limit_s - self._elapsed() - plan.final_s - EXPORT_S
         study.optimize(
             estimator, trials=plan.trials, deadline=None if left_s is None else now() + max(plan.candidate_s, left_s),
@@ -403,37 +399,6 @@ class Search:
 
     def _save_elapsed(self) -> None:
         self.run.write_state(elapsed_s=round(self._elapsed(), 1))
-
-
-def estimator_of(
-    config: RunConfig, given: Objects, space: SearchSpace, task: Task, device: torch.device,
-    sharing: WeightSharing | None, proxy: Recipe, select: bool,
-) -> Estimator:  # fmt: skip
-    """Where the accuracies of a run's candidates come from, in each of its processes."""
-    if given.estimator is not None:
-        return _Own(given.estimator)
-    if sharing is not None:
-        return sharing.estimator(proxy if config.finetune_epochs else None, select)
-    about: dict[str, Any] = {"size_of": task.size_of, "device": device, "seed": config.seed}
-    if config.objective.accuracy == "zero_cost":
-        return ZeroCostEstimator(space, task.data, config.zero_cost, **about)
-    return TrainEstimator(task.data, proxy, **about)
-
-
-class _Own:
-    """A callable of one argument, or of two (the second is `report`), as an estimator."""
-
-    grade = "own"
-
-    def __init__(self, estimator: EstimatorCallable):
-        self._estimator, self._reports = estimator, False
-        with contextlib.suppress(TypeError, ValueError):
-            parameters = inspect.signature(estimator).parameters.values()
-            positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-            self._reports = sum(p.default is p.empty for p in positional) > 1
-
-    def __call__(self, arch: Architecture, report: Report) -> float:
-        return self._estimator(arch, report) if self._reports else self._estimator(arch)
 
 
 def versions() -> dict[str, str]:

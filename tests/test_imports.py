@@ -31,6 +31,7 @@ ORDER = [
     {"winner", "weight_sharing", "task"},
     {"comparison"},
     {"workflow", "follower"},
+    {"accuracy_source"},
     {"api", "commands", "latency_commands", "catalogue"},
     {"cli_options", "cli_output", "cli_errors"},
     {"cli_latency"},

@@ -143,7 +143,7 @@ def test_a_kit_makes_a_table_like_one_built_here(measured: Path, space: SearchSp
     layers = {layer for arch in archs for layer in arch.layers(CLASSES)}
     here = build_table(layers, runtime="onnxruntime", rng=rng, rounds=9)
     ratio = there.layer_sums(archs, CLASSES) / here.layer_sums(archs, CLASSES)
-    assert 1 / 3 < ratio.min() <= ratio.max() < 3, "the machine's speed varies"
+    assert 1 / 8 < ratio.min() <= ratio.max() < 8, "a busy machine's speed varies; a wrong unit is a factor of 1000"
     assert (there.predict_many(archs, CLASSES) > 0).all()
     there.save(tmp_path / "table.yaml")
     assert LatencyTable.load(tmp_path / "table.yaml") == there

@@ -10,6 +10,7 @@ import torch
 
 import mnas
 from mnas import plan
+from mnas.cli_errors import end_like_ctrl_c
 from mnas.config import SupernetRecipe
 from mnas.cost import cost
 from mnas.training import supernet
@@ -58,6 +59,7 @@ def steps(folder: Path) -> None:
 def search(folder: Path, run: Path, epochs: int, images: int, interval: int) -> None:
     """A whole search; a checkpoint is written after each `interval` steps of the supernet."""
     logging.getLogger("mnas").addHandler(logging.StreamHandler())
+    end_like_ctrl_c()
     supernet.CHECKPOINT_S, supernet.INTERVAL = 0.0, interval
     plan.SECONDS = math.inf  # on a busy machine the estimated cost would decide whether candidates are pruned
     rank, life = os.environ.get("RANK", "0"), os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")

@@ -31,16 +31,21 @@ def batches(
     size: int,
     device: torch.device,
     generator: torch.Generator | None = None,
+    order: NDArray[np.int64] | None = None,
     workers: int = 0,
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Images uint8 (b, 3, h, w) and labels int64 (b,) on `device`, decoded at `size` pixels where not in memory.
 
-    With a generator: shuffled, without the last partial batch (unless it is the only one). Without: in order, complete.
+    With a generator: shuffled, without the last partial batch (unless it is the only one). Without: the rows
+    of `order`, or all, in order and complete.
     A broken image is left out with its label, so a batch may be smaller. Raises BadInput past the limit of them.
     """
-    order = np.arange(len(split)) if generator is None else torch.randperm(len(split), generator=generator).numpy()
-    if generator is not None and len(order) > batch_size:
-        order = order[: len(order) // batch_size * batch_size]
+    if generator is not None:
+        order = torch.randperm(len(split), generator=generator).numpy()
+        if len(order) > batch_size:
+            order = order[: len(order) // batch_size * batch_size]
+    elif order is None:
+        order = np.arange(len(split))
     parts = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
     if isinstance(split, FolderSplit):
         yield from _streamed(split, parts, size, device, workers)

@@ -38,6 +38,7 @@ class SupernetEstimator:
         self.supernet = supernet
         self._train: Split = data.train
         self._val: Split = limited(data.val, MAX_VAL_IMAGES, seed)
+        self._tuned: Split = data.train if finetune is None else limited(data.train, finetune.images, seed)
         self._data, self._finetune, self._size_of, self._select = data, finetune, size_of, select
         self._device, self._seed = device, seed
         self._workers = 0 if data.train.in_memory else default_workers()
@@ -65,7 +66,7 @@ class SupernetEstimator:
         if (arch, FINE_TUNED) not in self._known:
             network, recipe = self.supernet.extract(arch), self._finetune
             for _ in fit(
-                network, limited(self._train, recipe.images, self._seed), recipe, size=self._size_of(arch),
+                network, self._tuned, recipe, size=self._size_of(arch),
                 flip=flips(recipe, self._data.flip), device=self._device, seed=self._seed, workers=self._workers,
             ):  # fmt: skip
                 pass

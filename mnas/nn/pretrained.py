@@ -112,10 +112,8 @@ def read_weights(path: Path) -> Any:
     path = _file_of(path)
     if not path.is_file():
         raise BadInput(f"{path}: no such file; expected a state dict (.safetensors, .pth, .pt) or a winner/ folder")
-    digest = path.with_name(f"{path.name}.sha256")
     try:
-        if digest.exists() and read_text(digest).split()[:1] != [hashlib.sha256(path.read_bytes()).hexdigest()]:
-            raise BadInput(f"{path}: its sha256 is not the one in {digest.name}; the file was changed or damaged")
+        check_sum(path)
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True)
@@ -128,6 +126,13 @@ def read_weights(path: Path) -> Any:
             f"{path}: cannot be read as weights; expected tensors alone, undamaged, as "
             "torch.save(network.state_dict(), ...) or safetensors writes them"
         ) from None
+
+
+def check_sum(path: Path) -> None:
+    """BadInput where a .sha256 file beside `path` has another sum."""
+    digest = path.with_name(f"{path.name}.sha256")
+    if digest.exists() and read_text(digest).split()[:1] != [hashlib.sha256(path.read_bytes()).hexdigest()]:
+        raise BadInput(f"{path}: its sha256 is not the one in {digest.name}; the file was changed or damaged")
 
 
 def _file_of(path: Path) -> Path:

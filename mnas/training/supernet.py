@@ -206,7 +206,7 @@ class SupernetTraining:
             mine = order[first * self._batch : last * self._batch].reshape(-1, self._batch)
             mine, before = mine[:, self._peers.rank :: self._peers.size], self.step
             yield from batches(
-                self._split.subset(mine.ravel()), batch_size=mine.shape[1], size=self._size_of(self._largest),
+                self._split, order=mine.ravel(), batch_size=mine.shape[1], size=self._size_of(self._largest),
                 device=self._device, workers=self._workers,
             )  # fmt: skip
             if self.step == before:
