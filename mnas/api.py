@@ -63,7 +63,7 @@ def search(
     max_params: int | str | None = None,
     max_madds: int | str | None = None,
     max_memory_mb: float | None = None,
-    sampler: str | optuna.samplers.BaseSampler = "tpe",
+    sampler: str | optuna.samplers.BaseSampler = "predictor",
     trials: int | None = None,
     budget: str | float | None = None,
     seed: int = 0,

@@ -67,7 +67,7 @@ def search(
     max_madds: Annotated[str | None, typer.Option(metavar="N", help="Most multiply-adds: 300M.")] = None,
     max_memory_mb: Annotated[float | None, typer.Option(metavar="MB", help="Most memory for activations, at batch 1.")] = None,
     estimator: Annotated[str | None, typer.Option(help="Where accuracy comes from: supernet, train, zero_cost.")] = None,
-    sampler: Annotated[str, typer.Option(help="tpe, nsga2, gp, random.")] = "tpe",
+    sampler: Annotated[str, typer.Option(help="predictor, evolution, tpe, nsga2, gp, random.")] = "predictor",
     trials: Annotated[int | None, typer.Option(min=1, help="Stop after so many candidates.")] = None,
     budget: Annotated[str | None, typer.Option(help="Time for the whole run: 90s, 30m, 2h. Default: 1h, 24 trials.")] = None,
     seed: Seed = 0,

@@ -345,7 +345,7 @@ class RunConfig(Strict):
     max_madds: Count | None = None
     max_memory_mb: Positive | None = None
     """Peak of the activations at batch 1; 1 MB is 1,000,000 bytes."""
-    sampler: str = "tpe"
+    sampler: str = "predictor"
     trials: Count | None = None
     budget_s: Positive | None = None
     seed: Annotated[int, pydantic.Field(ge=0, lt=2**31)] = 0

@@ -44,7 +44,7 @@ from mnas.plan import (
     told,
 )
 from mnas.run import Run
-from mnas.samplers import make_sampler
+from mnas.sampling import search_sampler
 from mnas.space import SearchSpace
 from mnas.space_file import SpaceFile
 from mnas.study import Goal, Study
@@ -288,12 +288,14 @@ class Search:
         return plan
 
     def _study(self, plan: Plan) -> Study:
-        config = self.config
-        done = len(self.run.read_trials())
+        config, goal = self.config, Goal(self.config.objective, self._budget_ms)
+        sampler = self.given.sampler or search_sampler(
+            config.sampler, config.seed, len(self.run.read_trials()), self.space, latency=self.latency.predict,
+            limit_ms=goal.limit_ms, limits=self.limits,
+        )  # fmt: skip
         return Study(
-            self.run, self.space, Goal(config.objective, self._budget_ms),
-            sampler=self.given.sampler or make_sampler(config.sampler, config.seed + done), storage=config.storage,
-            seed=config.seed, latency=self.latency.predict, num_classes=self.data.num_classes, board=self.board,
+            self.run, self.space, goal, sampler=sampler, storage=config.storage, seed=config.seed,
+            latency=self.latency.predict, num_classes=self.data.num_classes, board=self.board,
             fastest=self._fastest, slowest_ms=self._slowest_ms, limits=self.limits,
             prune_after=plan.proxy.epochs // 2 if self.sharing is None else 0,
             callbacks=(lambda trial: self._save_elapsed(), *self.given.callbacks),

@@ -1,0 +1,182 @@
+"""What the samplers of this package share: a study read as points, and proposals within a known cost."""
+
+from __future__ import annotations
+
+import abc
+import copy
+import math
+import threading
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import optuna
+from numpy.typing import NDArray
+from optuna.distributions import BaseDistribution
+from optuna.study import Study, StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from mnas.samplers.choices import Choices, Points, known
+
+Cost = Callable[[dict[str, Any]], float | None]
+Floats = NDArray[np.float64]
+
+TRIES = 30
+"""Times that random points are drawn where nothing of what was preferred is new, before every point is looked at."""
+AT_ONCE = 64
+
+
+class ChoiceSampler(optuna.samplers.BaseSampler, abc.ABC):
+    """Proposes points over categorical and integer choices, conditional ones too, that were not tried before.
+
+    `known_cost` gives what parameters cost before they are evaluated, or None where it cannot tell; what costs more
+    than `budget` is not proposed. `examples` are trials from which the choices are learned before the study has any.
+    Proposals follow from `seed`, the trial's number and the other trials alone, so a resumed study goes on as it would
+    have. Parameters of other kinds are drawn at random.
+    """
+
+    def __init__(
+        self, *, known_cost: Cost | None = None, budget: float | None = None, seed: int | None = None,
+        examples: Sequence[FrozenTrial] = (),
+    ):  # fmt: skip
+        if budget is not None and (known_cost is None or not budget > 0):
+            raise ValueError(f"budget={budget}: expected a number above zero, beside a known_cost")
+        self._known_cost, self._budget = known_cost, math.inf if budget is None else budget
+        self._seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
+        self._examples = [copy.copy(example) for example in examples]
+        for index, example in enumerate(self._examples):
+            example.number = -1 - index
+        self._study = ""
+        self._lock = threading.RLock()
+        self._begin()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=threading.RLock())
+
+    def _begin(self) -> None:
+        self.choices = Choices()
+        self.choices.learn(self._examples)
+        self._costs: dict[bytes, float] = {}
+
+    # --- what Optuna asks
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        with self._lock:
+            if study.study_name != self._study:
+                self._study = study.study_name
+                self._begin()
+            self._learn(study)
+            return self.choices.distributions
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        with self._lock:
+            chosen = self._chosen(study, trial) if search_space else {}
+            return {name: value for name, value in chosen.items() if name in search_space}
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        seeds = np.random.SeedSequence([self._seed, trial.number, zlib.crc32(param_name.encode())])
+        drawn = optuna.samplers.RandomSampler(seed=int(seeds.generate_state(1)[0]))
+        return drawn.sample_independent(study, trial, param_name, param_distribution)
+
+    # --- proposals
+
+    def _learn(self, study: Study) -> list[FrozenTrial]:
+        """The trials that say what choices there are: a failed one may have ended before it had them all."""
+        trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+        trials = [trial for trial in trials if trial.params]
+        count = len(self.choices.each)
+        self.choices.learn(trials)
+        if len(self.choices.each) > count:
+            self._costs = {}
+        return trials
+
+    def _chosen(self, study: Study, trial: FrozenTrial) -> dict[str, Any]:
+        """The first of the preferred points that is new and within the budget; nothing where none is left."""
+        rng = np.random.default_rng([self._seed, trial.number])
+        finished = self._learn(study)
+        running, failed = (study.get_trials(deepcopy=False, states=(s,)) for s in (TrialState.RUNNING, TrialState.FAIL))
+        pending = self.choices.whole(other.params for other in running if other.number != trial.number)
+        tried = np.concatenate([self.choices.rows(finished), pending, self.choices.whole(t.params for t in failed)])
+        for points in self._preferred(study, finished, pending, rng):
+            unsure = None
+            for point in points:
+                if known(point, tried):
+                    continue
+                cost = self.costs(point[None])[0]
+                if math.isnan(cost):
+                    unsure = point if unsure is None else unsure
+                elif not self.too_dear(cost):
+                    return self.choices.params(point)
+            if unsure is not None:
+                return self.choices.params(unsure)
+        return {}
+
+    def _preferred(
+        self, study: Study, finished: Sequence[FrozenTrial], pending: Points, rng: np.random.Generator
+    ) -> Iterator[Points]:
+        """What the sampler would propose, best first; then anything."""
+        yield self.proposals(study, finished, pending, rng)
+        tried = self.choices.rows(finished)
+        for _ in range(TRIES):
+            yield self.choices.random(AT_ONCE, rng)
+            if len(tried):
+                yield self.choices.mutated(rng.choice(tried, AT_ONCE), rng)
+        yield rng.permutation(self.choices.all())
+
+    @abc.abstractmethod
+    def proposals(
+        self, study: Study, finished: Sequence[FrozenTrial], pending: Points, rng: np.random.Generator
+    ) -> Points:
+        """Points in order of preference; those tried before or over the budget are passed over."""
+
+    def too_dear(self, costs: Floats) -> NDArray[np.bool_]:
+        """Which costs are known to be over the budget; what costs an infinity always is."""
+        return (costs > self._budget) | np.isposinf(costs)
+
+    def costs(self, points: Points) -> Floats:
+        """The known cost of each point, NaN where it is not known; 0 without a known cost."""
+        if self._known_cost is None:
+            return np.zeros(len(points))
+        return np.array([self._cost(point) for point in points])
+
+    def _cost(self, point: NDArray[np.int64]) -> float:
+        key = point.tobytes()
+        if key not in self._costs:
+            assert self._known_cost is not None
+            try:
+                cost = self._known_cost(self.choices.params(point))
+            except KeyError:  # a choice that no trial has shown yet
+                cost = None
+            self._costs[key] = math.nan if cost is None else float(cost)
+        return self._costs[key]
+
+
+def values_of(study: Study, trials: Sequence[FrozenTrial]) -> Floats:
+    """(trials, objectives) to maximise; NaN where a trial says nothing: not a number, or pruned before it reported.
+
+    A pruned trial counts as the lower quartile of the finished ones: a pruner ends what is below the median.
+    """
+    signs = directions(study)
+    values = np.full((len(trials), len(signs)), np.nan)
+    for index, trial in enumerate(trials):
+        if trial.state == TrialState.COMPLETE:
+            values[index] = signs * np.array(trial.values)
+    values[~np.isfinite(values).all(1)] = np.nan
+    if len(signs) == 1 and np.isfinite(values).any():
+        pruned = [t.state == TrialState.PRUNED and bool(t.intermediate_values) for t in trials]
+        values[pruned] = np.nanquantile(values, 0.25)
+    return values
+
+
+def directions(study: Study) -> Floats:
+    """1 for each objective that is maximised, -1 for each that is minimised."""
+    return np.array([1.0 if direction == StudyDirection.MAXIMIZE else -1.0 for direction in study.directions])
+
