@@ -40,7 +40,7 @@ METRICS: dict[str, Any] = {
         "resolution": 224, "data": "digits", "train_images": 1149, "val_images": 288, "test_images": 360, "epochs": 30,
     },
     "search": {
-        "space": "v3_large", "objective": "mnasnet", "sampler": "predictor", "trials": 57, "seed": 3, "elapsed_s": 3725.2,
+        "space": "v3_large", "objective": "mnasnet", "sampler": "tpe", "trials": 57, "seed": 3, "elapsed_s": 3725.2,
         "estimator": "supernet", "chosen_trial": 12, "chosen_estimate": 0.9512, "chosen_grade": "fine-tuned",
     },
     "versions": {"mnas": "0.1.0", "torch": "2.13.0"},
