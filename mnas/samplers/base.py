@@ -92,32 +92,33 @@ class ChoiceSampler(optuna.samplers.BaseSampler, abc.ABC):
         """The trials that say what choices there are: a failed one may have ended before it had them all."""
         trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
         trials = [trial for trial in trials if trial.params]
-        count = len(self.choices.each)
+        version = self.choices.version
         self.choices.learn(trials)
-        if len(self.choices.each) > count:
+        if self.choices.version > version:
             self._costs = {}
         return trials
 
     def _chosen(self, study: Study, trial: FrozenTrial) -> dict[str, Any]:
-        """The first of the preferred points that is new and within the budget; nothing where none is left."""
+        """The first of the preferred points that is new and within the budget; where none is left, one tried before."""
         rng = np.random.default_rng([self._seed, trial.number])
         finished = self._learn(study)
         running, failed = (study.get_trials(deepcopy=False, states=(s,)) for s in (TrialState.RUNNING, TrialState.FAIL))
         pending = self.choices.whole(other.params for other in running if other.number != trial.number)
         tried = np.concatenate([self.choices.rows(finished), pending, self.choices.whole(t.params for t in failed)])
+        again = None
         for points in self._preferred(study, finished, pending, rng):
             unsure = None
             for point in points:
-                if known(point, tried):
-                    continue
                 cost = self.costs(point[None])[0]
-                if math.isnan(cost):
+                if known(point, tried):
+                    again = point if again is None and cost <= self._budget else again
+                elif math.isnan(cost):
                     unsure = point if unsure is None else unsure
                 elif not self.too_dear(cost):
                     return self.choices.params(point)
             if unsure is not None:
                 return self.choices.params(unsure)
-        return {}
+        return {} if again is None else self.choices.params(again)
 
     def _preferred(
         self, study: Study, finished: Sequence[FrozenTrial], pending: Points, rng: np.random.Generator
@@ -142,7 +143,7 @@ class ChoiceSampler(optuna.samplers.BaseSampler, abc.ABC):
         return (costs > self._budget) | np.isposinf(costs)
 
     def costs(self, points: Points) -> Floats:
-        """The known cost of each point, NaN where it is not known; 0 without a known cost."""
+        """The known cost of each point (n,), NaN where it is not known; 0 without a known cost."""
         if self._known_cost is None:
             return np.zeros(len(points))
         return np.array([self._cost(point) for point in points])

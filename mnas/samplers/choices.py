@@ -51,6 +51,14 @@ def choice_of(distribution: BaseDistribution) -> Choice | None:
     return Choice(distribution, options)
 
 
+def _wider(one: BaseDistribution, other: BaseDistribution) -> BaseDistribution:
+    """Of an integer whose range differs between trials, the range of all."""
+    if one == other or not isinstance(one, IntDistribution) or not isinstance(other, IntDistribution):
+        return one
+    step = one.step if one.step == other.step and (one.low - other.low) % one.step == 0 else 1
+    return IntDistribution(min(one.low, other.low), max(one.high, other.high), log=one.log, step=step)
+
+
 class Choices:
     """The choices that trials were seen to have. A choice may exist only beside certain options of those before it.
 
@@ -59,6 +67,8 @@ class Choices:
 
     def __init__(self) -> None:
         self.each: dict[str, Choice] = {}
+        self.version = 0
+        """Counts the changes of what choices and options there are: points of before mean nothing any more."""
         self._fixed: dict[str, Any] = {}
         self._seen: dict[int, Mapping[str, Any]] = {}
         self._rows: dict[int, NDArray[np.int64]] = {}
@@ -69,31 +79,38 @@ class Choices:
     def learn(self, trials: Iterable[FrozenTrial]) -> None:
         """Take in the parameters of `trials`, of which it knows some."""
         new = [trial for trial in trials if trial.number not in self._seen and trial.params]
-        before = len(self.each)
+        before = self.version
         for trial in new:
             self._seen[trial.number] = trial.params
             self._add_choices(trial)
-        if len(self.each) > before:
+        if self.version > before:
             self._rows = {}
         rows = [self.row(self._seen[number]) for number in self._seen if number not in self._rows]
         self._rows.update(zip([number for number in self._seen if number not in self._rows], rows, strict=True))
         if rows:
             new_rows = np.stack(rows)
-            if len(self.each) > before or (self._existing(np.where(new_rows < 0, 0, new_rows)) != new_rows).any():
+            if self.version > before or (self._existing(np.where(new_rows < 0, 0, new_rows)) != new_rows).any():
                 self._learn_existence(np.stack(list(self._rows.values())))
 
     def _add_choices(self, trial: FrozenTrial) -> None:
         """A new choice's place is behind the one that it followed."""
         names, after = list(self.each), 0
         for name in trial.params:
+            distribution = trial.distributions[name]
             if name in self.each:
                 after = names.index(name) + 1
-            elif trial.distributions[name].single():
+                distribution = _wider(self.each[name].distribution, distribution)
+                if distribution == self.each[name].distribution:
+                    continue
+            elif distribution.single():
                 self._fixed[name] = trial.params[name]
-            elif (choice := choice_of(trial.distributions[name])) is not None:
-                names.insert(after, name)
-                after += 1
+                continue
+            if (choice := choice_of(distribution)) is not None:
+                if name not in self.each:
+                    names.insert(after, name)
+                    after += 1
                 self.each[name] = choice
+                self.version += 1
         self.each = {name: self.each[name] for name in names}
 
     def _learn_existence(self, rows: Points) -> None:

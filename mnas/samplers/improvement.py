@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_ndtr
-from scipy.stats import norm
+from scipy.special import ndtr
 
 Floats = NDArray[np.float64]
 
@@ -13,8 +12,9 @@ def log_expected_improvement(mean: Floats, deviation: Floats, best: float) -> Fl
     """log E[max(0, value - best)] of normal values, to be maximised; finite also where the chance is tiny."""
     z = (mean - best) / deviation
     far = z < -5
-    near = np.log(norm.pdf(z) + z * np.exp(log_ndtr(z)), where=~far, out=np.zeros_like(z))
-    tail = -0.5 * z**2 - 0.5 * np.log(2 * np.pi) - 2 * np.log(np.where(far, -z, 1.0))
+    log_density = -0.5 * z**2 - 0.5 * np.log(2 * np.pi)
+    near = np.log(np.exp(log_density) + z * ndtr(z), where=~far, out=np.zeros_like(z))
+    tail = log_density - 2 * np.log(np.where(far, -z, 1.0))
     return np.log(deviation) + np.where(far, tail, near)
 
 
@@ -73,9 +73,12 @@ def hypervolume(values: Floats, reference: Floats) -> float:
 
 def hypervolume_improvement(points: Floats, front: Floats, reference: Floats) -> Floats:
     """What each point alone (n, objectives) adds to the hypervolume of `front`; all to be maximised."""
-    if points.shape[1] != 2:
-        before = hypervolume(front, reference)
-        return np.array([hypervolume(np.vstack([front, point]), reference) - before for point in points])
+    if points.shape[1] != 2:  # the box of each point, less what of it the front dominates
+        boxes = np.prod(np.clip(points - reference, 0, None), axis=1)
+        return np.array([
+            box - hypervolume(np.minimum(front, point), reference) if box > 0 else 0.0
+            for box, point in zip(boxes, points, strict=True)
+        ])  # fmt: skip
     front = front[(front > reference).all(1)]
     front = front[nondominated(front)]
     front = front[np.argsort(front[:, 0])]

@@ -12,18 +12,25 @@ from optuna.trial import FrozenTrial
 from mnas.samplers.base import ChoiceSampler, Floats, directions, values_of
 from mnas.samplers.choices import Points
 from mnas.samplers.improvement import hypervolume_improvement, log_expected_improvement, nondominated, ranks
-from mnas.samplers.surrogate import Features, Hyperparameters, Surrogate, fitted
+from mnas.samplers.surrogate import CostModel, Features, Hyperparameters, Surrogate, fitted, spread
 
 STARTUP = 5
 """Values before anything is learned from them; until then points are drawn at random."""
-POOL, ROUNDS, PARENTS = 120, 3, 10
+POOL, ROUNDS, PARENTS = 120, 5, 10
 """Candidates are bred in rounds, from the best trials and the most promising candidates of the rounds before."""
+ASKED, CHECKED = 256, 40
+"""Random points that teach what points cost about, and the candidates whose cost is asked for in the end."""
 GROWTH = 1.15
-"""The hyperparameters are fitted anew whenever there are so many times more values."""
+"""What is slow to learn is learned anew whenever there are so many times more values."""
 OPTIMISM = 1.0
 """Standard deviations above its mean at which a candidate is compared with a front."""
+MOST_LEARNED = 192
+"""Of more values, the best half of so many are learned from, and others of all kinds."""
 MARGIN = 0.1
-"""Of each objective's span, how far below the worst value the hypervolume begins."""
+"""Of each objective's span, how far below the worst known or expected value the hypervolume begins."""
+
+Merit = Callable[[Points, Floats], Floats]
+"""How promising points of these costs are."""
 
 
 class PredictorSampler(ChoiceSampler):
@@ -38,6 +45,7 @@ class PredictorSampler(ChoiceSampler):
     def _begin(self) -> None:
         super()._begin()
         self._fits: dict[tuple[int, int, int], Hyperparameters] = {}
+        self._cost_models: dict[tuple[int, int], tuple[Features, CostModel] | None] = {}
 
     def proposals(
         self, study: Study, finished: Sequence[FrozenTrial], pending: Points, rng: np.random.Generator
@@ -47,58 +55,101 @@ class PredictorSampler(ChoiceSampler):
         rows, values = self.choices.rows(finished)[told], values[told]
         if len(rows) < STARTUP:
             return self.choices.random(POOL, rng)
-        merit = self._merit(study, rows, values, pending)
-        best = rows[np.argsort(ranks(values), kind="stable")[:PARENTS]]
-        pool, scores = rows[:0], np.empty(0)
+        describe, about = self._features(self.costs(rows)), self._cost_model(rows)
+        order = np.argsort(ranks(values), kind="stable")
+        pool = self.choices.random(POOL, rng)
+        costs = about(pool)
+        merit = self._merit(study, describe, rows, values, np.sort(spread(order, MOST_LEARNED)), pending, (pool, costs))
+        pool, costs = pool[~self.too_dear(costs)], costs[~self.too_dear(costs)]
+        scores = merit(pool, costs)
         for _ in range(ROUNDS):
-            promising = np.concatenate([best, pool[np.argsort(-scores, kind="stable")[:PARENTS]]])
-            new = self._affordable(np.concatenate([
-                self.choices.mutated(rng.choice(promising, POOL), rng),
-                self.choices.crossed(rng.choice(promising, POOL // 4), rng.choice(promising, POOL // 4), rng),
-                self.choices.random(POOL // 4, rng),
-            ]))  # fmt: skip
-            pool, scores = np.concatenate([pool, new]), np.concatenate([scores, merit(new)])
-        return pool[np.argsort(-scores, kind="stable")]
-
-    def _affordable(self, points: Points) -> Points:
-        points = np.unique(points, axis=0)
-        return points[~self.too_dear(self.costs(points))]
+            parents = np.concatenate([rows[order[:PARENTS]], pool[np.argsort(-scores, kind="stable")[:PARENTS]]])
+            new = np.concatenate([
+                self.choices.mutated(rng.choice(parents, POOL), rng),
+                self.choices.crossed(rng.choice(parents, POOL // 4), rng.choice(parents, POOL // 4), rng),
+            ])  # fmt: skip
+            costs = about(new)
+            kept = ~self.too_dear(costs)
+            pool, scores = np.concatenate([pool, new[kept]]), np.concatenate([scores, merit(new[kept], costs[kept])])
+        pool = np.unique(pool[np.argsort(-scores, kind="stable")[:CHECKED]], axis=0)
+        return pool[np.argsort(-merit(pool, self.costs(pool)), kind="stable")]
 
     # --- what is learned
 
-    def _merit(self, study: Study, rows: Points, values: Floats, pending: Points) -> Callable[[Points], Floats]:
-        """How promising points are, after these rows have reached these values."""
-        describe = Features(list(self.choices.each.values()), self.costs if self._known_cost else None, rows)
-        x, waiting, costs = describe(rows), describe(pending), self.costs(rows)
+    def _cost_model(self, rows: Points) -> Callable[[Points], Floats]:
+        """About what points cost."""
+        key = (_milestone(len(rows)), self.choices.version)
+        if key not in self._cost_models:
+            points = np.concatenate([
+                rows[: key[0]], self.choices.random(ASKED, np.random.default_rng([self._seed, *key])),
+            ])  # fmt: skip
+            costs = self.costs(points)
+            known = np.isfinite(costs)
+            learns = self._known_cost is not None and known.sum() > ASKED // 8
+            describe = self._features(costs)
+            self._cost_models[key] = (describe, CostModel(describe.of_choices(points), costs)) if learns else None
+        found = self._cost_models[key]
+        if found is None:
+            return self.costs
+        describe, model = found
+        return lambda points: model(describe.of_choices(points))
+
+    def _features(self, costs: Floats) -> Features:
+        return Features(list(self.choices.each.values()), costs)
+
+    def _hyper(self, number: int, rows: Points, values: Floats) -> Hyperparameters:
+        """Those that suit the first so many values."""
+        count = _milestone(len(values))
+        key = (number, count, self.choices.version)
+        if key not in self._fits:
+            costs = self.costs(rows[:count])
+            describe = self._features(costs)
+            self._fits[key] = fitted(describe(rows[:count], costs), describe.owner, values[:count])
+        return self._fits[key]
+
+    def _merit(
+        self, study: Study, describe: Features, rows: Points, values: Floats, kept: NDArray[np.int64], pending: Points,
+        anywhere: tuple[Points, Floats],
+    ) -> Merit:  # fmt: skip
+        """What these rows, of which it learns the `kept`, say after they have reached these values.
+
+        `anywhere` are some of all points, and their costs.
+        """
+        fits = [self._hyper(number, rows, column) for number, column in enumerate(values.T)]
+        rows, values = rows[kept], values[kept]
+        known = self.costs(rows)
+        x, waiting = describe(rows, known), describe(pending, self.costs(pending))
         models: list[Surrogate | float] = []  # or the sign by which the known cost is the objective
-        for number, (column, sign) in enumerate(zip(values.T, directions(study), strict=True)):
-            if self._known_cost is not None and np.allclose(column, sign * costs):
+        for fit, column, sign in zip(fits, values.T, directions(study), strict=True):
+            if self._known_cost is not None and np.allclose(column, sign * known):
                 models.append(float(sign))
             else:
-                models.append(Surrogate(self._hyper(number, x, describe.owner, column), x, column, waiting))
+                models.append(Surrogate(fit, x, column, waiting))
 
-        def expected(points: Points) -> tuple[Floats, Floats]:
+        def expected(points: Points, costs: Floats) -> tuple[Floats, Floats]:
             """Mean and deviation (points, objectives)."""
-            features, known = describe(points), self.costs(points)
+            features = describe(points, costs)
             each = [
-                (model * known, np.zeros(len(points))) if isinstance(model, float) else model(features)
+                (model * costs, np.zeros(len(points))) if isinstance(model, float) else model(features)
                 for model in models
             ]
             return np.stack([mean for mean, _ in each], 1), np.stack([deviation for _, deviation in each], 1)
 
         if len(models) == 1:
-            best = float(expected(rows)[0].max())
+            model = models[0]
+            best = float((values if isinstance(model, float) else model.mean(x)).max())
 
-            def improvement(points: Points) -> Floats:
-                mean, deviation = expected(points)
+            def improvement(points: Points, costs: Floats) -> Floats:
+                mean, deviation = expected(points, costs)
                 return log_expected_improvement(mean[:, 0], np.maximum(deviation[:, 0], 1e-9), best)
 
             return improvement
         scale = np.maximum(np.ptp(values, axis=0), 1e-12)
-        reference, front = values.min(0) / scale - MARGIN, values[nondominated(values)] / scale
+        worst = np.concatenate([values, expected(*anywhere)[0]]).min(axis=0)
+        reference, front = worst / scale - MARGIN, values[nondominated(values)] / scale
 
-        def gain(points: Points) -> Floats:
-            mean, deviation = expected(points)
+        def gain(points: Points, costs: Floats) -> Floats:
+            mean, deviation = expected(points, costs)
             optimistic = (mean + OPTIMISM * deviation) / scale
             # of what gains nothing, the nearer to the front the better
             behind = (front[None] - optimistic[:, None]).max(axis=2).min(axis=1)
@@ -106,12 +157,10 @@ class PredictorSampler(ChoiceSampler):
 
         return gain
 
-    def _hyper(self, number: int, x: Floats, owner: NDArray[np.int64], values: Floats) -> Hyperparameters:
-        """Hyperparameters fitted to the first so many values, for numbers that grow by a factor: they stay a while."""
-        count = STARTUP
-        while count * GROWTH + 1 <= len(values):
-            count = int(count * GROWTH + 1)
-        key = (number, count, x.shape[1])
-        if key not in self._fits:
-            self._fits[key] = fitted(x[:count], owner, values[:count])
-        return self._fits[key]
+
+def _milestone(count: int) -> int:
+    """The last of the numbers that grow by GROWTH; between two of them, nothing slow is learned."""
+    last = STARTUP
+    while last * GROWTH + 1 <= count:
+        last = int(last * GROWTH + 1)
+    return last

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import Kernel
+from sklearn.linear_model import Ridge
 
 from mnas.samplers.choices import Choice, Points
 
@@ -27,40 +28,75 @@ MOST_ONE_HOT = 12
 class Features:
     """Points as numbers: each choice's option (one-hot) and, where options have an order, its position; the cost."""
 
-    def __init__(self, choices: Sequence[Choice], costs: Callable[[Points], Floats] | None, rows: Points):
-        self._tables = [_table(choice) for choice in choices]
-        self._costs = None
-        widths = [table.shape[1] for table in self._tables]
-        if costs is not None and (known := costs(rows))[np.isfinite(known)].size:
-            known = known[np.isfinite(known)]
-            log = bool((known > 0).all())
-            known = np.log(known) if log else known
-            self._mean, self._span = known.mean(), known.std() or 1.0
-            self._costs, self._log = costs, log
-            widths.append(1)
-        self.owner = np.repeat(np.arange(len(widths)), widths)
+    def __init__(self, choices: Sequence[Choice], costs: Floats):
+        """`costs` (n,) of some points, NaN where they are not known; where none is, they are no feature."""
+        tables = [_table(choice) for choice in choices]
+        options, width = (max(table.shape[axis] for table in tables) for axis in (0, 1))
+        # ABSENT, -1, is the last option, of zeros
+        self._tables = np.zeros((len(tables), options + 1, width))
+        for index, table in enumerate(tables):
+            self._tables[index, : table.shape[0], : table.shape[1]] = table
+        self._each = np.arange(len(tables))
+        known = costs[np.isfinite(costs)]
+        self._scale = Scale(known) if known.size and np.ptp(known) > 0 else None
+        self.owner = np.repeat(self._each, width)
         """The choice of each feature; the cost's is one more."""
+        if self._scale is not None:
+            self.owner = np.append(self.owner, len(tables))
 
-    def __call__(self, points: Points) -> Floats:
-        # ABSENT, -1, is the last row of a table: zeros
-        parts = [table[points[:, index]] for index, table in enumerate(self._tables)]
-        if self._costs is not None:
-            costs = self._costs(points)
-            costs = np.log(np.maximum(costs, 1e-300)) if self._log else costs
-            parts.append(np.nan_to_num((costs - self._mean) / self._span)[:, None])
-        return np.concatenate(parts, axis=1)
+    def of_choices(self, points: Points) -> Floats:
+        """(n, choices) -> (n, features), without the cost."""
+        return np.asarray(self._tables[self._each, points].reshape(len(points), self._tables[:, 0].size))
+
+    def __call__(self, points: Points, costs: Floats) -> Floats:
+        """(n, choices) and (n,) -> (n, features)."""
+        return self.with_costs(self.of_choices(points), costs)
+
+    def with_costs(self, features: Floats, costs: Floats) -> Floats:
+        """What `of_choices` gave, and the cost."""
+        if self._scale is None:
+            return features
+        return np.column_stack([features, np.nan_to_num(self._scale(costs))])
+
+
+class Scale:
+    """Values as they are learned: logarithms where all are positive, then mean 0 and deviation 1."""
+
+    def __init__(self, values: Floats):
+        self._log = bool((values > 0).all())
+        plain = np.log(values) if self._log else values
+        self._mean, self._deviation = float(plain.mean()), float(plain.std()) or 1.0
+
+    def __call__(self, values: Floats) -> Floats:
+        plain = np.log(np.maximum(values, np.finfo(float).tiny)) if self._log else values
+        return np.asarray((plain - self._mean) / self._deviation)
+
+    def inverse(self, scaled: Floats) -> Floats:
+        plain = scaled * self._deviation + self._mean
+        return np.asarray(np.exp(plain) if self._log else plain)
+
+
+class CostModel:
+    """About what points cost, from some that were asked for: the logarithm is nearly a sum over choices."""
+
+    def __init__(self, features: Floats, costs: Floats):
+        known = np.isfinite(costs)
+        self._scale = Scale(costs[known])
+        self._model = Ridge(alpha=1e-2).fit(features[known], self._scale(costs[known]))
+
+    def __call__(self, features: Floats) -> Floats:
+        return self._scale.inverse(self._model.predict(features))
 
 
 def _table(choice: Choice) -> Floats:
-    """(options + 1, features): which option (two of them are 1 apart), and where it lies if options have an order."""
+    """(options, features): which option (two of them are 1 apart), and where it lies if options have an order."""
     count, positions = len(choice.options), choice.positions
     parts = []
     if positions is None or count <= MOST_ONE_HOT:
         parts.append(math.sqrt(0.5) * np.eye(count))
     if positions is not None and count > 2:
         parts.append(positions[:, None])
-    table = np.concatenate(parts, axis=1)
-    return np.concatenate([table, np.zeros((1, table.shape[1]))])
+    return np.concatenate(parts, axis=1)
 
 
 @dataclass(frozen=True)
@@ -101,27 +137,32 @@ def standardised(values: Floats) -> Floats:
     return (values - values.mean()) / (values.std() or 1.0)
 
 
+def spread(order: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """Of indices in order, at most so many: the first ones, as half of them, and evenly spaced ones of the rest."""
+    if len(order) <= most:
+        return order
+    half = most // 2
+    return np.concatenate([order[:half], order[np.linspace(half, len(order) - 1, most - half).astype(int)]])
+
+
 def fitted(features: Floats, owner: NDArray[np.int64], values: Floats) -> Hyperparameters:
     """The hyperparameters of greatest posterior density."""
-    if len(values) > MOST_FITTED:
-        order = np.argsort(-values, kind="stable")
-        third = MOST_FITTED // 3
-        others = np.linspace(third, len(order) - 1, MOST_FITTED - third).astype(int)
-        kept = np.sort(np.concatenate([order[:third], order[others]]))
-        features, values = features[kept], values[kept]
+    kept = np.sort(spread(np.argsort(-values, kind="stable"), MOST_FITTED))
+    features, values = features[kept], values[kept]
     x, y = torch.from_numpy(features), torch.from_numpy(standardised(values))
     of, count = torch.from_numpy(owner), int(owner.max()) + 1
     start = torch.zeros(count + 3, dtype=torch.float64)
     # two random points are about 1 apart
     start[:count] = 0.5 * math.log(2.0 / count)
     start[count:] = torch.tensor([0.5, 0.5, 0.02], dtype=torch.float64).log()
-    spread = torch.tensor([1.0] * count + [1.0, 1.0, 1.5], dtype=torch.float64)
+    # of many choices, few values cannot say how much each one matters
+    doubts = torch.tensor([min(1.0, 4 / math.sqrt(count))] * count + [1.0, 1.0, 1.5], dtype=torch.float64)
     free = torch.zeros_like(start).requires_grad_()
     eye = torch.eye(len(y), dtype=torch.float64)
     optimizer = torch.optim.LBFGS([free], max_iter=STEPS, line_search_fn="strong_wolfe")
 
     def logarithms() -> torch.Tensor:
-        return start + 3 * spread * torch.tanh(free / 3)  # a line search may try anything
+        return start + 3 * doubts * torch.tanh(free / 3)  # a line search may try anything
 
     def covariance(logs: torch.Tensor) -> torch.Tensor:
         scaled = x * logs[:count].exp()[of]
@@ -135,7 +176,7 @@ def fitted(features: Floats, owner: NDArray[np.int64], values: Floats) -> Hyperp
         optimizer.zero_grad()
         logs = logarithms()
         model = torch.distributions.MultivariateNormal(torch.zeros_like(y), covariance(logs), validate_args=False)
-        value = 0.5 * (((logs - start) / spread) ** 2).sum() - model.log_prob(y)  # type: ignore[no-untyped-call]
+        value = 0.5 * (((logs - start) / doubts) ** 2).sum() - model.log_prob(y)  # type: ignore[no-untyped-call]
         value.backward()
         return value
 
@@ -163,6 +204,10 @@ class Surrogate:
         kernel = ChoiceKernel(self._hyper.linear, self._hyper.smooth)
         model = GaussianProcessRegressor(kernel, alpha=self._hyper.noise, optimizer=None)
         return model.fit(features * self._hyper.scales, values)
+
+    def mean(self, features: Floats) -> Floats:
+        """Mean (n,) at features (n, f)."""
+        return np.asarray(self._model.predict(features * self._hyper.scales) * self._unit + self._zero)
 
     def __call__(self, features: Floats) -> tuple[Floats, Floats]:
         """Mean and standard deviation (n,) at features (n, f)."""
