@@ -14,13 +14,13 @@ from mnas.space import SearchSpace, load_space
 if TYPE_CHECKING:
     from mnas.api import resume, search
     from mnas.data.sources import ImageData, load_data
+    from mnas.handover import Result, Winner
     from mnas.latency.table import LatencyTable
     from mnas.nn.network import Network, build
     from mnas.nn.pretrained import load_reference
     from mnas.nn.supernet import Supernet
     from mnas.trial import Trial
     from mnas.winner import load_model
-    from mnas.workflow import Result, Winner
 
 __version__ = "0.1.0"
 
@@ -28,8 +28,8 @@ __version__ = "0.1.0"
 _LAZY = {
     "ImageData": "mnas.data.sources", "load_data": "mnas.data.sources", "LatencyTable": "mnas.latency.table",
     "Network": "mnas.nn.network", "build": "mnas.nn.network", "load_reference": "mnas.nn.pretrained",
-    "Supernet": "mnas.nn.supernet", "Trial": "mnas.trial", "load_model": "mnas.winner", "Result": "mnas.workflow",
-    "Winner": "mnas.workflow", "resume": "mnas.api", "search": "mnas.api",
+    "Supernet": "mnas.nn.supernet", "Trial": "mnas.trial", "load_model": "mnas.winner", "Result": "mnas.handover",
+    "Winner": "mnas.handover", "resume": "mnas.api", "search": "mnas.api",
 }  # fmt: skip
 
 __all__ = [

@@ -20,6 +20,7 @@ from mnas.config import RunConfig, Target, parse_count, parse_duration, parse_ya
 from mnas.data.sources import ImageData, load_data
 from mnas.errors import BadInput, MnasError, RunLocked
 from mnas.follower import follow
+from mnas.handover import Result, versions
 from mnas.latency.device import device_name
 from mnas.latency.runtimes import get_runtime
 from mnas.latency_source import LatencyCallable
@@ -28,17 +29,15 @@ from mnas.objective import is_pareto, load_objective
 from mnas.run import Run
 from mnas.samplers import make_sampler
 from mnas.space import SearchSpace, load_space
-from mnas.targets import is_elsewhere, load_table, paired
+from mnas.targets import asked_for, is_elsewhere, load_table
 from mnas.training.device import pick_device
 from mnas.training.distributed import Peers, check_gpus, joined
 from mnas.trial import Trial
 from mnas.workflow import (
     Objects,
-    Result,
     Search,
     baseline_architecture,
     space_of,
-    versions,
 )  # fmt: skip
 
 log = logging.getLogger("mnas")
@@ -52,7 +51,7 @@ def search(
     space: str | Path | SearchSpace = "v3_large",
     data: str | Path | ImageData = "digits",
     latency_ms: float | Sequence[float] | None = None,
-    objective: str | Path = "mnasnet",
+    objective: str | Path | None = None,
     runtime: str | Sequence[str | None] = "torch",
     threads: int = 1,
     batch: int = 1,
@@ -73,6 +72,7 @@ def search(
     proxy_resolution: int | None = None,
     init: str | Path | None = None,
     from_scratch: bool = False,
+    compare_random: bool = False,
     device: str = "auto",
     storage: str | None = None,
     set: Mapping[str, Any] | None = None,
@@ -80,8 +80,9 @@ def search(
 ) -> Result:
     """Search `space` for the most accurate network that keeps `latency_ms`, train it, compare it, write it to disk.
 
+    Several budgets for one device: one search of the front (the objective is pareto), and a winner for each budget.
     Several devices: as many budgets as runtimes or tables, in order, with None for one that is not stated; one that is
-    given once holds for every budget. The winner keeps all of them.
+    given once holds for every budget. The winner keeps all of them. The objective is mnasnet unless another is named.
     `estimator(arch)` or `estimator(arch, report)` gives an accuracy from 0 to 1, `latency(arch)` milliseconds; without
     them the objective says where both come from. `budget` is seconds or text such as "30m"; `callbacks` are called with
     each finished Trial. The other names are the command line's. Raises BadInput for what cannot be used and Infeasible
@@ -97,7 +98,8 @@ def search(
                 sampler if isinstance(sampler, optuna.samplers.BaseSampler) else None,
                 callbacks,
             )
-            loaded = load_objective(objective)
+            targets, budgets = asked_for(latency_ms, runtime, latency_table)
+            loaded = load_objective(objective or ("pareto" if budgets else "mnasnet"))
             if isinstance(estimator, str) and estimator != loaded.accuracy:
                 loaded = _changed(loaded, {"accuracy": estimator.replace("-", "_")}, "--estimator")
             if isinstance(latency, str):
@@ -106,7 +108,7 @@ def search(
                 "space": given.space.name if given.space else str(space),
                 "space_file": (given.space or load_space(space)).file.model_dump(mode="json"),  # type: ignore[arg-type]
                 "data": given.data.name if given.data else _absolute(str(data)),
-                "targets": [target.model_dump() for target in paired(latency_ms, runtime, latency_table)],
+                "targets": [target.model_dump() for target in targets], "budgets_ms": budgets,
                 "objective": loaded.model_dump(),
                 "threads": threads, "batch": batch, "allow_foreign_table": allow_foreign_table,
                 "max_params": _count(max_params, "--max-params"), "max_madds": _count(max_madds, "--max-madds"),
@@ -119,12 +121,15 @@ def search(
                 "resolution": None if resolution is None else list(resolution),
                 "proxy_resolution": proxy_resolution,
                 "init": None if init is None else _absolute(str(init)), "from_scratch": from_scratch,
+                "compare_random": compare_random,
                 "device": device, "storage": storage, "custom": list(given.names()),
             }  # fmt: skip
             config = validate(RunConfig, values, "options")
             for name in set or {}:
                 if name in Target.model_fields:
                     raise BadInput(f"--set {name}: belongs to one device: state it as --{name.replace('_', '-')}")
+                if name == "budgets_ms":
+                    raise BadInput("--set budgets_ms: state them as --latency-ms 5 10 15")
             config = changed(config, set or {})
             if run is None and peers.size > 1:
                 raise BadInput("under torchrun name the run's folder: torchrun ... -m -- mnas search --run DIR ...")
@@ -198,6 +203,11 @@ def _check(config: RunConfig, given: Objects) -> None:
     budgets = [target.latency_ms for target in config.targets]
     if None in budgets and not is_pareto(config.objective):
         raise BadInput("no latency budget: give --latency-ms, such as --latency-ms 15, or --objective pareto")
+    if config.budgets_ms and not is_pareto(config.objective):
+        raise BadInput(
+            f"{len(config.budgets_ms)} latency budgets for one device, and '{config.objective.name}' is about one: "
+            "leave --objective out (several budgets mean pareto), or give one --latency-ms"
+        )
     if len(budgets) > 1 and given.latency is not None:
         raise BadInput(f"{len(budgets)} latency budgets and one latency callable: give it one budget")
     space = space_of(config, given)
@@ -228,7 +238,8 @@ def _count(given: int | str | None, what: str) -> int | None:
 
 
 def _new_folder(config: RunConfig) -> Path:
-    goal = "".join(f"-{one.latency_ms:g}ms" for one in config.targets if one.latency_ms is not None) or "-pareto"
+    budgets = config.budgets_ms or [one.latency_ms for one in config.targets]
+    goal = "".join(f"-{ms:g}ms" for ms in budgets if ms is not None) or "-pareto"
     name = f"{Path(config.space).stem}{goal}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
     folder = Path("runs") / name
     others = (folder.with_name(f"{name}-{i}") for i in itertools.count(2))

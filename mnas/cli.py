@@ -23,6 +23,7 @@ from mnas.cli_options import (
     Threads,
     assignments,
     by_device,
+    repeated,
     sizes,
 )
 from mnas.cli_output import print_networks, print_result, print_table, show, told_once
@@ -43,21 +44,26 @@ def _top(version: Annotated[bool, typer.Option("--version", help="Print the vers
 
 
 class _InOrder(TyperCommand):
-    """Keeps the order in which --runtime and --latency-table were given: each may name a device of its own."""
+    """Keeps the order in which --runtime and --latency-table were given: each may name a device of its own.
+
+    Several numbers after one --latency-ms are budgets of one device.
+    """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         names = [arg.partition("=")[0] for arg in args]
-        ctx.meta["devices"] = [name for name in names if name in ("--runtime", "--latency-table")]
-        return super().parse_args(ctx, args)
+        spread = repeated(args, "--latency-ms")
+        one_device = len(spread) > len(args)
+        ctx.meta["devices"] = [name for name in names if name in ("--runtime", "--latency-table") and not one_device]
+        return super().parse_args(ctx, spread)
 
 
 @app.command(cls=_InOrder)
 def search(
     context: typer.Context,
     space: Annotated[str, typer.Option(help="A preset's name (see `mnas spaces`) or a YAML file's path.")] = "v3_large",
-    latency_ms: Annotated[list[float], typer.Option(help="The budget: milliseconds for one network run (repeatable).")] = [],
+    latency_ms: Annotated[list[float], typer.Option(metavar="MS [MS...]", help="The budget: milliseconds for one network run. Several: a winner for each.")] = [],
     data: Data = "digits",
-    objective: Annotated[str, typer.Option(help="mnasnet, mnasnet_hard, tunas, pareto, or a YAML file.")] = "mnasnet",
+    objective: Annotated[str | None, typer.Option(help="mnasnet, mnasnet_hard, tunas, pareto, or a YAML file; mnasnet by default, pareto for several budgets.")] = None,
     runtime: Annotated[list[str], typer.Option(help=f"{RUNTIMES} Repeatable, with a --latency-ms each.")] = ["torch"],
     threads: Threads = 1,
     batch: Batch = 1,
@@ -77,6 +83,7 @@ def search(
     proxy_resolution: Annotated[int | None, typer.Option(min=8, help="Largest input size for training.")] = None,
     init: Annotated[Path | None, typer.Option(metavar="FILE", help="Weights of the space's reference network, from which the supernet begins.")] = None,
     from_scratch: Annotated[bool, typer.Option("--from-scratch", help="Train the winner from fresh weights, not the supernet's.")] = False,
+    compare_random: Annotated[bool, typer.Option("--compare-random", help="Judge as many random networks after the search, to compare it with.")] = False,
     device: Device = "auto",
     storage: Annotated[str | None, typer.Option(metavar="URL", help="Optuna storage; the run's study.db by default.")] = None,
     set_: Set = [],
@@ -85,6 +92,8 @@ def search(
     """Search for the most accurate network that keeps a latency budget, train it and compare it.
 
     Example: mnas search --space v3_large --data photos --latency-ms 15 --budget 30m
+
+    Several budgets: --latency-ms 5 10 15 trains one supernet and hands over three winners.
 
     Several devices: --runtime torch --latency-ms 15 --latency-table phone.yaml --latency-ms 30 keeps both budgets.
     """
@@ -97,8 +106,8 @@ def search(
             batch=batch, latency_table=tables or None, allow_foreign_table=allow_foreign_table, max_params=max_params,
             max_madds=max_madds, max_memory_mb=max_memory_mb, estimator=estimator, sampler=sampler,
             trials=trials, budget=budget, seed=seed, run=run, baseline=baseline, resolution=sizes(resolution),
-            proxy_resolution=proxy_resolution, init=init, from_scratch=from_scratch, device=device, storage=storage,
-            set=assignments(set_),
+            proxy_resolution=proxy_resolution, init=init, from_scratch=from_scratch, compare_random=compare_random,
+            device=device, storage=storage, set=assignments(set_),
         )  # fmt: skip
     print_result(result, as_json)
 

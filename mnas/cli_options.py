@@ -33,6 +33,29 @@ def sizes(text: str | None) -> list[int] | None:
         raise BadInput(f"--resolution {text}: expected sizes in pixels, such as 160,192,224") from None
 
 
+def repeated(args: Sequence[str], option: str) -> list[str]:
+    """`--latency-ms 5 10` as `--latency-ms 5 --latency-ms 10`: the option before each further number."""
+    spread: list[str] = []
+    goes_on = has_value = False
+    for arg in args:
+        if goes_on and has_value and _is_number(arg):
+            spread.append(option)
+        elif not goes_on or has_value:
+            goes_on, has_value = arg.partition("=")[0] == option, "=" in arg
+        else:
+            has_value = True
+        spread.append(arg)
+    return spread
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 def by_device(
     order: Sequence[str], runtimes: list[str], tables: list[Path], budgets: int
 ) -> tuple[Sequence[str | None], Sequence[Path | None]]:

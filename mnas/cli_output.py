@@ -40,14 +40,18 @@ def show(data: Any, as_json: bool, table: Callable[[], None]) -> None:
 def print_result(result: Any, as_json: bool) -> None:
     if not _leads():
         return
-    done = {"folder": str(result.folder), "winner": str(result.winner.folder), **result.metrics}
+    winners = [
+        {"folder": str(one.folder), "budget_ms": one.budget_ms, "network": one.metrics["networks"][0]}
+        for one in result.winners
+    ]
+    done = {"folder": str(result.folder), "winner": str(result.winner.folder), "winners": winners, **result.metrics}
     show(done, as_json, lambda: print_networks(done))
 
 
 def print_networks(done: dict[str, Any]) -> None:
-    """The comparison: winner first, then the baselines."""
-    rows, targets = [], done["networks"][0]["latencies"]
-    for row in done["networks"]:
+    """The comparison: winners first, then the baselines."""
+    rows, targets, winners = [], done["networks"][0]["latencies"], done.get("winners", [])
+    for row in [*(one["network"] for one in winners[:-1]), *done["networks"]]:
         size, trained = row["resolution"], row["accuracy_resolution"]
         pixels = str(size) if size == trained else f"{size} (accuracy {trained})"
         size_of = f"{row['madds'] / 1e6:,.1f} M", f"{row['params']:,}", pixels
@@ -58,12 +62,13 @@ def print_networks(done: dict[str, Any]) -> None:
     for number, one in enumerate(targets, start=1):
         which = f" {number}" * (len(targets) > 1)
         columns.append(f"latency{which} (ms)")
-        budget = f", budget {one['budget_ms']:g} ms" if one["budget_ms"] else ""
+        budgets = [winner["budget_ms"] for winner in winners] if len(winners) > 1 else [one["budget_ms"]]
+        budget = f", budget {'/'.join(f'{ms:g}' for ms in budgets)} ms" if one["budget_ms"] else ""
         how = ", predicted by the table of this device, not measured" if one["how"] == "predicted" else ""
         where = f"{one['device']}, {one['runtime']}, {one['threads']} thread(s), batch {one['batch']}"
         title += f"\n{f'{number}: ' if which else ''}{where}{budget}{how}"
     print_table(title, columns, rows)
-    typer.echo(done.get("winner", done["folder"]))
+    typer.echo("\n".join(winner["folder"] for winner in winners) or done["folder"])
 
 
 def _latency(one: dict[str, Any]) -> str:

@@ -21,13 +21,14 @@ from mnas.data.sources import load_data
 from mnas.errors import BadInput, MissingDependency, nearest
 from mnas.export.onnx import export_onnx
 from mnas.export.pytorch import export_pytorch
+from mnas.handover import versions
 from mnas.latency.device import device_name
 from mnas.latency.runtimes import get_runtime, runtime_names
 from mnas.task import native_size
 from mnas.training.device import pick_device
 from mnas.training.loop import accuracy
 from mnas.winner import add_latencies, load_model, test_accuracy, train_fully, write_metrics, write_model
-from mnas.workflow import baseline_architecture, versions
+from mnas.workflow import baseline_architecture
 
 log = logging.getLogger("mnas")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -21,15 +21,16 @@ log = logging.getLogger("mnas")
 
 
 def rows_of(
-    trained: Sequence[Trained], data: ImageData, *, size_of: Callable[[Architecture], int], device: torch.device
-) -> list[dict[str, Any]]:
-    """One row a network, the winner first; without latencies."""
+    trained: Sequence[Trained], role: Literal["winner", "baseline"], *, data: ImageData,
+    size_of: Callable[[Architecture], int], device: torch.device,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """One row a network, without latencies."""
     rows = []
-    for position, one in enumerate(trained):
+    for one in trained:
         size = size_of(one.architecture)
         counted = cost(one.architecture, data.num_classes)
         rows.append({
-            "name": one.name, "role": "baseline" if position else "winner",
+            "name": one.name, "role": role,
             "test_accuracy": test_accuracy(one, data, size=size, device=device),
             "val_accuracy": one.val_accuracy, "madds": counted.madds, "params": counted.params,
             "activation_mb": counted.activation_bytes / BYTES_IN_MB,

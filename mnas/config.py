@@ -334,6 +334,8 @@ class RunConfig(Strict):
     """Images that cannot be decoded are skipped up to so many."""
     targets: Annotated[tuple[Target, ...], pydantic.Field(min_length=1)]
     """The winner keeps the budget of each."""
+    budgets_ms: tuple[Positive, ...] = ()
+    """Several for the only target, ascending: each gets a winner, and the target's budget is the last of them."""
     objective: Objective
     threads: Count = 1
     batch: Count = 1
@@ -372,5 +374,12 @@ class RunConfig(Strict):
     """The score of the zero_cost estimator."""
     custom: tuple[str, ...] = ()
     """What was given from Python as an object, which a file cannot hold: space, data, estimator, latency, sampler."""
+    compare_random: bool = False
+    """After the search, judge as many random networks, to compare it with."""
     finalists: Count = 5
     """Candidates whose whole network is measured at a time."""
+
+    @property
+    def wanted_ms(self) -> tuple[float | None, ...]:
+        """The (first) target's budgets, of which each gets a winner; None where there is no budget."""
+        return self.budgets_ms or (self.targets[0].latency_ms,)

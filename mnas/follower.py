@@ -11,12 +11,13 @@ from mnas.accuracy_source import accuracy_source
 from mnas.architecture import Architecture
 from mnas.config import Recipe, RunConfig, SupernetRecipe
 from mnas.estimators import Estimate, estimated, never
+from mnas.handover import Result
 from mnas.run import Run
 from mnas.task import task_of
 from mnas.training.device import pick_device
 from mnas.training.distributed import Peers
 from mnas.weight_sharing import WeightSharing
-from mnas.workflow import Objects, Result, space_of
+from mnas.workflow import Objects, space_of
 
 
 def follow(config: RunConfig, given: Objects, peers: Peers) -> Result:

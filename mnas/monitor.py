@@ -69,10 +69,10 @@ class TensorBoard:
             self._writer.add_scalar(f"supernet/{tag}", value, step)
         self._writer.flush()
 
-    def pareto(self, seen: Sequence[Seen], front: Sequence[tuple[float, float]], budget_ms: float | None,
-               step: int) -> None:
+    def pareto(self, seen: Sequence[Seen], front: Sequence[tuple[float, float]], budgets_ms: Sequence[float],
+               step: int, knee: tuple[float, float] | None = None) -> None:
         """The trials in the plane of latency and accuracy, with the front so far."""
-        self._writer.add_figure("pareto", draw_pareto(seen, front, budget_ms), step)
+        self._writer.add_figure("pareto", draw_pareto(seen, front, budgets_ms, knee), step)
         self._writer.flush()
 
     def text(self, tag: str, markdown: str) -> None:
@@ -83,8 +83,11 @@ class TensorBoard:
         self._writer.close()
 
 
-def draw_pareto(seen: Sequence[Seen], front: Sequence[tuple[float, float]], budget_ms: float | None) -> Figure:
-    """Accuracy over latency: every trial, the front as steps, reference networks by name, the budget as a line."""
+def draw_pareto(
+    seen: Sequence[Seen], front: Sequence[tuple[float, float]], budgets_ms: Sequence[float] = (),
+    knee: tuple[float, float] | None = None,
+) -> Figure:  # fmt: skip
+    """Accuracy over latency: trials, the front as steps, its knee, reference networks by name, budgets as lines."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5.6, 3.8), dpi=140)
@@ -94,13 +97,15 @@ def draw_pareto(seen: Sequence[Seen], front: Sequence[tuple[float, float]], budg
     axes.scatter([p.latency_ms for p in found], [100 * p.accuracy for p in found], s=18, alpha=0.6, label="trials")
     if front:
         axes.step([ms for _, ms in front], [100 * accuracy for accuracy, _ in front], where="post", label="front")
+    if knee is not None:
+        axes.scatter([knee[1]], [100 * knee[0]], marker="o", s=90, facecolors="none", edgecolors="red", label="knee")
     if known:
         axes.scatter([p.latency_ms for p in known], [100 * p.accuracy for p in known], marker="*", s=90, color="black",
                      label="reference networks")
     for point in known:
         axes.annotate(point.name, (point.latency_ms, 100 * point.accuracy), fontsize=7, xytext=(4, -9),
                       textcoords="offset points")
-    if budget_ms is not None:
+    for budget_ms in budgets_ms:
         axes.axvline(budget_ms, color="red", linestyle="--", linewidth=1, label=f"budget {budget_ms:g} ms")
     axes.set_xlabel("latency (ms)")
     axes.set_ylabel("accuracy on the search-validation split (%)")

@@ -55,11 +55,13 @@ class Plan:
     supernet: SupernetRecipe | None = None
     supernet_s: float = 0.0
     """Expected seconds for its training."""
+    searches: int = 1
+    """2 where as many random candidates follow the search's; `search_s` is each one's."""
 
     def expected_s(self) -> float:
         """Expected seconds for everything from now on."""
         search = self.candidate_s * self.trials if self.trials else self.search_s or 0.0
-        return self.supernet_s + min(search, self.search_s or search) + self.final_s + EXPORT_S
+        return self.supernet_s + self.searches * min(search, self.search_s or search) + self.final_s + EXPORT_S
 
     @property
     def select(self) -> bool:
@@ -96,16 +98,16 @@ def fastest_threads(
 
 def make_plan(
     data: ImageData, proxy: Recipe, recipe: Recipe, *, trials: int | None, left_s: float | None, networks: int,
-    images_per_s: float,
+    images_per_s: float, searches: int = 1,
 ) -> Plan:  # fmt: skip
     """Divide `left_s` seconds (None: no limit). Candidates get fewer images, then fewer epochs, if time is short."""
     train, val = len(data.train), min(len(data.val), MAX_VAL_IMAGES)
     if left_s is None:
         final_s = networks * epoch_s(data, recipe, images_per_s) * recipe.epochs
-        return Plan(trials, None, proxy, candidate_s(proxy, train, val, images_per_s), final_s)
+        return Plan(trials, None, proxy, candidate_s(proxy, train, val, images_per_s), final_s, searches=searches)
     usable = max(1.0, left_s - EXPORT_S)
     final_s = min(networks * epoch_s(data, recipe, images_per_s) * recipe.epochs, (1 - SEARCH_SHARE) * usable)
-    search_s = usable - final_s
+    search_s = (usable - final_s) / searches
     wanted_s = search_s / (min(trials, WANTED_CANDIDATES) if trials else WANTED_CANDIDATES)
     least = min(train, max(10 * proxy.batch_size, 20 * data.num_classes))
     while candidate_s(proxy, train, val, images_per_s) > wanted_s:
@@ -116,7 +118,7 @@ def make_plan(
             proxy = proxy.model_copy(update={"epochs": proxy.epochs - 1})
         else:
             break
-    return Plan(trials, search_s, proxy, candidate_s(proxy, train, val, images_per_s), final_s)
+    return Plan(trials, search_s, proxy, candidate_s(proxy, train, val, images_per_s), final_s, searches=searches)
 
 
 def make_supernet_plan(
@@ -133,6 +135,7 @@ def make_supernet_plan(
     final_s = networks * epoch_s(data, config.recipe, images_per_s) * config.recipe.epochs
     images = min(train, supernet.images or train)
     search_s = None
+    longer, searches = LONGER * config.finalists * len(config.wanted_ms), 1 + config.compare_random
     epochs = config.finetune_epochs
     if left_s is not None:
         usable = max(1.0, left_s - EXPORT_S)
@@ -145,15 +148,15 @@ def make_supernet_plan(
             "epochs": max(1, min(most, int(affordable / images))), "images": None if images == train else images,
         })  # fmt: skip
         search_s = max(0.0, usable - final_s - supernet.epochs * images / sandwich_per_s)
-        wanted_s = search_s / (min(trials or FINETUNED_CANDIDATES, FINETUNED_CANDIDATES) + LONGER * config.finalists)
+        wanted_s = search_s / (searches * min(trials or FINETUNED_CANDIDATES, FINETUNED_CANDIDATES) + longer)
         epochs = min(epochs, max(0.0, (wanted_s * images_per_s - judged / EVAL_SPEEDUP) / an_epoch))
     proxy = partial(config.finetune, epochs, an_epoch)
     trained = proxy.epochs * min(train, proxy.images or train) if config.finetune_epochs else 0
     one_s = (trained + judged / EVAL_SPEEDUP) / images_per_s
-    longer_s = LONGER * config.finalists * one_s if config.finetune_epochs else 0.0
-    search_s = None if search_s is None else max(0.0, search_s - longer_s)
+    longer_s = longer * one_s if config.finetune_epochs else 0.0
+    search_s = None if search_s is None else max(0.0, search_s - longer_s) / searches
     supernet_s = supernet.epochs * images / sandwich_per_s
-    return Plan(trials, search_s, proxy, one_s, final_s + longer_s, supernet, supernet_s)
+    return Plan(trials, search_s, proxy, one_s, final_s + longer_s, supernet, supernet_s, searches)
 
 
 def partial(recipe: Recipe, epochs: float, images: int) -> Recipe:
@@ -188,7 +191,7 @@ def told(plan: Plan, config: RunConfig, train: int, own: bool) -> str:
     until = " or ".join(filter(None, [
         f"{plan.trials} candidates are evaluated" if plan.trials else "",
         f"{duration(plan.search_s)} have passed" if plan.search_s else "",
-    ]))  # fmt: skip
+    ])) + ", and then as many random ones" * (plan.searches > 1)  # fmt: skip
     images = min(train, plan.proxy.images or train)
     about = f"{plan.proxy.epochs} epoch(s) on {images} images (about {duration(plan.candidate_s)})"
     if own:

@@ -54,6 +54,8 @@ class Run:
     trials_path = property(lambda self: self.folder / "trials.jsonl")
     table_path = property(lambda self: self.folder / "latency_table.yaml")
     winner = property(lambda self: self.folder / "winner")
+    winners = property(lambda self: self.folder / "winners")
+    random_trials_path = property(lambda self: self.folder / "random_trials.jsonl")
     checkpoints = property(lambda self: self.folder / "checkpoints")
     tensorboard = property(lambda self: self.folder / "tb")
     log_path = property(lambda self: self.folder / "run.log")
@@ -123,38 +125,39 @@ class Run:
 
     # --- trials
 
-    def append_trial(self, record: Mapping[str, Any]) -> None:
-        """Add one line to trials.jsonl; a write that fails leaves the lines before it as they were."""
-        line = (json.dumps(record, allow_nan=False) + "\n").encode()
-        with self.trials_path.open("ab") as file:
+    def append_trial(self, record: Mapping[str, Any], path: Path | None = None) -> None:
+        """Add one line to trials.jsonl, or to `path`; a write that fails leaves the lines before it as they were."""
+        line, path = (json.dumps(record, allow_nan=False) + "\n").encode(), path or self.trials_path
+        with path.open("ab") as file:
             size = file.tell()
             try:
                 file.write(line)
                 file.flush()
                 os.fsync(file.fileno())
             except OSError:
-                os.truncate(self.trials_path, size)
+                os.truncate(path, size)
                 raise
 
-    def read_trials(self) -> list[dict[str, Any]]:
+    def read_trials(self, path: Path | None = None) -> list[dict[str, Any]]:
         """All finished trials; a last line torn by a kill is cut off, one that lacks its newline alone is kept."""
-        if not self.trials_path.exists():
+        path = path or self.trials_path
+        if not path.exists():
             return []
-        content = self.trials_path.read_bytes()
+        content = path.read_bytes()
         whole = content[: content.rfind(b"\n") + 1]
         last = content[len(whole) :]
         if last and _is_record(last):  # complete but for its newline
-            with self.trials_path.open("ab") as file:
+            with path.open("ab") as file:
                 file.write(b"\n")
             whole = content + b"\n"
         elif last:
-            os.truncate(self.trials_path, len(whole))
+            os.truncate(path, len(whole))
         records = []
         for number, line in enumerate(whole.splitlines(), start=1):
             try:
                 records.append(json.loads(line))
             except ValueError:
-                raise BadInput(f"{self.trials_path}, line {number}: not JSON; the file was changed by hand") from None
+                raise BadInput(f"{path}, line {number}: not JSON; the file was changed by hand") from None
         return records
 
     # --- small facts that outlive a process

@@ -44,6 +44,9 @@ class Goal:
 
     objective: Objective
     budget_ms: float | None
+    """The largest, where there are several."""
+    budgets_ms: tuple[float, ...] = ()
+    """Several, ascending, where a winner is wanted for each."""
 
     @property
     def limit_ms(self) -> float:
@@ -111,7 +114,7 @@ class Study:
     def _complete(self) -> list[Trial]:
         return [trial for trial in self.trials if trial.state == "complete"]
 
-    def _may_be_evaluated(self, arch: Architecture) -> bool:
+    def may_be_evaluated(self, arch: Architecture) -> bool:
         """Whether it is fast enough to be worth it, and keeps the limits."""
         return self.latency(arch) <= self.goal.limit_ms and self.limits.keeps(arch)
 
@@ -189,7 +192,7 @@ class Study:
         return asked, arch, latency_ms
 
     def _is_new(self, arch: Architecture) -> bool:
-        return self._may_be_evaluated(arch) and not any(t.evaluated and t.architecture == arch for t in self.trials)
+        return self.may_be_evaluated(arch) and not any(t.evaluated and t.architecture == arch for t in self.trials)
 
     def _pruner(self, asked: optuna.trial.Trial, arch: Architecture) -> Callable[[int, float], bool]:
         latency_ms, is_reference = self.latency(arch), bool(self._enqueued.get(arch))
@@ -244,7 +247,7 @@ class Study:
         for arch, name in [*references(self.space), (self._fastest, "")]:
             self._enqueued.setdefault(arch, name)
             genes = dict(self.space.encode(arch))
-            if arch not in known and genes not in waiting and self._may_be_evaluated(arch):
+            if arch not in known and genes not in waiting and self.may_be_evaluated(arch):
                 self._study.enqueue_trial(genes)
 
     def _enqueue_new(self, deadline: float | None) -> bool:
@@ -258,13 +261,13 @@ class Study:
             if deadline is not None and time.monotonic() > deadline:
                 return True
             arch = self.space.mutate(self._rng.choice(parents), self._rng, rate=min(0.5, 0.05 + attempt / 400))
-            if arch not in known and self._may_be_evaluated(arch):
+            if arch not in known and self.may_be_evaluated(arch):
                 self._study.enqueue_trial(dict(self.space.encode(arch)))
                 return True
         if self.space.size > 10_000:
             return False
         others = (arch for arch in self.space.enumerate() if arch not in known)
-        new = next((arch for arch in others if self._may_be_evaluated(arch)), None)
+        new = next((arch for arch in others if self.may_be_evaluated(arch)), None)
         if new is not None:
             self._study.enqueue_trial(dict(self.space.encode(new)))
         return new is not None
@@ -332,7 +335,10 @@ class Study:
     def _draw(self) -> None:
         """The Pareto front as a picture; a picture costs as much as a hundred scalars."""
         seen = [Seen(trial.accuracy or 0, trial.latency_ms, trial.name) for trial in self._complete()]
-        self._board.pareto(seen, self.front(), self.goal.budget_ms, self.evaluated)
+        goal, points = self.goal, self.front()
+        budgets = goal.budgets_ms or ([] if goal.budget_ms is None else [goal.budget_ms])
+        knee = objective.knee(points) if points and objective.is_pareto(goal.objective) else None
+        self._board.pareto(seen, points, budgets, self.evaluated, knee)
         self._drawn = time.monotonic()
 
 

@@ -22,6 +22,18 @@ from mnas.space import SearchSpace
 log = logging.getLogger("mnas")
 
 
+def asked_for(
+    latency_ms: float | Sequence[float] | None, runtime: str | Sequence[str | None],
+    latency_table: str | Path | Sequence[str | Path | None] | None,
+) -> tuple[tuple[Target, ...], tuple[float, ...]]:  # fmt: skip
+    """The devices, and the budgets, ascending, where several are given for one device; its own is then the largest."""
+    budgets, runtimes, tables = _listed(latency_ms), _listed(runtime), _listed(latency_table)
+    if None in budgets or len(runtimes) > 1 or len(tables) > 1:
+        return paired(budgets, runtimes, tables), ()
+    different = tuple(sorted({positive_ms(ms) for ms in budgets}))
+    return paired(different[-1:], runtimes, tables), different if len(different) > 1 else ()
+
+
 def paired(
     latency_ms: float | Sequence[float] | None, runtime: str | Sequence[str | None],
     latency_table: str | Path | Sequence[str | Path | None] | None,
@@ -65,7 +77,7 @@ def _for_each(given: list[Any], count: int, option: str) -> list[Any]:
     if len(given) != 1:
         raise BadInput(
             f"{len(given)} times {option} and {count} latency budget{'s' * (count != 1)}: give {option} once, or once "
-            "for each --latency-ms, in the same order"
+            "for each --latency-ms, in the same order; several budgets are for one device alone"
         )
     return given * count
 

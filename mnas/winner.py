@@ -73,7 +73,10 @@ def finalists(
     """
     complete = [trial for trial in trials if trial.state == "complete"]
     if not complete:
-        raise Infeasible("no candidate was finished; a new run with more --trials or a longer --budget may find one")
+        which = "" if budget_ms is None else f" within {budget_ms:g} ms"
+        raise Infeasible(
+            f"no candidate was finished{which}; a new run with more --trials or a longer --budget may find one"
+        )
     if budget_ms is None:
         point = objective.knee((trial.accuracy or 0, trial.latency_ms) for trial in complete)
         return [next(trial for trial in complete if (trial.accuracy, trial.latency_ms) == point)]

@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-import datetime
-import json
 import logging
-import platform
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import optuna
 import torch
 
-import mnas
 from mnas import zoo
 from mnas.accuracy_source import EstimatorCallable, accuracy_source
 from mnas.architecture import Architecture
-from mnas.comparison import add_all_latencies, rows_of
 from mnas.config import Recipe, RunConfig, SupernetRecipe, read_text, validate
 from mnas.data.sources import ImageData
 from mnas.estimators.train import MAX_VAL_IMAGES
+from mnas.findings import Findings
+from mnas.handover import Facts, Handover, Result, result_of, within
 from mnas.latency_source import LatencyCallable, extremes, latency_source
 from mnas.limits import limits_of
-from mnas.monitor import TensorBoard, describe, log_file
-from mnas.nn.network import Network
-from mnas.objective import front
+from mnas.monitor import TensorBoard, log_file
 from mnas.plan import (
     DEFAULT_BUDGET_S,
     DEFAULT_TRIALS,
@@ -43,6 +37,7 @@ from mnas.plan import (
     now,
     told,
 )
+from mnas.random_search import random_search
 from mnas.run import Run
 from mnas.sampling import search_sampler
 from mnas.space import SearchSpace
@@ -53,49 +48,11 @@ from mnas.training.device import pick_device
 from mnas.training.distributed import ALONE, Peers
 from mnas.trial import Trial
 from mnas.weight_sharing import WeightSharing, sandwich_speed
-from mnas.winner import (
-    Trained,
-    finalists,
-    load_model,
-    most_accurate,
-    train_fully,
-    write_metrics,
-    write_model,
-)  # fmt: skip
 
 log = logging.getLogger("mnas")
 
 AT_ONCE = 8
 """Candidates that a supernet's search judges before the sampler learns of any: as many processes may share them."""
-
-
-@dataclass(frozen=True)
-class Winner:
-    """The architecture that a run hands over, trained."""
-
-    architecture: Architecture
-    folder: Path
-    """model.py, weights, ONNX, metrics: see the README in it."""
-    test_accuracy: float
-    latency_ms: float
-    """As a whole network on the (first) device, measured; or its table's word where the device is not here."""
-
-    def load(self) -> Network:
-        """The trained network in eval mode."""
-        return load_model(self.folder)[0]
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a search gives back."""
-
-    winner: Winner
-    front: list[Trial]
-    """Finished trials that no other beats in accuracy and latency, from fast to slow."""
-    trials: list[Trial]
-    metrics: dict[str, Any]
-    """What winner/metrics.json holds."""
-    folder: Path
 
 
 @dataclass(frozen=True)
@@ -155,7 +112,7 @@ class Search:
         if self.run.read_state().get("done"):
             log.info("this run is finished: %s", self.run.winner)
             self.peers.told(None)
-            return self._result()
+            return result_of(self.run, config)
         self.space = space_of(config, self.given)
         self.device = pick_device(config.device)
         self.task = task_of(config, self.space, self.given.data)
@@ -168,7 +125,8 @@ class Search:
         self._find_extremes()
         self.sharing = self._weight_sharing()
         self.board = TensorBoard(self.run.tensorboard)
-        plan = self._plan(len(baselines) + 1)
+        networks = len(config.wanted_ms) + len(baselines)
+        plan = self._plan(networks)
         self.peers.told({
             "folder": str(self.run.folder), "threads": torch.get_num_threads(), "proxy": plan.proxy.model_dump(),
             "select": plan.select, "supernet": None if plan.supernet is None else plan.supernet.model_dump(),
@@ -178,51 +136,28 @@ class Search:
         if self.sharing is not None and plan.supernet is not None:
             self.sharing.train(plan.supernet, self.board)
         study = self._study(plan)
-        if not self.run.read_state().get("searched"):
-            self._search(study, plan)
+        drawn = self._evaluate(study, plan)
         self.peers.dismiss()
-        found = self._choose(study, plan)
-        recipe = self._final_recipe(study.trials, plan, len(baselines) + 1)
-        self._finish(found, baselines, recipe, study)
+        facts = self._facts(study, drawn)
+        handover = Handover(
+            self.run, config, self.space, self.task, self.latency, self.limits, self.sharing, self.board, self.device
+        )
+        chosen = handover.choose(study.trials, plan.proxy)
+        recipe = self._final_recipe(study.trials, plan, networks)
+        handover.finish(chosen, baselines, recipe, facts)
         self.board.close()
         self.run.write_state(done=True)
-        return self._result()
-
-    def _choose(self, study: Study, plan: Plan) -> Trial:
-        """The winner; measured once, since another measurement might choose another."""
-        number = self.run.read_state().get("winner_trial")
-        known = next((trial for trial in study.trials if trial.number == number), None)
-        if known is not None:
-            return known
-        kept = finalists(study.trials, self.latency.measure, self._budget_ms, self.config.finalists)
-        found = kept[0] if self.sharing is None else self.sharing.best(kept, plan.proxy)
-        self.run.write_state(winner_trial=found.number)
-        return found
-
-    def _result(self) -> Result:
-        """What a finished run's files say."""
-        trials = [Trial.from_json(record) for record in self.run.read_trials()]
-        metrics = json.loads(read_text(self.run.winner / "metrics.json"))
-        path = self.run.winner / "architecture.yaml"
-        row = metrics["networks"][0]
-        complete = {(t.accuracy or 0.0, t.latency_ms): t for t in reversed(trials) if t.state == "complete"}
-        return Result(
-            Winner(
-                Architecture.from_yaml(read_text(path), str(path)), self.run.winner, row["test_accuracy"],
-                row["latency_ms"],
-            ),
-            [complete[point] for point in front(complete)], trials, metrics, self.run.folder,
-        )  # fmt: skip
+        return result_of(self.run, config)
 
     # --- budget
 
     @property
     def _budget_ms(self) -> float | None:
-        """The first device's, on whose scale all latencies are."""
+        """The first device's, on whose scale all latencies are; the largest where it has several."""
         return self.config.targets[0].latency_ms
 
     def _find_extremes(self) -> None:
-        self._fastest, slowest = extremes(self.latency, self.space, self.limits)
+        self._fastest, slowest = extremes(within(self.latency, self.config.wanted_ms[0]), self.space, self.limits)
         fastest_ms, self._slowest_ms = self.latency.predict(self._fastest), self.latency.predict(slowest)
         log.info("space %s: fastest network %.2f ms, slowest %.2f ms", self.space.name, fastest_ms, self._slowest_ms)
         if len(self.latency.each) > 1:
@@ -249,13 +184,15 @@ class Search:
         if self.run.read_state().get("searched"):
             return plan
         goal = "the front" if self._budget_ms is None else "the most accurate within " + " and ".join(
-            f"{one.budget_ms:g} ms ({one.runtime} on {one.device})" for one in self.latency.each
+            f"{'/'.join(f'{ms:g}' for ms in config.budgets_ms or (one.budget_ms,))} ms ({one.runtime} on {one.device})"
+            for one in self.latency.each
         )
+        winners = f"{len(config.budgets_ms)} winners" if config.budgets_ms else "the winner"
         log.info("space %s: %.3g networks; looking for %s", self.space.name, self.space.size, goal)
         log.info(
-            "%s; then the winner and %d baseline(s) train for up to %d epochs; in all about %s from now",
-            told(plan, config, len(self.data.train), own=self.given.estimator is not None), networks - 1,
-            config.recipe.epochs, duration(plan.expected_s()),
+            "%s; then %s and %d baseline(s) train for up to %d epochs; in all about %s from now",
+            told(plan, config, len(self.data.train), own=self.given.estimator is not None), winners,
+            networks - len(config.wanted_ms), config.recipe.epochs, duration(plan.expected_s()),
         )  # fmt: skip
         return plan
 
@@ -265,7 +202,7 @@ class Search:
         left_s = None if limit_s is None else limit_s - self._elapsed()
         if self.sharing is None:
             plan = make_plan(self.data, config.proxy, config.recipe, trials=trials, left_s=left_s, networks=networks,
-                             images_per_s=self._speed)
+                             images_per_s=self._speed, searches=1 + config.compare_random)
             if "proxy" in state:
                 proxy = validate(Recipe, state["proxy"], "state.json")
                 val = min(len(self.data.val), MAX_VAL_IMAGES)
@@ -288,7 +225,8 @@ class Search:
         return plan
 
     def _study(self, plan: Plan) -> Study:
-        config, goal = self.config, Goal(self.config.objective, self._budget_ms)
+        config = self.config
+        goal = Goal(config.objective, self._budget_ms, config.budgets_ms)
         sampler = self.given.sampler or search_sampler(
             config.sampler, config.seed, len(self.run.read_trials()), self.space, latency=self.latency.predict,
             limit_ms=goal.limit_ms, limits=self.limits,
@@ -308,19 +246,34 @@ class Search:
             self.run, self.space, self.config, self.task, device=self.device, peers=self.peers
         )
 
-    def _search(self, study: Study, plan: Plan) -> None:
+    def _evaluate(self, study: Study, plan: Plan) -> list[Trial]:
+        """The search, and the random candidates that it is compared with; what is finished is not begun again."""
         estimator = accuracy_source(
             self.config, self.given.estimator, self.space, self.task, self.device, self.sharing, plan.proxy,
             plan.select,
         )  # fmt: skip
-        left_s = None if self._limit_s is None else self._limit_s - self._elapsed() - plan.final_s - EXPORT_S
-        study.optimize(
-            estimator, trials=plan.trials, deadline=None if left_s is None else now() + max(plan.candidate_s, left_s),
-            at_once=self.peers.size if self.sharing is None else AT_ONCE, peers=self.peers,
+        about: dict[str, Any] = {
+            "at_once": self.peers.size if self.sharing is None else AT_ONCE, "peers": self.peers,
+        }  # fmt: skip
+        if not self.run.read_state().get("searched"):
+            study.optimize(estimator, trials=plan.trials, deadline=self._deadline(plan, plan.searches), **about)
+            self.run.write_state(searched=True)
+        if not self.config.compare_random:
+            return []
+        over = self.run.read_state().get("compared")
+        drawn = random_search(
+            study, estimator, seed=self.config.seed, board=self.board,
+            deadline=now() if over else self._deadline(plan, 1), callback=lambda trial: self._save_elapsed(), **about,
         )  # fmt: skip
-        self.run.write_state(searched=True)
+        self.run.write_state(compared=True)
+        return drawn
 
-    # --- winner and baselines
+    def _deadline(self, plan: Plan, searches: int) -> float | None:
+        """When the first of so many searches ends, one candidate in any case; winners and baselines need the rest."""
+        if self._limit_s is None:
+            return None
+        left_s = self._limit_s - self._elapsed() - plan.final_s - EXPORT_S
+        return now() + max(plan.candidate_s, left_s / searches)
 
     def _final_recipe(self, trials: Iterable[Trial], plan: Plan, networks: int) -> Recipe:
         state = self.run.read_state()
@@ -336,62 +289,19 @@ class Search:
         self.run.write_state(recipe=recipe.model_dump())
         return recipe
 
-    def _finish(
-        self, found: Trial, baselines: list[tuple[str, Architecture]], recipe: Recipe, study: Study
-    ) -> None:
-        wanted = [("winner", found.architecture), *baselines]
-        log.info("training the winner (trial %d) and %d baseline(s)", found.number, len(baselines))
-        trained = [self._trained(name, arch, recipe) for name, arch in wanted]
-        best = most_accurate(trained, self.space, self.latency.measure, self._budget_ms, self.limits)
-        if best is not trained[0]:
-            log.info("%s is more accurate than trial %d when both are fully trained, and keeps the budget: it is the "
-                     "winner", best.name, found.number)
-            trained[0] = replace(best, name="winner")
-        rows = rows_of(trained, self.data, size_of=self.task.size_of, device=self.device)
-        size = self.task.size_of(trained[0].architecture)
-        title, notes = f"{self.space.name} winner", self.task.notes()
-        write_model(self.run.winner, trained[0], self.data, size=size, title=title, notes=notes)
-        add_all_latencies(rows, trained, self.run.winner, self.latency, self.config.seed)
-        metrics = {"title": title, "notes": notes} | self._metrics(rows, study, recipe, found, size)
-        write_metrics(self.run.winner, metrics, self.data.classes)
-        self.board.text("winner", describe(rows[0]) + f"\n```yaml\n{trained[0].architecture.to_yaml()}```\n")
-        log.info("winner: %s", self.run.winner)
+    def _facts(self, study: Study, drawn: Sequence[Trial]) -> Facts:
+        """What metrics.json says of the search."""
+        config, findings = self.config, Findings(self.config, self.space, study.trials, drawn)
 
-    def _trained(self, name: str, arch: Architecture, recipe: Recipe) -> Trained:
-        """By the same recipe each; what lies in a supernet's space begins with its weights, its largest as teacher."""
-        inherited = teacher = None
-        if self.sharing is not None and not self.config.from_scratch and arch in self.space:
-            inherited, teacher = self.sharing.inherited(arch), self.sharing.teacher(arch.resolution)
-            recipe = self.sharing.recipe(recipe)
-        return train_fully(
-            name, arch, self.data, recipe, size=self.task.size_of(arch), device=self.device, seed=self.config.seed,
-            checkpoints=self.run.checkpoints, board=self.board, inherited=inherited, teacher=teacher,
-        )  # fmt: skip
-
-    def _metrics(
-        self, rows: list[dict[str, Any]], study: Study, recipe: Recipe, found: Trial, size: int
-    ) -> dict[str, Any]:
-        config, first = self.config, rows[0]["latencies"][0]
-        named = ("device", "runtime", "threads", "batch", "budget_ms", "how")
-        return {
-            "networks": rows,
-            "latency": {"resolution": rows[0]["resolution"], **{name: first[name] for name in named}},
-            "limits": {limit.option.removeprefix("--").replace("-", "_"): limit.most for limit in self.limits.each},
-            "accuracy": {
-                "resolution": size, "data": self.data.name, "source": config.data, "seed": config.seed,
-                "train_images": len(self.data.train), "val_images": len(self.data.val),
-                "test_images": len(self.data.test), "epochs": recipe.epochs,
-            },
-            "search": {
+        def facts(budget_ms: float | None) -> dict[str, Any]:
+            return {
                 "space": self.space.name, "objective": config.objective.name, "sampler": config.sampler,
                 "trials": study.evaluated, "seed": config.seed, "elapsed_s": round(self._elapsed(), 1),
                 "estimator": "own" if self.given.estimator is not None else config.objective.accuracy,
-                "chosen_trial": found.number, "chosen_estimate": found.accuracy, "chosen_grade": found.grade,
-                "chosen_predicted_ms": found.latency_ms,
-            },
-            "versions": versions(),
-            "date": datetime.date.today().isoformat(),
-        }  # fmt: skip
+                **findings.of(budget_ms),
+            }  # fmt: skip
+
+        return facts
 
     # --- time
 
@@ -401,20 +311,3 @@ class Search:
 
     def _save_elapsed(self) -> None:
         self.run.write_state(elapsed_s=round(self._elapsed(), 1))
-
-
-def versions() -> dict[str, str]:
-    """The versions that decide a result."""
-    names = ("torch", "optuna", "numpy", "onnx", "onnxruntime", "scikit-learn")
-    found = {name: metadata.version(name) for name in names if _installed(name)}
-    return {"mnas": mnas.__version__, "python": platform.python_version(), **found}
-
-
-def _installed(name: str) -> bool:
-    try:
-        metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
-
-

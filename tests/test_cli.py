@@ -185,8 +185,13 @@ SPACE = "name: x\nreference: mobilenet_v3_small\n"
         ((*SEARCH, "--set", "recipe.epochs"), "expected KEY=VALUE"),
         ((*SEARCH, "--set", "recipe.epochs=1e-3"), "reads '1e-3' as text"),
         ((*SEARCH, "--latency-table", "nowhere.yaml"), "nowhere.yaml"),
-        ((*SEARCH, "--latency-ms", "6"), "two latency budgets for one device (torch)"),
+        ((*SEARCH, "6", "--objective", "tunas"), "2 latency budgets for one device, and 'tunas' is about one"),
+        ((*SEARCH, "--latency-ms", "6", "--set", "objective.formula=tunas"), "leave --objective out (several budgets"),
+        ((*SEARCH, "6", "-1"), "expected a finite number above zero"),
+        ((*SEARCH, "6", "--set", "budgets_ms=[5]"), "--set budgets_ms: state them as --latency-ms 5 10 15"),
+        ((*SEARCH, "fast"), "unexpected extra argument(s) (fast)"),
         ((*SEARCH, "--runtime", "torch", "--runtime", "onnxruntime"), "2 times --runtime and 1 latency budget"),
+        ((*SEARCH, "6", "4", "--runtime", "torch", "--runtime", "onnxruntime"), "several budgets are for one device"),
         ((*SEARCH, "--max-params", "5 MB"), "--max-params 5 MB: expected a number of at least 1, such as"),
         ((*SEARCH, "--max-madds", "0"), "--max-madds 0: expected a number of at least 1"),
         ((*SEARCH, "--max-memory-mb", "0"), "max_memory_mb: should be greater than 0"),
@@ -305,6 +310,54 @@ def test_devices_in_the_order_of_the_command_line(mnas: Mnas, tiny: Path, tmp_pa
     assert ", torch, 1 thread(s), batch 1, budget 60 ms" in done.out
     assert "not in the table" in done.out
     assert "finalist" in done.err
+
+
+def test_several_budgets_as_words(mnas: Mnas, tiny: Path, tmp_path: Path) -> None:
+    from mnas.cost import layer_madds
+    from mnas.latency.table import LatencyTable
+    from mnas.space import load_space
+
+    LatencyTable(
+        "a phone", "tflite", "2.1", 4, 1, "float32", "2026-01-31", "0.1.0", origin="imported",
+        entries={layer: 0.1 + layer_madds(layer) / 1e6 for layer in load_space(tiny).layers(10)},
+    ).save(tmp_path / "phone.yaml")  # fmt: skip
+    quick = ("recipe.epochs=1", "proxy.epochs=1", "recipe.images=100", "proxy.images=64")
+    asked = ("search", "--space", tiny, "--latency-table", "phone.yaml", "--run", "run", "--estimator", "train",
+             "--trials", "4", "--baseline", "mobilenet_v3_small@0.35",
+             *(word for one in quick for word in ("--set", one)))
+    refused = mnas(*asked, "--latency-ms", "2", "0.001", "3")
+    assert refused.code == 3
+    assert "--latency-ms 0.001: no network of space" in refused.err
+    assert "training" not in refused.err
+    done = mnas(*asked, "--latency-ms", "2", "1.5", "--compare-random", "--json")
+    assert done.code == 0, done.err
+    assert [Path(one["folder"]).relative_to("run") for one in done.json["winners"]] == [
+        Path("winners/1.5ms"), Path("winners/2ms"),
+    ]  # fmt: skip
+    for one in done.json["winners"]:
+        assert one["network"]["latency_ms"] <= one["budget_ms"]
+    assert done.json["search"]["objective"] == "pareto"
+    assert "the most accurate within 1.5/2 ms (tflite on a phone)" in done.err
+    assert "4 candidates are evaluated, and then as many random ones" in done.err
+    shown = mnas("resume", "run")
+    assert "winner-1.5ms" in shown.out and "winner-2ms" in shown.out
+    assert ", budget 1.5/2 ms, predicted" in shown.out
+    assert shown.out.splitlines()[-2:] == ["run/winners/1.5ms", "run/winners/2ms"]
+    assert mnas("evaluate", "run/winners/1.5ms", "--json").json["images"] == 359
+
+
+@pytest.mark.parametrize(("words", "expected"), [
+    ("--latency-ms 5 10 15", "--latency-ms 5 --latency-ms 10 --latency-ms 15"),
+    ("--latency-ms=5 10 --space x", "--latency-ms=5 --latency-ms 10 --space x"),
+    ("--latency-ms 5 --latency-ms 10 20", "--latency-ms 5 --latency-ms 10 --latency-ms 20"),
+    ("--latency-ms 5 fast 10", "--latency-ms 5 fast 10"),
+    ("--latency-ms -3 4", "--latency-ms -3 --latency-ms 4"),
+    ("--seed 5 10 --latency-ms", "--seed 5 10 --latency-ms"),
+])  # fmt: skip
+def test_further_numbers_repeat_the_option(words: str, expected: str) -> None:
+    from mnas.cli_options import repeated
+
+    assert repeated(words.split(), "--latency-ms") == expected.split()
 
 
 def test_full_disk(mnas: Mnas, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -113,8 +113,21 @@ def test_table_is_a_table() -> None:
         (("networks", 1, "weights"), "scratch", "mobilenet_v3_large was trained 30 epochs from fresh weights, the win"),
         (("networks", 0, "epochs"), 12, "winner: 12 epochs from weights inherited"),
         (("networks", 0, "epochs"), 12, "trained on 1,149 images for 12 to 30 epochs,"),
+        (("search", "importance"), {"stage3.kernel": 0.2, "resolution": 0.41}, "(fANOVA): resolution 41%, stage3"),
+        (("search", "random"), {
+            "trials": 24, "best_accuracy": 0.91, "best_latency_ms": 3.0, "search_best_accuracy": 0.95,
+            "search_best_latency_ms": 4.0,
+        }, "24 evaluations each, the best estimate within the budget is 95.00% at 4.00 ms; of random candidates it is"),
+        (("search", "random"), {
+            "trials": 1, "best_accuracy": None, "best_latency_ms": None, "search_best_accuracy": 0.95,
+            "search_best_latency_ms": 4.0,
+        }, "1 evaluation each, the best estimate within the budget is 95.00% at 4.00 ms; of random candidates it is n"),
+        (("search", "front"), [
+            {"trial": 3, "accuracy": 0.9, "latency_ms": 2.0, "knee": False},
+            {"trial": 7, "accuracy": 0.95, "latency_ms": 4.0, "knee": True},
+        ], "| 3 | 90.00% | 2.00 |\n| 7 (knee) | 95.00% | 4.00 |"),
     ],
-)
+)  # fmt: skip
 def test_card_is_honest(place: tuple[str | int, ...], value: Any, note: str) -> None:
     assert note in card(changed(*place, value=value))
 

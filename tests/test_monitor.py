@@ -12,7 +12,7 @@ from mnas.monitor import Seen, draw_pareto, log_file, progress
 
 def test_pareto_picture_shows_what_it_is_given() -> None:
     seen = [Seen(0.5, 2.0, ""), Seen(0.8, 6.0, ""), Seen(0.7, 7.0, "mobilenet_v3_small")]
-    axes = draw_pareto(seen, [(0.5, 2.0), (0.8, 6.0)], 10.0).axes[0]
+    axes = draw_pareto(seen, [(0.5, 2.0), (0.8, 6.0)], [10.0]).axes[0]
     dots = axes.collections[0].get_offsets()
     assert dots.tolist() == [[2.0, 50.0], [6.0, 80.0]]  # type: ignore[union-attr]
     assert [text.get_text() for text in axes.texts] == ["mobilenet_v3_small"]
@@ -20,8 +20,15 @@ def test_pareto_picture_shows_what_it_is_given() -> None:
     assert axes.get_xlabel() == "latency (ms)"
 
 
+def test_the_knee_and_several_budgets() -> None:
+    axes = draw_pareto([Seen(0.5, 2.0, "")], [(0.5, 2.0)], [5.0, 10.0], knee=(0.5, 2.0)).axes[0]
+    labels = [text.get_text() for text in axes.get_legend().get_texts()]  # type: ignore[union-attr]
+    assert {"knee", "budget 5 ms", "budget 10 ms"} <= set(labels)
+    assert axes.collections[1].get_offsets().tolist() == [[2.0, 50.0]]  # type: ignore[union-attr]
+
+
 def test_an_empty_picture() -> None:
-    assert draw_pareto([], [], None).axes
+    assert draw_pareto([], []).axes
 
 
 def test_log_file(tmp_path: Path) -> None:

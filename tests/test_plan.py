@@ -63,6 +63,30 @@ def test_the_parts_fit_into_the_whole(
     assert recipe.epochs == 1 or networks * recipe.epochs * epoch_s(images, recipe, speed) <= left_s
 
 
+def test_a_random_search_takes_as_long_as_the_search() -> None:
+    images = data(20_000)
+    for left_s, trials in ((600.0, None), (None, 10)):
+        about = {"trials": trials, "left_s": left_s, "networks": 2, "images_per_s": 1000.0}
+        for one, two in (
+            (make_plan(images, PROXY, RECIPE, **about), make_plan(images, PROXY, RECIPE, **about, searches=2)),  # type: ignore[arg-type]
+            (shared(images, left_s, trials=trials), shared(images, left_s, trials=trials, compare_random=True)),
+        ):
+            if left_s is None:
+                assert two.expected_s() == pytest.approx(one.expected_s() + 10 * one.candidate_s)
+            else:
+                assert one.search_s is not None
+                assert two.search_s is not None
+                assert two.search_s < one.search_s
+                assert two.expected_s() <= left_s + 1
+
+
+def test_several_winners_take_their_time() -> None:
+    one = shared(data(5000), None, trials=10, networks=2)
+    three = shared(data(5000), None, trials=10, networks=4, budgets_ms=(5.0, 10.0, 15.0))
+    finalists_s = LONGER * config().finalists * one.candidate_s
+    assert three.final_s == pytest.approx(2 * (one.final_s - finalists_s) + 3 * finalists_s)
+
+
 def test_without_a_limit_nothing_is_cut() -> None:
     plan = make_plan(data(50_000), PROXY, RECIPE, trials=10, left_s=None, networks=2, images_per_s=100)
     assert plan.proxy == PROXY

@@ -20,7 +20,7 @@ from mnas.latency.device import device_name
 from mnas.latency.runtimes import get_runtime
 from mnas.latency.table import LatencyTable
 from mnas.run import Run
-from mnas.targets import paired, table_of
+from mnas.targets import asked_for, paired, table_of
 
 FIT = Calibration(
     offset_ms=0.0, factor=1.0, networks=20, held_out=20, mean_error=0.02, max_error=0.05, bias=0.0, spearman=0.99,
@@ -99,6 +99,30 @@ def test_tables_in_pairs(table: Callable[..., Path]) -> None:
 def test_what_does_not_pair(budgets: Any, runtimes: Any, message: str) -> None:
     with pytest.raises(BadInput, match=message):
         paired(budgets, runtimes, None)
+
+
+@pytest.mark.parametrize(("budgets", "runtimes", "largest", "several"), [
+    ([10, 5, 15], "torch", [15], (5, 10, 15)),
+    ([10, 5], ["onnxruntime"], [10], (5, 10)),
+    ([5, 5.0], "torch", [5], ()),
+    (5, "torch", [5], ()),
+    (None, "torch", [None], ()),
+    ([5, 10], ["torch", "onnxruntime"], [5, 10], ()),
+])  # fmt: skip
+def test_several_budgets_of_one_device(budgets: Any, runtimes: Any, largest: list[float], several: Any) -> None:
+    found = asked_for(budgets, runtimes, None)
+    assert ([target.latency_ms for target in found[0]], found[1]) == (largest, several)
+
+
+def test_several_budgets_and_one_table(table: Callable[..., Path]) -> None:
+    (target,), several = asked_for([3, 2], "torch", table("phone.yaml", **PHONE))
+    assert (target.runtime, target.latency_ms, several) == ("tflite", 3, (2, 3))
+
+
+@pytest.mark.parametrize("budgets", [[1, -2], [1, float("nan")], [1, None]])
+def test_bad_budgets_among_several(budgets: list[float]) -> None:
+    with pytest.raises(BadInput):
+        asked_for(budgets, "torch", None)
 
 
 # --- tables -----------------------------------------------------------------------------------------------------

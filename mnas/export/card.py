@@ -9,7 +9,7 @@ from typing import Any
 
 from mnas.run import write_json
 
-SHOWN_CLASSES = 20
+SHOWN_CLASSES, SHOWN_CHOICES = 20, 5
 ABOUT_FILES = {
     "model.py": "the network in PyTorch; it imports torch alone",
     "weights.safetensors": "its trained weights, float32",
@@ -179,8 +179,47 @@ def _search(metrics: Mapping[str, Any]) -> str:
         f"- estimate of the chosen candidate: {_percent(search['chosen_estimate'])}, "
         f"{ESTIMATES.get(search['chosen_grade'], 'by an earlier version of mnas')}\n"
         f"- training of the winner: {_trained(winner, metrics)}\n"
+        f"{_importance(search)}{_random(search)}"
         f"- time: {_duration(search['elapsed_s'])}\n- date: {_plain(metrics['date'])}\n- versions: {versions}"
+        f"{_front(search)}"
     )
+
+
+def _importance(search: Mapping[str, Any]) -> str:
+    """What decided the estimates, the greatest first."""
+    shares = sorted(search.get("importance", {}).items(), key=lambda item: -item[1])[:SHOWN_CHOICES]
+    if not shares:
+        return ""
+    named = ", ".join(f"{_plain(name)} {share:.0%}" for name, share in shares)
+    return f"- what decided the estimates, a rough share of their differences (fANOVA): {named}\n"
+
+
+def _random(search: Mapping[str, Any]) -> str:
+    """How far as many random candidates came."""
+    if "random" not in search:
+        return ""
+    found = search["random"]
+    reached = [
+        "no candidate" if found[f"{who}best_accuracy"] is None
+        else f"{_percent(found[f'{who}best_accuracy'])} at {_ms(found[f'{who}best_latency_ms'])} ms"
+        for who in ("search_", "")
+    ]  # fmt: skip
+    return (
+        f"- against random search: after {_count(found['trials'], 'evaluation')} each, the best estimate within the "
+        f"budget is {reached[0]}; of random candidates it is {reached[1]}\n"
+    )
+
+
+def _front(search: Mapping[str, Any]) -> str:
+    """Of a search for a front: its candidates, with the knee marked."""
+    rows = [
+        f"| {one['trial']}{' (knee)' * one['knee']} | {_percent(one['accuracy'])} | {_ms(one['latency_ms'])} |"
+        for one in search.get("front", [])
+    ]
+    if not rows:
+        return ""
+    heads = ["| trial of the front | estimated accuracy | latency by the search, ms |", "|---:|---:|---:|"]
+    return "\n\n" + "\n".join([*heads, *rows])
 
 
 def _notes(metrics: Mapping[str, Any]) -> str:
