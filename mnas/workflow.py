@@ -51,8 +51,8 @@ from mnas.weight_sharing import WeightSharing, sandwich_speed
 
 log = logging.getLogger("mnas")
 
-AT_ONCE = 8
-"""Candidates that a supernet's search judges before the sampler learns of any: as many processes may share them."""
+AT_ONCE = 4
+"""Candidates that a supernet's search judges before the sampler learns of any, or one for each process."""
 
 
 @dataclass(frozen=True)
@@ -253,7 +253,7 @@ class Search:
             plan.select,
         )  # fmt: skip
         about: dict[str, Any] = {
-            "at_once": self.peers.size if self.sharing is None else AT_ONCE, "peers": self.peers,
+            "at_once": max(self.peers.size, AT_ONCE if self.sharing is not None else 1), "peers": self.peers,
         }  # fmt: skip
         if not self.run.read_state().get("searched"):
             study.optimize(estimator, trials=plan.trials, deadline=self._deadline(plan, plan.searches), **about)
