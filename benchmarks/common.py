@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from mnas.handover import versions
 from mnas.latency.device import device_name
-from mnas.workflow import versions
 
 RESULTS = Path(__file__).parent / "results"
 

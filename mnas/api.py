@@ -82,7 +82,7 @@ def search(
 
     Several budgets for one device: one search of the front (the objective is pareto), and a winner for each budget.
     Several devices: as many budgets as runtimes or tables, in order, with None for one that is not stated; one that is
-    given once holds for every budget. The winner keeps all of them. The objective is mnasnet unless another is named.
+    given once holds for every budget. The winner keeps all of them. The objective is mnasnet_hard unless one is named.
     `estimator(arch)` or `estimator(arch, report)` gives an accuracy from 0 to 1, `latency(arch)` milliseconds; without
     them the objective says where both come from. `budget` is seconds or text such as "30m"; `callbacks` are called with
     each finished Trial. The other names are the command line's. Raises BadInput for what cannot be used and Infeasible
@@ -99,7 +99,7 @@ def search(
                 callbacks,
             )
             targets, budgets = asked_for(latency_ms, runtime, latency_table)
-            loaded = load_objective(objective or ("pareto" if budgets else "mnasnet"))
+            loaded = load_objective(objective or ("pareto" if budgets else "mnasnet_hard"))
             if isinstance(estimator, str) and estimator != loaded.accuracy:
                 loaded = _changed(loaded, {"accuracy": estimator.replace("-", "_")}, "--estimator")
             if isinstance(latency, str):

@@ -17,7 +17,7 @@ from mnas.estimators.train import MAX_VAL_IMAGES
 from mnas.nn.network import build
 from mnas.training.loop import fit
 
-DEFAULT_TRIALS = 24
+DEFAULT_TRIALS = 20
 DEFAULT_BUDGET_S = 3600.0
 SEARCH_SHARE = 0.55
 """Of the time left when the search begins; the rest trains the winner and the baselines."""
@@ -32,8 +32,6 @@ MOST_EPOCHS = 10
 """A long time budget trains the supernet for at most so many times its recipe's epochs; the search takes the rest."""
 FINETUNED_CANDIDATES = 24
 """A candidate's training on from inherited weights is made so short that a time budget pays for so many."""
-LONGER = 2
-"""Finalists are trained on for so many times a candidate's epochs before they are ranked again."""
 SECONDS = 20.0
 """Where that takes no longer, every candidate is trained on; otherwise the better half by inherited weights."""
 EVAL_SPEEDUP = 3.0
@@ -135,7 +133,7 @@ def make_supernet_plan(
     final_s = networks * epoch_s(data, config.recipe, images_per_s) * config.recipe.epochs
     images = min(train, supernet.images or train)
     search_s = None
-    longer, searches = LONGER * config.finalists * len(config.wanted_ms), 1 + config.compare_random
+    finalists, searches = config.finalists * len(config.wanted_ms), 1 + config.compare_random
     epochs = config.finetune_epochs
     if left_s is not None:
         usable = max(1.0, left_s - EXPORT_S)
@@ -148,15 +146,15 @@ def make_supernet_plan(
             "epochs": max(1, min(most, int(affordable / images))), "images": None if images == train else images,
         })  # fmt: skip
         search_s = max(0.0, usable - final_s - supernet.epochs * images / sandwich_per_s)
-        wanted_s = search_s / (searches * min(trials or FINETUNED_CANDIDATES, FINETUNED_CANDIDATES) + longer)
+        wanted_s = search_s / (searches * min(trials or FINETUNED_CANDIDATES, FINETUNED_CANDIDATES) + finalists)
         epochs = min(epochs, max(0.0, (wanted_s * images_per_s - judged / EVAL_SPEEDUP) / an_epoch))
     proxy = partial(config.finetune, epochs, an_epoch)
     trained = proxy.epochs * min(train, proxy.images or train) if config.finetune_epochs else 0
     one_s = (trained + judged / EVAL_SPEEDUP) / images_per_s
-    longer_s = longer * one_s if config.finetune_epochs else 0.0
-    search_s = None if search_s is None else max(0.0, search_s - longer_s) / searches
+    finalists_s = finalists * one_s if config.finetune_epochs else 0.0
+    search_s = None if search_s is None else max(0.0, search_s - finalists_s) / searches
     supernet_s = supernet.epochs * images / sandwich_per_s
-    return Plan(trials, search_s, proxy, one_s, final_s + longer_s, supernet, supernet_s, searches)
+    return Plan(trials, search_s, proxy, one_s, final_s + finalists_s, supernet, supernet_s, searches)
 
 
 def partial(recipe: Recipe, epochs: float, images: int) -> Recipe:

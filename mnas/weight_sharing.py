@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import statistics
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,12 +20,11 @@ from mnas.data.sources import ImageData
 from mnas.data.splits import limited
 from mnas.errors import BadInput
 from mnas.estimators import estimated, never
-from mnas.estimators.supernet import CALIBRATION_IMAGES, SupernetEstimator
+from mnas.estimators.supernet import CALIBRATION_IMAGES, FINE_TUNED, SupernetEstimator
 from mnas.monitor import TensorBoard, progress
 from mnas.nn.network import Network
 from mnas.nn.pretrained import start_from
 from mnas.nn.supernet import Supernet
-from mnas.plan import LONGER
 from mnas.run import Run, write_atomic
 from mnas.space import SearchSpace
 from mnas.task import Task
@@ -111,24 +111,29 @@ class WeightSharing:
 
     # --- what is asked of it
 
-    def estimator(self, finetune: Recipe | None, select: bool) -> SupernetEstimator:
-        """Candidates' accuracies."""
+    def estimator(self, finetune: Recipe | None, select: bool, again: int = 0) -> SupernetEstimator:
+        """Candidates' accuracies; those of a training on that is done `again` are independent of the first."""
         return SupernetEstimator(
-            self.supernet, self._data, finetune, size_of=self._size_of, device=self._device, seed=self._config.seed,
-            select=select,
+            self.supernet, self._data, finetune, size_of=self._size_of, device=self._device,
+            seed=self._config.seed + again, select=select,
         )  # fmt: skip
 
     def best(self, finalists: Sequence[Trial], finetune: Recipe) -> Trial:
-        """The most accurate of the finalists, best first, after a longer training on from their inherited weights."""
+        """The most accurate of the finalists, after each was trained on from its inherited weights once more.
+
+        The mean of both estimates decides: the best of many noisy ones owes a part of its lead to chance.
+        """
         if len(finalists) < 2 or not self._config.finetune_epochs:
             return finalists[0]
-        longer = self.estimator(finetune.model_copy(update={"epochs": LONGER * finetune.epochs}), select=False)
+        judge = self.estimator(finetune, select=False, again=1)
         reached = {}
         for trial in finalists:
-            reached[trial.number] = estimated(longer, trial.architecture, never).accuracy or 0.0
+            again = estimated(judge, trial.architecture, never).accuracy or 0.0
+            both = [again, trial.accuracy or 0.0] if trial.grade == FINE_TUNED else [again]
+            reached[trial.number] = statistics.fmean(both)
             log.info(
-                "finalist: trial %d, accuracy %.2f%% %s, %.2f%% after %d epochs more", trial.number,
-                100 * (trial.accuracy or 0), trial.grade, 100 * reached[trial.number], LONGER * finetune.epochs,
+                "finalist: trial %d, accuracy %.2f%% %s, %.2f%% when trained on once more: %.2f%%", trial.number,
+                100 * (trial.accuracy or 0), trial.grade, 100 * again, 100 * reached[trial.number],
             )  # fmt: skip
         return max(finalists, key=lambda trial: reached[trial.number])
 

@@ -17,7 +17,6 @@ from mnas.plan import (
     EXPORT_S,
     FINAL_SHARE,
     FINETUNED_CANDIDATES,
-    LONGER,
     MOST_EPOCHS,
     SUPERNET_SHARE,
     Plan,
@@ -83,7 +82,7 @@ def test_a_random_search_takes_as_long_as_the_search() -> None:
 def test_several_winners_take_their_time() -> None:
     one = shared(data(5000), None, trials=10, networks=2)
     three = shared(data(5000), None, trials=10, networks=4, budgets_ms=(5.0, 10.0, 15.0))
-    finalists_s = LONGER * config().finalists * one.candidate_s
+    finalists_s = config().finalists * one.candidate_s
     assert three.final_s == pytest.approx(2 * (one.final_s - finalists_s) + 3 * finalists_s)
 
 
@@ -143,7 +142,7 @@ def test_the_parts_of_a_search_with_a_supernet(
         assert asked * slower / speed > SUPERNET_SHARE * usable - slower / speed
     least = taken <= max(10 * recipe.batch_size, 20 * images.num_classes) and plan.supernet.epochs == 1
     assert least or plan.supernet_s <= SUPERNET_SHARE * usable + 1e-6
-    longer_s = LONGER * config().finalists * plan.candidate_s if finetune_epochs else 0
+    longer_s = config().finalists * plan.candidate_s if finetune_epochs else 0
     assert plan.final_s <= FINAL_SHARE * usable + longer_s + 1e-6
     assert plan.search_s >= 0
     shortest = finetune_epochs == 0 or plan.proxy.images == plan.proxy.batch_size
