@@ -11,8 +11,9 @@ Three tables with a cost column, of which networks up to a budget (40% of them) 
   product of a size and a sum.
 
 Each sampler is told the constraint (Optuna's) or knows the cost (mnas's). An evaluation is a trial within the budget;
-what is over it is told all the same, and is counted for nobody. Regret: the best network within the budget less the best one found,
-in standard deviations of the networks within the budget. On `large` the best one is that of a long local search.
+what is over it is told all the same, and is counted for nobody. Regret: the best network within the budget less the
+best one found, in standard deviations of the networks within the budget. On `large` the best one is that of a long
+local search.
 `speed`: milliseconds of a proposal on `large` after 500 trials within the budget, median of 20.
 """
 
