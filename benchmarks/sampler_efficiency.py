@@ -213,7 +213,7 @@ SAMPLERS: dict[str, Callable[[Table, int], optuna.samplers.BaseSampler]] = {
     "predictor": lambda t, seed: PredictorSampler(known_cost=t.cost, budget=t.budget, seed=seed),
     "evolution": lambda t, seed: EvolutionSampler(known_cost=t.cost, budget=t.budget, seed=seed),
     "random": lambda t, seed: optuna.samplers.RandomSampler(seed=seed),
-    "tpe": lambda t, seed: optuna.samplers.TPESampler(seed=seed),
+    "tpe": lambda t, seed: optuna.samplers.TPESampler(seed=seed, multivariate=False),
     "tpe_multivariate": lambda t, seed: optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True),
     "nsga2": lambda t, seed: optuna.samplers.NSGAIISampler(seed=seed, population_size=16),
     "gp": lambda t, seed: optuna.samplers.GPSampler(seed=seed),
