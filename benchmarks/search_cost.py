@@ -22,6 +22,7 @@ from common import RESULTS, save
 
 import mnas
 from mnas import zoo
+from mnas.config import Recipe
 from mnas.run import Run
 from mnas.task import task_of
 from mnas.winner import train_fully
@@ -46,7 +47,7 @@ def costs(space: str, data: str, images: int | None) -> dict[str, Any]:
     opened = mnas.load_space(space)
     task = task_of(config, opened, None)
     reference = zoo.get(opened.reference, resolution=task.base)
-    recipe = config.recipe.model_copy(update={"epochs": type(config.recipe)().epochs})
+    recipe = config.recipe.model_copy(update={"epochs": Recipe().epochs})
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
         alone = train_fully(

@@ -52,6 +52,7 @@ class WeightSharing:
     ):  # fmt: skip
         self._run, self._space, self._config, self._data = run, space, config, task.data
         self._size_of, self._device, self._peers = task.size_of, device, peers
+        self._teachers: dict[int, Network] = {}
         torch.manual_seed(config.seed)
         self.supernet = Supernet(space, task.data.num_classes)
         if config.init is not None:
@@ -148,8 +149,10 @@ class WeightSharing:
 
     def teacher(self, resolution: int) -> Network:
         """The space's largest network at a resolution, in eval mode, whose outputs others learn."""
-        space = self._space.with_resolutions((resolution,))
-        return self._calibrated(largest_and_smallest(space)[0]).eval()
+        if resolution not in self._teachers:
+            space = self._space.with_resolutions((resolution,))
+            self._teachers[resolution] = self._calibrated(largest_and_smallest(space)[0]).eval()
+        return self._teachers[resolution]
 
     def _calibrated(self, arch: Architecture) -> Network:
         network = self.supernet.extract(arch)

@@ -47,9 +47,8 @@ class ChoiceSampler(optuna.samplers.BaseSampler, abc.ABC):
         self._examples = [copy.copy(example) for example in examples]
         for index, example in enumerate(self._examples):
             example.number = -1 - index
-        self._study = ""
+        self._study: str | None = None
         self._lock = threading.RLock()
-        self._begin()
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_lock"}
@@ -58,6 +57,7 @@ class ChoiceSampler(optuna.samplers.BaseSampler, abc.ABC):
         self.__dict__.update(state, _lock=threading.RLock())
 
     def _begin(self) -> None:
+        """Forget another study."""
         self.choices = Choices()
         self.choices.learn(self._examples)
         self._costs: dict[bytes, float] = {}
@@ -102,11 +102,12 @@ class ChoiceSampler(optuna.samplers.BaseSampler, abc.ABC):
         """The first of the preferred points that is new and within the budget; where none is left, one tried before."""
         rng = np.random.default_rng([self._seed, trial.number])
         finished = self._learn(study)
+        rows, values = self.choices.rows(finished), values_of(study, finished)
         running, failed = (study.get_trials(deepcopy=False, states=(s,)) for s in (TrialState.RUNNING, TrialState.FAIL))
         pending = self.choices.whole(other.params for other in running if other.number != trial.number)
-        tried = np.concatenate([self.choices.rows(finished), pending, self.choices.whole(t.params for t in failed)])
-        again = None
-        for points in self._preferred(study, finished, pending, rng):
+        tried = np.concatenate([rows, pending, self.choices.whole(t.params for t in failed)])
+        again, told = None, np.isfinite(values).all(1)
+        for points in self._preferred(self.proposals(study, rows[told], values[told], pending, rng), rows, rng):
             unsure = None
             for point in points:
                 cost = self.costs(point[None])[0]
@@ -120,12 +121,9 @@ class ChoiceSampler(optuna.samplers.BaseSampler, abc.ABC):
                 return self.choices.params(unsure)
         return {} if again is None else self.choices.params(again)
 
-    def _preferred(
-        self, study: Study, finished: Sequence[FrozenTrial], pending: Points, rng: np.random.Generator
-    ) -> Iterator[Points]:
+    def _preferred(self, proposals: Points, tried: Points, rng: np.random.Generator) -> Iterator[Points]:
         """What the sampler would propose, best first; then anything."""
-        yield self.proposals(study, finished, pending, rng)
-        tried = self.choices.rows(finished)
+        yield proposals
         for _ in range(TRIES):
             yield self.choices.random(AT_ONCE, rng)
             if len(tried):
@@ -134,9 +132,13 @@ class ChoiceSampler(optuna.samplers.BaseSampler, abc.ABC):
 
     @abc.abstractmethod
     def proposals(
-        self, study: Study, finished: Sequence[FrozenTrial], pending: Points, rng: np.random.Generator
+        self, study: Study, rows: Points, values: Floats, pending: Points, rng: np.random.Generator
     ) -> Points:
-        """Points in order of preference; those tried before or over the budget are passed over."""
+        """Points in order of preference; those tried before or over the budget are passed over.
+
+        `values` (n, objectives), to be maximised, are what the trials of `rows` (n, choices) reached; those of
+        `pending` still run.
+        """
 
     def too_dear(self, costs: Floats) -> NDArray[np.bool_]:
         """Which costs are known to be over the budget; what costs an infinity always is."""
@@ -180,4 +182,3 @@ def values_of(study: Study, trials: Sequence[FrozenTrial]) -> Floats:
 def directions(study: Study) -> Floats:
     """1 for each objective that is maximised, -1 for each that is minimised."""
     return np.array([1.0 if direction == StudyDirection.MAXIMIZE else -1.0 for direction in study.directions])
-

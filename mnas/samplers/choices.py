@@ -85,11 +85,11 @@ class Choices:
             self._add_choices(trial)
         if self.version > before:
             self._rows = {}
-        rows = [self.row(self._seen[number]) for number in self._seen if number not in self._rows]
-        self._rows.update(zip([number for number in self._seen if number not in self._rows], rows, strict=True))
+        rows = {number: self.row(params) for number, params in self._seen.items() if number not in self._rows}
+        self._rows |= rows
         if rows:
-            new_rows = np.stack(rows)
-            if self.version > before or (self._existing(np.where(new_rows < 0, 0, new_rows)) != new_rows).any():
+            new_rows = np.stack(list(rows.values()))
+            if self.version > before or (self._existing(np.maximum(new_rows, 0)) != new_rows).any():
                 self._learn_existence(np.stack(list(self._rows.values())))
 
     def _add_choices(self, trial: FrozenTrial) -> None:

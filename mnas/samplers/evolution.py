@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from optuna.study import Study
-from optuna.trial import FrozenTrial
 
-from mnas.samplers.base import ChoiceSampler, values_of
+from mnas.samplers.base import ChoiceSampler, Floats
 from mnas.samplers.choices import Points
 from mnas.samplers.improvement import ranks
 
@@ -28,20 +26,15 @@ class EvolutionSampler(ChoiceSampler):
     parents have from a second one. The first `population` trials are random.
     """
 
-    def __init__(
-        self, *, population: int = 24, tournament: int = 6, changes: float = 1.5, **options: Any
-    ):  # fmt: skip
+    def __init__(self, *, population: int = 24, tournament: int = 6, changes: float = 1.5, **options: Any):
         if not 1 <= tournament <= population:
             raise ValueError(f"tournament={tournament}: expected 1 to population={population}")
         self._population, self._tournament, self._changes = population, tournament, changes
         super().__init__(**options)
 
     def proposals(
-        self, study: Study, finished: Sequence[FrozenTrial], pending: Points, rng: np.random.Generator
+        self, study: Study, rows: Points, values: Floats, pending: Points, rng: np.random.Generator
     ) -> Points:
-        values = values_of(study, finished)
-        told = np.isfinite(values).all(1)
-        rows, values = self.choices.rows(finished)[told], values[told]
         if len(rows) < self._population:
             return self.choices.random(CHILDREN, rng)
         if values.shape[1] == 1:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 from optuna.study import Study
-from optuna.trial import FrozenTrial
 
-from mnas.samplers.base import ChoiceSampler, Floats, directions, values_of
+from mnas.samplers.base import ChoiceSampler, Floats, directions
 from mnas.samplers.choices import Points
 from mnas.samplers.improvement import hypervolume_improvement, log_expected_improvement, nondominated, ranks
 from mnas.samplers.surrogate import CostModel, Features, Hyperparameters, Surrogate, fitted, spread
@@ -48,11 +47,8 @@ class PredictorSampler(ChoiceSampler):
         self._cost_models: dict[tuple[int, int], tuple[Features, CostModel] | None] = {}
 
     def proposals(
-        self, study: Study, finished: Sequence[FrozenTrial], pending: Points, rng: np.random.Generator
+        self, study: Study, rows: Points, values: Floats, pending: Points, rng: np.random.Generator
     ) -> Points:
-        values = values_of(study, finished)
-        told = np.isfinite(values).all(1)
-        rows, values = self.choices.rows(finished)[told], values[told]
         if len(rows) < STARTUP:
             return self.choices.random(POOL, rng)
         describe, about = self._features(self.costs(rows)), self._cost_model(rows)
@@ -115,16 +111,17 @@ class PredictorSampler(ChoiceSampler):
 
         `anywhere` are some of all points, and their costs.
         """
-        fits = [self._hyper(number, rows, column) for number, column in enumerate(values.T)]
+        every_row, every_value = rows, values
         rows, values = rows[kept], values[kept]
         known = self.costs(rows)
         x, waiting = describe(rows, known), describe(pending, self.costs(pending))
         models: list[Surrogate | float] = []  # or the sign by which the known cost is the objective
-        for fit, column, sign in zip(fits, values.T, directions(study), strict=True):
+        for number, (column, sign) in enumerate(zip(values.T, directions(study), strict=True)):
             if self._known_cost is not None and np.allclose(column, sign * known):
                 models.append(float(sign))
             else:
-                models.append(Surrogate(fit, x, column, waiting))
+                hyper = self._hyper(number, every_row, every_value[:, number])
+                models.append(Surrogate(hyper, x, column, waiting))
 
         def expected(points: Points, costs: Floats) -> tuple[Floats, Floats]:
             """Mean and deviation (points, objectives)."""

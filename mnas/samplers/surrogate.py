@@ -50,10 +50,7 @@ class Features:
 
     def __call__(self, points: Points, costs: Floats) -> Floats:
         """(n, choices) and (n,) -> (n, features)."""
-        return self.with_costs(self.of_choices(points), costs)
-
-    def with_costs(self, features: Floats, costs: Floats) -> Floats:
-        """What `of_choices` gave, and the cost."""
+        features = self.of_choices(points)
         if self._scale is None:
             return features
         return np.column_stack([features, np.nan_to_num(self._scale(costs))])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import logging
 import math
@@ -85,8 +86,9 @@ class Sandwich(nn.Module):
         return torch.stack(losses)
 
 
+@functools.lru_cache(maxsize=8)
 def largest_and_smallest(space: SearchSpace) -> tuple[Architecture, Architecture]:
-    """The networks of a space with the most and the fewest MAdds."""
+    """The networks of a space with the most and the fewest MAdds; a second's work, done once for each space object."""
 
     def madds(arch: Architecture) -> float:
         return float(cost(arch).madds)
