@@ -1,6 +1,8 @@
 """How few evaluations a sampler needs: mnas's against Optuna's, on tables that hold every network of a small space.
 
-    python benchmarks/sampler_efficiency.py [TABLE ...] [speed]        all by default; the results of others are kept
+    python benchmarks/sampler_efficiency.py [TABLE ...] [SAMPLER ...] [speed]
+
+All tables and all samplers by default; what the result file has of others is kept. Seeds run side by side, but `speed`.
 
 Three tables with a cost column, of which networks up to a budget (40% of them) are wanted:
 
@@ -21,13 +23,15 @@ from __future__ import annotations
 
 import functools
 import json
+import multiprocessing
 import random
 import statistics
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from multiprocessing.pool import Pool
 from typing import Any
 
 import numpy as np
@@ -209,6 +213,7 @@ TABLES: dict[str, Callable[[], Table]] = {
     "naswot": lambda: of_space(EIGHT, naswot_score),
     "large": large,
 }  # fmt: skip
+table_of = functools.cache(lambda name: TABLES[name]())
 SAMPLERS: dict[str, Callable[[Table, int], optuna.samplers.BaseSampler]] = {
     "predictor": lambda t, seed: PredictorSampler(known_cost=t.cost, budget=t.budget, seed=seed),
     "evolution": lambda t, seed: EvolutionSampler(known_cost=t.cost, budget=t.budget, seed=seed),
@@ -275,57 +280,72 @@ class Asked:
     suggest: Callable[[Any], Any]
 
 
+def curve(table: str, sampler: str, seed: int) -> list[float]:
+    """The regrets of one search."""
+    quietly()
+    opened = table_of(table)
+    return regrets(opened, SAMPLERS[sampler](opened, seed), EVALUATED.get(sampler, EVALUATIONS))
+
+
 def summary(curves: list[list[float]]) -> dict[str, float]:
     mean = np.mean(curves, axis=0)
-    counts = [count for count in (10, 20, 30, 40, 50, 100, 200) if count <= len(mean)]
+    counts = [count for count in range(5, len(mean) + 1, 5) if count <= EVALUATIONS or count % 50 == 0]
     return {str(count): round(float(mean[count - 1]), 4) for count in counts}
 
 
-def judged(curves: dict[str, list[list[float]]]) -> dict[str, Any]:
+def judged(regret: dict[str, dict[str, float]]) -> dict[str, Any]:
     """The figures that are promised, once all samplers have searched."""
-    if len(curves) < len(SAMPLERS):
+    if set(regret) != set(SAMPLERS):
         return {}
-    at_50 = {name: float(np.mean([curve[EVALUATIONS - 1] for curve in many])) for name, many in curves.items()}
-    goal = float(np.mean([curve[LONG - 1] for curve in curves["tpe_multivariate"]]))
-    mine = np.mean(curves["predictor"], axis=0)
-    reached = [count for count, regret in enumerate(mine, start=1) if regret <= goal]
+    at_50 = {name: curve[str(EVALUATIONS)] for name, curve in regret.items()}
+    goal = regret["tpe_multivariate"][str(LONG)]
+    reached = [int(count) for count, value in regret["predictor"].items() if value <= goal]
     others = min(at_50[name] for name in ("random", "tpe", "tpe_multivariate", "nsga2"))
     return {
         "regret_50_over_best_but_gp": round(at_50["predictor"] / others, 3) if others else None,
         "regret_50_less_gp": round(at_50["predictor"] - at_50["gp"], 4),
-        "evaluations_to_multivariate_tpe_at_200": reached[0] if reached else f"over {len(mine)}",
+        "evaluations_to_multivariate_tpe_at_200": reached[0] if reached else f"over {EVALUATIONS}",
     }
 
 
-def searched(table: Table) -> Iterator[dict[str, Any]]:
-    """The figures so far, after each sampler; the last one, GP, takes most of the time."""
-    curves: dict[str, list[list[float]]] = {}
-    for name, make in SAMPLERS.items():
-        evaluations = EVALUATED.get(name, EVALUATIONS)
-        curves[name] = [regrets(table, make(table, seed), evaluations) for seed in range(SEEDS)]
-        about = {"points": table.points or "60 choices", "seeds": SEEDS}
-        yield about | {"regret": {one: summary(many) for one, many in curves.items()}} | judged(curves)
+def search(name: str, samplers: list[str], pool: Pool) -> None:
+    """Keep the figures after each sampler."""
+    about = {"points": table_of(name).points or "60 choices", "seeds": SEEDS}
+    for sampler in samplers:
+        curves = pool.starmap(curve, [(name, sampler, seed) for seed in range(SEEDS)], chunksize=1)
+        regret = before().get(name, {}).get("regret", {}) | {sampler: summary(curves)}
+        keep(name, about | {"regret": {one: regret[one] for one in SAMPLERS if one in regret}} | judged(regret))
+
+
+def before() -> dict[str, Any]:
+    results = RESULTS / "sampler_efficiency.json"
+    return json.loads(results.read_text())["figures"] if results.exists() else {}
 
 
 def keep(name: str, found: dict[str, Any]) -> None:
     """Beside what the result file has of others."""
-    results = RESULTS / "sampler_efficiency.json"
-    before = json.loads(results.read_text())["figures"] if results.exists() else {}
-    save("sampler_efficiency", before | {name: found})
+    save("sampler_efficiency", before() | {name: found})
 
 
-def main() -> None:
+def quietly() -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     torch.set_num_threads(1)
-    for name in sys.argv[1:] or [*TABLES, "speed"]:
-        table = TABLES.get(name, large)()
+
+
+def main() -> None:
+    quietly()
+    asked = sys.argv[1:]
+    samplers = [name for name in SAMPLERS if name in asked] or list(SAMPLERS)
+    tables = [name for name in asked if name not in samplers] or [*TABLES, "speed"]
+    for name in tables:
         if name == "speed":
-            quick = {one: make for one, make in SAMPLERS.items() if one != "gp"}
-            keep(name, {one: round(milliseconds(table, make, FINISHED), 1) for one, make in quick.items()})
-        else:
-            for found in searched(table):
-                keep(name, found)
+            quick = {one: SAMPLERS[one] for one in samplers if one != "gp"}
+            keep(name, {one: round(milliseconds(table_of("large"), make, FINISHED), 1) for one, make in quick.items()})
+            continue
+        table_of(name)  # made once, before there are processes
+        with multiprocessing.get_context("fork").Pool() as pool:
+            search(name, samplers, pool)
 
 
 main()

@@ -242,6 +242,38 @@ def test_better_than_random(make: MakeSampler, direction: str) -> None:
     assert best - mine < (best - random) * (0.2 if make is PredictorSampler else 0.9)
 
 
+def test_a_space_too_large_to_enumerate() -> None:
+    """The best of 118,098 points, whose cost is a product of a sum, nearly found; few are ever asked what they cost."""
+    asked = 0
+
+    def cost(params: dict[str, Any]) -> float:
+        nonlocal asked
+        asked += 1
+        layers = sum(params[f"kernel{i}"] ** 1.2 * (1 + params["width"]) for i in range(9))
+        return float(params["resolution"] ** 2 * layers)
+
+    def objective(trial: optuna.Trial) -> float:
+        trial.suggest_categorical("resolution", [16, 24, 32])
+        trial.suggest_int("width", 1, 2)
+        for i in range(9):
+            trial.suggest_categorical(f"kernel{i}", KERNELS)
+        return math.log(cost(trial.params)) + 0.05 * sum(trial.params[f"kernel{i}"] == 5 for i in range(9))
+
+    budget = 60_000.0
+    sampler = PredictorSampler(known_cost=cost, budget=budget, seed=0)
+    study = optuna.create_study(sampler=sampler, direction="maximize")
+    study.optimize(objective, n_trials=40)
+    within = [trial for trial in study.trials if cost(trial.params) <= budget]
+    assert len(within) > 37
+    best = max(
+        math.log(cost) + 0.05 * fives
+        for fives in range(10) for sevens in range(10 - fives) for size in (16, 24, 32) for width in (2, 3)
+        if (cost := size**2 * width * ((9 - fives - sevens) * 3**1.2 + fives * 5**1.2 + sevens * 7**1.2)) <= budget
+    )  # fmt: skip
+    assert max(trial.value or 0 for trial in within) > best - 0.01
+    assert asked < 40 * 200
+
+
 @pytest.mark.parametrize("make", BOTH)
 def test_front_of_two_objectives(make: MakeSampler) -> None:
     """The known cost is an objective too; more of the hypervolume is found than at random."""

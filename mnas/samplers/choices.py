@@ -17,7 +17,7 @@ Points = NDArray[np.int64]
 """(n, choices): the index of each choice's option; ABSENT where a choice does not exist beside the others."""
 
 ABSENT = -1
-ENUMERABLE = 20_000
+ENUMERABLE = 10_000
 """Spaces of at most so many points are enumerated where random points are all known."""
 
 
@@ -73,6 +73,7 @@ class Choices:
         self._seen: dict[int, Mapping[str, Any]] = {}
         self._rows: dict[int, NDArray[np.int64]] = {}
         self._trees: list[tuple[list[int], DecisionTreeClassifier]] = []
+        self._all: Points | None = None
 
     # --- learning
 
@@ -84,7 +85,7 @@ class Choices:
             self._seen[trial.number] = trial.params
             self._add_choices(trial)
         if self.version > before:
-            self._rows = {}
+            self._rows, self._all = {}, None
         rows = {number: self.row(params) for number, params in self._seen.items() if number not in self._rows}
         self._rows |= rows
         if rows:
@@ -117,7 +118,7 @@ class Choices:
         groups: dict[bytes, list[int]] = {}
         for column in range(rows.shape[1]):
             groups.setdefault((rows[:, column] >= 0).tobytes(), []).append(column)
-        self._trees = []
+        self._trees, self._all = [], None
         for columns in groups.values():
             exists = rows[:, columns[0]] >= 0
             if not exists.all() and columns[0] > 0:
@@ -185,9 +186,12 @@ class Choices:
 
     def all(self) -> Points:
         """Every point, where they are few; otherwise none."""
-        if math.prod(self._sizes) > ENUMERABLE:
-            return np.empty((0, len(self.each)), dtype=np.int64)
-        return np.unique(self._existing(np.indices(self._sizes).reshape(len(self.each), -1).T), axis=0)
+        if self._all is None:
+            self._all = np.empty((0, len(self.each)), dtype=np.int64)
+            if math.prod(self._sizes) <= ENUMERABLE:
+                every = np.indices(self._sizes).reshape(len(self.each), -1).T
+                self._all = np.unique(self._existing(every), axis=0)
+        return self._all
 
     def _drawn(self, count: int, rng: np.random.Generator) -> Points:
         return rng.integers(0, self._sizes, (count, len(self.each)))

@@ -25,6 +25,7 @@ OPTIMISM = 1.0
 """Standard deviations above its mean at which a candidate is compared with a front."""
 MOST_LEARNED = 192
 """Of more values, the best half of so many are learned from, and others of all kinds."""
+LEAST_GAIN = 1e-9
 MARGIN = 0.1
 """Of each objective's span, how far below the worst known or expected value the hypervolume begins."""
 
@@ -53,27 +54,40 @@ class PredictorSampler(ChoiceSampler):
             return self.choices.random(POOL, rng)
         describe, about = self._features(self.costs(rows)), self._cost_model(rows)
         order = np.argsort(ranks(values), kind="stable")
+        kept = np.sort(spread(order, MOST_LEARNED))
+        every, every_cost = self._every()
+        if len(every):
+            merit = self._merit(study, describe, rows, values, kept, pending, (every, every_cost))
+            return every[np.argsort(-merit(every, every_cost), kind="stable")]
         pool = self.choices.random(POOL, rng)
-        costs = about(pool)
-        merit = self._merit(study, describe, rows, values, np.sort(spread(order, MOST_LEARNED)), pending, (pool, costs))
-        pool, costs = pool[~self.too_dear(costs)], costs[~self.too_dear(costs)]
-        scores = merit(pool, costs)
+        merit = self._merit(study, describe, rows, values, kept, pending, (pool, about(pool)[0]))
+
+        def judged(points: Points) -> Floats:
+            costs, log_chance = about(points)
+            return merit(points, costs) + log_chance
+
+        scores = judged(pool)
         for _ in range(ROUNDS):
             parents = np.concatenate([rows[order[:PARENTS]], pool[np.argsort(-scores, kind="stable")[:PARENTS]]])
             new = np.concatenate([
                 self.choices.mutated(rng.choice(parents, POOL), rng),
                 self.choices.crossed(rng.choice(parents, POOL // 4), rng.choice(parents, POOL // 4), rng),
             ])  # fmt: skip
-            costs = about(new)
-            kept = ~self.too_dear(costs)
-            pool, scores = np.concatenate([pool, new[kept]]), np.concatenate([scores, merit(new[kept], costs[kept])])
+            pool, scores = np.concatenate([pool, new]), np.concatenate([scores, judged(new)])
         pool = np.unique(pool[np.argsort(-scores, kind="stable")[:CHECKED]], axis=0)
         return pool[np.argsort(-merit(pool, self.costs(pool)), kind="stable")]
 
     # --- what is learned
 
-    def _cost_model(self, rows: Points) -> Callable[[Points], Floats]:
-        """About what points cost."""
+    def _every(self) -> tuple[Points, Floats]:
+        """All points within the budget and their costs, where the space is small."""
+        points = self.choices.all()
+        costs = self.costs(points)
+        kept = ~self.too_dear(costs)
+        return points[kept], costs[kept]
+
+    def _cost_model(self, rows: Points) -> Callable[[Points], tuple[Floats, Floats]]:
+        """About what points cost, and the logarithm of the chance that it is within the budget."""
         key = (_milestone(len(rows)), self.choices.version)
         if key not in self._cost_models:
             points = np.concatenate([
@@ -85,10 +99,18 @@ class PredictorSampler(ChoiceSampler):
             describe = self._features(costs)
             self._cost_models[key] = (describe, CostModel(describe.of_choices(points), costs)) if learns else None
         found = self._cost_models[key]
-        if found is None:
-            return self.costs
-        describe, model = found
-        return lambda points: model(describe.of_choices(points))
+
+        def asked(points: Points) -> tuple[Floats, Floats]:
+            costs = self.costs(points)
+            return costs, np.where(self.too_dear(costs), -np.inf, 0.0)
+
+        def predicted(points: Points) -> tuple[Floats, Floats]:
+            assert found is not None
+            describe, model = found
+            costs = model(describe.of_choices(points))
+            return costs, model.log_chance(costs, self._budget)
+
+        return asked if found is None else predicted
 
     def _features(self, costs: Floats) -> Features:
         return Features(list(self.choices.each.values()), costs)
@@ -150,7 +172,8 @@ class PredictorSampler(ChoiceSampler):
             optimistic = (mean + OPTIMISM * deviation) / scale
             # of what gains nothing, the nearer to the front the better
             behind = (front[None] - optimistic[:, None]).max(axis=2).min(axis=1)
-            return hypervolume_improvement(optimistic, front, reference) - 1e-3 * np.maximum(0, behind)
+            gained = hypervolume_improvement(optimistic, front, reference)
+            return np.log(np.maximum(gained, LEAST_GAIN)) - np.maximum(0, behind)
 
         return gain
 

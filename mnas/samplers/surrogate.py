@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import log_ndtr
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import Kernel
-from sklearn.linear_model import Ridge
+from sklearn.linear_model import RidgeCV
 
 from mnas.samplers.choices import Choice, Points
 
@@ -79,10 +80,17 @@ class CostModel:
     def __init__(self, features: Floats, costs: Floats):
         known = np.isfinite(costs)
         self._scale = Scale(costs[known])
-        self._model = Ridge(alpha=1e-2).fit(features[known], self._scale(costs[known]))
+        self._model = RidgeCV(alphas=(1e-3, 1e-2, 1e-1), store_cv_results=True)
+        self._model.fit(features[known], self._scale(costs[known]))
+        self._error = math.sqrt(self._model.cv_results_.mean(axis=0).min())
+        """Of points left out."""
 
     def __call__(self, features: Floats) -> Floats:
         return self._scale.inverse(self._model.predict(features))
+
+    def log_chance(self, costs: Floats, budget: float) -> Floats:
+        """The logarithm of the chance that what was predicted to cost so much is within the budget."""
+        return np.asarray(log_ndtr((self._scale(np.array(budget)) - self._scale(costs)) / max(self._error, 1e-6)))
 
 
 def _table(choice: Choice) -> Floats:
