@@ -19,11 +19,11 @@ from common import save
 
 import mnas
 from mnas.architecture import Architecture, Block, Head, round_channels
-from mnas.config import validate
 from mnas.latency.importers import import_table
 from mnas.latency.table import LatencyTable
 from mnas.space import SearchSpace
 from mnas.space_file import SpaceFile
+from mnas.strict_yaml import validate
 
 ACTIVATIONS: dict[str, Any] = {"relu": "relu", "h_swish": "hard_swish"}
 

@@ -41,7 +41,7 @@ from common import RESULTS, save
 from optuna.trial import TrialState
 
 import mnas
-from mnas.config import SupernetRecipe, parse_yaml, validate
+from mnas.config import SupernetRecipe
 from mnas.data.augment import normalise
 from mnas.data.loader import batches
 from mnas.data.sources import load_data
@@ -50,6 +50,7 @@ from mnas.samplers import EvolutionSampler, PredictorSampler
 from mnas.sampling import example
 from mnas.space import SearchSpace
 from mnas.space_file import SpaceFile
+from mnas.strict_yaml import parse_yaml, validate
 from mnas.training.loop import recalibrate
 from mnas.training.supernet import SupernetTraining
 

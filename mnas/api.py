@@ -16,7 +16,7 @@ from typing import Any
 import optuna
 
 from mnas.accuracy_source import EstimatorCallable
-from mnas.config import RunConfig, Target, parse_count, parse_duration, parse_yaml, validate
+from mnas.config import RunConfig, Target, parse_count, parse_duration
 from mnas.data.sources import ImageData, load_data
 from mnas.errors import BadInput, MnasError, RunLocked
 from mnas.follower import follow
@@ -29,6 +29,7 @@ from mnas.objective import is_pareto, load_objective
 from mnas.run import Run
 from mnas.samplers import make_sampler
 from mnas.space import SearchSpace, load_space
+from mnas.strict_yaml import parse_yaml, validate
 from mnas.targets import asked_for, is_elsewhere, load_table
 from mnas.training.device import pick_device
 from mnas.training.distributed import Peers, check_gpus, joined

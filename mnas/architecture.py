@@ -12,8 +12,8 @@ from typing import Any, ClassVar, Literal
 import pydantic
 import yaml
 
-from mnas.config import parse_yaml, validate
 from mnas.errors import BadInput
+from mnas.strict_yaml import parse_yaml, validate
 
 Operator = Literal["conv", "sepconv", "mbconv"]
 Activation = Literal["none", "relu", "relu6", "hard_swish"]

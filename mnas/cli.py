@@ -199,7 +199,7 @@ def spaces(
     Example: mnas spaces v3_large
     """
     from mnas import catalogue
-    from mnas.config import preset_names
+    from mnas.presets import preset_names
 
     found = catalogue.spaces([name] if name else preset_names("search_spaces"))
 

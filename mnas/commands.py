@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from mnas.architecture import Architecture
-from mnas.config import Recipe, read_text
+from mnas.config import Recipe
 from mnas.cost import cost
 from mnas.data.loader import cached, default_workers
 from mnas.data.sources import load_data
@@ -24,6 +24,7 @@ from mnas.export.pytorch import export_pytorch
 from mnas.handover import versions
 from mnas.latency.device import device_name
 from mnas.latency.runtimes import get_runtime, runtime_names
+from mnas.strict_yaml import read_text
 from mnas.task import native_size
 from mnas.training.device import pick_device
 from mnas.training.loop import accuracy

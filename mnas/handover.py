@@ -18,7 +18,7 @@ import torch
 import mnas
 from mnas.architecture import Architecture
 from mnas.comparison import add_all_latencies, rows_of
-from mnas.config import Recipe, RunConfig, read_text
+from mnas.config import Recipe, RunConfig
 from mnas.findings import front_of
 from mnas.latency_source import LatencySource
 from mnas.limits import Limits
@@ -26,6 +26,7 @@ from mnas.monitor import TensorBoard, describe
 from mnas.nn.network import Network
 from mnas.run import Run, write_atomic
 from mnas.space import SearchSpace
+from mnas.strict_yaml import read_text
 from mnas.task import Task
 from mnas.trial import Trial
 from mnas.weight_sharing import WeightSharing

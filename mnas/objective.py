@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from mnas.config import Objective, find_preset, load_yaml, validate
+from mnas.config import Objective
 from mnas.errors import BadInput
+from mnas.presets import find_preset
+from mnas.strict_yaml import load_yaml, validate
 
 Point = tuple[float, float]
 """(accuracy in 0..1, latency in ms)."""

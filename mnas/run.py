@@ -16,8 +16,9 @@ from typing import Any
 import filelock
 import yaml
 
-from mnas.config import RunConfig, load_yaml, validate
+from mnas.config import RunConfig
 from mnas.errors import BadInput, RunLocked, one_line
+from mnas.strict_yaml import load_yaml, validate
 
 
 def user_cache(name: str) -> Path:

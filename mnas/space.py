@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mnas.architecture import Architecture, Block, Head, Layer, round_channels
-from mnas.config import find_preset, load_yaml, validate
 from mnas.errors import BadInput
+from mnas.presets import find_preset
 from mnas.space_file import SpaceFile, Stage
+from mnas.strict_yaml import load_yaml, validate
 
 Option = int | float | str
 Genes = dict[str, Option]

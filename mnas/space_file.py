@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 import pydantic
 
 from mnas.architecture import Activation, Gate, Operator, Skip
-from mnas.config import Count, Positive, Strict
+from mnas.config import Count, Positive
+from mnas.strict_yaml import Strict
 
 
 def _listed(value: Any) -> Any:

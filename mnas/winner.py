@@ -17,7 +17,7 @@ from torch import nn
 
 from mnas import objective
 from mnas.architecture import Architecture
-from mnas.config import Recipe, read_text
+from mnas.config import Recipe
 from mnas.data.augment import MEAN, STD
 from mnas.data.loader import default_workers
 from mnas.data.sources import ImageData
@@ -36,6 +36,7 @@ from mnas.nn.network import Network, build
 from mnas.nn.pretrained import check_sum
 from mnas.run import write_atomic, write_json
 from mnas.space import SearchSpace
+from mnas.strict_yaml import read_text
 from mnas.training.loop import accuracy, fit, recalibrate
 from mnas.training.recipe import flips
 from mnas.trial import Trial

@@ -15,7 +15,7 @@ import torch
 from mnas import zoo
 from mnas.accuracy_source import EstimatorCallable, accuracy_source
 from mnas.architecture import Architecture
-from mnas.config import Recipe, RunConfig, SupernetRecipe, read_text, validate
+from mnas.config import Recipe, RunConfig, SupernetRecipe
 from mnas.data.sources import ImageData
 from mnas.estimators.train import MAX_VAL_IMAGES
 from mnas.findings import Findings
@@ -42,6 +42,7 @@ from mnas.run import Run
 from mnas.sampling import search_sampler
 from mnas.space import SearchSpace
 from mnas.space_file import SpaceFile
+from mnas.strict_yaml import read_text, validate
 from mnas.study import Goal, Study
 from mnas.task import task_of
 from mnas.training.device import pick_device

@@ -33,8 +33,8 @@ from mnas.architecture import (
     layer_of,
     round_channels,
 )
-from mnas.config import preset_names
 from mnas.errors import BadInput
+from mnas.presets import preset_names
 from mnas.space import SearchSpace, load_space
 
 ACTIVATIONS: list[Activation] = ["none", "relu", "relu6", "hard_swish"]

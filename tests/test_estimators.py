@@ -13,7 +13,7 @@ from conftest import TINY_SPACE
 from torch import nn
 
 from mnas.architecture import Architecture
-from mnas.config import Recipe, parse_yaml, validate
+from mnas.config import Recipe
 from mnas.data.sources import ImageData, load_data
 from mnas.data.splits import ArraySplit, limited
 from mnas.estimators import Report, estimated, never
@@ -23,6 +23,7 @@ from mnas.estimators.train import TrainEstimator
 from mnas.nn.supernet import Supernet
 from mnas.space import SearchSpace
 from mnas.space_file import SpaceFile
+from mnas.strict_yaml import parse_yaml, validate
 from mnas.training.loop import accuracy, recalibrate
 
 CPU = torch.device("cpu")

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from mnas.architecture import Architecture
-from mnas.config import preset_names
 from mnas.importance import LEAST, features, importance
+from mnas.presets import preset_names
 from mnas.space import SearchSpace, load_space
 from mnas.trial import Trial
 

@@ -14,6 +14,7 @@ PACKAGE = Path(mnas.__file__).parent
 # from the ground up; a module may import from its own line and from the lines above it
 ORDER = [
     {"errors"},
+    {"strict_yaml", "presets"},
     {"config"},
     {"monitor", "run"},
     {"architecture"},

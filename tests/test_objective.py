@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnas.config import Objective, preset_names
+from mnas.config import Objective
 from mnas.errors import BadInput
 from mnas.objective import directions, front, hypervolume, knee, load_objective, reward, values
+from mnas.presets import preset_names
 
 points = st.lists(st.tuples(st.floats(0, 1), st.floats(0.1, 50)), min_size=1, max_size=30)
 

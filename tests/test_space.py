@@ -13,10 +13,11 @@ import yaml
 
 from mnas import zoo
 from mnas.architecture import Architecture, Layer
-from mnas.config import preset_names, validate
 from mnas.cost import cost, layer_madds
 from mnas.errors import BadInput
+from mnas.presets import preset_names
 from mnas.space import Option, SearchSpace, SpaceFile, load_space
+from mnas.strict_yaml import validate
 
 SHIPPED = preset_names("search_spaces")
 WITHOUT_REFERENCE = ["ofa_mbv3"]

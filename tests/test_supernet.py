@@ -15,11 +15,12 @@ from torch import Tensor, nn
 
 from mnas import zoo
 from mnas.architecture import Architecture
-from mnas.config import preset_names, validate
 from mnas.errors import BadInput
 from mnas.nn.network import build
 from mnas.nn.supernet import Supernet
+from mnas.presets import preset_names
 from mnas.space import Option, SearchSpace, SpaceFile, load_space
+from mnas.strict_yaml import validate
 
 SPACES = preset_names("search_spaces")
 CLASSES = 7

@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import mnas
-from mnas.config import preset_names
 from mnas.data.augment import normalise
 from mnas.data.sources import ImageData, load_data
 from mnas.data.splits import ArraySplit
 from mnas.errors import BadInput
 from mnas.estimators import zero_cost
 from mnas.estimators.zero_cost import Score, ZeroCostEstimator, naswot, squashed, synflow
+from mnas.presets import preset_names
 from mnas.space import SearchSpace, load_space
 
 SCORES = get_args(Score)

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from mnas.architecture import Layer, round_channels
-from mnas.config import Positive, Strict, load_yaml, validate
+from mnas.config import Positive
 from mnas.errors import BadInput
+from mnas.strict_yaml import Strict, load_yaml, validate
 
 MAX_BYTES = 8_000_000
 

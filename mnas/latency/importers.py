@@ -16,13 +16,13 @@ import torch
 
 import mnas
 from mnas.architecture import Layer
-from mnas.config import read_text, validate
 from mnas.cost import layer_madds
 from mnas.errors import BadInput, nearest
 from mnas.latency.dialects import MAX_BYTES, read_tables
 from mnas.latency.runtimes import get_runtime
 from mnas.latency.table import LatencyTable
 from mnas.nn.network import module_of
+from mnas.strict_yaml import read_text, validate
 
 UNITS = {"ms": 1.0, "us": 1.0e-3, "s": 1.0e3}
 """Milliseconds in each."""

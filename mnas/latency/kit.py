@@ -19,7 +19,7 @@ from torch import nn
 
 import mnas
 from mnas.architecture import Architecture, Layer
-from mnas.config import Count, Positive, Strict, read_text, validate
+from mnas.config import Count, Positive
 from mnas.errors import BadInput
 from mnas.latency.build import input_shape
 from mnas.latency.calibrate import FITTED, HELD_OUT, calibrated
@@ -29,6 +29,7 @@ from mnas.latency.runtimes import get_runtime
 from mnas.latency.table import LatencyTable
 from mnas.nn.network import Network, module_of
 from mnas.space import SearchSpace
+from mnas.strict_yaml import Strict, read_text, validate
 
 log = logging.getLogger("mnas")
 

@@ -15,10 +15,11 @@ import pydantic
 import yaml
 
 from mnas.architecture import Layer
-from mnas.config import Count, Positive, Strict, load_yaml, validate
+from mnas.config import Count, Positive
 from mnas.errors import BadInput
 from mnas.latency.calibration import Calibration
 from mnas.run import write_atomic
+from mnas.strict_yaml import Strict, load_yaml, validate
 
 MAX_BYTES = 32_000_000
 

@@ -15,10 +15,10 @@ from torch import Tensor, nn, no_grad
 
 from mnas import zoo
 from mnas.architecture import Architecture
-from mnas.config import read_text
 from mnas.errors import BadInput
 from mnas.nn.network import Network
 from mnas.nn.supernet import Supernet
+from mnas.strict_yaml import read_text
 
 log = logging.getLogger("mnas.nn")
 
