@@ -92,7 +92,7 @@ class Table:
 
     ask: Callable[[Any], Any]
     value: Callable[[Any], float]
-    cost: Callable[[Mapping[str, Any]], float]
+    cost: Callable[[Mapping[str, Any]], Any]
     point: Callable[[Mapping[str, Any]], Any]
     budget: float
     best: float
@@ -112,10 +112,15 @@ def of_space(text: str, score: Callable[[SearchSpace], Callable[[mnas.Architectu
     def point(params: Mapping[str, Any]) -> mnas.Architecture:
         return decode(tuple(sorted(params.items())))
 
+    def priced(params: Mapping[str, Any]) -> float | None:
+        try:
+            return madds[point(params)]
+        except mnas.BadInput:  # a choice is missing, which the sampler has not seen yet
+            return None
+
     return Table(
-        space.suggest, values.__getitem__, lambda params: madds[point(params)], point, budget, max(within),
-        statistics.pstdev(within), len(values),
-    )  # fmt: skip
+        space.suggest, values.__getitem__, priced, point, budget, max(within), statistics.pstdev(within), len(values)
+    )
 
 
 def supernet_score(space: SearchSpace) -> Callable[[mnas.Architecture], float]:

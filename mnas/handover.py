@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import itertools
 import json
 import logging
 import platform
@@ -19,6 +18,7 @@ import mnas
 from mnas.architecture import Architecture
 from mnas.comparison import add_all_latencies, rows_of
 from mnas.config import Recipe, RunConfig
+from mnas.errors import Infeasible
 from mnas.findings import front_of
 from mnas.latency_source import LatencySource
 from mnas.limits import Limits
@@ -123,14 +123,27 @@ class Handover:
 
     # --- choosing
 
-    def choose(self, trials: Sequence[Trial], proxy: Recipe) -> list[Trial]:
-        """The best candidate for each budget; measured once, since another measurement might choose another."""
+    def choose(self, trials: Sequence[Trial], proxy: Recipe) -> list[Trial | None]:
+        """The best candidate for each budget; measured once, since another measurement might choose another.
+
+        None where no candidate keeps the budget; raises Infeasible where none keeps any.
+        """
         known = {trial.number: trial for trial in trials}
-        numbers = self.run.read_state().get("winner_trials", [])
-        chosen = [known[number] for number in itertools.takewhile(known.__contains__, numbers)]
-        for budget_ms in self.config.wanted_ms[len(chosen) :]:
-            chosen.append(self._best(trials, budget_ms, proxy))
-            self.run.write_state(winner_trials=[trial.number for trial in chosen])
+        numbers = dict(enumerate(self.run.read_state().get("winner_trials", [])))
+        chosen: list[Trial | None] = []
+        missed: Infeasible | None = None
+        for index, budget_ms in enumerate(self.config.wanted_ms):
+            best = known.get(numbers.get(index, -1))
+            try:
+                chosen.append(best or self._best(trials, budget_ms, proxy))
+            except Infeasible as error:
+                if self.config.budgets_ms:
+                    log.warning("%s", error)
+                missed = error
+                chosen.append(None)
+            self.run.write_state(winner_trials=[None if trial is None else trial.number for trial in chosen])
+        if missed is not None and not any(chosen):
+            raise missed
         return chosen
 
     def _best(self, trials: Sequence[Trial], budget_ms: float | None, proxy: Recipe) -> Trial:
@@ -144,20 +157,24 @@ class Handover:
     # --- training and writing
 
     def finish(
-        self, chosen: Sequence[Trial], baselines: Sequence[tuple[str, Architecture]], recipe: Recipe, facts: Facts
-    ) -> None:
-        """Train the chosen and the baselines, and write each winner's folder; `winner/` is the last budget's."""
-        config = self.config
-        numbers = ", ".join(str(trial.number) for trial in chosen)
-        who = "the winner (trial" if len(chosen) == 1 else f"{len(chosen)} winners (trials"
+        self, chosen: Sequence[Trial | None], baselines: Sequence[tuple[str, Architecture]], recipe: Recipe,
+        facts: Facts,
+    ) -> None:  # fmt: skip
+        """Train the chosen and the baselines, and write each winner's folder; `winner/` is the last one's.
+
+        Raises Infeasible in the end where a budget has none.
+        """
+        wanted = self.config.wanted_ms
+        found = [(budget_ms, trial) for budget_ms, trial in zip(wanted, chosen, strict=True) if trial is not None]
+        numbers = ", ".join(str(trial.number) for _, trial in found)
+        who = "the winner (trial" if len(found) == 1 else f"{len(found)} winners (trials"
         log.info("training %s %s) and %d baseline(s)", who, numbers, len(baselines))
-        named = zip(map(self._name, config.wanted_ms), chosen, strict=True)
-        winners = [self._trained(name, trial.architecture, recipe) for name, trial in named]
+        winners = [self._trained(self._name(budget_ms), trial.architecture, recipe) for budget_ms, trial in found]
         others = [self._trained(name, arch, recipe) for name, arch in baselines]
         about: dict[str, Any] = {"data": self.task.data, "size_of": self.task.size_of, "device": self.device}
         compared = rows_of(others, "baseline", **about)
         best: list[Trained] = []
-        for winner, trial, budget_ms in zip(winners, chosen, config.wanted_ms, strict=True):
+        for winner, (budget_ms, trial) in zip(winners, found, strict=True):
             best.append(self._best_trained(winner, trial, [*reversed(best), *others], budget_ms))
             rows = rows_of(best[-1:], "winner", **about) + [dict(row) for row in compared]
             search = facts(budget_ms) | {
@@ -165,8 +182,13 @@ class Handover:
                 "chosen_predicted_ms": trial.latency_ms,
             }  # fmt: skip
             self._write([best[-1], *others], rows, budget_ms, recipe, search)
-        if config.budgets_ms:
-            _copy(_folder(self.run, config, config.budgets_ms[-1]), self.run.winner)
+        if self.config.budgets_ms:
+            _copy(_folder(self.run, self.config, found[-1][0]), self.run.winner)
+        if missing := " and ".join(f"{ms:g}" for ms, trial in zip(wanted, chosen, strict=True) if trial is None):
+            raise Infeasible(
+                f"no candidate keeps {missing} ms as a whole network; the other budgets' winners are in "
+                f"{self.run.winners}; if the machine was busy, mnas resume measures again"
+            )
 
     def _name(self, budget_ms: float | None) -> str:
         """What a budget's winner is called."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import pickle
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -240,6 +241,51 @@ def test_better_than_random(make: MakeSampler, direction: str) -> None:
     random = np.mean([reached(optuna.samplers.RandomSampler(seed=seed)) for seed in range(5)])
     best = max(accuracy(params) for params in points())
     assert best - mine < (best - random) * (0.2 if make is PredictorSampler else 0.9)
+
+
+@pytest.mark.parametrize("make", BOTH)
+@pytest.mark.parametrize("cost", [100.0, math.inf, 1e308])
+def test_a_budget_that_nothing_keeps(make: MakeSampler, cost: float) -> None:
+    """A sampler cannot refuse: it goes on."""
+    study = studied(make(seed=0, known_cost=lambda params: cost, budget=1.0), 8)
+    assert len(study.trials) == 8
+
+
+@pytest.mark.parametrize("make", BOTH)
+def test_values_outside_of_their_range(make: MakeSampler) -> None:
+    """Enqueued ones, and single values of before: the range is what all trials had."""
+    study = optuna.create_study(direction="maximize", sampler=make(seed=0))
+    for depth in (99, 4):
+        study.enqueue_trial({"depth": depth})
+
+    def objective(trial: optuna.Trial) -> float:
+        first = trial.number < 3
+        n = trial.suggest_int("n", 5 if first else 1, 5 if first else 3)
+        return n + trial.suggest_int("depth", 1, 21, step=5) + trial.suggest_int("wide", 0, 2**62) / 2**62
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # Optuna says of what was enqueued that it is out of range
+        study.optimize(objective, n_trials=15)
+    assert all(trial.state == TrialState.COMPLETE for trial in study.trials)
+    assert {trial.params["n"] for trial in study.trials[3:]} <= {1, 2, 3}
+
+
+@pytest.mark.parametrize("make", BOTH)
+@pytest.mark.parametrize("scale", [1e307, 1e-320])
+def test_values_and_options_at_the_end_of_what_floats_hold(make: MakeSampler, scale: float) -> None:
+    study = optuna.create_study(direction="maximize", sampler=make(seed=0))
+
+    def objective(trial: optuna.Trial) -> float:
+        option = trial.suggest_categorical("a", [math.nan, math.inf, 1.0, 2.0])
+        return scale * (trial.suggest_int("d", 1, 6) + (option == 2.0))
+
+    study.optimize(objective, n_trials=12)
+    assert len(study.trials) == 12
+
+
+def test_a_cost_that_is_no_number() -> None:
+    with pytest.raises(TypeError, match=r"^known_cost of \{.*: expected a number or None, got 'dear'$"):
+        studied(PredictorSampler(seed=0, known_cost=lambda params: "dear", budget=1.0), 8)  # type: ignore[arg-type, return-value]
 
 
 def test_a_space_too_large_to_enumerate() -> None:

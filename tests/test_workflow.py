@@ -22,6 +22,7 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import mnas
+from mnas import handover
 from mnas.architecture import Architecture
 from mnas.cost import cost, layer_madds
 from mnas.data.splits import ArraySplit, limited
@@ -32,6 +33,7 @@ from mnas.monitor import TensorBoard
 from mnas.objective import front
 from mnas.run import Run
 from mnas.training import supernet as supernet_training
+from mnas.trial import Trial
 from mnas.weight_sharing import WeightSharing
 
 QUICK: dict[str, Any] = {
@@ -650,6 +652,32 @@ def test_a_random_search_is_told(several: mnas.Result) -> None:
     assert seen == sorted(seen)
     assert seen[-1] == pytest.approx(several.metrics["search"]["random"]["best_accuracy"])
     assert "best within 0.9 ms after 12 evaluations: " in (several.folder / "run.log").read_text()
+
+
+def test_a_budget_that_no_whole_network_keeps(
+    few: mnas.ImageData, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The machine is slower when the finalists are measured: the other budget gets its winner all the same."""
+    given = {
+        "latency_ms": [0.9, 0.25], "trials": 4, "space": tiny, "data": few, "latency": milliseconds,
+        "run": tmp_path / "run", "estimator": noted, "baseline": ["mobilenet_v3_small@0.35"],
+        "set": {**QUICK, "recipe.epochs": 1, "recipe.images": 100},
+    }  # fmt: skip
+    run, measured = Run(tmp_path / "run"), handover.finalists
+
+    def slower(trials: Any, measure: Any, budget_ms: Any, at_once: int) -> list[Trial]:
+        return measured(trials, measure, 0.01 if budget_ms == 0.25 else budget_ms, at_once)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(handover, "finalists", slower)
+        with pytest.raises(Infeasible, match=r"^no candidate keeps 0\.25 ms as a whole network; the other budgets'"):
+            mnas.search(**given)
+    assert not (run.winners / "0.25ms").exists()
+    weights = (run.winners / "0.9ms" / "weights.safetensors").read_bytes()
+    assert (run.winner / "weights.safetensors").read_bytes() == weights
+    result = mnas.search(**given)  # measured again
+    assert [winner.budget_ms for winner in result.winners] == [0.25, 0.9]
+    assert (result.winner.folder / "weights.safetensors").read_bytes() == weights
 
 
 @pytest.mark.parametrize("moment", ["random search", "between winners"])

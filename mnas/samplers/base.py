@@ -31,9 +31,10 @@ class ChoiceSampler(optuna.samplers.BaseSampler, abc.ABC):
     """Proposes points over categorical and integer choices, conditional ones too, that were not tried before.
 
     `known_cost` gives what parameters cost before they are evaluated, or None where it cannot tell; what costs more
-    than `budget` is not proposed. `examples` are trials from which the choices are learned before the study has any.
-    Proposals follow from `seed`, the trial's number and the other trials alone, so a resumed study goes on as it would
-    have. Parameters of other kinds are drawn at random.
+    than `budget` is not proposed, unless nothing else is there. `examples` are trials from which the choices are
+    learned before the study has any. Proposals follow from `seed`, the trial's number and the other trials alone, so a
+    resumed study goes on as it would have. Parameters of other kinds, and integers of more than a thousand values, are
+    drawn at random.
     """
 
     def __init__(
@@ -108,17 +109,10 @@ class ChoiceSampler(optuna.samplers.BaseSampler, abc.ABC):
         tried = np.concatenate([rows, pending, self.choices.whole(t.params for t in failed)])
         again, told = None, np.isfinite(values).all(1)
         for points in self._preferred(self.proposals(study, rows[told], values[told], pending, rng), rows, rng):
-            unsure = None
-            for point in points:
-                cost = self.costs(point[None])[0]
-                if known(point, tried):
-                    again = point if again is None and cost <= self._budget else again
-                elif math.isnan(cost):
-                    unsure = point if unsure is None else unsure
-                elif not self.too_dear(cost):
+            for point in points[~self.too_dear(self.costs(points))]:
+                if not known(point, tried):
                     return self.choices.params(point)
-            if unsure is not None:
-                return self.choices.params(unsure)
+                again = point if again is None else again
         return {} if again is None else self.choices.params(again)
 
     def _preferred(self, proposals: Points, tried: Points, rng: np.random.Generator) -> Iterator[Points]:
@@ -158,6 +152,8 @@ class ChoiceSampler(optuna.samplers.BaseSampler, abc.ABC):
                 cost = self._known_cost(self.choices.params(point))
             except KeyError:  # a choice that no trial has shown yet
                 cost = None
+            if cost is not None and not isinstance(cost, int | float | np.number):
+                raise TypeError(f"known_cost of {self.choices.params(point)}: expected a number or None, got {cost!r}")
             self._costs[key] = math.nan if cost is None else float(cost)
         return self._costs[key]
 

@@ -17,6 +17,8 @@ Points = NDArray[np.int64]
 """(n, choices): the index of each choice's option; ABSENT where a choice does not exist beside the others."""
 
 ABSENT = -1
+MOST_OPTIONS = 1000
+"""An integer of more is no choice."""
 ENUMERABLE = 10_000
 """Spaces of at most so many points are enumerated where random points are all known."""
 
@@ -28,10 +30,18 @@ class Choice:
     distribution: CategoricalDistribution | IntDistribution
     options: Sequence[Any]
 
+    def index(self, option: Any) -> int:
+        """Which one an option is; NaN is equal to NaN."""
+        if isinstance(self.distribution, CategoricalDistribution):
+            return int(self.distribution.to_internal_repr(option))
+        return self.options.index(option)
+
     @property
     def positions(self) -> NDArray[np.float64] | None:
         """Where the options lie on a line, in 0..1; None where they have no order."""
         if any(isinstance(one, bool) or not isinstance(one, int | float) for one in self.options):
+            return None
+        if not all(map(math.isfinite, self.options)):
             return None
         values = np.array(self.options, dtype=float)
         if isinstance(self.distribution, IntDistribution) and self.distribution.log:
@@ -40,9 +50,11 @@ class Choice:
 
 
 def choice_of(distribution: BaseDistribution) -> Choice | None:
-    """The choice that a parameter is; None for a float."""
+    """The choice that a parameter is; None for a float, and for an integer of too many options."""
     if isinstance(distribution, IntDistribution):
         step = 1 if distribution.log else distribution.step
+        if (distribution.high - distribution.low) // step >= MOST_OPTIONS:
+            return None
         options: Sequence[Any] = range(distribution.low, distribution.high + 1, step)
     elif isinstance(distribution, CategoricalDistribution):
         options = distribution.choices
@@ -51,12 +63,13 @@ def choice_of(distribution: BaseDistribution) -> Choice | None:
     return Choice(distribution, options)
 
 
-def _wider(one: BaseDistribution, other: BaseDistribution) -> BaseDistribution:
-    """Of an integer whose range differs between trials, the range of all."""
-    if one == other or not isinstance(one, IntDistribution) or not isinstance(other, IntDistribution):
-        return one
-    step = one.step if one.step == other.step and (one.low - other.low) % one.step == 0 else 1
-    return IntDistribution(min(one.low, other.low), max(one.high, other.high), log=one.log, step=step)
+def _wider(one: IntDistribution, other: IntDistribution) -> IntDistribution:
+    """The range of both."""
+    several = [each for each in (one, other) if not each.single()]
+    low, high = min(one.low, other.low), max(one.high, other.high)
+    log = low > 0 and bool(several) and all(each.log for each in several)
+    step = math.gcd(*(each.step for each in several), one.low - low, other.low - low) or 1
+    return IntDistribution(low, high, log=log, step=1 if log else step)
 
 
 class Choices:
@@ -70,6 +83,7 @@ class Choices:
         self.version = 0
         """Counts the changes of what choices and options there are: points of before mean nothing any more."""
         self._fixed: dict[str, Any] = {}
+        self._others: set[str] = set()
         self._seen: dict[int, Mapping[str, Any]] = {}
         self._rows: dict[int, NDArray[np.int64]] = {}
         self._trees: list[tuple[list[int], DecisionTreeClassifier]] = []
@@ -96,23 +110,37 @@ class Choices:
     def _add_choices(self, trial: FrozenTrial) -> None:
         """A new choice's place is behind the one that it followed."""
         names, after = list(self.each), 0
-        for name in trial.params:
-            distribution = trial.distributions[name]
-            if name in self.each:
-                after = names.index(name) + 1
-                distribution = _wider(self.each[name].distribution, distribution)
-                if distribution == self.each[name].distribution:
-                    continue
-            elif distribution.single():
-                self._fixed[name] = trial.params[name]
+        for name, value in trial.params.items():
+            if name in self._others:
                 continue
-            if (choice := choice_of(distribution)) is not None:
-                if name not in self.each:
-                    names.insert(after, name)
-                    after += 1
+            distribution = self._seen_of(name, value, trial.distributions[name])
+            if name in self.each and distribution == self.each[name].distribution:
+                after = names.index(name) + 1
+                continue
+            if distribution.single():
+                self._fixed[name] = value
+                continue
+            self._fixed.pop(name, None)
+            self.version += 1
+            if name not in names:
+                names.insert(after, name)
+            after = names.index(name)
+            if (choice := choice_of(distribution)) is None:
+                self._others.add(name)
+                names.remove(name)
+            else:
                 self.each[name] = choice
-                self.version += 1
+                after += 1
         self.each = {name: self.each[name] for name in names}
+
+    def _seen_of(self, name: str, value: Any, distribution: BaseDistribution) -> BaseDistribution:
+        """Of an integer, all that trials had: ranges may differ, and what was enqueued may lie outside of them."""
+        if isinstance(distribution, IntDistribution):
+            for seen in (value, self._fixed.get(name, value)):
+                distribution = _wider(distribution, IntDistribution(seen, seen))
+            if name in self.each and isinstance(before := self.each[name].distribution, IntDistribution):
+                distribution = _wider(distribution, before)
+        return distribution
 
     def _learn_existence(self, rows: Points) -> None:
         groups: dict[bytes, list[int]] = {}
@@ -138,7 +166,7 @@ class Choices:
     def row(self, params: Mapping[str, Any]) -> NDArray[np.int64]:
         """Parameters as a point."""
         return np.array([
-            choice.options.index(params[name]) if name in params else ABSENT for name, choice in self.each.items()
+            choice.index(params[name]) if name in params else ABSENT for name, choice in self.each.items()
         ], dtype=np.int64)  # fmt: skip
 
     def rows(self, trials: Iterable[FrozenTrial]) -> Points:

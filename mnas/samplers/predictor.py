@@ -31,6 +31,8 @@ MARGIN = 0.1
 
 Merit = Callable[[Points, Floats], Floats]
 """How promising points of these costs are."""
+Costs = Callable[[Points], tuple[Floats, Floats]]
+"""About what points cost, and the logarithm of the chance that it is within the budget."""
 
 
 class PredictorSampler(ChoiceSampler):
@@ -55,39 +57,37 @@ class PredictorSampler(ChoiceSampler):
         describe, about = self._features(self.costs(rows)), self._cost_model(rows)
         order = np.argsort(ranks(values), kind="stable")
         kept = np.sort(spread(order, MOST_LEARNED))
-        every, every_cost = self._every()
+        every = self.choices.all()
+        pool = every if len(every) else self.choices.random(POOL, rng)
+        costs, log_chance = self._asked(pool, about) if len(every) else about(pool)
+        merit = self._merit(study, describe, rows, values, kept, pending, (pool, costs))
+        scores = merit(pool, costs) + log_chance
         if len(every):
-            merit = self._merit(study, describe, rows, values, kept, pending, (every, every_cost))
-            return every[np.argsort(-merit(every, every_cost), kind="stable")]
-        pool = self.choices.random(POOL, rng)
-        merit = self._merit(study, describe, rows, values, kept, pending, (pool, about(pool)[0]))
-
-        def judged(points: Points) -> Floats:
-            costs, log_chance = about(points)
-            return merit(points, costs) + log_chance
-
-        scores = judged(pool)
+            return every[np.argsort(-scores, kind="stable")]
         for _ in range(ROUNDS):
             parents = np.concatenate([rows[order[:PARENTS]], pool[np.argsort(-scores, kind="stable")[:PARENTS]]])
             new = np.concatenate([
                 self.choices.mutated(rng.choice(parents, POOL), rng),
                 self.choices.crossed(rng.choice(parents, POOL // 4), rng.choice(parents, POOL // 4), rng),
             ])  # fmt: skip
-            pool, scores = np.concatenate([pool, new]), np.concatenate([scores, judged(new)])
+            costs, log_chance = about(new)
+            pool, scores = np.concatenate([pool, new]), np.concatenate([scores, merit(new, costs) + log_chance])
         pool = np.unique(pool[np.argsort(-scores, kind="stable")[:CHECKED]], axis=0)
-        return pool[np.argsort(-merit(pool, self.costs(pool)), kind="stable")]
+        costs, log_chance = self._asked(pool, about)
+        return pool[np.argsort(-(merit(pool, costs) + log_chance), kind="stable")]
 
     # --- what is learned
 
-    def _every(self) -> tuple[Points, Floats]:
-        """All points within the budget and their costs, where the space is small."""
-        points = self.choices.all()
+    def _asked(self, points: Points, about: Costs) -> tuple[Floats, Floats]:
+        """What points cost, and the logarithm of the chance that it is within the budget; predicted where unknown."""
         costs = self.costs(points)
-        kept = ~self.too_dear(costs)
-        return points[kept], costs[kept]
+        log_chance = np.where(self.too_dear(costs), -np.inf, 0.0)
+        if (unknown := np.isnan(costs)).any():
+            costs[unknown], log_chance[unknown] = about(points[unknown])
+        return costs, log_chance
 
-    def _cost_model(self, rows: Points) -> Callable[[Points], tuple[Floats, Floats]]:
-        """About what points cost, and the logarithm of the chance that it is within the budget."""
+    def _cost_model(self, rows: Points) -> Costs:
+        """The same, all predicted; known costs alone where they teach too little."""
         key = (_milestone(len(rows)), self.choices.version)
         if key not in self._cost_models:
             points = np.concatenate([
@@ -99,18 +99,15 @@ class PredictorSampler(ChoiceSampler):
             describe = self._features(costs)
             self._cost_models[key] = (describe, CostModel(describe.of_choices(points), costs)) if learns else None
         found = self._cost_models[key]
-
-        def asked(points: Points) -> tuple[Floats, Floats]:
-            costs = self.costs(points)
-            return costs, np.where(self.too_dear(costs), -np.inf, 0.0)
+        if found is None:
+            return lambda points: self._asked(points, _unknown)
+        describe, model = found
 
         def predicted(points: Points) -> tuple[Floats, Floats]:
-            assert found is not None
-            describe, model = found
             costs = model(describe.of_choices(points))
             return costs, model.log_chance(costs, self._budget)
 
-        return asked if found is None else predicted
+        return predicted
 
     def _features(self, costs: Floats) -> Features:
         return Features(list(self.choices.each.values()), costs)
@@ -136,6 +133,8 @@ class PredictorSampler(ChoiceSampler):
         every_row, every_value = rows, values
         rows, values = rows[kept], values[kept]
         known = self.costs(rows)
+        # what was tried over the budget teaches, but is not what others have to beat
+        rivals = ~self.too_dear(known) if not self.too_dear(known).all() else np.ones(len(rows), dtype=bool)
         x, waiting = describe(rows, known), describe(pending, self.costs(pending))
         models: list[Surrogate | float] = []  # or the sign by which the known cost is the objective
         for number, (column, sign) in enumerate(zip(values.T, directions(study), strict=True)):
@@ -156,7 +155,7 @@ class PredictorSampler(ChoiceSampler):
 
         if len(models) == 1:
             model = models[0]
-            best = float((values if isinstance(model, float) else model.mean(x)).max())
+            best = float((values[:, 0] if isinstance(model, float) else model.mean(x))[rivals].max())
 
             def improvement(points: Points, costs: Floats) -> Floats:
                 mean, deviation = expected(points, costs)
@@ -165,7 +164,7 @@ class PredictorSampler(ChoiceSampler):
             return improvement
         scale = np.maximum(np.ptp(values, axis=0), 1e-12)
         worst = np.concatenate([values, expected(*anywhere)[0]]).min(axis=0)
-        reference, front = worst / scale - MARGIN, values[nondominated(values)] / scale
+        reference, front = worst / scale - MARGIN, values[rivals][nondominated(values[rivals])] / scale
 
         def gain(points: Points, costs: Floats) -> Floats:
             mean, deviation = expected(points, costs)
@@ -176,6 +175,11 @@ class PredictorSampler(ChoiceSampler):
             return np.log(np.maximum(gained, LEAST_GAIN)) - np.maximum(0, behind)
 
         return gain
+
+
+def _unknown(points: Points) -> tuple[Floats, Floats]:
+    """Costs that nobody knows are no obstacle."""
+    return np.full(len(points), np.nan), np.zeros(len(points))
 
 
 def _milestone(count: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -135,11 +136,17 @@ class ChoiceKernel(Kernel):  # type: ignore[misc]
         return False
 
 
-def standardised(values: Floats) -> Floats:
-    """Mean 0, deviation 1, after far outliers below (networks that diverged) are brought near."""
-    low, middle = np.quantile(values, [0.25, 0.5])
-    values = np.maximum(values, middle - 5 * max(middle - low, 1e-12)) if middle > low else values
-    return (values - values.mean()) / (values.std() or 1.0)
+class Standard:
+    """Values as they are learned: mean 0, deviation 1; far outliers below (networks that diverged) are brought near."""
+
+    def __init__(self, values: Floats):
+        largest = float(np.abs(values).max()) or 1.0  # no square of it may overflow
+        low, middle = np.quantile(values / largest, [0.25, 0.5])
+        floor = middle - 5 * max(middle - low, 1e-12) if middle > low else -1.0
+        near = np.maximum(values / largest, floor)
+        self.zero, self.unit = float(near.mean()), float(near.std()) or 1.0
+        self.values = (near - self.zero) / self.unit
+        self.zero, self.unit = self.zero * largest, self.unit * largest
 
 
 def spread(order: NDArray[np.int64], most: int) -> NDArray[np.int64]:
@@ -154,7 +161,7 @@ def fitted(features: Floats, owner: NDArray[np.int64], values: Floats) -> Hyperp
     """The hyperparameters of greatest posterior density."""
     kept = np.sort(spread(np.argsort(-values, kind="stable"), MOST_FITTED))
     features, values = features[kept], values[kept]
-    x, y = torch.from_numpy(features), torch.from_numpy(standardised(values))
+    x, y = torch.from_numpy(features), torch.from_numpy(Standard(values).values)
     of, count = torch.from_numpy(owner), int(owner.max()) + 1
     start = torch.zeros(count + 3, dtype=torch.float64)
     # two random points are about 1 apart
@@ -185,7 +192,8 @@ def fitted(features: Floats, owner: NDArray[np.int64], values: Floats) -> Hyperp
         value.backward()
         return value
 
-    optimizer.step(loss)  # type: ignore[no-untyped-call]
+    with contextlib.suppress(torch.linalg.LinAlgError):  # type: ignore[attr-defined]
+        optimizer.step(loss)  # type: ignore[no-untyped-call]
     found = logarithms().detach() if bool(torch.isfinite(free).all()) else start
     linear, smooth, noise = found[count:].exp().tolist()
     doubt = math.sqrt(1 + count / len(y))
@@ -196,14 +204,12 @@ class Surrogate:
     """A Gaussian process of values (n,) at features (n, f), and at `waiting` ones of what it expects there."""
 
     def __init__(self, hyper: Hyperparameters, features: Floats, values: Floats, waiting: Floats):
-        self._hyper = hyper
-        clipped = standardised(values)
-        # back to the values' own units by what is not an outlier
-        self._unit, self._zero = map(float, np.polyfit(clipped, values, 1) if np.ptp(clipped) > 0 else (1.0, values[0]))
-        self._model = self._fit(features, clipped)
+        self._hyper, self._standard = hyper, Standard(values)
+        learned = self._standard.values
+        self._model = self._fit(features, learned)
         if len(waiting):
             expected = self._model.predict(waiting * hyper.scales)
-            self._model = self._fit(np.concatenate([features, waiting]), np.concatenate([clipped, expected]))
+            self._model = self._fit(np.concatenate([features, waiting]), np.concatenate([learned, expected]))
 
     def _fit(self, features: Floats, values: Floats) -> GaussianProcessRegressor:
         kernel = ChoiceKernel(self._hyper.linear, self._hyper.smooth)
@@ -212,9 +218,11 @@ class Surrogate:
 
     def mean(self, features: Floats) -> Floats:
         """Mean (n,) at features (n, f)."""
-        return np.asarray(self._model.predict(features * self._hyper.scales) * self._unit + self._zero)
+        mean = self._model.predict(features * self._hyper.scales)
+        return np.asarray(mean * self._standard.unit + self._standard.zero)
 
     def __call__(self, features: Floats) -> tuple[Floats, Floats]:
         """Mean and standard deviation (n,) at features (n, f)."""
         mean, deviation = self._model.predict(features * self._hyper.scales, return_std=True)
-        return mean * self._unit + self._zero, deviation * abs(self._unit) * self._hyper.doubt
+        unit, zero = self._standard.unit, self._standard.zero
+        return mean * unit + zero, deviation * unit * self._hyper.doubt
