@@ -68,6 +68,8 @@ def _run(app: typer.Typer, as_json: bool) -> int:
         )  # fmt: skip
         return _fail(f"{error.filename or 'disk'}: {error.strerror}{advice}", 2, as_json)
     except Exception as error:
+        if isinstance(error, MemoryError) or "can't allocate memory" in str(error) or "out of memory" in str(error):
+            return _fail("not enough memory: take a smaller --batch, --resolution or --classes", 2, as_json)
         return _usage(error, as_json)
     if code == INTERRUPTED:  # Typer's own answer to Ctrl-C
         return _fail("interrupted", code, as_json)

@@ -8,13 +8,14 @@ from typing import Annotated
 
 import typer
 
+from mnas.config import MOST_THREADS
 from mnas.errors import BadInput
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Data = Annotated[str, typer.Option(help="digits, a folder of class folders, an .npz, or torchvision:NAME.")]
 RUNTIMES = "What executes the network: torch, onnxruntime, litert, ... (see `mnas doctor`)."
 Runtime = Annotated[str, typer.Option(help=RUNTIMES)]
-Threads = Annotated[int, typer.Option(min=1, help="Threads that the runtime may use.")]
+Threads = Annotated[int, typer.Option(min=1, max=MOST_THREADS, help="Threads that the runtime may use.")]
 Batch = Annotated[int, typer.Option(min=1, help="Images a run.")]
 Classes = Annotated[int, typer.Option(min=2, help="Outputs of the classifier.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]

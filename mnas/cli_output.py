@@ -52,13 +52,15 @@ def print_networks(done: dict[str, Any]) -> None:
     """The comparison: winners first, then the baselines."""
     rows, targets, winners = [], done["networks"][0]["latencies"], done.get("winners", [])
     for row in [*(one["network"] for one in winners[:-1]), *done["networks"]]:
-        size, trained = row["resolution"], row["accuracy_resolution"]
-        pixels = str(size) if size == trained else f"{size} (accuracy {trained})"
+        size, seen = row["resolution"], row["accuracy_resolution"]
+        pixels = str(size) if size == seen else f"{size} (accuracy {seen})"
         size_of = f"{row['madds'] / 1e6:,.1f} M", f"{row['params']:,}", pixels
-        rows.append([row["name"], f"{row['test_accuracy']:.2%}", *size_of, *map(_latency, row["latencies"])])
-    how_judged = done["accuracy"]
-    title = f"{how_judged['data']}: {how_judged['test_images']} test images, {how_judged['epochs']} epochs"
-    columns = ["network", "test accuracy", "MAdds", "parameters", "px"]
+        epochs = row.get("epochs", done["accuracy"]["epochs"])
+        trained = f"{epochs} epochs" + ", inherited" * (row.get("weights") == "inherited")
+        accuracy = f"{row['test_accuracy']:.2%}"
+        rows.append([row["name"], accuracy, trained, *size_of, *map(_latency, row["latencies"])])
+    title = f"{done['accuracy']['data']}: {done['accuracy']['test_images']} test images"
+    columns = ["network", "test accuracy", "trained", "MAdds", "parameters", "px"]
     for number, one in enumerate(targets, start=1):
         which = f" {number}" * (len(targets) > 1)
         columns.append(f"latency{which} (ms)")

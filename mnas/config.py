@@ -42,6 +42,9 @@ def parse_count(text: str, what: str) -> int:
 
 # --- the run ----------------------------------------------------------------------------------------------------
 
+MOST_THREADS = 1024
+"""More of them end some runtimes without a word."""
+
 Positive = Annotated[float, pydantic.Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, pydantic.Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, pydantic.Field(ge=1)]
@@ -124,7 +127,7 @@ class RunConfig(Strict):
     budgets_ms: tuple[Positive, ...] = ()
     """Several for the only target, ascending: each gets a winner, and the target's budget is the last of them."""
     objective: Objective
-    threads: Count = 1
+    threads: Annotated[int, pydantic.Field(ge=1, le=MOST_THREADS)] = 1
     batch: Count = 1
     allow_foreign_table: bool = False
     """Take a table's word where the winner cannot be measured."""

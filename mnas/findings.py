@@ -61,10 +61,11 @@ class Findings:
         if shares:
             log.info("what decided the accuracy: %s", ", ".join(f"{name} {share:.0%}" for name, share in shares))
         for budget_ms, found in self._random.items():
+            reached = [found[f"{prefix}best_accuracy"] for prefix in ("search_", "")]
             log.info(
-                "best%s after %d evaluations: %s by the search, %s at random",
-                "" if budget_ms is None else f" within {budget_ms:g} ms", found["trials"],
-                *(_percent(found[f"{prefix}best_accuracy"]) for prefix in ("search_", "")),
+                "best%s after %d evaluations: %s by the search, %s at random%s",
+                "" if budget_ms is None else f" within {budget_ms:g} ms", found["trials"], *map(_percent, reached),
+                "; this search was no better than chance" if (reached[0] or 0) <= (reached[1] or 0) else "",
             )  # fmt: skip
 
 

@@ -123,7 +123,7 @@ class Progress:
 
         console = stderr_console()
         self._live = console.is_terminal
-        self._said = time.monotonic()
+        self._began = self._said = time.monotonic()
         self._title = title
         self._bar = Bar(
             TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.percentage:>3.0f}%"),
@@ -139,7 +139,8 @@ class Progress:
         if not self._live and time.monotonic() - self._said > 30:
             self._said = time.monotonic()
             part = f" {done / total:.0%}" if total else ""
-            log.info("%s%s %s", self._title, part, note)
+            left = (self._said - self._began) * (total / done - 1) if total and done else 0.0
+            log.info("%s%s %s%s", self._title, part, note, f", {left:.0f} s left" if left > 0 else "")
 
     def close(self) -> None:
         self._bar.stop()

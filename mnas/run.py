@@ -187,8 +187,21 @@ def _is_record(line: bytes) -> bool:
 
 
 def _difference(stands: RunConfig, asked: RunConfig) -> str:
-    there, here = stands.model_dump(), asked.model_dump()
-    differ = [key for key in there if there[key] != here[key]]
+    there, here = dict(_leaves(stands.model_dump())), dict(_leaves(asked.model_dump()))
+    differ = [key for key in {**there, **here} if there.get(key) != here.get(key)]
     return ", ".join(
-        f"{key}: {one_line(repr(there[key])):.60} there, {one_line(repr(here[key])):.60} asked for" for key in differ
-    )
+        f"{key}: {one_line(repr(there.get(key))):.60} there, {one_line(repr(here.get(key))):.60} asked for"
+        for key in differ[:3]
+    ) + f", and {len(differ) - 3} more" * (len(differ) > 3)
+
+
+def _leaves(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+    """Each value inside mappings and sequences, with its place."""
+    if isinstance(value, dict) and value:
+        for key, inner in value.items():
+            yield from _leaves(inner, f"{place}.{key}".lstrip("."))
+    elif isinstance(value, list | tuple) and value:
+        for index, inner in enumerate(value):
+            yield from _leaves(inner, f"{place}[{index}]")
+    else:
+        yield place, value

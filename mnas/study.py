@@ -20,7 +20,7 @@ from mnas import objective, zoo
 from mnas.architecture import Architecture
 from mnas.config import Objective
 from mnas.cost import cost
-from mnas.errors import MnasError
+from mnas.errors import BadInput, MnasError
 from mnas.estimators import Estimate, Estimator, estimated, never
 from mnas.limits import NO_LIMITS, Limits
 from mnas.monitor import Seen, TensorBoard, progress
@@ -80,12 +80,19 @@ class Study:
         self._enqueued: dict[Architecture, str] = {}
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._study = optuna.create_study(
-            storage=open_storage(storage or run.storage_url), study_name=self._name(storage), load_if_exists=True,
+            storage=self._opened(storage), study_name=self._name(storage), load_if_exists=True,
             sampler=sampler,
             pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=prune_after),
             directions=objective.directions(goal.objective),  # type: ignore[arg-type]
         )
         self._reconcile()
+
+    def _opened(self, storage: str | None) -> optuna.storages.BaseStorage:
+        try:
+            return open_storage(storage or self.run.storage_url)
+        except BadInput as error:
+            own = "; delete that file to go on: the finished trials are in trials.jsonl" if storage is None else ""
+            raise BadInput(f"{error}{own}") from None
 
     def _name(self, storage: str | None) -> str:
         """In the run's own database always the same; in a shared one a name of its own."""
@@ -302,8 +309,10 @@ class Study:
 
     def _standing(self) -> str:
         best = self.best()
-        found = f"best {best.accuracy:.2%} at {best.latency_ms:.2f} ms" if best else "nothing within the budget yet"
-        return f"{self.evaluated} candidates, {found}"
+        if best is None:
+            return f"{self.evaluated} candidates, nothing within the budget yet"
+        reached = best.told.removeprefix("accuracy ")
+        return f"{self.evaluated} candidates, best {reached} at {best.latency_ms:.2f} ms"
 
     def _show(self, trial: Trial) -> None:
         if not trial.evaluated or trial.accuracy is None:
@@ -327,8 +336,8 @@ class Study:
             self._draw()
         what = f" ({trial.name})" if trial.name else ""
         log.info(
-            "trial %d%s: %s, accuracy %.2f%%, %.2f ms, %.1f s; %s", trial.number, what, trial.state,
-            100 * trial.accuracy, trial.latency_ms, trial.seconds, self._standing(),
+            "trial %d%s: %s, %s, %.2f ms, %.1f s; %s", trial.number, what, trial.state, trial.told, trial.latency_ms,
+            trial.seconds, self._standing(),
         )  # fmt: skip
 
 

@@ -8,6 +8,8 @@ from typing import Any, Literal
 from mnas.architecture import Architecture
 from mnas.errors import BadInput
 
+ZERO_COST = "zero-cost"
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -34,6 +36,13 @@ class Trial:
     def evaluated(self) -> bool:
         """Whether an estimate was spent on it."""
         return self.state in ("complete", "pruned", "failed")
+
+    @property
+    def told(self) -> str:
+        """Its estimate in words; a zero-cost score is no accuracy."""
+        if self.accuracy is None:
+            return "no accuracy"
+        return f"score {self.accuracy:.3f}" if self.grade == ZERO_COST else f"accuracy {self.accuracy:.2%}"
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

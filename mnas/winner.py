@@ -88,8 +88,8 @@ def finalists(
         measured = measure([trial.architecture for trial in some])
         for trial, latency in zip(some, measured, strict=True):
             log.info(
-                "finalist: trial %d, accuracy %.2f%%, %.2f ms by the search, %.2f +- %.2f ms %s: %s",
-                trial.number, 100 * (trial.accuracy or 0), trial.latency_ms, latency.median_ms, latency.spread_ms,
+                "finalist: trial %d, %s, %.2f ms by the search, %.2f +- %.2f ms %s: %s",
+                trial.number, trial.told, trial.latency_ms, latency.median_ms, latency.spread_ms,
                 "measured" if latency.rounds != PREDICTED else "predicted by a table, not measured",
                 "keeps the budget" if keeps(latency.median_ms, latency.spread_ms, budget_ms) else "over the budget",
             )  # fmt: skip
@@ -98,7 +98,7 @@ def finalists(
         if not 1 / MOST_OFF < off < MOST_OFF:
             log.warning(
                 "measured latencies are %.1f times the predicted ones: the machine was busy during one of them; "
-                "measure the table anew on a quiet machine: mnas latency build -o NEW.yaml", off,
+                "mnas latency check judges a table anew, mnas latency build measures one", off,
             )  # fmt: skip
         kept = [
             trial for trial, latency in zip(some, measured, strict=True)

@@ -205,6 +205,8 @@ SPACE = "name: x\nreference: mobilenet_v3_small\n"
         (("latency", "measure", "mobilenet"), "unknown reference network 'mobilenet'"),
         (("latency", "measure", "x.onnx"), "x.onnx: torch cannot run it: no such file"),
         (("latency", "build", "--runtime", "tflite"), "unknown runtime 'tflite'"),
+        (("latency", "build", "--threads", "100000"), "less than or equal to 1024"),
+        (("latency", "measure", "mobilenet_v3_small", "--batch", "1000000000"), "not enough memory: take a smaller"),
         (("frobnicate",), "No such command"),
         ((*SEARCH, "--data", "a\nb"), r"The data 'a\nb' is neither a path"),
         ((*SEARCH, "--space", "a\nb.yaml"), r"a\nb.yaml: cannot be read"),

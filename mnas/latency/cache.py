@@ -57,6 +57,7 @@ def table_for(
             100 * _error(found),
         )  # fmt: skip
         found = min(found, attempt(_without(found, wanted)), key=_error)
+        log.info("latency table: off by %.1f%% in the better of both", 100 * _error(found))
     if found is not table:
         found.save(path)
     log.info("latency table: %s", path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnas.latency.rounds import wall_ms
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # since 1.29 it reports models and machine to its maker
 
 ort: Any = importlib.import_module("onnxruntime")
 
