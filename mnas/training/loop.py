@@ -16,6 +16,7 @@ from mnas.data.augment import augment, normalise
 from mnas.data.loader import batches
 from mnas.data.splits import Split, limited
 from mnas.errors import MnasError
+from mnas.training.depthwise import QuickDepthwise, helps
 from mnas.training.recipe import lr_at, optimizer
 
 
@@ -62,7 +63,7 @@ def fit(
             for group in optim.param_groups:
                 group["lr"] = lr
             x = augment(raw, size, generator=draw, flip=flip, crop=recipe.crop)
-            with autocast(device):
+            with training_pass(device):
                 logits = network(x)
                 loss: Tensor = criterion(logits, labels)
                 if teacher is not None:
@@ -125,6 +126,11 @@ def accuracy(
             right += (network(normalise(raw, size)).argmax(1) == labels).sum()
         seen += len(labels)
     return float(right) / max(1, seen)
+
+
+def training_pass(device: torch.device) -> contextlib.AbstractContextManager[object]:
+    """What a training step's forward pass runs in."""
+    return QuickDepthwise() if device.type == "cpu" and helps() else autocast(device)
 
 
 def autocast(device: torch.device) -> contextlib.AbstractContextManager[object]:

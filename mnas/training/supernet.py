@@ -31,7 +31,7 @@ from mnas.run import write_atomic
 from mnas.space import SearchSpace
 from mnas.training.distributed import ALONE, Peers
 from mnas.training.guard import Guard
-from mnas.training.loop import Diverged, autocast
+from mnas.training.loop import Diverged, training_pass
 from mnas.training.recipe import lr_at, optimizer
 
 log = logging.getLogger("mnas")
@@ -174,7 +174,7 @@ class SupernetTraining:
         for group in self._optim.param_groups:
             group["lr"] = self._lr()
         self._sandwich.train()
-        with autocast(self._device):
+        with training_pass(self._device):
             losses: Tensor = self._sandwich(images, labels, subnets)
         self._optim.zero_grad(set_to_none=True)
         losses.sum().backward()  # type: ignore[no-untyped-call]

@@ -1,0 +1,86 @@
+"""Depthwise convolutions trained on CPUs without AVX-512.
+
+There oneDNN takes a slow path to the gradient of a kernel that is larger than its input: in MobileNetV3-Large at 32
+pixels three quarters of a training step went there. The gradient is a sum of products for each place of the kernel,
+and few places of it ever meet such an input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.grad import conv2d_input
+from torch.overrides import TorchFunctionMode
+
+
+class QuickDepthwise(TorchFunctionMode):
+    """While it is active, `conv2d` of a depthwise kernel larger than its input learns quickly; all else is as ever."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        if func is torch.conv2d and torch.is_grad_enabled():
+            return _conv2d(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+
+def helps() -> bool:
+    """Whether this machine's CPU takes the slow path."""
+    return not torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+
+
+def _conv2d(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
+    groups: int = 1,
+) -> Tensor:  # fmt: skip
+    kernel, step = weight.shape[-1], stride if isinstance(stride, int) else stride[0]
+    depthwise = groups == weight.shape[0] == x.shape[1] > 1 and weight.requires_grad and bias is None
+    same = padding in (kernel // 2, (kernel // 2, kernel // 2)) and dilation in (1, (1, 1))
+    small = max(x.shape[2:]) < kernel and x.device.type == "cpu"
+    if depthwise and same and small and stride in (step, (step, step)):
+        quick: Tensor = _Depthwise.apply(x, weight, step)  # type: ignore[no-untyped-call]
+        return quick
+    return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
+
+
+class _Depthwise(torch.autograd.Function):
+    """conv2d of x (b, c, h, w) and weight (c, 1, k, k), padded by k // 2."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.stride = stride
+        return F.conv2d(x, weight, None, stride, weight.shape[-1] // 2, groups=len(weight))
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        (x, weight), stride = ctx.saved_tensors, ctx.stride
+        to_x = to_weight = None
+        if ctx.needs_input_grad[0]:
+            padding = weight.shape[-1] // 2
+            to_x = conv2d_input(  # type: ignore[no-untyped-call]
+                x.shape, weight, grad, stride, padding, groups=len(weight)
+            )
+        if ctx.needs_input_grad[1]:
+            to_weight = torch.zeros_like(weight)
+            for row, (in_y, out_y) in _met(weight.shape[-1], stride, x.shape[2], grad.shape[2]):
+                for column, (in_x, out_x) in _met(weight.shape[-1], stride, x.shape[3], grad.shape[3]):
+                    products = x[:, :, in_y, in_x] * grad[:, :, out_y, out_x]
+                    to_weight[:, 0, row, column] = products.sum((0, 2, 3))
+        return to_x, to_weight, None
+
+
+def _met(kernel: int, stride: int, inputs: int, outputs: int) -> list[tuple[int, tuple[slice, slice]]]:
+    """The kernel's places along one side that meet inputs at all: which ones, and for which outputs."""
+    found = []
+    for place in range(kernel):
+        shift = place - kernel // 2
+        met = [out for out in range(outputs) if 0 <= out * stride + shift < inputs]
+        if met:
+            first, last = met[0] * stride + shift, met[-1] * stride + shift
+            found.append((place, (slice(first, last + 1, stride), slice(met[0], met[-1] + 1))))
+    return found
