@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 from optuna.study import Study
+from threadpoolctl import ThreadpoolController
 
 from mnas.samplers.base import ChoiceSampler, Floats, directions
 from mnas.samplers.choices import Points
@@ -25,7 +27,7 @@ OPTIMISM = 1.0
 """Standard deviations above its mean at which a candidate is compared with a front."""
 MOST_LEARNED = 192
 """Of more values, the best half of so many are learned from, and others of all kinds."""
-LEAST_GAIN = 1e-9
+LEAST_GAIN, LEAST_LOG_CHANCE = 1e-9, -7.0
 MARGIN = 0.1
 """Of each objective's span, how far below the worst known or expected value the hypervolume begins."""
 
@@ -54,6 +56,12 @@ class PredictorSampler(ChoiceSampler):
     ) -> Points:
         if len(rows) < STARTUP:
             return self.choices.random(POOL, rng)
+        with _blas().limit(limits=1, user_api="blas"):  # small matrices: threads would wait for one another
+            return self._promising(study, rows, values, pending, rng)
+
+    def _promising(
+        self, study: Study, rows: Points, values: Floats, pending: Points, rng: np.random.Generator
+    ) -> Points:
         describe, about = self._features(self.costs(rows)), self._cost_model(rows)
         order = np.argsort(ranks(values), kind="stable")
         kept = np.sort(spread(order, MOST_LEARNED))
@@ -61,7 +69,7 @@ class PredictorSampler(ChoiceSampler):
         pool = every if len(every) else self.choices.random(POOL, rng)
         costs, log_chance = self._asked(pool, about) if len(every) else about(pool)
         merit = self._merit(study, describe, rows, values, kept, pending, (pool, costs))
-        scores = merit(pool, costs) + log_chance
+        scores = _likely(merit, pool, costs, log_chance)
         if len(every):
             return every[np.argsort(-scores, kind="stable")]
         for _ in range(ROUNDS):
@@ -71,10 +79,11 @@ class PredictorSampler(ChoiceSampler):
                 self.choices.crossed(rng.choice(parents, POOL // 4), rng.choice(parents, POOL // 4), rng),
             ])  # fmt: skip
             costs, log_chance = about(new)
-            pool, scores = np.concatenate([pool, new]), np.concatenate([scores, merit(new, costs) + log_chance])
+            pool = np.concatenate([pool, new])
+            scores = np.concatenate([scores, _likely(merit, new, costs, log_chance)])
         pool = np.unique(pool[np.argsort(-scores, kind="stable")[:CHECKED]], axis=0)
         costs, log_chance = self._asked(pool, about)
-        return pool[np.argsort(-(merit(pool, costs) + log_chance), kind="stable")]
+        return pool[np.argsort(-_likely(merit, pool, costs, log_chance), kind="stable")]
 
     # --- what is learned
 
@@ -175,6 +184,20 @@ class PredictorSampler(ChoiceSampler):
             return np.log(np.maximum(gained, LEAST_GAIN)) - np.maximum(0, behind)
 
         return gain
+
+
+@functools.cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+def _likely(merit: Merit, points: Points, costs: Floats, log_chance: Floats) -> Floats:
+    """The merit of each point with its chance to be affordable; what has next to none is not looked at."""
+    scores = np.full(len(points), -np.inf)
+    able = log_chance > LEAST_LOG_CHANCE
+    if able.any():
+        scores[able] = merit(points[able], costs[able]) + log_chance[able]
+    return scores
 
 
 def _unknown(points: Points) -> tuple[Floats, Floats]:

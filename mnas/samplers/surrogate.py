@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.optimize import minimize
 from scipy.special import log_ndtr
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import Kernel
@@ -169,11 +170,9 @@ def fitted(features: Floats, owner: NDArray[np.int64], values: Floats) -> Hyperp
     start[count:] = torch.tensor([0.5, 0.5, 0.02], dtype=torch.float64).log()
     # of many choices, few values cannot say how much each one matters
     doubts = torch.tensor([min(1.0, 4 / math.sqrt(count))] * count + [1.0, 1.0, 1.5], dtype=torch.float64)
-    free = torch.zeros_like(start).requires_grad_()
     eye = torch.eye(len(y), dtype=torch.float64)
-    optimizer = torch.optim.LBFGS([free], max_iter=STEPS, line_search_fn="strong_wolfe")
 
-    def logarithms() -> torch.Tensor:
+    def logarithms(free: torch.Tensor) -> torch.Tensor:
         return start + 3 * doubts * torch.tanh(free / 3)  # a line search may try anything
 
     def covariance(logs: torch.Tensor) -> torch.Tensor:
@@ -184,17 +183,20 @@ def fitted(features: Floats, owner: NDArray[np.int64], values: Floats) -> Hyperp
         near = torch.exp(gram - 0.5 * (size[:, None] + size[None, :]))
         return linear * gram + smooth * near + (noise + LEAST_NOISE) * eye
 
-    def loss() -> torch.Tensor:
-        optimizer.zero_grad()
-        logs = logarithms()
+    def loss(tried: Floats) -> tuple[float, Floats]:
+        """And its gradient."""
+        free = torch.from_numpy(tried).requires_grad_()
+        logs = logarithms(free)
         model = torch.distributions.MultivariateNormal(torch.zeros_like(y), covariance(logs), validate_args=False)
         value = 0.5 * (((logs - start) / doubts) ** 2).sum() - model.log_prob(y)  # type: ignore[no-untyped-call]
-        value.backward()
-        return value
+        (gradient,) = torch.autograd.grad(value, free)
+        return float(value.detach()), gradient.numpy()
 
+    found = start
     with contextlib.suppress(torch.linalg.LinAlgError):  # type: ignore[attr-defined]
-        optimizer.step(loss)  # type: ignore[no-untyped-call]
-    found = logarithms().detach() if bool(torch.isfinite(free).all()) else start
+        # torch's own L-BFGS takes seconds to import the first time
+        best = minimize(loss, np.zeros(len(start)), jac=True, method="L-BFGS-B", options={"maxiter": STEPS}).x
+        found = logarithms(torch.from_numpy(best)) if np.isfinite(best).all() else start
     linear, smooth, noise = found[count:].exp().tolist()
     doubt = math.sqrt(1 + count / len(y))
     return Hyperparameters(found[:count].exp().numpy()[owner], linear, smooth, noise + LEAST_NOISE, doubt)
