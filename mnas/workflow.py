@@ -229,8 +229,8 @@ class Search:
         config = self.config
         goal = Goal(config.objective, self._budget_ms, config.budgets_ms)
         sampler = self.given.sampler or search_sampler(
-            config.sampler, config.seed, len(self.run.read_trials()), self.space, latency=self.latency.predict,
-            limit_ms=goal.limit_ms, limits=self.limits,
+            config.sampler, config.seed, len(self.run.read_trials()), self.space,
+            latency=self.latency.predict if self.latency.quick else None, limit_ms=goal.limit_ms, limits=self.limits,
         )  # fmt: skip
         return Study(
             self.run, self.space, goal, sampler=sampler, storage=config.storage, seed=config.seed,

@@ -109,7 +109,9 @@ class ChoiceSampler(optuna.samplers.BaseSampler, abc.ABC):
         tried = np.concatenate([rows, pending, self.choices.whole(t.params for t in failed)])
         again, told = None, np.isfinite(values).all(1)
         for points in self._preferred(self.proposals(study, rows[told], values[told], pending, rng), rows, rng):
-            for point in points[~self.too_dear(self.costs(points))]:
+            for point in points:  # one at a time: a cost may take long to find
+                if self.too_dear(self.costs(point[None]))[0]:
+                    continue
                 if not known(point, tried):
                     return self.choices.params(point)
                 again = point if again is None else again
