@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import importlib
 import itertools
 import json
@@ -113,6 +114,26 @@ def test_same_outputs_as_pytorch(
     assert not module.training
     assert all(parameter.requires_grad for parameter in module.parameters())
     assert capfd.readouterr() == ("", "")
+
+
+def test_many_that_are_prepared_keep_what_they_read(adapter: Runtime) -> None:
+    """A layer's weights and input are its own also when nothing else holds them, and memory is given out again."""
+    count = 2 if adapter.name in ("executorch", "torch_compile") else 8
+    expected, runs = [], []
+    with adapter.threads(1):
+        for _ in range(count):
+            module, x = layer_with_se(), torch.rand(1, 8, 12, 12)
+            with torch.inference_mode():
+                expected.append(module(x).numpy())
+            runs.append(adapter.prepare(module, x, 1))
+            del module, x
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+            torch.full((1 << 20,), torch.nan, device="cuda")
+        found = [array(run()) for run in runs]
+    for one, wanted in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, wanted, rtol=1e-3, atol=1e-3 * max(1.0, float(np.abs(wanted).max())))
 
 
 def test_an_artifact_is_a_file_that_runs(adapter: Runtime, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -41,21 +41,25 @@ def prepare_file(path: Path, example: Tensor, threads: int) -> Callable[[], Tens
 
 
 def _run(own: nn.Module, x: Tensor) -> Callable[[], Tensor]:
-    """Records `own` after warm-up runs on a side stream, as torch.cuda.graph asks for."""
+    """Records `own` after warm-up runs, on a side stream, as CUDA asks for."""
     graph, side = torch.cuda.CUDAGraph(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    with torch.inference_mode():
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            for _ in range(WARM_UPS):
-                own(x)
-        torch.cuda.current_stream().wait_stream(side)
-        with torch.cuda.graph(graph):
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.inference_mode(), torch.cuda.stream(side):
+        for _ in range(WARM_UPS):
+            own(x)
+        # not torch.cuda.graph: before each of a table's hundreds of layers, that would empty the allocator's cache
+        graph.capture_begin()
+        try:
             out: Tensor = own(x)
+        finally:
+            graph.capture_end()
+    torch.cuda.current_stream().wait_stream(side)
 
     def run() -> Tensor:
         graph.replay()
         return out
 
+    run.reads = own, x  # type: ignore[attr-defined]  # the graph has their addresses alone, and does not keep them
     run()
     torch.cuda.synchronize()
     return run
