@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+import gc
 import itertools
 import random
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
 
 import pytest
 
 from mnas.latency import sections as timing
 from mnas.latency.rounds import Run
-from mnas.latency.sections import Section, sections
+from mnas.latency.sections import Section, reason, sections
 
 KEYS = [f"layer{i}" for i in range(50)]
 TRUE_MS = {key: 0.1 + 0.07 * i for i, key in enumerate(KEYS)}
@@ -23,18 +27,18 @@ class World:
         self.ran: list[str] = []
         self.asked: list[list[str]] = []
 
-    def run(self, key: str) -> Run:
+    def run(self, key: str, placed: float = 1.0) -> Run:
         def run() -> None:
             self.ran.append(key)
-            self.now += TRUE_MS[key] * self.slowness(self.now)
+            self.now += TRUE_MS[key] * placed * self.slowness(self.now)
 
         return run
 
-    def prepare(self, keys: Sequence[str]) -> Mapping[str, Run | Exception]:
+    def prepare(self, keys: Sequence[str]) -> Mapping[str, Run | str]:
         self.asked.append(list(keys))
         return {key: self.run(key) for key in keys}
 
-    def alike(self, keys: Sequence[str]) -> Mapping[str, Run | Exception]:
+    def alike(self, keys: Sequence[str]) -> Mapping[str, Run | str]:
         """Layers that take as long as each other."""
         return dict.fromkeys(keys, self.run("layer0"))
 
@@ -47,11 +51,14 @@ class World:
 
     def timed(
         self, todo: Sequence[str] = KEYS, known: Mapping[str, float] | None = None, rounds: int = 9, seed: int = 0,
-        prepare: Callable[[Sequence[str]], Mapping[str, Run | Exception]] | None = None,
+        prepare: Callable[[Sequence[str]], Mapping[str, Run | str]] | None = None,
     ) -> list[Section[str]]:  # fmt: skip
-        return list(sections(
-            todo, prepare or self.prepare, rounds=rounds, rng=random.Random(seed), timer=self.timer, known=known or {}
-        ))  # fmt: skip
+        clock = SimpleNamespace(perf_counter=lambda: self.now / 1000)
+        with patch.object(timing, "time", clock):
+            return list(sections(
+                todo, prepare or self.prepare, rounds=rounds, rng=random.Random(seed), timer=self.timer,
+                known=known or {},
+            ))  # fmt: skip
 
 
 def together(found: Sequence[Section[str]]) -> dict[str, float]:
@@ -75,7 +82,7 @@ def test_every_layer_is_timed_once_in_random_order(small: None) -> None:
     assert sorted(key for part in found for key in part.ms) == sorted(KEYS)
     assert together(found) == pytest.approx(TRUE_MS)
     assert not any(part.failed for part in found)
-    assert [len(keys) for keys in world.asked] == [20, 10 + 6, 10 + 6, 10 + 6]
+    assert [len(keys) for keys in world.asked] == [20] * 2 + [10 + 6] * 6, "each section is prepared twice"
     assert list(together(found)) not in (KEYS, list(together(world.timed(seed=1))))
     assert list(together(World().timed())) == list(together(found))
 
@@ -87,7 +94,8 @@ def test_nothing_to_time() -> None:
 def test_small_groups_are_drawn_over_and_over(small: None) -> None:
     world = World()
     world.timed(KEYS[:20], rounds=30)
-    ran = world.ran[20:]  # after each ran once
+    half = len(world.ran) // 2
+    ran = world.ran[20:half] + world.ran[half + 20 :]  # in each copy, after each ran once
     assert len(ran) == 30 / timing.PER_DRAW * 20 * (1 + timing.PER_DRAW)
     draws = [ran[i : i + 16] for i in range(0, len(ran), 16)]  # 4 untimed, then 3 times 4
     for draw in draws:
@@ -100,18 +108,50 @@ def test_small_groups_are_drawn_over_and_over(small: None) -> None:
     assert all(sum(f"{key} timed" == one for one in ran) == 30 for key in KEYS[:20])
 
 
-@pytest.mark.parametrize(("rounds", "samples"), [(1, 3), (3, 3), (4, 6), (30, 30)])
+@pytest.mark.parametrize(("rounds", "samples"), [(1, 6), (6, 6), (7, 12), (30, 30)])
 def test_rounds(rounds: int, samples: int) -> None:
     world = World()
     world.timed(KEYS[:3], rounds=rounds)
     assert world.ran.count("layer0 timed") == samples
 
 
+def test_a_layer_takes_the_mean_of_its_copies() -> None:
+    """Each copy lies elsewhere; that the machine is slower when the second one is timed changes nothing."""
+    world, drawn = World(), random.Random(1)
+    placed: dict[str, list[float]] = {key: [] for key in KEYS}
+
+    def prepare(keys: Sequence[str]) -> Mapping[str, Run]:
+        factor = 3.0 ** len(placed["layer0"])
+        world.slowness = lambda now: factor
+        runs = {}
+        for key in keys:
+            placed[key].append(1 + drawn.choice([-0.2, 0.2]))
+            runs[key] = world.run(key, placed[key][-1])
+        return runs
+
+    found = together(world.timed(prepare=prepare))
+    expected = {key: TRUE_MS[key] * sum(placed[key]) / timing.COPIES for key in KEYS}
+    assert all(len(each) == timing.COPIES for each in placed.values())
+    assert found == pytest.approx(expected)
+
+
+def test_what_takes_long_to_prepare_is_prepared_once() -> None:
+    world = World()
+
+    def prepare(keys: Sequence[str]) -> Mapping[str, Run | str]:
+        world.now += 10_000
+        return world.prepare(keys)
+
+    assert together(world.timed(rounds=30, prepare=prepare)) == pytest.approx(TRUE_MS)
+    assert [len(keys) for keys in world.asked] == [50]
+    assert world.ran.count("layer0 timed") == 30
+
+
 def test_on_a_slow_device_sections_are_small(small: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timing, "SECTION_S", 0.0)
     world = World()
     assert [len(part.ms) for part in world.timed()] == [20] + [2] * 15
-    assert [len(keys) for keys in world.asked] == [20] + [2 + 2] * 15, "no more links than layers"
+    assert [len(keys) for keys in world.asked] == [20] * 2 + [2 + 2] * 30, "no more links than layers"
     monkeypatch.setattr(timing, "SECTION", 1000)
     monkeypatch.setattr(timing, "SECTION_S", 3600.0)
     assert [len(part.ms) for part in World().timed()] == [20, 30]
@@ -191,16 +231,16 @@ class Fails:
     def __init__(self, world: World) -> None:
         self.world = world
 
-    def __call__(self, keys: Sequence[str]) -> Mapping[str, Run | Exception]:
-        runs: dict[str, Run | Exception] = {**self.world.prepare(keys)}
+    def __call__(self, keys: Sequence[str]) -> Mapping[str, Run | str]:
+        runs: dict[str, Run | str] = {**self.world.prepare(keys)}
         for key, error in self.REASONS.items():
             if key in runs:
-                runs[key] = error if key in ("layer3", "layer7") else self.raising(error)
+                runs[key] = reason(error) if key in ("layer3", "layer7") else self.raising(error)
         return runs
 
     def raising(self, error: Exception) -> Run:
         def run() -> None:
-            raise error
+            raise type(error)(*error.args)
 
         return run
 
@@ -228,6 +268,23 @@ def test_a_section_where_all_fail() -> None:
     world = World()
     found = world.timed(["layer3", "layer7"], prepare=Fails(world))
     assert [(part.ms, len(part.failed)) for part in found] == [({}, 2)]
+
+
+def test_a_failure_keeps_no_layer_alive() -> None:
+    """Not even until the next garbage collection: a section's models may take all the memory that there is."""
+    world, alive = World(), weakref.WeakSet[Any]()
+
+    def prepare(keys: Sequence[str]) -> Mapping[str, Run | str]:
+        runs = Fails(world)(keys)
+        alive.update(run for run in runs.values() if not isinstance(run, str))
+        return runs
+
+    gc.disable()
+    try:
+        world.timed(prepare=prepare)
+        assert not list(alive)
+    finally:
+        gc.enable()
 
 
 def test_an_interrupt_is_no_failure(small: None) -> None:

@@ -20,7 +20,7 @@ from mnas.latency.provenance import differences
 from mnas.latency.quiet import pinned
 from mnas.latency.rounds import Run
 from mnas.latency.runtimes import Runtime, get_runtime
-from mnas.latency.sections import sections
+from mnas.latency.sections import reason, sections
 from mnas.latency.table import LatencyTable
 from mnas.nn.network import module_of
 
@@ -82,11 +82,11 @@ def _begin(adapter: Runtime, threads: int, batch: int, table: LatencyTable | Non
     return replace(table, entries=dict(table.entries), failed=dict(table.failed))
 
 
-def _prepared(adapter: Runtime, layers: Sequence[Layer], threads: int, batch: int) -> dict[Layer, Run | Exception]:
+def _prepared(adapter: Runtime, layers: Sequence[Layer], threads: int, batch: int) -> dict[Layer, Run | str]:
     """Each layer with random weights. All read the same memory, so that inputs are in the cache, as in a network."""
     shapes = {layer: input_shape(layer, batch) for layer in layers}
     scratch = torch.rand(max(map(prod, shapes.values())))
-    runs: dict[Layer, Run | Exception] = {}
+    runs: dict[Layer, Run | str] = {}
     for layer, shape in shapes.items():
         example: Tensor = scratch[: prod(shape)].view(shape)
         if adapter.channels_last and len(shape) == 4:
@@ -95,7 +95,7 @@ def _prepared(adapter: Runtime, layers: Sequence[Layer], threads: int, batch: in
         try:
             runs[layer] = adapter.prepare(module_of(layer).eval(), example, threads)
         except Exception as error:  # whatever a runtime raises: the rest goes on
-            runs[layer] = error
+            runs[layer] = reason(error)
     return runs
 
 

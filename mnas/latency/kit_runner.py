@@ -22,7 +22,7 @@ from typing import Any
 from mnas.latency.device import clock_mhz, device_name
 from mnas.latency.quiet import Watch, pinned
 from mnas.latency.rounds import PREPARED, Run, sample, without_drift
-from mnas.latency.sections import able, sections
+from mnas.latency.sections import able, reason, sections
 
 NETWORKS_AT_ONCE = 8
 """Few, since a small device must hold them and the anchors in memory."""
@@ -57,15 +57,15 @@ class Kit:
         except (OSError, KeyError, zipfile.BadZipFile) as error:
             raise Refused(f"{self.where}: {name} cannot be read ({error}): copy the kit to this device again") from None
 
-    def prepared(self, names: Sequence[str], threads: int) -> dict[str, Run | Exception]:
-        """A run of each model, or what the runtime raised. All read the same memory, as layers inside a network do."""
-        runs: dict[str, Run | Exception] = {}
+    def prepared(self, names: Sequence[str], threads: int) -> dict[str, Run | str]:
+        """A run of each model, or why there is none. All read the same memory, as layers inside a network do."""
+        runs: dict[str, Run | str] = {}
         for name in names:
             content = self.read(name)
             try:
                 runs[name] = self.runtime.prepare_content(content, self._scratch, threads)
             except Exception as error:  # whatever a runtime raises: the rest goes on
-                runs[name] = error
+                runs[name] = reason(error)
         return runs
 
 
