@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import safetensors.torch
 import torch
-from common import RESULTS, save
+from common import RESULTS, keep
 from rank_truth import CPU, IMAGES, architectures, space
 from scipy.stats import kendalltau
 
@@ -117,7 +117,4 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     random.seed(0)
     source, name, *settings = [*sys.argv[1:], "default"] if len(sys.argv) == 2 else sys.argv[1:]
-    result = f"rank_correlation_{Path(source).stem}"
-    file = RESULTS / f"{result}.json"
-    before = json.loads(file.read_text())["figures"] if file.exists() else {}
-    save(result, before | {name: figures(source, settings)})
+    keep(f"rank_correlation_{Path(source).stem}", name, figures(source, settings))

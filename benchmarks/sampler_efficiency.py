@@ -22,7 +22,6 @@ local search.
 from __future__ import annotations
 
 import functools
-import json
 import multiprocessing
 import random
 import statistics
@@ -37,7 +36,7 @@ from typing import Any
 import numpy as np
 import optuna
 import torch
-from common import RESULTS, save
+from common import keep, kept
 from optuna.trial import TrialState
 
 import mnas
@@ -54,6 +53,7 @@ from mnas.strict_yaml import parse_yaml, validate
 from mnas.training.loop import recalibrate
 from mnas.training.supernet import SupernetTraining
 
+RESULT = "sampler_efficiency"
 EVALUATIONS, LONG, SEEDS = 50, 200, 20
 FINISHED = 500
 AFFORDABLE = 0.4
@@ -319,18 +319,8 @@ def search(name: str, samplers: list[str], pool: Pool) -> None:
     about = {"points": table_of(name).points or "60 choices", "seeds": SEEDS}
     for sampler in samplers:
         curves = pool.starmap(curve, [(name, sampler, seed) for seed in range(SEEDS)], chunksize=1)
-        regret = before().get(name, {}).get("regret", {}) | {sampler: summary(curves)}
-        keep(name, about | {"regret": {one: regret[one] for one in SAMPLERS if one in regret}} | judged(regret))
-
-
-def before() -> dict[str, Any]:
-    results = RESULTS / "sampler_efficiency.json"
-    return json.loads(results.read_text())["figures"] if results.exists() else {}
-
-
-def keep(name: str, found: dict[str, Any]) -> None:
-    """Beside what the result file has of others."""
-    save("sampler_efficiency", before() | {name: found})
+        regret = kept(RESULT).get(name, {}).get("regret", {}) | {sampler: summary(curves)}
+        keep(RESULT, name, about | {"regret": {one: regret[one] for one in SAMPLERS if one in regret}} | judged(regret))
 
 
 def quietly() -> None:
@@ -346,8 +336,8 @@ def main() -> None:
     tables = [name for name in asked if name not in samplers] or [*TABLES, "speed"]
     for name in tables:
         if name == "speed":
-            quick = {one: SAMPLERS[one] for one in samplers if one != "gp"}
-            keep(name, {one: round(milliseconds(table_of("large"), make, FINISHED), 1) for one, make in quick.items()})
+            taken = {one: milliseconds(table_of("large"), SAMPLERS[one], FINISHED) for one in samplers if one != "gp"}
+            keep(RESULT, name, {one: round(ms, 1) for one, ms in taken.items()})
             continue
         table_of(name)  # made once, before there are processes
         with multiprocessing.get_context("fork").Pool() as pool:

@@ -10,7 +10,6 @@ no table is made. Seconds of the search are those between its plan and its last 
 from __future__ import annotations
 
 import datetime
-import json
 import sys
 import tempfile
 import time
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import RESULTS, save
+from common import keep
 
 import mnas
 from mnas import zoo
@@ -65,6 +64,4 @@ def costs(space: str, data: str, images: int | None) -> dict[str, Any]:
 
 
 name, data, space, count = (*sys.argv[1:], *["digits", "digits", "v3_large", "0"][len(sys.argv) - 1 :])
-results = RESULTS / "search_cost.json"
-before = json.loads(results.read_text())["figures"] if results.exists() else {}
-save("search_cost", before | {name: costs(space, data, int(count) or None)})
+keep("search_cost", name, costs(space, data, int(count) or None))
