@@ -106,7 +106,7 @@ def evaluate(
         raise BadInput(f"--split {split}{nearest(split, ('train', 'val', 'test'))}")
     chosen = getattr(images, split)
     workers = 0 if chosen.in_memory else default_workers()
-    reached = accuracy(network, chosen, size=size, device=where, workers=workers)
+    reached = accuracy(network, chosen, size=size, device=where, workers=workers, exact=True)
     return {"folder": str(folder), "data": images.name, "split": split, "images": len(chosen), "resolution": size,
             "accuracy": reached}
 

@@ -120,6 +120,8 @@ class Handover:
     sharing: WeightSharing | None
     board: TensorBoard
     device: torch.device
+    each: Callable[[], None] = lambda: None
+    """Called after each training."""
 
     # --- choosing
 
@@ -175,11 +177,13 @@ class Handover:
         compared = rows_of(others, "baseline", **about)
         best: list[Trained] = []
         for winner, (budget_ms, trial) in zip(winners, found, strict=True):
-            best.append(self._best_trained(winner, trial, [*reversed(best), *others], budget_ms))
+            better = self._best_trained(winner, trial, [*reversed(best), *others], budget_ms)
+            best.append(replace(better, name=winner.name))
             rows = rows_of(best[-1:], "winner", **about) + [dict(row) for row in compared]
             search = facts(budget_ms) | {
                 "chosen_trial": trial.number, "chosen_estimate": trial.accuracy, "chosen_grade": trial.grade,
                 "chosen_predicted_ms": trial.latency_ms,
+                "replaced_by": None if better is winner else better.name,
             }  # fmt: skip
             self._write([best[-1], *others], rows, budget_ms, recipe, search)
         if self.config.budgets_ms:
@@ -200,11 +204,13 @@ class Handover:
         if self.sharing is not None and not self.config.from_scratch and arch in self.space:
             inherited, teacher = self.sharing.inherited(arch), self.sharing.teacher(arch.resolution)
             recipe = self.sharing.recipe(recipe)
-        return train_fully(
+        trained = train_fully(
             name, arch, self.task.data, recipe, size=self.task.size_of(arch), device=self.device,
             seed=self.config.seed, checkpoints=self.run.checkpoints, board=self.board, inherited=inherited,
             teacher=teacher,
         )  # fmt: skip
+        self.each()
+        return trained
 
     def _best_trained(
         self, winner: Trained, trial: Trial, others: Sequence[Trained], budget_ms: float | None
@@ -214,7 +220,7 @@ class Handover:
         if best is not winner:
             log.info("%s is more accurate than trial %d when both are fully trained, and keeps the budget: it is the "
                      "winner", best.name, trial.number)
-        return replace(best, name=winner.name)
+        return best
 
     def _write(
         self, trained: Sequence[Trained], rows: list[dict[str, Any]], budget_ms: float | None, recipe: Recipe,

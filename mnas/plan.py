@@ -15,6 +15,7 @@ from mnas.data.splits import limited
 from mnas.estimators.supernet import CALIBRATION_IMAGES
 from mnas.estimators.train import MAX_VAL_IMAGES
 from mnas.nn.network import build
+from mnas.objective import is_pareto
 from mnas.training.loop import fit
 
 DEFAULT_TRIALS = 20
@@ -33,7 +34,8 @@ MOST_EPOCHS = 10
 FINETUNED_CANDIDATES = 24
 """A candidate's training on from inherited weights is made so short that a time budget pays for so many."""
 SECONDS = 20.0
-"""Where that takes no longer, every candidate is trained on; otherwise the better half by inherited weights."""
+"""Where that takes no longer, every candidate is trained on; otherwise those that promise more than the median of
+those which were, by inherited weights."""
 EVAL_SPEEDUP = 3.0
 """Images are classified about so many times as fast as they are trained on."""
 EXPORT_S = 20.0
@@ -55,16 +57,15 @@ class Plan:
     """Expected seconds for its training."""
     searches: int = 1
     """2 where as many random candidates follow the search's; `search_s` is each one's."""
+    processes: int = 1
+    """Each evaluates its part of the candidates."""
+    select: bool = False
+    """Whether what is hopeless by inherited weights is not trained on."""
 
     def expected_s(self) -> float:
         """Expected seconds for everything from now on."""
-        search = self.candidate_s * self.trials if self.trials else self.search_s or 0.0
+        search = self.candidate_s * -(-self.trials // self.processes) if self.trials else self.search_s or 0.0
         return self.supernet_s + self.searches * min(search, self.search_s or search) + self.final_s + EXPORT_S
-
-    @property
-    def select(self) -> bool:
-        """Whether only the better candidates by inherited weights are trained on."""
-        return self.candidate_s > SECONDS
 
 
 def training_speed(arch: Architecture, data: ImageData, recipe: Recipe, size: int, device: torch.device) -> float:
@@ -121,40 +122,59 @@ def make_plan(
 
 def make_supernet_plan(
     data: ImageData, config: RunConfig, *, trials: int | None, left_s: float | None, networks: int,
-    images_per_s: float, sandwich_per_s: float,
+    images_per_s: float, sandwich_per_s: float, processes: int = 1,
+    decided: tuple[Recipe, SupernetRecipe] | None = None, trained: bool = False,
 ) -> Plan:  # fmt: skip
     """Divide `left_s` seconds (None: no limit) among supernet, candidates, winner and baselines.
 
-    A plain network trains at `images_per_s`, the supernet at `sandwich_per_s`. `proxy` is the candidates' recipe;
-    its epochs are so few as the time allows, and a part of one is fewer images.
+    A plain network trains at `images_per_s`, the supernet at `sandwich_per_s` in all `processes` together, which share
+    the candidates too. `decided` are the recipes of candidates and supernet with which the run began earlier; it has
+    `trained` the supernet already.
     """
-    train, val, supernet = len(data.train), min(len(data.val), MAX_VAL_IMAGES), config.supernet
-    judged, an_epoch = val + min(train, CALIBRATION_IMAGES), min(train, config.finetune.images or train)
     final_s = networks * epoch_s(data, config.recipe, images_per_s) * config.recipe.epochs
-    images = min(train, supernet.images or train)
-    search_s = None
-    finalists, searches = config.finalists * len(config.wanted_ms), 1 + config.compare_random
-    epochs = config.finetune_epochs
-    if left_s is not None:
-        usable = max(1.0, left_s - EXPORT_S)
+    usable = None if left_s is None else max(1.0, left_s - EXPORT_S)
+    if usable is not None:
         final_s = min(final_s, FINAL_SHARE * usable)
-        most = supernet.epochs * (MOST_EPOCHS if config.budget_s else 1)
-        affordable = SUPERNET_SHARE * usable * sandwich_per_s
-        least = min(images, max(10 * supernet.batch_size, 20 * data.num_classes))
-        images = max(least, min(images, int(affordable)))
-        supernet = supernet.model_copy(update={
-            "epochs": max(1, min(most, int(affordable / images))), "images": None if images == train else images,
-        })  # fmt: skip
-        search_s = max(0.0, usable - final_s - supernet.epochs * images / sandwich_per_s)
-        wanted_s = search_s / (searches * min(trials or FINETUNED_CANDIDATES, FINETUNED_CANDIDATES) + finalists)
-        epochs = min(epochs, max(0.0, (wanted_s * images_per_s - judged / EVAL_SPEEDUP) / an_epoch))
-    proxy = partial(config.finetune, epochs, an_epoch)
-    trained = proxy.epochs * min(train, proxy.images or train) if config.finetune_epochs else 0
-    one_s = (trained + judged / EVAL_SPEEDUP) / images_per_s
+    train, val = len(data.train), min(len(data.val), MAX_VAL_IMAGES)
+    judged, searches = val + min(train, CALIBRATION_IMAGES), 1 + config.compare_random
+    finalists = config.finalists * len(config.wanted_ms)
+    supernet = decided[1] if decided else _affordable(data, config, usable, sandwich_per_s)
+    supernet_s = 0.0 if trained else supernet.epochs * min(train, supernet.images or train) / sandwich_per_s
+    search_s = None if usable is None else max(0.0, usable - final_s - supernet_s)
+    proxy = decided[0] if decided else None
+    if proxy is None:
+        an_epoch, epochs = min(train, config.finetune.images or train), config.finetune_epochs
+        if search_s is not None:
+            in_turn = -(-min(trials or FINETUNED_CANDIDATES, FINETUNED_CANDIDATES) // processes)
+            wanted_s = search_s / (searches * in_turn + finalists)
+            epochs = min(epochs, max(0.0, (wanted_s * images_per_s - judged / EVAL_SPEEDUP) / an_epoch))
+        proxy = partial(config.finetune, epochs, an_epoch)
+    seen = proxy.epochs * min(train, proxy.images or train) if config.finetune_epochs else 0
+    one_s = (seen + judged / EVAL_SPEEDUP) / images_per_s
     finalists_s = finalists * one_s if config.finetune_epochs else 0.0
     search_s = None if search_s is None else max(0.0, search_s - finalists_s) / searches
-    supernet_s = supernet.epochs * images / sandwich_per_s
-    return Plan(trials, search_s, proxy, one_s, final_s + finalists_s, supernet, supernet_s, searches)
+    return Plan(
+        trials, search_s, proxy, one_s, final_s + finalists_s, supernet, supernet_s, searches, processes,
+        # where only one of several processes could end a candidate early, equal ones would fare differently
+        select=one_s > SECONDS and processes == 1 and not is_pareto(config.objective),
+    )  # fmt: skip
+
+
+def _affordable(
+    data: ImageData, config: RunConfig, usable_s: float | None, sandwich_per_s: float
+) -> SupernetRecipe:  # fmt: skip
+    """The supernet's recipe with as many epochs, or images of one, as its share of the time pays for."""
+    train, recipe = len(data.train), config.supernet
+    images = min(train, recipe.images or train)
+    if usable_s is None:
+        return recipe
+    most = recipe.epochs * (MOST_EPOCHS if config.budget_s else 1)
+    affordable = SUPERNET_SHARE * usable_s * sandwich_per_s
+    least = min(images, max(10 * recipe.batch_size, 20 * data.num_classes))
+    images = max(least, min(images, int(affordable)))
+    return recipe.model_copy(update={
+        "epochs": max(1, min(most, int(affordable / images))), "images": None if images == train else images,
+    })  # fmt: skip
 
 
 def partial(recipe: Recipe, epochs: float, images: int) -> Recipe:
@@ -195,7 +215,7 @@ def told(plan: Plan, config: RunConfig, train: int, own: bool) -> str:
     if own:
         return f"search until {until}, with your own estimator"
     if plan.supernet is not None:
-        who = "the better half of the candidates" if plan.select else "a candidate"
+        who = "a candidate that promises more than most" if plan.select else "a candidate"
         how = f"from inherited weights {who} trains on for {about}"
         return (
             f"a supernet trains for {plan.supernet.epochs} epochs (about {duration(plan.supernet_s)}); search until "

@@ -43,8 +43,8 @@ def random_search(
 
     with progress("random search", count) as shown:
         while len(trials) < count and (deadline is None or time.monotonic() < deadline):
-            archs = _drawn(study, trials, min(at_once, count - len(trials)), seed)
-            if not archs:
+            archs = _drawn(study, trials, min(at_once, count - len(trials)), seed, deadline)
+            if not archs and (deadline is None or time.monotonic() < deadline):
                 log.info("random search: no further network that may be evaluated was found")
                 break
             for arch, found in zip(archs, peers.map(estimate, archs), strict=True):
@@ -63,13 +63,17 @@ def random_search(
     return trials
 
 
-def _drawn(study: Study, trials: Sequence[Trial], count: int, seed: int) -> list[Architecture]:
-    """The next random networks; the same ones after a resume."""
+def _drawn(
+    study: Study, trials: Sequence[Trial], count: int, seed: int, deadline: float | None
+) -> list[Architecture]:
+    """The next random networks; the same ones after a resume. Fewer where `deadline` passes: latencies may be slow."""
     known = {trial.architecture for trial in trials}
     found: list[Architecture] = []
     for number in range(len(trials), len(trials) + count):
         rng = random.Random(f"{seed}/random/{number}")
-        draws = (study.space.sample(rng) for _ in range(DRAWS))
+        draws = (
+            study.space.sample(rng) for _ in range(DRAWS) if deadline is None or time.monotonic() < deadline
+        )
         new = next((arch for arch in draws if arch not in known and study.may_be_evaluated(arch)), None)
         if new is None:
             break

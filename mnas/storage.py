@@ -21,7 +21,9 @@ class _Connection(sqlite3.Connection):
 
 def open_storage(url: str) -> optuna.storages.RDBStorage:
     """The database of a study; BadInput where it cannot be opened."""
-    options = {"connect_args": {"factory": _Connection, "timeout": 60}} if url.startswith("sqlite:") else {}
+    options: dict[str, Any] = {"pool_pre_ping": True}  # a server may have closed what was idle while a network trained
+    if url.startswith("sqlite:"):
+        options = {"connect_args": {"factory": _Connection, "timeout": 60}}
     try:
         return optuna.storages.RDBStorage(url, engine_kwargs=options)
     except Exception as error:  # SQLAlchemy's, Optuna's or a driver's own

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -55,24 +55,30 @@ class WeightSharing:
         self._teachers: dict[int, Network] = {}
         torch.manual_seed(config.seed)
         self.supernet = Supernet(space, task.data.num_classes)
-        if config.init is not None:
+        self._trained, self._begun = run.checkpoints / "supernet.safetensors", run.checkpoints / "supernet.pt"
+        if config.init is not None and not (self.trained or self._begun.exists()):
             arch = start_from(self.supernet, Path(config.init))
             log.info("supernet: begins with the weights of %s, as architecture %s", config.init, arch.id)
         self.supernet.to(device)
 
     # --- training
 
-    def train(self, recipe: SupernetRecipe, board: TensorBoard | None = None) -> None:
-        """Train the supernet, or go on where an earlier process of the run stopped."""
-        trained = self._run.checkpoints / "supernet.safetensors"
-        if trained.exists():
-            self._load(trained)
+    @property
+    def trained(self) -> bool:
+        """Whether an earlier process of the run trained the supernet."""
+        return self._trained.exists()
+
+    def train(
+        self, recipe: SupernetRecipe, board: TensorBoard | None = None, each: Callable[[], None] = lambda: None
+    ) -> None:
+        """Train the supernet, or go on where an earlier process of the run stopped; `each` is called now and then."""
+        if self.trained:
+            self._load(self._trained)
             log.info("supernet: trained before")
             return
-        checkpoint = self._run.checkpoints / "supernet.pt"
         training = SupernetTraining(
             self.supernet, self._data.train, recipe, size_of=self._size_of, flip=flips(recipe, self._data.flip),
-            device=self._device, seed=self._config.seed, checkpoint=checkpoint, peers=self._peers,
+            device=self._device, seed=self._config.seed, checkpoint=self._begun, peers=self._peers,
             workers=0 if self._data.train.in_memory else default_workers(),
         )  # fmt: skip
         look = 0
@@ -86,11 +92,12 @@ class WeightSharing:
                 shown.update(interval.step, interval.steps, f"loss {note}, {interval.images_per_s:.0f} images/s")
                 if board is not None:
                     board.supernet(interval.step, figures)
+                each()
         if self._peers.leads:
-            write_atomic(trained, safetensors.torch.save(
+            write_atomic(self._trained, safetensors.torch.save(
                 {name: tensor.cpu().contiguous() for name, tensor in self.supernet.state_dict().items()}
             ))  # fmt: skip
-            checkpoint.unlink(missing_ok=True)
+            self._begun.unlink(missing_ok=True)
 
     def _judged(self, supernet: Supernet) -> dict[str, float]:
         """Accuracy with inherited weights of the largest, the smallest, the reference and two random networks."""
@@ -166,13 +173,18 @@ class WeightSharing:
 def sandwich_speed(
     space: SearchSpace, data: ImageData, recipe: SupernetRecipe, size_of: SizeOf, device: torch.device
 ) -> float:
-    """Training images/s of a supernet here, each through all subnets of a step, from a few steps."""
+    """Training images/s of a supernet here, each through all subnets of a step, from a few steps.
+
+    A GPU makes them twice: at first it looks for a kernel for each shape that it meets.
+    """
     some = limited(data.train, 3 * recipe.batch_size, 0)
-    training = SupernetTraining(
-        Supernet(space, data.num_classes), some, recipe.model_copy(update={"epochs": 2, "images": None}),
-        size_of=size_of, flip=False, device=device, seed=0, workers=0 if some.in_memory else default_workers(),
-    )  # fmt: skip
-    return next(training.run()).images_per_s / (recipe.subnets + 2)
+    for _ in range(2 if device.type == "cuda" else 1):
+        training = SupernetTraining(
+            Supernet(space, data.num_classes), some, recipe.model_copy(update={"epochs": 2, "images": None}),
+            size_of=size_of, flip=False, device=device, seed=0, workers=0 if some.in_memory else default_workers(),
+        )  # fmt: skip
+        speed = next(training.run()).images_per_s / (recipe.subnets + 2)
+    return speed
 
 
 def _figures(interval: Interval) -> dict[str, float]:

@@ -150,7 +150,7 @@ def train_fully(
     reached = 0.0
     if file.exists():
         load_weights(network, file)
-        reached = accuracy(network, data.val, size=size, device=device, workers=workers)
+        reached = accuracy(network, data.val, size=size, device=device, workers=workers, exact=True)
         log.info("%s: trained before, %.2f%% on the search-validation split", name, 100 * reached)
         return Trained(name, arch, network, reached, weights, recipe.epochs)
     if inherited is not None:
@@ -166,7 +166,7 @@ def train_fully(
                 figures = {"loss": epoch.loss, "lr": epoch.lr, "images_per_s": epoch.images_per_s, "accuracy": reached}
                 board.training(name, epoch.number, figures)
     recalibrate(network, train, images=CALIBRATION_IMAGES, size=size, device=device, workers=workers)
-    reached = accuracy(network, data.val, size=size, device=device, workers=workers)
+    reached = accuracy(network, data.val, size=size, device=device, workers=workers, exact=True)
     checkpoints.mkdir(parents=True, exist_ok=True)
     network.to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     write_atomic(file, safetensors.torch.save(network.state_dict()))
@@ -177,7 +177,7 @@ def train_fully(
 def test_accuracy(trained: Trained, data: ImageData, *, size: int, device: torch.device) -> float:
     """Accuracy on the test split: read once, when nothing is left to decide."""
     workers = 0 if data.test.in_memory else default_workers()
-    return accuracy(trained.network, data.test, size=size, device=device, workers=workers)
+    return accuracy(trained.network, data.test, size=size, device=device, workers=workers, exact=True)
 
 
 def write_model(

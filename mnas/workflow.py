@@ -135,14 +135,15 @@ class Search:
         with self.peers.agreed():  # the others are ready, or say why not
             pass
         if self.sharing is not None and plan.supernet is not None:
-            self.sharing.train(plan.supernet, self.board)
+            self.sharing.train(plan.supernet, self.board, self._save_elapsed)
         study = self._study(plan)
         drawn = self._evaluate(study, plan)
         self.peers.dismiss()
         facts = self._facts(study, drawn)
         handover = Handover(
-            self.run, config, self.space, self.task, self.latency, self.limits, self.sharing, self.board, self.device
-        )
+            self.run, config, self.space, self.task, self.latency, self.limits, self.sharing, self.board, self.device,
+            self._save_elapsed,
+        )  # fmt: skip
         chosen = handover.choose(study.trials, plan.proxy)
         recipe = self._final_recipe(study.trials, plan, networks)
         handover.finish(chosen, baselines, recipe, facts)
@@ -210,18 +211,22 @@ class Search:
                 one_s = candidate_s(proxy, len(self.data.train), val, self._speed)
                 plan = replace(plan, proxy=proxy, candidate_s=one_s)
         else:
-            sandwich_per_s = state.get("sandwich_per_s") or sandwich_speed(
+            sandwich_per_s = state.get("sandwich_per_s") or self.peers.size * sandwich_speed(
                 self.space, self.data, config.supernet, self.task.size_of, self.device
             )
-            plan = make_supernet_plan(
-                self.data, config, trials=trials, left_s=left_s, networks=networks,
-                images_per_s=self._speed, sandwich_per_s=sandwich_per_s,
-            )  # fmt: skip
+            decided = None
             if "proxy" in state:
-                plan = replace(plan, proxy=validate(Recipe, state["proxy"], "state.json"),
-                               supernet=validate(SupernetRecipe, state["supernet"], "state.json"))
+                decided = (validate(Recipe, state["proxy"], "state.json"),
+                           validate(SupernetRecipe, state["supernet"], "state.json"))
+            plan = make_supernet_plan(
+                self.data, config, trials=trials, left_s=left_s, networks=networks, images_per_s=self._speed,
+                sandwich_per_s=sandwich_per_s, processes=self.peers.size, decided=decided, trained=self.sharing.trained,
+            )  # fmt: skip
+            plan = replace(plan, select=state.get("select", plan.select))
             assert plan.supernet is not None
-            self.run.write_state(supernet=plan.supernet.model_dump(), sandwich_per_s=sandwich_per_s)
+            self.run.write_state(
+                supernet=plan.supernet.model_dump(), sandwich_per_s=sandwich_per_s, select=plan.select
+            )
         self.run.write_state(proxy=plan.proxy.model_dump())
         return plan
 

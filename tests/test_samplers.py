@@ -271,6 +271,41 @@ def test_values_outside_of_their_range(make: MakeSampler) -> None:
 
 
 @pytest.mark.parametrize("make", BOTH)
+def test_a_value_outside_of_the_range_that_no_finished_trial_has(make: MakeSampler) -> None:
+    """Of a trial that failed, and of one that still runs elsewhere."""
+    study = optuna.create_study(direction="maximize", sampler=make(seed=0))
+
+    def objective(trial: optuna.Trial) -> float:
+        if (n := trial.suggest_int("n", 1, 9)) > 9:
+            raise RuntimeError("too many")
+        return n
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # Optuna says of what was enqueued that it is out of range
+        study.optimize(objective, n_trials=4)
+        for number in (50, 70):
+            study.enqueue_trial({"n": number})
+        study.optimize(objective, n_trials=1, catch=(RuntimeError,))
+        study.ask().suggest_int("n", 1, 9)
+        study.optimize(objective, n_trials=8)
+    assert [trial.params["n"] for trial in study.trials if trial.state == TrialState.FAIL] == [50]
+    assert sum(trial.state == TrialState.COMPLETE for trial in study.trials) == 12
+
+
+@pytest.mark.parametrize("make", BOTH)
+def test_a_second_study_of_the_same_name_is_another_one(make: MakeSampler) -> None:
+    """As every search without a storage has it: its trials are not those of the first."""
+    sampler, found = make(seed=0, known_cost=milliseconds, budget=4.0), []
+    for used in (sampler, sampler, make(seed=0, known_cost=milliseconds, budget=4.0)):
+        study = optuna.create_study(direction="maximize", study_name="one", sampler=used)
+        if not found:  # the first one sees other choices
+            study.enqueue_trial({"depth": 1})
+        study.optimize(lambda trial: accuracy(network(trial)), n_trials=14)
+        found.append([trial.params for trial in study.trials])
+    assert found[1] == found[2]
+
+
+@pytest.mark.parametrize("make", BOTH)
 @pytest.mark.parametrize("scale", [1e307, 1e-320])
 def test_values_and_options_at_the_end_of_what_floats_hold(make: MakeSampler, scale: float) -> None:
     study = optuna.create_study(direction="maximize", sampler=make(seed=0))
@@ -391,7 +426,7 @@ def test_uncertainty_is_calibrated() -> None:
         for _ in range(8):
             order = rng.permutation(len(every))
             tried, others = order[:count], order[count:]
-            describe = Features(list(choices.each.values()), np.full(count, np.nan))
+            describe = Features(list(choices.each.values()))
             x = describe.of_choices(every[tried])
             hyper = fitted(x, describe.owner, values[tried])
             mean, deviation = Surrogate(hyper, x, values[tried], x[:0])(describe.of_choices(every[others]))

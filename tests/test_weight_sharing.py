@@ -230,6 +230,13 @@ def test_it_begins_with_the_weights_of_a_winner(
     assert "begins with the weights of" in caplog.text
     assert same(one.supernet.extract(arch), network)
     assert not same(one.supernet, sharing("fresh").supernet)
+    one.train(RECIPE)
+    (tmp_path / "winner" / "weights.safetensors").unlink()
+    with pytest.raises(BadInput, match="winner"):
+        sharing("other", init=str(tmp_path / "winner"))
+    again = sharing(init=str(tmp_path / "winner"))  # what has begun has its weights: it goes on without the file
+    again.train(RECIPE)
+    assert same(again.supernet, one.supernet)
 
 
 def test_speed_is_told_without_touching_the_run(space: SearchSpace, task: Task) -> None:

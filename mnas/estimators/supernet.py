@@ -36,7 +36,7 @@ class SupernetEstimator:
         seed: int, select: bool = False,
     ):  # fmt: skip
         self.supernet = supernet
-        self._train: Split = data.train
+        self._calibration: Split = limited(data.train, CALIBRATION_IMAGES, 0)
         self._val: Split = limited(data.val, MAX_VAL_IMAGES, seed)
         self._tuned: Split = data.train if finetune is None else limited(data.train, finetune.images, seed)
         self._data, self._finetune, self._size_of, self._select = data, finetune, size_of, select
@@ -76,6 +76,6 @@ class SupernetEstimator:
     def _judge(self, network: Network, arch: Architecture) -> float:
         size = self._size_of(arch)
         recalibrate(
-            network, self._train, images=CALIBRATION_IMAGES, size=size, device=self._device, workers=self._workers
+            network, self._calibration, images=CALIBRATION_IMAGES, size=size, device=self._device, workers=self._workers
         )
         return accuracy(network, self._val, size=size, device=self._device, workers=self._workers)

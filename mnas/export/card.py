@@ -177,12 +177,18 @@ def _search(metrics: Mapping[str, Any]) -> str:
         f"- search space: {_plain(search['space'])}\n- objective: {_plain(search['objective'])}\n"
         f"- sampler: {_plain(search['sampler'])}, {_count(search['trials'], 'trial')}, seed {search['seed']}\n"
         f"- estimate of the chosen candidate: {_percent(search['chosen_estimate'])}, "
-        f"{ESTIMATES.get(search['chosen_grade'], 'by an earlier version of mnas')}\n"
+        f"{ESTIMATES.get(search['chosen_grade'], 'by an earlier version of mnas')}{_replaced(search)}\n"
         f"- training of the winner: {_trained(winner, metrics)}\n"
         f"{_importance(search)}{_random(search)}"
         f"- time: {_duration(search['elapsed_s'])}\n- date: {_plain(metrics['date'])}\n- versions: {versions}"
         f"{_front(search)}"
     )
+
+
+def _replaced(search: Mapping[str, Any]) -> str:
+    """Where another network turned out to be more accurate than the chosen one."""
+    name = search.get("replaced_by")
+    return f"; fully trained, {_plain(name)} was more accurate and is the winner in its place" if name else ""
 
 
 def _importance(search: Mapping[str, Any]) -> str:

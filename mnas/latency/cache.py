@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+
+import filelock
 
 from mnas.architecture import Layer
 from mnas.errors import BadInput
@@ -37,10 +40,19 @@ def table_for(
     calibrated anew. What turns out inexact is measured once more, since a busy machine is the usual reason, and the
     better of both is kept; a mean error up to `accepted` is exact enough.
     """
-    adapter = get_runtime(runtime)
     own, path = path is not None, path or cache_path(space, runtime, threads, batch)
+    with _alone():
+        return _table_for(
+            space, num_classes, get_runtime(runtime), threads, batch, seed, path, own=own, accepted=accepted
+        )
+
+
+def _table_for(
+    space: SearchSpace, num_classes: int, adapter: Runtime, threads: int, batch: int, seed: int, path: Path, *,
+    own: bool, accepted: float,
+) -> LatencyTable:  # fmt: skip
     table = LatencyTable.load(path) if own and path.exists() else _cached(path)
-    differ = [] if table is None else differences(table, runtime=runtime, threads=threads, batch=batch)
+    differ = [] if table is None else differences(table, runtime=adapter.name, threads=threads, batch=batch)
     if differ:
         raise BadInput(f"{path}: measured on {'; '.join(differ)}; remove it, or name another file for a new table")
     wanted = sorted(space.layers(num_classes), key=str)
@@ -62,6 +74,23 @@ def table_for(
         found.save(path)
     log.info("latency table: %s", path)
     return found
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """One process of this user measures at a time: two would spoil each other's times."""
+    lock = filelock.FileLock(user_cache("latency") / ".lock")
+    with contextlib.suppress(OSError):  # where the cache cannot be written, nobody waits
+        Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            log.info("latency table: waiting for another process, which measures")
+            lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _error(table: LatencyTable) -> float:

@@ -6,6 +6,7 @@ import abc
 import copy
 import math
 import threading
+import weakref
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -48,11 +49,12 @@ class ChoiceSampler(optuna.samplers.BaseSampler, abc.ABC):
         self._examples = [copy.copy(example) for example in examples]
         for index, example in enumerate(self._examples):
             example.number = -1 - index
-        self._study: str | None = None
+        self._study: tuple[Callable[[], object], int] | None = None
         self._lock = threading.RLock()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+        """Without what it learned: the study teaches it again."""
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"} | {"_study": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _lock=threading.RLock())
@@ -67,8 +69,9 @@ class ChoiceSampler(optuna.samplers.BaseSampler, abc.ABC):
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         with self._lock:
-            if study.study_name != self._study:
-                self._study = study.study_name
+            storage, number = study._storage, study._study_id  # a name may be that of a study elsewhere
+            if self._study is None or self._study[0]() is not storage or self._study[1] != number:
+                self._study = weakref.ref(storage), number
                 self._begin()
             self._learn(study)
             return self.choices.distributions
@@ -166,10 +169,9 @@ def values_of(study: Study, trials: Sequence[FrozenTrial]) -> Floats:
     A pruned trial counts as the lower quartile of the finished ones: a pruner ends what is below the median.
     """
     signs = directions(study)
-    values = np.full((len(trials), len(signs)), np.nan)
-    for index, trial in enumerate(trials):
-        if trial.state == TrialState.COMPLETE:
-            values[index] = signs * np.array(trial.values)
+    nothing = [np.nan] * len(signs)
+    told = [trial.values if trial.state == TrialState.COMPLETE else nothing for trial in trials]
+    values = signs * np.array(told, dtype=float).reshape(-1, len(signs))
     values[~np.isfinite(values).all(1)] = np.nan
     if len(signs) == 1 and np.isfinite(values).any():
         pruned = [t.state == TrialState.PRUNED and bool(t.intermediate_values) for t in trials]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -175,8 +176,15 @@ class Choices:
         return np.stack(found) if found else np.empty((0, len(self.each)), dtype=np.int64)
 
     def whole(self, many: Iterable[Mapping[str, Any]]) -> Points:
-        """The points of those parameters that leave nothing open: others are still being asked for."""
-        rows = np.array([self.row(params) for params in many], dtype=np.int64).reshape(-1, len(self.each))
+        """The points of those parameters that leave nothing open: others are still being asked for.
+
+        Those with a value that no finished trial has had are no points yet.
+        """
+        found = []
+        for params in many:
+            with contextlib.suppress(ValueError):
+                found.append(self.row(params))
+        rows = np.array(found, dtype=np.int64).reshape(-1, len(self.each))
         return rows[(self._existing(np.maximum(rows, 0)) == rows).all(1)] if len(rows) else rows
 
     def params(self, point: NDArray[np.int64]) -> dict[str, Any]:

@@ -49,7 +49,8 @@ class PredictorSampler(ChoiceSampler):
     def _begin(self) -> None:
         super()._begin()
         self._fits: dict[tuple[int, int, int], Hyperparameters] = {}
-        self._cost_models: dict[tuple[int, int], tuple[Features, CostModel] | None] = {}
+        self._cost_models: dict[tuple[int, int], CostModel | None] = {}
+        self._described: dict[int, Features] = {}
 
     def proposals(
         self, study: Study, rows: Points, values: Floats, pending: Points, rng: np.random.Generator
@@ -62,13 +63,13 @@ class PredictorSampler(ChoiceSampler):
     def _promising(
         self, study: Study, rows: Points, values: Floats, pending: Points, rng: np.random.Generator
     ) -> Points:
-        describe, about = self._features(self.costs(rows)), self._cost_model(rows)
+        known, about = self.costs(rows), self._cost_model(rows)
         order = np.argsort(ranks(values), kind="stable")
         kept = np.sort(spread(order, MOST_LEARNED))
         every = self.choices.all()
         pool = every if len(every) else self.choices.random(POOL, rng)
         costs, log_chance = self._asked(pool, about) if len(every) else about(pool)
-        merit = self._merit(study, describe, rows, values, kept, pending, (pool, costs))
+        merit = self._merit(study, rows, values, known, kept, pending, (pool, costs))
         scores = _likely(merit, pool, costs, log_chance)
         if len(every):
             return every[np.argsort(-scores, kind="stable")]
@@ -105,52 +106,53 @@ class PredictorSampler(ChoiceSampler):
             costs = self.costs(points)
             known = np.isfinite(costs)
             learns = self._known_cost is not None and known.sum() > ASKED // 8
-            describe = self._features(costs)
-            self._cost_models[key] = (describe, CostModel(describe.of_choices(points), costs)) if learns else None
-        found = self._cost_models[key]
-        if found is None:
+            self._cost_models[key] = CostModel(self._features.of_choices(points), costs) if learns else None
+        model = self._cost_models[key]
+        if model is None:
             return lambda points: self._asked(points, _unknown)
-        describe, model = found
+        features = self._features
 
         def predicted(points: Points) -> tuple[Floats, Floats]:
-            costs = model(describe.of_choices(points))
+            costs = model(features.of_choices(points))
             return costs, model.log_chance(costs, self._budget)
 
         return predicted
 
-    def _features(self, costs: Floats) -> Features:
-        return Features(list(self.choices.each.values()), costs)
+    @property
+    def _features(self) -> Features:
+        version = self.choices.version
+        if version not in self._described:
+            self._described = {version: Features(list(self.choices.each.values()))}
+        return self._described[version]
 
-    def _hyper(self, number: int, rows: Points, values: Floats) -> Hyperparameters:
-        """Those that suit the first so many values."""
+    def _hyper(self, number: int, rows: Points, values: Floats, known: Floats) -> Hyperparameters:
+        """Those that suit the first values, at rows of known costs."""
         count = _milestone(len(values))
         key = (number, count, self.choices.version)
         if key not in self._fits:
-            costs = self.costs(rows[:count])
-            describe = self._features(costs)
-            self._fits[key] = fitted(describe(rows[:count], costs), describe.owner, values[:count])
+            describe = self._features.beside(known[:count])
+            features = describe(rows[:count], known[:count])
+            self._fits[key] = fitted(features, describe.owner, values[:count])
         return self._fits[key]
 
     def _merit(
-        self, study: Study, describe: Features, rows: Points, values: Floats, kept: NDArray[np.int64], pending: Points,
+        self, study: Study, rows: Points, values: Floats, known: Floats, kept: NDArray[np.int64], pending: Points,
         anywhere: tuple[Points, Floats],
     ) -> Merit:  # fmt: skip
-        """What these rows, of which it learns the `kept`, say after they have reached these values.
+        """What these rows of known costs, of which it learns the `kept`, say after they have reached these values.
 
         `anywhere` are some of all points, and their costs.
         """
-        every_row, every_value = rows, values
-        rows, values = rows[kept], values[kept]
-        known = self.costs(rows)
+        describe, reached, dear = self._features.beside(known), values[kept], self.too_dear(known[kept])
         # what was tried over the budget teaches, but is not what others have to beat
-        rivals = ~self.too_dear(known) if not self.too_dear(known).all() else np.ones(len(rows), dtype=bool)
-        x, waiting = describe(rows, known), describe(pending, self.costs(pending))
+        rivals = np.ones(len(kept), dtype=bool) if dear.all() else ~dear
+        x, waiting = describe(rows[kept], known[kept]), describe(pending, self.costs(pending))
         models: list[Surrogate | float] = []  # or the sign by which the known cost is the objective
-        for number, (column, sign) in enumerate(zip(values.T, directions(study), strict=True)):
-            if self._known_cost is not None and np.allclose(column, sign * known):
+        for number, (column, sign) in enumerate(zip(reached.T, directions(study), strict=True)):
+            if self._known_cost is not None and np.allclose(column, sign * known[kept]):
                 models.append(float(sign))
             else:
-                hyper = self._hyper(number, every_row, every_value[:, number])
+                hyper = self._hyper(number, rows, values[:, number], known)
                 models.append(Surrogate(hyper, x, column, waiting))
 
         def expected(points: Points, costs: Floats) -> tuple[Floats, Floats]:
@@ -164,16 +166,16 @@ class PredictorSampler(ChoiceSampler):
 
         if len(models) == 1:
             model = models[0]
-            best = float((values[:, 0] if isinstance(model, float) else model.mean(x))[rivals].max())
+            best = float((reached[:, 0] if isinstance(model, float) else model.mean(x))[rivals].max())
 
             def improvement(points: Points, costs: Floats) -> Floats:
                 mean, deviation = expected(points, costs)
                 return log_expected_improvement(mean[:, 0], np.maximum(deviation[:, 0], 1e-9), best)
 
             return improvement
-        scale = np.maximum(np.ptp(values, axis=0), 1e-12)
-        worst = np.concatenate([values, expected(*anywhere)[0]]).min(axis=0)
-        reference, front = worst / scale - MARGIN, values[rivals][nondominated(values[rivals])] / scale
+        scale = np.maximum(np.ptp(reached, axis=0), 1e-12)
+        worst = np.concatenate([reached, expected(*anywhere)[0]]).min(axis=0)
+        reference, front = worst / scale - MARGIN, reached[rivals][nondominated(reached[rivals])] / scale
 
         def gain(points: Points, costs: Floats) -> Floats:
             mean, deviation = expected(points, costs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,8 +32,7 @@ MOST_ONE_HOT = 12
 class Features:
     """Points as numbers: each choice's option (one-hot) and, where options have an order, its position; the cost."""
 
-    def __init__(self, choices: Sequence[Choice], costs: Floats):
-        """`costs` (n,) of some points, NaN where they are not known; where none is, they are no feature."""
+    def __init__(self, choices: Sequence[Choice]):
         tables = [_table(choice) for choice in choices]
         options, width = (max(table.shape[axis] for table in tables) for axis in (0, 1))
         # ABSENT, -1, is the last option, of zeros
@@ -40,12 +40,21 @@ class Features:
         for index, table in enumerate(tables):
             self._tables[index, : table.shape[0], : table.shape[1]] = table
         self._each = np.arange(len(tables))
-        known = costs[np.isfinite(costs)]
-        self._scale = Scale(known) if known.size and np.ptp(known) > 0 else None
+        self._scale: Scale | None = None
         self.owner = np.repeat(self._each, width)
         """The choice of each feature; the cost's is one more."""
-        if self._scale is not None:
-            self.owner = np.append(self.owner, len(tables))
+
+    def beside(self, costs: Floats) -> Features:
+        """The same with a feature for the cost, as those of some points (n,) are spread; NaN where one is not known.
+
+        Where none is known, or all are equal, they are no feature.
+        """
+        known = costs[np.isfinite(costs)]
+        if not known.size or np.ptp(known) == 0:
+            return self
+        scaled = copy.copy(self)
+        scaled._scale, scaled.owner = Scale(known), np.append(self.owner, len(self._each))
+        return scaled
 
     def of_choices(self, points: Points) -> Floats:
         """(n, choices) -> (n, features), without the cost."""
@@ -127,8 +136,13 @@ class ChoiceKernel(Kernel):  # type: ignore[misc]
     def __call__(self, X: Floats, Y: Floats | None = None, eval_gradient: bool = False) -> Floats:
         Y = X if Y is None else Y
         gram = X @ Y.T
-        near = np.exp(gram - 0.5 * (X**2).sum(1)[:, None] - 0.5 * (Y**2).sum(1))
-        return self.linear * gram + self.smooth * near
+        near = gram - 0.5 * (X**2).sum(1)[:, None]
+        near -= 0.5 * (Y**2).sum(1)
+        np.exp(near, out=near)  # in place: half of a proposal's time is spent here
+        near *= self.smooth
+        gram *= self.linear
+        gram += near
+        return gram
 
     def diag(self, X: Floats) -> Floats:
         return self.linear * (X**2).sum(1) + self.smooth

@@ -115,14 +115,18 @@ def recalibrate(
 
 @torch.inference_mode()
 def accuracy(
-    network: nn.Module, split: Split, *, size: int, device: torch.device, batch_size: int = 256, workers: int = 0
-) -> float:
-    """The part (0..1) of the images of `split` that `network` classifies rightly at `size` pixels."""
+    network: nn.Module, split: Split, *, size: int, device: torch.device, batch_size: int = 256, workers: int = 0,
+    exact: bool = False,
+) -> float:  # fmt: skip
+    """The part (0..1) of the images of `split` that `network` classifies rightly at `size` pixels.
+
+    `exact`: in float32 also where training is not, as the network is handed over.
+    """
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.eval()
     right, seen = torch.zeros((), device=device), 0
     for raw, labels in batches(split, batch_size=batch_size, size=size, device=device, workers=workers):
-        with autocast(device):
+        with contextlib.nullcontext() if exact else autocast(device):
             right += (network(normalise(raw, size)).argmax(1) == labels).sum()
         seen += len(labels)
     return float(right) / max(1, seen)
