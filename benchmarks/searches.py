@@ -12,6 +12,7 @@ MobileNetV3-Small at 64 px in ONNX Runtime on that machine's processor.
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import resource
@@ -59,8 +60,14 @@ def search(options: list[str]) -> dict[str, object]:
     return {
         "wall_s": round(seconds, 1), "peak_memory_mb": round(peak_kb / 1024),
         "networks": found["networks"], "search": found["search"], "latency": found["latency"],
-        "accuracy": found["accuracy"], "log": [line.split(" ", 3)[-1] for line in log.splitlines()],
+        "accuracy": found["accuracy"], "log": since_the_first(log.splitlines()),
     }  # fmt: skip
+
+
+def since_the_first(lines: list[str]) -> list[str]:
+    """The lines of a log, each with its seconds since the first one."""
+    found = [(datetime.datetime.fromisoformat(" ".join(line.split()[:2])), line.split(" ", 3)[-1]) for line in lines]
+    return [f"{(when - found[0][0]).total_seconds():.0f} s: {what}" for when, what in found]
 
 
 kind, *source = sys.argv[1:] or ["default"]

@@ -38,7 +38,8 @@ log = logging.getLogger("mnas")
 
 LOOKS = 10
 """Times that subnets are judged while the supernet trains, for the curves."""
-LOOK_VAL_IMAGES = 1000
+LOOK_VAL_IMAGES, LOOK_TRAIN_IMAGES = 1000, 256
+"""Images that they are judged on, and that their statistics are from: a look should cost little of the training."""
 EPOCHS, RATE = 0.3, 0.25
 """Shares of the recipe's epochs and learning rate for what inherits its weights; the teacher costs as much again."""
 
@@ -101,7 +102,8 @@ class WeightSharing:
 
     def _judged(self, supernet: Supernet) -> dict[str, float]:
         """Accuracy with inherited weights of the largest, the smallest, the reference and two random networks."""
-        part = replace(self._data, val=limited(self._data.val, LOOK_VAL_IMAGES, 0))
+        train, val = limited(self._data.train, LOOK_TRAIN_IMAGES, 0), limited(self._data.val, LOOK_VAL_IMAGES, 0)
+        part = replace(self._data, train=train, val=val)
         judge = SupernetEstimator(supernet, part, None, size_of=self._size_of, device=self._device, seed=0)
         largest, smallest = largest_and_smallest(self._space)
         reference = zoo.get(self._space.reference, resolution=max(self._space.resolutions))

@@ -72,7 +72,7 @@ def _placed_anew(
     began = time.perf_counter()
     runs, failed = able(prepare(keys))
     ready = time.perf_counter()
-    share = -(-rounds // COPIES)
+    share = rounds / COPIES
     copies = [_timed(runs, share, rng, timer)]
     quick = ready - began < time.perf_counter() - ready
     for _ in range(COPIES - 1):
@@ -105,8 +105,8 @@ def reason(error: Exception) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
-def _timed(runs: Mapping[K, Run], rounds: int, rng: random.Random, timer: Timer) -> dict[K, float]:
-    """Median milliseconds of each run, in small groups that are drawn over and over.
+def _timed(runs: Mapping[K, Run], rounds: float, rng: random.Random, timer: Timer) -> dict[K, float]:
+    """Median milliseconds of each run, about so often, in small groups that are drawn over and over.
 
     What the members of a group have in common, the machine's speed in those milliseconds, is taken out.
     """
@@ -114,7 +114,7 @@ def _timed(runs: Mapping[K, Run], rounds: int, rng: random.Random, timer: Timer)
     keys = list(runs)
     parts = max(1, round(len(keys) / GROUP))
     with no_garbage_collection():
-        for _ in range(-(-rounds // PER_DRAW)):
+        for _ in range(max(1, round(rounds / PER_DRAW))):
             rng.shuffle(keys)
             draws += [_drawn(keys[part::parts], runs, rng, timer) for part in range(parts)]
     medians = _medians(draws)

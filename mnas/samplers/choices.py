@@ -81,6 +81,7 @@ class Choices:
 
     def __init__(self) -> None:
         self.each: dict[str, Choice] = {}
+        self._sizes = np.empty(0, dtype=np.int64)
         self.version = 0
         """Counts the changes of what choices and options there are: points of before mean nothing any more."""
         self._fixed: dict[str, Any] = {}
@@ -133,6 +134,7 @@ class Choices:
                 self.each[name] = choice
                 after += 1
         self.each = {name: self.each[name] for name in names}
+        self._sizes = np.array([len(choice.options) for choice in self.each.values()], dtype=np.int64)
 
     def _seen_of(self, name: str, value: Any, distribution: BaseDistribution) -> BaseDistribution:
         """Of an integer, all that trials had: ranges may differ, and what was enqueued may lie outside of them."""
@@ -224,17 +226,15 @@ class Choices:
         """Every point, where they are few; otherwise none."""
         if self._all is None:
             self._all = np.empty((0, len(self.each)), dtype=np.int64)
-            if math.prod(self._sizes) <= ENUMERABLE:
-                every = np.indices(self._sizes).reshape(len(self.each), -1).T
+            sizes = self._sizes.tolist()
+            if math.prod(sizes) <= ENUMERABLE:
+                every = np.indices(sizes).reshape(len(self.each), -1).T
                 self._all = np.unique(self._existing(every), axis=0)
         return self._all
 
     def _drawn(self, count: int, rng: np.random.Generator) -> Points:
         return rng.integers(0, self._sizes, (count, len(self.each)))
 
-    @property
-    def _sizes(self) -> list[int]:
-        return [len(choice.options) for choice in self.each.values()]
 
 
 def known(point: NDArray[np.int64], rows: Points) -> bool:

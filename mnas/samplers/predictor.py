@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable
 
 import numpy as np
+import sklearn
 from numpy.typing import NDArray
 from optuna.study import Study
 from threadpoolctl import ThreadpoolController
@@ -17,7 +18,7 @@ from mnas.samplers.surrogate import CostModel, Features, Hyperparameters, Surrog
 
 STARTUP = 5
 """Values before anything is learned from them; until then points are drawn at random."""
-POOL, ROUNDS, PARENTS = 120, 5, 10
+POOL, ROUNDS, PARENTS = 100, 5, 10
 """Candidates are bred in rounds, from the best trials and the most promising candidates of the rounds before."""
 ASKED, CHECKED = 256, 40
 """Random points that teach what points cost about, and the candidates whose cost is asked for in the end."""
@@ -57,7 +58,9 @@ class PredictorSampler(ChoiceSampler):
     ) -> Points:
         if len(rows) < STARTUP:
             return self.choices.random(POOL, rng)
-        with _blas().limit(limits=1, user_api="blas"):  # small matrices: threads would wait for one another
+        # small matrices: threads would wait for one another, and checks take longer than what is checked
+        checked = sklearn.config_context(assume_finite=True, skip_parameter_validation=True)
+        with _blas().limit(limits=1, user_api="blas"), checked:
             return self._promising(study, rows, values, pending, rng)
 
     def _promising(
