@@ -8,6 +8,7 @@ import logging
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -200,14 +201,12 @@ class Handover:
 
     def _trained(self, name: str, arch: Architecture, recipe: Recipe) -> Trained:
         """By the same recipe each; what lies in a supernet's space begins with its weights, its largest as teacher."""
-        inherited = teacher = None
-        if self.sharing is not None and not self.config.from_scratch and arch in self.space:
-            inherited, teacher = self.sharing.inherited(arch), self.sharing.teacher(arch.resolution)
-            recipe = self.sharing.recipe(recipe)
+        start, sharing = None, self.sharing
+        if sharing is not None and not self.config.from_scratch and arch in self.space:
+            start, recipe = partial(sharing.start, arch), sharing.recipe(recipe)
         trained = train_fully(
             name, arch, self.task.data, recipe, size=self.task.size_of(arch), device=self.device,
-            seed=self.config.seed, checkpoints=self.run.checkpoints, board=self.board, inherited=inherited,
-            teacher=teacher,
+            seed=self.config.seed, checkpoints=self.run.checkpoints, board=self.board, start=start,
         )  # fmt: skip
         self.each()
         return trained

@@ -152,6 +152,10 @@ class WeightSharing:
         epochs = max(1, round(EPOCHS * recipe.epochs))
         return recipe.model_copy(update={"epochs": epochs, "lr": RATE * recipe.lr})
 
+    def start(self, arch: Architecture) -> tuple[Network, Network]:
+        """What a full training begins from, and its teacher."""
+        return self.inherited(arch), self.teacher(arch.resolution)
+
     def inherited(self, arch: Architecture) -> Network:
         """A network with the supernet's weights; BadInput where it is not in the space."""
         return self._calibrated(arch)

@@ -49,6 +49,8 @@ WRITTEN = {".pt2": "model.py", ".onnx": "model.onnx"}
 MOST_OFF = 1.5
 """Measured and predicted latencies that differ by more than this factor were not taken under the same conditions."""
 
+Start = Callable[[], tuple[nn.Module, nn.Module | None]]
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -134,14 +136,14 @@ def most_accurate(
 
 def train_fully(
     name: str, arch: Architecture, data: ImageData, recipe: Recipe, *, size: int, device: torch.device, seed: int,
-    checkpoints: Path, board: TensorBoard | None = None, inherited: Network | None = None,
-    teacher: nn.Module | None = None,
+    checkpoints: Path, board: TensorBoard | None = None, start: Start | None = None,
 ) -> Trained:  # fmt: skip
     """`arch` trained by `recipe` at `size` pixels; a finished training found in `checkpoints` is not repeated.
 
-    It begins as `inherited`, from fresh weights without it, and learns a `teacher`'s outputs too where there is one.
+    `start` gives the network whose weights it begins with, and a teacher whose outputs it learns too where there is
+    one; it is called where there is something to train. Without it, it begins with fresh weights.
     """
-    weights: Literal["scratch", "inherited"] = "scratch" if inherited is None else "inherited"
+    weights: Literal["scratch", "inherited"] = "scratch" if start is None else "inherited"
     file = checkpoints / f"{arch.id}-{size}px-{recipe.epochs}epochs-seed{seed}-{weights}.safetensors"
     torch.manual_seed(seed)
     network = build(arch, data.num_classes, recipe.dropout)
@@ -153,7 +155,9 @@ def train_fully(
         reached = accuracy(network, data.val, size=size, device=device, workers=workers, exact=True)
         log.info("%s: trained before, %.2f%% on the search-validation split", name, 100 * reached)
         return Trained(name, arch, network, reached, weights, recipe.epochs)
-    if inherited is not None:
+    teacher = None
+    if start is not None:
+        inherited, teacher = start()
         network.load_state_dict(inherited.state_dict())
     with progress(f"train {name}", recipe.epochs) as shown:
         flip = flips(recipe, data.flip)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,23 @@ def test_interrupted_while_it_builds(fill: Fill, space: SearchSpace, monkeypatch
     assert set(whole.entries) == set(space.layers(10))
     assert {layer: whole.entries[layer] for layer in part.entries} == part.entries
     assert whole.calibration is not None
+
+
+def test_one_process_measures_at_a_time(fill: Fill, caplog: pytest.LogCaptureFixture) -> None:
+    """The second waits, and finds what the first has measured."""
+    with ThreadPoolExecutor(2) as pool, caplog.at_level(logging.INFO, "mnas"):
+        one, other = pool.map(lambda _: fill(), range(2))
+    assert one == other
+    assert caplog.text.count("waiting for another process, which measures") == 1
+    assert caplog.text.count("latency table: measuring") == 1
+
+
+def test_a_cache_that_cannot_be_written_makes_nobody_wait(
+    fill: Fill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert fill(path=tmp_path / "own.yaml").entries
 
 
 def test_interrupted_while_it_calibrates(fill: Fill, monkeypatch: pytest.MonkeyPatch, space: SearchSpace) -> None:

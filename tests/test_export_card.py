@@ -108,6 +108,7 @@ def test_table_is_a_table() -> None:
         (("search", "chosen_grade"), "zero-cost", "95.12%, a score of the untrained network, no accuracy"),
         (("search", "chosen_grade"), "", "95.12%, by an earlier version of mnas"),
         (("search", "chosen_grade"), "own", "95.12%, as the given estimator says"),
+        (("search", "replaced_by"), "mobilenet_v3_large", "mobilenet_v3_large was more accurate and is the winner in"),
         (("networks", 0, "weights"), "scratch", "winner: 30 epochs from fresh weights"),
         (("networks", 0, "weights"), "scratch", "mobilenet_v3_large was trained 30 epochs from weights inherited from"),
         (("networks", 1, "weights"), "scratch", "mobilenet_v3_large was trained 30 epochs from fresh weights, the win"),

@@ -107,11 +107,12 @@ def test_short_time_cuts_images_first() -> None:
 
 def shared(
     images: ImageData, left_s: float | None, speed: float = 1000, *, trials: int | None = None, networks: int = 2,
-    slower: float = 4, **changes: Any,
+    slower: float = 4, processes: int = 1, decided: tuple[Recipe, SupernetRecipe] | None = None, trained: bool = False,
+    **changes: Any,
 ) -> Plan:  # fmt: skip
     return make_supernet_plan(
         images, config(**changes), trials=trials, left_s=left_s, networks=networks, images_per_s=speed,
-        sandwich_per_s=speed / slower,
+        sandwich_per_s=speed / slower, processes=processes, decided=decided, trained=trained,
     )  # fmt: skip
 
 
@@ -196,6 +197,42 @@ def test_part_of_an_epoch_is_of_the_images_that_are_taken() -> None:
 def test_hopeless_candidates_are_left_after_inherited_weights_only_where_training_on_takes_long() -> None:
     assert not shared(data(2000), None, trials=5).select
     assert shared(data(60_000), None, trials=5).select
+
+
+def test_no_candidate_is_left_for_a_front_or_among_several_processes() -> None:
+    """Of a front nothing is hopeless; and where one process alone could leave them, equal ones would fare otherwise."""
+    assert not shared(data(60_000), None, trials=5, processes=2).select
+    front = make_supernet_plan(
+        data(60_000), config().model_copy(update={"objective": load_objective("pareto")}), trials=5, left_s=None,
+        networks=2, images_per_s=1000, sandwich_per_s=250,
+    )  # fmt: skip
+    assert not front.select
+
+
+def test_a_resumed_run_goes_on_with_its_recipes() -> None:
+    """And plans no second training of the supernet: half an hour is left of an hour."""
+    images, hour = data(60_000, 10_000), 3600.0
+    first = shared(images, hour, budget_s=hour)
+    assert first.supernet is not None
+    decided = first.proxy, first.supernet
+    again = shared(images, hour / 2, budget_s=hour, decided=decided, trained=True)
+    assert (again.proxy, again.supernet) == decided
+    assert again.candidate_s == first.candidate_s
+    assert again.supernet_s == 0
+    assert again.search_s is not None
+    assert again.search_s + again.final_s <= hour / 2 - EXPORT_S + 1e-6
+    untrained = shared(images, hour / 2, budget_s=hour, decided=decided)
+    assert untrained.supernet_s == first.supernet_s
+    assert untrained.search_s is not None
+    assert untrained.search_s < again.search_s
+
+
+def test_several_processes_share_the_candidates() -> None:
+    images = data(20_000)
+    alone, shares = (shared(images, 900, budget_s=900.0, processes=count) for count in (1, 8))
+    assert (alone.proxy.images or 20_000) < (shares.proxy.images or 20_000), "each is trained on for longer"
+    whole = shared(images, None, trials=16, processes=8)
+    assert whole.expected_s() == pytest.approx(shared(images, None, trials=2).expected_s())
 
 
 @pytest.mark.parametrize(("epochs", "expected"), [

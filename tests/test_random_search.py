@@ -112,3 +112,16 @@ def test_the_comparison_is_at_equal_numbers_and_within_the_budget(tiny: Path) ->
     }  # fmt: skip
     assert compared(searched, [], 5.0)["best_accuracy"] is None
     assert compared(searched, trials((0.6, 99.0)), None)["search_best_accuracy"] == 0.9
+
+
+def test_a_deadline_is_kept_where_latencies_are_slow(
+    study: Study, drawn: Callable[..., list[Trial]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(arch: Architecture) -> bool:
+        time.sleep(0.05)
+        return False
+
+    monkeypatch.setattr(study, "may_be_evaluated", slow)
+    began = time.monotonic()
+    assert drawn(Counting(), deadline=began + 0.5, at_once=4) == []
+    assert time.monotonic() - began < 2

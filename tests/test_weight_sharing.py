@@ -73,7 +73,9 @@ def test_trained_once_and_found_again(
 ) -> None:
     first = sharing()
     fresh = {name: tensor.clone() for name, tensor in first.supernet.state_dict().items()}
-    first.train(RECIPE)
+    called: list[str] = []
+    first.train(RECIPE, each=lambda: called.append("interval"))
+    assert called, "what a run has taken is kept meanwhile"
     files = {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()}
     assert files == {"supernet.safetensors"}, "the checkpoint is gone when it is trained"
     assert any(not torch.equal(tensor, fresh[name]) for name, tensor in first.supernet.state_dict().items())

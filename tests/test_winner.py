@@ -137,8 +137,8 @@ def test_training_begins_with_the_inherited_weights(few: ImageData, tmp_path: Pa
     torch.manual_seed(7)
     inherited, teacher = mnas.build(ARCHS[0], 10), mnas.build(ARCHS[1], 10).eval()
     before = {name: tensor.clone() for name, tensor in inherited.state_dict().items()}
-    scratch, started = train(few, tmp_path), train(few, tmp_path, inherited=inherited)
-    taught = train(few, tmp_path / "taught", inherited=inherited, teacher=teacher)
+    scratch, started = train(few, tmp_path), train(few, tmp_path, start=lambda: (inherited, None))
+    taught = train(few, tmp_path / "taught", start=lambda: (inherited, teacher))
     assert [one.weights for one in (scratch, started, taught)] == ["scratch", "inherited", "inherited"]
     assert started.epochs == 1
 
@@ -153,10 +153,10 @@ def test_training_begins_with_the_inherited_weights(few: ImageData, tmp_path: Pa
 def test_a_finished_training_is_found_again_by_what_it_began_from(few: ImageData, tmp_path: Path) -> None:
     torch.manual_seed(7)
     inherited = mnas.build(ARCHS[0], 10)
-    first = {"inherited": train(few, tmp_path, inherited=inherited), "scratch": train(few, tmp_path)}
+    first = {"inherited": train(few, tmp_path, start=lambda: (inherited, None)), "scratch": train(few, tmp_path)}
     written = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     assert len(written) == 2
-    again = {"inherited": train(few, tmp_path, inherited=inherited), "scratch": train(few, tmp_path)}
+    again = {"inherited": train(few, tmp_path, start=lambda: pytest.fail("asked")), "scratch": train(few, tmp_path)}
     for weights, one in first.items():
         assert again[weights].weights == weights
         assert again[weights].val_accuracy == pytest.approx(one.val_accuracy)

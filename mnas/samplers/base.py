@@ -34,8 +34,8 @@ class ChoiceSampler(optuna.samplers.BaseSampler, abc.ABC):
     `known_cost` gives what parameters cost before they are evaluated, or None where it cannot tell; what costs more
     than `budget` is not proposed, unless nothing else is there. `examples` are trials from which the choices are
     learned before the study has any. Proposals follow from `seed`, the trial's number and the other trials alone, so a
-    resumed study goes on as it would have. Parameters of other kinds, and integers of more than a thousand values, are
-    drawn at random.
+    resumed study goes on as it would have, where no trial is pruned. Parameters of other kinds, and integers of more
+    than a thousand values, are drawn at random.
     """
 
     def __init__(

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mnas.errors import MissingDependency
+from mnas.latency.device import device_name as host_name
 from mnas.latency.runtimes.files import naming
 from mnas.latency.runtimes.torch import LAYOUT, in_layout, loaded
 from mnas.latency.runtimes.torch import artifact as artifact
@@ -28,7 +29,8 @@ channels_last = True
 
 
 def device_name() -> str:
-    return torch.cuda.get_device_name()
+    """The GPU and the processor that launches its kernels: with one image, how fast it does so decides."""
+    return f"{torch.cuda.get_device_name()} on {host_name()}"
 
 
 def prepare(module: nn.Module, example: Tensor, threads: int) -> Callable[[], Tensor]:

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from mnas.latency.runtimes.cuda import artifact as artifact
 from mnas.latency.runtimes.cuda import channels_last as channels_last
-from mnas.latency.runtimes.cuda import device_name as device_name
 from mnas.latency.runtimes.cuda import on_gpu
 from mnas.latency.runtimes.cuda import suffix as suffix
 from mnas.latency.runtimes.cuda import threads as threads
@@ -22,6 +21,10 @@ from mnas.latency.runtimes.torch import loaded
 
 name = "cuda_graph"
 WARM_UPS = 3
+
+
+def device_name() -> str:
+    return torch.cuda.get_device_name()
 
 
 def prepare(module: nn.Module, example: Tensor, threads: int) -> Callable[[], Tensor]:
