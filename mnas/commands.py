@@ -58,7 +58,7 @@ def train(
     shutil.rmtree(output / ".weights")
     counted = cost(arch, images.num_classes)
     row = {
-        "name": label, "role": "winner", "test_accuracy": test_accuracy(trained, images, size=size, device=where),
+        "name": label, "role": "trained", "test_accuracy": test_accuracy(trained, images, size=size, device=where),
         "val_accuracy": trained.val_accuracy, "madds": counted.madds, "params": counted.params,
         "resolution": size, "accuracy_resolution": size,
     }  # fmt: skip

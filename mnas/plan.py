@@ -216,11 +216,13 @@ def told(plan: Plan, config: RunConfig, train: int, own: bool) -> str:
         return f"search until {until}, with your own estimator"
     if plan.supernet is not None:
         who = "a candidate that promises more than most" if plan.select else "a candidate"
-        how = f"from inherited weights {who} trains on for {about}"
-        return (
-            f"a supernet trains for {plan.supernet.epochs} epochs (about {duration(plan.supernet_s)}); search until "
-            f"{until}; {how if config.finetune_epochs else 'a candidate is judged with inherited weights'}"
-        )
+        how = "a candidate is judged with inherited weights"
+        if config.finetune_epochs:
+            how = f"from inherited weights {who} trains on for {about}"
+        first = "the supernet is trained"
+        if plan.supernet_s:
+            first = f"a supernet trains for {plan.supernet.epochs} epochs (about {duration(plan.supernet_s)})"
+        return f"{first}; search until {until}; {how}"
     if config.objective.accuracy == "zero_cost":
         return f"search until {until}, by the score {config.zero_cost}, untrained"
     return f"search until {until}; a candidate trains for {about}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
+import math
 import os
 import socket
 import uuid
@@ -171,7 +172,8 @@ class Run:
         state: Any = None
         with contextlib.suppress(ValueError):
             state = json.loads(path.read_bytes())
-        if not isinstance(state, dict) or not isinstance(state.get("elapsed_s", 0.0), int | float):
+        spent_s = state.get("elapsed_s", 0.0) if isinstance(state, dict) else None
+        if not isinstance(spent_s, int | float) or not 0 <= spent_s < math.inf:
             raise BadInput(f"{path}: is damaged; delete it to go on: the finished trials are in trials.jsonl")
         return state
 

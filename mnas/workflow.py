@@ -215,7 +215,7 @@ class Search:
                 self.space, self.data, config.supernet, self.task.size_of, self.device
             )
             decided = None
-            if "proxy" in state:
+            if state.keys() >= {"proxy", "supernet"}:
                 decided = (validate(Recipe, state["proxy"], "state.json"),
                            validate(SupernetRecipe, state["supernet"], "state.json"))
             plan = make_supernet_plan(

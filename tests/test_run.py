@@ -73,7 +73,7 @@ def test_a_whole_last_line_without_its_newline_is_kept(tmp_path: Path) -> None:
     assert [record["number"] for record in run.read_trials()] == [0, 1, 2]
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"elapsed_s": "x"}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"elapsed_s": "x"}', '{"elapsed_s": NaN}', '{"elapsed_s": -1}'])
 def test_a_damaged_state_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "state.json").write_text(text)
     with pytest.raises(BadInput, match=r"state\.json: is damaged; delete it to go on"):

@@ -218,6 +218,11 @@ def test_budgets_that_mean_nothing(budget: float) -> None:
         PredictorSampler(known_cost=milliseconds, budget=budget)
 
 
+def test_a_seed_is_no_less_than_zero() -> None:
+    with pytest.raises(ValueError, match="seed=-1: expected a whole number from 0"):
+        PredictorSampler(seed=-1)
+
+
 def test_a_budget_needs_a_cost() -> None:
     with pytest.raises(ValueError, match="known_cost"):
         EvolutionSampler(budget=3.0)

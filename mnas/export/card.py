@@ -74,10 +74,11 @@ def model_card(*, title: str, metrics: Mapping[str, Any], classes: Sequence[str]
         "Limits": _limits(len(classes)),
         "Licence": _licence(metrics["accuracy"]["data"]),
     }
-    winner = next((network for network in metrics["networks"] if network["role"] == "winner"), None)
+    winner = _main(metrics)
+    how = "found by mnas for" if "search" in metrics else "trained by mnas, timed on"
     what = (
         f"An image classifier for {len(classes)} classes: a network of {winner['params']:,} parameters and "
-        f"{_millions(winner['madds'])} multiply-adds, found by mnas for "
+        f"{_millions(winner['madds'])} multiply-adds, {how} "
         f"{' and '.join(dict.fromkeys(_plain(target['device']) for target in winner['latencies']))}."
         if winner
         else f"An image classifier for {len(classes)} classes."
@@ -132,11 +133,12 @@ def _figures(metrics: Mapping[str, Any]) -> str:
         f"Latency{f' {number}' * (len(targets) > 1)}: {_told(target)}\n"
         for number, target in enumerate(targets, start=1)
     )
+    what_for = "for the search's choices" if "search" in metrics else "to watch it"
     return (
         f"{table}\n\n{told}"
         f"Accuracy: {_plain(accuracy['data'])}, {accuracy['test_images']:,} test images; trained on "
         f"{accuracy['train_images']:,} images for "
-        f"{_epochs(metrics)}, {accuracy['val_images']:,} more for the search's choices. "
+        f"{_epochs(metrics)}, {accuracy['val_images']:,} more {what_for}. "
         "1 MAdd = 2 FLOPs."
     )
 
@@ -240,9 +242,10 @@ def _notes(metrics: Mapping[str, Any]) -> str:
         "Each network was trained once. Differences between networks that are smaller than the uncertainty of the test "
         "split, stated next, may be chance."
     )
-    winner = next((network for network in metrics["networks"] if network["role"] == "winner"), None)
+    winner, searched = _main(metrics), "search" in metrics
     if winner:
-        notes.append(_uncertainty(winner["test_accuracy"], accuracy["test_images"]))
+        whose = "the winner's" if searched else "its"
+        notes.append(_uncertainty(winner["test_accuracy"], accuracy["test_images"], whose))
         notes += [note for target in winner["latencies"] for note in _against_budget(target)]
         notes += [_limit(winner, name, most) for name, most in metrics.get("limits", {}).items()]
         notes += [_rival(winner, other) for other in metrics["networks"] if _beats(other, winner)]
@@ -251,7 +254,8 @@ def _notes(metrics: Mapping[str, Any]) -> str:
             "a part of their difference may come from that."
             for other in metrics["networks"] if other.get("weights") != winner.get("weights")
         ]
-    notes.append("Another device, runtime, thread count or batch gives other latencies, and perhaps another winner.")
+    other = ", and perhaps another winner" if searched else ""
+    notes.append(f"Another device, runtime, thread count or batch gives other latencies{other}.")
     return "\n".join(f"- {note}" for note in notes)
 
 
@@ -261,14 +265,19 @@ def _pixels(network: Mapping[str, Any]) -> str:
     return str(size) if size == trained else f"{size} (accuracy {trained})"
 
 
-def _uncertainty(accuracy: float, images: int) -> str:
+def _main(metrics: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The network that the card is of: the winner of a search, or the one that was asked for."""
+    return next((network for network in metrics["networks"] if network["role"] in ("winner", "trained")), None)
+
+
+def _uncertainty(accuracy: float, images: int, whose: str) -> str:
     """Wilson's interval, which is not empty at 100% either."""
     z = 1.96
     half = math.sqrt(accuracy * (1 - accuracy) / images + (z / (2 * images)) ** 2) * z
     centre, scale = accuracy + z * z / (2 * images), 1 + z * z / images
     low, high = (centre - half) / scale, (centre + half) / scale
     return (
-        f"With {images:,} test images, the winner's accuracy on such images lies between {_percent(low)} and "
+        f"With {images:,} test images, {whose} accuracy on such images lies between {_percent(low)} and "
         f"{_percent(high)} (95% confidence)."
     )
 

@@ -44,6 +44,8 @@ class ChoiceSampler(optuna.samplers.BaseSampler, abc.ABC):
     ):  # fmt: skip
         if budget is not None and (known_cost is None or not budget > 0):
             raise ValueError(f"budget={budget}: expected a number above zero, beside a known_cost")
+        if seed is not None and seed < 0:
+            raise ValueError(f"seed={seed}: expected a whole number from 0, or None for a random one")
         self._known_cost, self._budget = known_cost, math.inf if budget is None else budget
         self._seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
         self._examples = [copy.copy(example) for example in examples]

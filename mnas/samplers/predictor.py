@@ -18,7 +18,7 @@ from mnas.samplers.surrogate import CostModel, Features, Hyperparameters, Surrog
 
 STARTUP = 5
 """Values before anything is learned from them; until then points are drawn at random."""
-POOL, ROUNDS, PARENTS = 100, 5, 10
+POOL, ROUNDS, PARENTS = 120, 5, 10
 """Candidates are bred in rounds, from the best trials and the most promising candidates of the rounds before."""
 ASKED, CHECKED = 256, 40
 """Random points that teach what points cost about, and the candidates whose cost is asked for in the end."""
