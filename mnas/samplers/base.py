@@ -149,20 +149,21 @@ class ChoiceSampler(optuna.samplers.BaseSampler, abc.ABC):
         """The known cost of each point (n,), NaN where it is not known; 0 without a known cost."""
         if self._known_cost is None:
             return np.zeros(len(points))
-        return np.array([self._cost(point) for point in points])
+        keys = [point.tobytes() for point in points]
+        for key, point in zip(keys, points, strict=True):
+            if key not in self._costs:
+                self._costs[key] = self._cost(self._known_cost, self.choices.params(point))
+        return np.array([self._costs[key] for key in keys])
 
-    def _cost(self, point: NDArray[np.int64]) -> float:
-        key = point.tobytes()
-        if key not in self._costs:
-            assert self._known_cost is not None
-            try:
-                cost = self._known_cost(self.choices.params(point))
-            except KeyError:  # a choice that no trial has shown yet
-                cost = None
-            if cost is not None and not isinstance(cost, int | float | np.number):
-                raise TypeError(f"known_cost of {self.choices.params(point)}: expected a number or None, got {cost!r}")
-            self._costs[key] = math.nan if cost is None else float(cost)
-        return self._costs[key]
+    @staticmethod
+    def _cost(known_cost: Cost, params: dict[str, Any]) -> float:
+        try:
+            cost = known_cost(params)
+        except KeyError:  # a choice that no trial has shown yet
+            cost = None
+        if cost is not None and not isinstance(cost, int | float | np.number):
+            raise TypeError(f"known_cost of {params}: expected a number or None, got {cost!r}")
+        return math.nan if cost is None else float(cost)
 
 
 def values_of(study: Study, trials: Sequence[FrozenTrial]) -> Floats:

@@ -91,4 +91,5 @@ def _run(model: Any, example: Tensor, threads: int) -> Callable[[], object]:
         request.infer(share_outputs=True)  # otherwise it also gives a copy
         return out
 
+    run.reads = images  # type: ignore[attr-defined]  # the request has their address alone, and does not keep them
     return run
