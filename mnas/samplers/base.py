@@ -55,7 +55,7 @@ class ChoiceSampler(optuna.samplers.BaseSampler, abc.ABC):
         self._lock = threading.RLock()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without what it learned: the study teaches it again."""
+        """A copy begins anew: the study teaches it again."""
         return {name: value for name, value in self.__dict__.items() if name != "_lock"} | {"_study": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -236,7 +236,6 @@ class Choices:
         return rng.integers(0, self._sizes, (count, len(self.each)))
 
 
-
 def known(point: NDArray[np.int64], rows: Points) -> bool:
     """Whether a trial was this point: all that existed in the trial is the same here."""
     return bool(((rows == point) | (rows == ABSENT)).all(1).any())

@@ -135,9 +135,10 @@ class ChoiceKernel(Kernel):  # type: ignore[misc]
         self.linear, self.smooth = linear, smooth
 
     def __call__(self, X: Floats, Y: Floats | None = None, eval_gradient: bool = False) -> Floats:
-        # half the time of a proposal is spent here, so in single precision, and in place
-        x = X.astype(np.float32)
-        y = x if Y is None else Y.astype(np.float32)
+        # half the time of a proposal is spent here, so candidates in single precision, and in place; what is factorised
+        # in double, since rounding errors would make it indefinite where there is hardly any noise
+        precision = np.dtype(np.float64 if Y is None else np.float32)
+        x, y = X.astype(precision), (X if Y is None else Y).astype(precision)
         gram = x @ y.T
         near = gram - 0.5 * (x**2).sum(1)[:, None]
         near -= 0.5 * (y**2).sum(1)
