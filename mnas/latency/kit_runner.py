@@ -21,7 +21,7 @@ from typing import Any
 
 from mnas.latency.device import clock_mhz, device_name
 from mnas.latency.quiet import Watch, pinned
-from mnas.latency.rounds import PREPARED, Run, sample, without_drift
+from mnas.latency.rounds import PREPARED, Run, by_key, sample, without_drift
 from mnas.latency.sections import able, reason, sections
 
 NETWORKS_AT_ONCE = 8
@@ -173,11 +173,11 @@ def _time_part(kit: Kit, results: Results, names: Sequence[str], threads: int) -
     manifest, watch = kit.manifest, Watch()
     runs, failed = able(kit.prepared([*names, *manifest["anchors"]], threads))
     results.failed.update(failed)
-    times = sample(runs, rounds=-(-manifest["rounds"] // PREPARED), rng=random.Random(0), timer=kit.runtime.timed_ms)
-    medians = {name: statistics.median(steady) for name, steady in without_drift(times).items()}
+    samples = sample(runs, rounds=-(-manifest["rounds"] // PREPARED), rng=random.Random(0), timer=kit.runtime.timed_ms)
+    medians = {name: statistics.median(steady) for name, steady in without_drift(samples).items()}
     anchors = [name for name in manifest["anchors"] if name in medians]
     anchor_ms = statistics.geometric_mean([medians[name] for name in anchors]) if anchors else None
-    unstable = watch.disturbed(times[anchors[0]]) if anchors else ""
+    unstable = watch.disturbed(by_key(samples)[anchors[0]]) if anchors else ""
     for name in names:
         if name in medians:
             one = {"ms": medians[name], "anchor_ms": anchor_ms, "unstable": unstable}

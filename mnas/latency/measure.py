@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import statistics
+import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
@@ -12,7 +13,7 @@ from mnas import zoo
 from mnas.architecture import Architecture
 from mnas.errors import BadInput
 from mnas.latency.quiet import Watch, pinned
-from mnas.latency.rounds import PREPARED, Measurement, Run, Timer, sample, summary, wall_ms, without_drift
+from mnas.latency.rounds import PREPARED, Measurement, Run, Timer, by_key, sample, summary, wall_ms, without_drift
 from mnas.latency.runtimes import Runtime, get_runtime
 
 if TYPE_CHECKING:
@@ -56,7 +57,8 @@ def measure(
     steady = without_drift(samples)
     medians = {key: statistics.median(times) for key, times in steady.items()}
     anchor_ms = statistics.geometric_mean([medians["anchor", i] for i in range(len(anchors))]) if anchors else None
-    first = samples["anchor", 0] if anchors else next(iter(samples.values()), [])
+    times = by_key(samples)
+    first = times["anchor", 0] if anchors else next(iter(times.values()), [])
     disturbed = watch.disturbed(first)
     return {key: _judged(replace(summary(steady[key]), anchor_ms=anchor_ms), disturbed) for key in runs}
 
@@ -73,7 +75,8 @@ def measure_networks(
 ) -> list[Measurement]:
     """Each whole network, with random weights, in the same rounds as the others (60 networks at a time).
 
-    Where there are more, the anchor brings all to the machine's speed of the first 60.
+    Where there are more, the anchor brings all to the machine's speed of the first 60. Each is prepared twice, but up
+    to 60 once where preparing takes longer than timing.
     """
     import torch
 
@@ -82,24 +85,30 @@ def measure_networks(
     adapter = get_runtime(runtime)
     parts = -(-len(archs) // NETWORKS_AT_ONCE)
     results: dict[int, list[Measurement]] = {i: [] for i in range(len(archs))}
-    total, first_ms = parts * PREPARED, None
+    total, first_ms, runs = parts * PREPARED, None, dict[int, Run]()
     with adapter.threads(threads), pinned(threads), torch.random.fork_rng(devices=[]):
         torch.manual_seed(rng.getrandbits(63))
+        anchors = anchor_runs(adapter, threads)
         order = rng.sample(range(len(archs)), len(archs))
         for step in range(total):
-            runs = {}
             # in the other order the second time: what is prepared later lies elsewhere, and ran 2% faster (onnxruntime)
-            for i in order[step % parts :: parts][:: 1 if step < parts else -1]:
-                images = torch.rand(batch, 3, archs[i].resolution, archs[i].resolution)
-                runs[i] = adapter.prepare(build(archs[i], num_classes).eval(), images, threads)
-            share = -(-rounds // PREPARED)
+            part = order[step % parts :: parts][:: 1 if step < parts else -1]
+            began = time.perf_counter()
+            if runs.keys() != set(part):
+                runs = {}  # before others are prepared: they need the memory
+                for i in part:
+                    images = torch.rand(batch, 3, archs[i].resolution, archs[i].resolution)
+                    runs[i] = adapter.prepare(build(archs[i], num_classes).eval(), images, threads)
+            ready = time.perf_counter()
             found = measure(
-                runs, anchors=anchor_runs(adapter, threads), threads=threads, rounds=share, rng=rng,
+                runs, anchors=anchors, threads=threads, rounds=-(-rounds // PREPARED), rng=rng,
                 timer=adapter.timed_ms, progress=None if progress is None else _within(progress, step, total),
             )
             for i, one in found.items():
                 first_ms = first_ms or one.anchor_ms
                 results[i].append(at_speed(one, first_ms))
+            if ready - began < time.perf_counter() - ready:
+                runs = {}
     return [together(results[i]) for i in range(len(archs))]
 
 

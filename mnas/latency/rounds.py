@@ -23,6 +23,10 @@ MOST_WARM_UPS = 20
 STABLE = 0.97
 """A run is warm when three in a row did not beat its best time by 3%."""
 
+NEIGHBOURS = 4
+"""On each side. Bursts of a tenth of a second, in which a shared machine is 30% slower, are shorter than a round: 30
+samples of a network, taken twice, differed by 1.4% with a round's speed taken out, by 1.0% with that of neighbours."""
+
 PREPARED = 2
 """Times that each network is prepared anew: where its weights happen to lie in memory changes its latency by 1%."""
 
@@ -55,8 +59,8 @@ def sample(
     runs: Mapping[K, Run], *, rounds: int, rng: random.Random, timer: Timer = wall_ms, settle: int = 1,
     sample_us: float = 200.0, seconds: float | None = None, precision: float | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> dict[K, list[float]]:
-    """Times in milliseconds of each of `runs`, once a round, in a new random order each round.
+) -> list[tuple[K, float]]:
+    """Each of `runs` with its milliseconds, once a round, in the order taken: a new random one each round.
 
     Each sample follows `settle` untimed runs of the same: without, MobileNetV3-Small at 160 pixels took 1.8 times as
     long beside larger networks, which empty the processor's cache, as alone (onnxruntime).
@@ -64,7 +68,7 @@ def sample(
     median's interval is narrower than `precision` (0.01 is 1%), but ten rounds are always done.
     """
     start = time.perf_counter()
-    samples: dict[K, list[float]] = {key: [] for key in runs}
+    samples: list[tuple[K, float]] = []
     order = list(runs)
     with no_garbage_collection():
         repeats = {key: _warm_up(run, timer, sample_us) for key, run in runs.items()}
@@ -73,7 +77,7 @@ def sample(
             for key in order:
                 for _ in range(settle):
                     runs[key]()
-                samples[key].append(timer(runs[key], repeats[key]))
+                samples.append((key, timer(runs[key], repeats[key])))
             if progress is not None:
                 progress(done, rounds)
             if done < MIN_ROUNDS:
@@ -85,33 +89,41 @@ def sample(
     return samples
 
 
-def without_drift(samples: Mapping[K, Sequence[float]]) -> dict[K, list[float]]:
-    """The samples with what all of a round have in common taken out: a machine's clock and neighbours change.
+def by_key(samples: Sequence[tuple[K, float]]) -> dict[K, list[float]]:
+    """The milliseconds of each thing, in the order taken."""
+    times: dict[K, list[float]] = {}
+    for key, ms in samples:
+        times.setdefault(key, []).append(ms)
+    return times
 
-    A round's factor is the median, over everything else timed in it, of the time relative to its usual one: with the
-    thing itself among them its own noise would vanish, and of 95% intervals 74% held the truth (nine things). Of fewer
-    than three things nothing common can be told.
+
+def without_drift(samples: Sequence[tuple[K, float]]) -> dict[K, list[float]]:
+    """`by_key`, with what all have in common taken out: a machine's clock and neighbours change.
+
+    How slow the machine is at a sample is the median, over those of other things next to it in time, of their time
+    relative to their usual one: with the thing itself among them its own noise would vanish, and of 95% intervals 74%
+    held the truth (nine things). Of fewer than three things nothing common can be told.
     """
-    if len(samples) < 3:
-        return {key: list(times) for key, times in samples.items()}
-    # medians alone have no common scale: where the clock changes in the middle, it is chance on which side each lies
-    factors = _common(samples, {key: statistics.median(times) for key, times in samples.items()})
-    middle = statistics.median(factors)
-    usual = {
-        key: statistics.median(ms * middle / factor for ms, factor in zip(times, factors))  # noqa: B905
-        for key, times in samples.items()
-    }
-    steady = {}
-    for key, times in samples.items():
-        factors = _common({other: found for other, found in samples.items() if other != key}, usual)
-        steady[key] = [ms / factor for ms, factor in zip(times, factors)]  # noqa: B905
-    return steady
+    times = by_key(samples)
+    if len(times) < 3:
+        return times
+    # medians have no common scale yet: where the clock changes in the middle, it is chance on which side each lies
+    for usual_of in (statistics.fmean, statistics.median):
+        usual = {key: usual_of(found) for key, found in times.items()}
+        slowness = _slowness(samples, usual)
+        middle = statistics.median(slowness)
+        times = by_key([(key, ms * middle / slow) for (key, ms), slow in zip(samples, slowness)])  # noqa: B905
+    return times
 
 
-def _common(samples: Mapping[K, Sequence[float]], usual: Mapping[K, float]) -> list[float]:
-    """Of each round, the median over things of the time relative to the usual one."""
-    relative = [[ms / usual[key] for ms in times] for key, times in samples.items()]
-    return [statistics.median(found) for found in zip(*relative)]  # noqa: B905
+def _slowness(samples: Sequence[tuple[K, float]], usual: Mapping[K, float]) -> list[float]:
+    """Of each sample, the median over its neighbours of other things of the time relative to the usual one."""
+    relative = [ms / usual[key] for key, ms in samples]
+    found = []
+    for i, (key, _) in enumerate(samples):
+        near = range(max(0, i - NEIGHBOURS), min(len(samples), i + NEIGHBOURS + 1))
+        found.append(statistics.median([relative[j] for j in near if samples[j][0] != key] or [1.0]))
+    return found
 
 
 def summary(samples: Sequence[float]) -> Measurement:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic
 
-from mnas.latency.rounds import K, Run, Timer, no_garbage_collection
+from mnas.latency.rounds import K, Run, Timer, no_garbage_collection, without_drift
 
 # A layer finds its weights as cold as in a network when about a network's other layers ran since its last turn.
 # First trials, onnxruntime, sum of layers against networks timed in turn: -19% for layers alone, 0 to +2% in groups of
@@ -47,11 +47,13 @@ def sections(
     todo, known = list(todo), dict(known)
     rng.shuffle(todo)
     size = 5 * GROUP
+    kept: dict[K, Run] = {}
     while todo:
         start = time.perf_counter()
         part, todo = todo[:size], todo[size:]
-        links = rng.sample(list(known), min(LINKS, max(GROUP // 2, len(part)), len(known)))
-        ms, failed = _placed_anew([*part, *links], prepare, rounds, rng, timer)
+        links = list(kept or known)
+        links = rng.sample(links, min(LINKS, max(GROUP // 2, len(part)), len(links)))
+        ms, failed = _placed_anew([*part, *links], prepare, rounds, rng, timer, kept)
         linked = [known[key] / ms[key] for key in links if key in ms]
         speed = statistics.median(linked) if linked else 1.0
         found = {key: ms[key] * speed for key in part if key in ms}
@@ -63,22 +65,25 @@ def sections(
 
 def _placed_anew(
     keys: Sequence[K], prepare: Callable[[Sequence[K]], Mapping[K, Run | str]], rounds: int, rng: random.Random,
-    timer: Timer,
+    timer: Timer, kept: dict[K, Run],
 ) -> tuple[dict[K, float], dict[K, str]]:
     """Milliseconds of each, the mean of its copies at the machine's speed of the first; and why the others failed.
 
-    Where preparing takes longer than timing, there is one copy.
+    Where preparing takes longer than timing, there is one copy, and the first section's are `kept` as later ones' links.
     """
     began = time.perf_counter()
-    runs, failed = able(prepare(keys))
+    runs, failed = able(prepare([key for key in keys if key not in kept]))
     ready = time.perf_counter()
     share = rounds / COPIES
-    copies = [_timed(runs, share, rng, timer)]
-    quick = ready - began < time.perf_counter() - ready
+    timed = runs | {key: kept[key] for key in keys if key in kept}
+    copies = [_timed(timed, share, rng, timer)]
+    slow = ready - began > time.perf_counter() - ready
+    if slow and not kept:
+        kept.update(list(runs.items())[:LINKS])
     for _ in range(COPIES - 1):
-        if quick:
-            runs = able(prepare(list(runs)))[0]
-        ms = _timed(runs, share, rng, timer)
+        if not slow:
+            timed = able(prepare(list(timed)))[0]
+        ms = _timed(timed, share, rng, timer)
         speed = statistics.median([copies[0][key] / ms[key] for key in ms]) if ms else 1.0
         copies.append({key: ms[key] * speed for key in ms})
     return {key: statistics.fmean(ms[key] for ms in copies if key in ms) for key in copies[0]}, failed
@@ -106,20 +111,16 @@ def reason(error: Exception) -> str:
 
 
 def _timed(runs: Mapping[K, Run], rounds: float, rng: random.Random, timer: Timer) -> dict[K, float]:
-    """Median milliseconds of each run, about so often, in small groups that are drawn over and over.
-
-    What the members of a group have in common, the machine's speed in those milliseconds, is taken out.
-    """
-    draws: list[list[tuple[K, float]]] = []
+    """Median milliseconds of each run, about so often, in small groups that are drawn over and over."""
+    samples: list[tuple[K, float]] = []
     keys = list(runs)
     parts = max(1, round(len(keys) / GROUP))
     with no_garbage_collection():
         for _ in range(max(1, round(rounds / PER_DRAW))):
             rng.shuffle(keys)
-            draws += [_drawn(keys[part::parts], runs, rng, timer) for part in range(parts)]
-    medians = _medians(draws)
-    speeds = [statistics.median(ms / medians[key] for key, ms in draw) for draw in draws if draw]
-    return _medians([[(key, ms / speed) for key, ms in draw] for draw, speed in zip(draws, speeds)])  # noqa: B905
+            for part in range(parts):
+                samples += _drawn(keys[part::parts], runs, rng, timer)
+    return {key: statistics.median(times) for key, times in without_drift(samples).items()}
 
 
 def _drawn(group: list[K], runs: Mapping[K, Run], rng: random.Random, timer: Timer) -> list[tuple[K, float]]:
@@ -132,11 +133,3 @@ def _drawn(group: list[K], runs: Mapping[K, Run], rng: random.Random, timer: Tim
         rng.shuffle(group)
         samples += [(key, timer(runs[key], 1)) for key in group]
     return samples
-
-
-def _medians(draws: Sequence[Sequence[tuple[K, float]]]) -> dict[K, float]:
-    times: dict[K, list[float]] = {}
-    for draw in draws:
-        for key, ms in draw:
-            times.setdefault(key, []).append(ms)
-    return {key: statistics.median(found) for key, found in times.items()}
