@@ -56,7 +56,7 @@ def print_networks(done: dict[str, Any]) -> None:
         pixels = str(size) if size == seen else f"{size} (accuracy {seen})"
         size_of = f"{row['madds'] / 1e6:,.1f} M", f"{row['params']:,}", pixels
         epochs = row.get("epochs", done["accuracy"]["epochs"])
-        trained = f"{epochs} epochs" + ", inherited" * (row.get("weights") == "inherited")
+        trained = f"{epochs} epoch{'s' * (epochs != 1)}" + ", inherited" * (row.get("weights") == "inherited")
         accuracy = f"{row['test_accuracy']:.2%}"
         rows.append([row["name"], accuracy, trained, *size_of, *map(_latency, row["latencies"])])
     title = f"{done['accuracy']['data']}: {done['accuracy']['test_images']} test images"

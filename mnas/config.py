@@ -77,7 +77,7 @@ class Recipe(Strict):
 class SupernetRecipe(Recipe):
     """How a supernet is trained: each batch by the largest network, the smallest, and random ones."""
 
-    epochs: Count = 8
+    epochs: Count = 6
     subnets: Annotated[int, pydantic.Field(ge=1)] = 2
     """Random networks of each batch."""
     distillation: Annotated[float, pydantic.Field(ge=0, le=1)] = 0.5

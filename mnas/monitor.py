@@ -124,7 +124,7 @@ class Progress:
         console = stderr_console()
         self._live = console.is_terminal
         self._began = self._said = time.monotonic()
-        self._title = title
+        self._title, self._note = title, ""
         self._bar = Bar(
             TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.percentage:>3.0f}%"),
             TextColumn("{task.fields[note]}"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
@@ -133,14 +133,16 @@ class Progress:
         self._task = self._bar.add_task(title, total=total, note="")
         self._bar.start()
 
-    def update(self, done: float, total: float | None = None, note: str = "") -> None:
-        """`done` of `total`, with a few words about how it stands."""
+    def update(self, done: float, total: float | None = None, note: str | None = None) -> None:
+        """`done` of `total`, with a few words about how it stands: the last ones, unless there are new ones."""
+        self._note = note = self._note if note is None else note
         self._bar.update(self._task, completed=done, total=total, note=note)
         if not self._live and time.monotonic() - self._said > 30:
             self._said = time.monotonic()
             part = f" {done / total:.0%}" if total else ""
             left = (self._said - self._began) * (total / done - 1) if total and done else 0.0
-            log.info("%s%s %s%s", self._title, part, note, f", {left:.0f} s left" if left > 0 else "")
+            said = [f"{self._title}{part}", note, f"{left:.0f} s left" if left > 0 else ""]
+            log.info(", ".join(filter(None, said)))
 
     def close(self) -> None:
         self._bar.stop()

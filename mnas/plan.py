@@ -221,7 +221,7 @@ def told(plan: Plan, config: RunConfig, train: int, own: bool) -> str:
             how = f"from inherited weights {who} trains on for {about}"
         first = "the supernet is trained"
         if plan.supernet_s:
-            first = f"a supernet trains for {plan.supernet.epochs} epochs (about {duration(plan.supernet_s)})"
+            first = f"a supernet trains for {plan.supernet.epochs} epoch(s) (about {duration(plan.supernet_s)})"
         return f"{first}; search until {until}; {how}"
     if config.objective.accuracy == "zero_cost":
         return f"search until {until}, by the score {config.zero_cost}, untrained"

@@ -84,13 +84,13 @@ class WeightSharing:
         )  # fmt: skip
         look = 0
         with progress("supernet", training.steps) as shown:
-            for interval in training.run():
+            for interval in training.run(lambda step: shown.update(step, training.steps)):
                 figures = _figures(interval)
                 if board is not None and interval.step * LOOKS >= (look + 1) * interval.steps:
                     look = interval.step * LOOKS // interval.steps
                     figures |= self._judged(training.averaged)
-                note = ", ".join(f"{name} {loss:.2f}" for name, loss in interval.losses.items())
-                shown.update(interval.step, interval.steps, f"loss {note}, {interval.images_per_s:.0f} images/s")
+                losses = ", ".join(f"{name} {loss:.2f}" for name, loss in interval.losses.items())
+                shown.update(interval.step, interval.steps, f"loss {losses}, {interval.images_per_s:.0f} images/s")
                 if board is not None:
                     board.supernet(interval.step, figures)
                 each()

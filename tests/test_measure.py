@@ -5,7 +5,10 @@ import random
 import statistics
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -190,6 +193,29 @@ def test_networks_come_back_in_order_also_in_parts(runtime: str, monkeypatch: py
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)], "two parts, each of them twice"
     assert torch.get_num_threads() == before
     assert torch.equal(torch.get_rng_state(), weights)
+
+
+@pytest.mark.parametrize(("at_once", "seconds", "prepared"), [(2, 0.0, 4), (2, 1e6, 2), (1, 1e6, 4)])
+def test_networks_are_prepared_twice_but_once_where_that_takes_long_and_memory_allows(
+    at_once: int, seconds: float, prepared: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measuring, "NETWORKS_AT_ONCE", at_once)
+    adapter, sizes = get_runtime("torch"), list[int]()
+    prepare = adapter.prepare
+
+    def noted(module: torch.nn.Module, example: torch.Tensor, threads: int) -> Callable[[], object]:
+        sizes.append(example.shape[-1])
+        return prepare(module, example, threads)
+
+    monkeypatch.setattr(adapter, "prepare", noted)
+    # a clock on which time passes while something is prepared
+    clock = SimpleNamespace(perf_counter=lambda: time.perf_counter() + seconds * len(sizes))
+    monkeypatch.setattr(measuring, "time", clock)
+    archs = [zoo.get("mobilenet_v3_small", 0.35, 64), zoo.get("mobilenet_v3_small", 0.5, 64)]
+    found = measure_networks(archs, rounds=2, num_classes=10, rng=random.Random(0))
+    assert sizes.count(64) == prepared
+    assert len(sizes) == prepared + len(measuring.ANCHORS), "the anchors once"
+    assert [one.rounds for one in found] == [2, 2]
 
 
 def test_a_figure_from_two_measurements() -> None:

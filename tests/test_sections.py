@@ -135,16 +135,46 @@ def test_a_layer_takes_the_mean_of_its_copies() -> None:
     assert found == pytest.approx(expected)
 
 
-def test_what_takes_long_to_prepare_is_prepared_once() -> None:
+@pytest.mark.parametrize("slowness", [1.5, 1000.0])
+def test_what_takes_long_to_prepare_is_prepared_once(small: None, slowness: float) -> None:
+    """As a link of later sections too."""
     world = World()
 
     def prepare(keys: Sequence[str]) -> Mapping[str, Run | str]:
-        world.now += 10_000
+        world.now += sum(slowness * 25 * TRUE_MS[key] for key in keys)  # each is timed 15 times, and runs 5 times more
         return world.prepare(keys)
 
-    assert together(world.timed(rounds=30, prepare=prepare)) == pytest.approx(TRUE_MS)
-    assert [len(keys) for keys in world.asked] == [50]
-    assert world.ran.count("layer0 timed") == 30
+    found = world.timed(rounds=30, prepare=prepare)
+    assert together(found) == pytest.approx(TRUE_MS)
+    assert len(found) > 2
+    assert sorted(itertools.chain(*world.asked)) == sorted(KEYS)
+    timed = [world.ran.count(f"{key} timed") for key in KEYS]
+    assert min(timed) == 30, "as often as two copies"
+    assert sum(timed) == 30 * (len(KEYS) + (len(found) - 1) * timing.LINKS), "and the links"
+
+
+def test_a_kept_link_that_fails_later_ends_nothing(small: None) -> None:
+    world = World()
+
+    first = list[str]()
+
+    def failing(keys: Sequence[str]) -> Mapping[str, Run | str]:
+        world.now += 10_000 * len(keys)
+        first.extend([] if first else keys)
+
+        def out_of_memory(key: str, run: Run) -> Run:
+            def limited() -> None:
+                if key in first and len(world.asked) > 1:
+                    raise MemoryError
+                run()
+
+            return limited
+
+        return {key: out_of_memory(key, run) for key, run in world.prepare(keys).items()}  # type: ignore[arg-type]
+
+    found = world.timed(rounds=30, prepare=failing)
+    assert together(found) == pytest.approx(TRUE_MS)
+    assert not any(part.failed for part in found)
 
 
 def test_on_a_slow_device_sections_are_small(small: None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,7 +79,7 @@ def test_run_folder(done: mnas.Result) -> None:
     assert {"torch", "mnas", "optuna"} <= set(config["versions"])
     assert config["hardware"]["device"]
     log = (done.folder / "run.log").read_text()
-    assert "a supernet trains for 1 epochs" in log
+    assert "a supernet trains for 1 epoch" in log
     assert "finalist" in log
     assert {path.name for path in (done.folder / "checkpoints").iterdir()} >= {"supernet.safetensors"}
 

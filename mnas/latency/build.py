@@ -85,7 +85,7 @@ def _begin(adapter: Runtime, threads: int, batch: int, table: LatencyTable | Non
 def _prepared(adapter: Runtime, layers: Sequence[Layer], threads: int, batch: int) -> dict[Layer, Run | str]:
     """Each layer with random weights. All read the same memory, so that inputs are in the cache, as in a network."""
     shapes = {layer: input_shape(layer, batch) for layer in layers}
-    scratch = torch.rand(max(map(prod, shapes.values())))
+    scratch = torch.rand(max(map(prod, shapes.values()), default=0))
     runs: dict[Layer, Run | str] = {}
     for layer, shape in shapes.items():
         example: Tensor = scratch[: prod(shape)].view(shape)

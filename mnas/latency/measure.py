@@ -117,7 +117,7 @@ def _within(progress: Callable[[int, int], None], step: int, steps: int) -> Call
 
 
 def together(parts: Sequence[Measurement]) -> Measurement:
-    """One figure from measurements of separately prepared copies; their difference counts as uncertainty."""
+    """One figure from several measurements of one network; their difference counts as uncertainty."""
     medians = [one.median_ms for one in parts]
     spread = max([(max(medians) - min(medians)) / 2, *(one.spread_ms / len(parts) ** 0.5 for one in parts)])
     repeatability = abs(medians[0] / medians[1] - 1) if len(medians) == 2 else None

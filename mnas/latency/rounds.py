@@ -26,9 +26,10 @@ STABLE = 0.97
 NEIGHBOURS = 4
 """On each side. Bursts of a tenth of a second, in which a shared machine is 30% slower, are shorter than a round: 30
 samples of a network, taken twice, differed by 1.4% with a round's speed taken out, by 1.0% with that of neighbours."""
+REFINED = 3
 
 PREPARED = 2
-"""Times that each network is prepared anew: where its weights happen to lie in memory changes its latency by 1%."""
+"""Times that a network is measured, prepared anew if that is quick: where its weights lie changes its latency by 1%."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Measurement:
     anchor_ms: float | None = None
     """What the anchor network took in the same rounds."""
     repeatability: float | None = None
-    """|first / second - 1| where it was prepared and measured twice."""
+    """|first / second - 1| where it was measured twice, prepared anew in between if that is quick."""
     unstable: str = ""
     """Why the figure may be wrong; empty where nothing speaks against it."""
 
@@ -107,13 +108,21 @@ def without_drift(samples: Sequence[tuple[K, float]]) -> dict[K, list[float]]:
     times = by_key(samples)
     if len(times) < 3:
         return times
-    # medians have no common scale yet: where the clock changes in the middle, it is chance on which side each lies
-    for usual_of in (statistics.fmean, statistics.median):
-        usual = {key: usual_of(found) for key, found in times.items()}
+    for _ in range(REFINED):
+        usual = {key: _trimmed_mean(found) for key, found in times.items()}
         slowness = _slowness(samples, usual)
         middle = statistics.median(slowness)
         times = by_key([(key, ms * middle / slow) for (key, ms), slow in zip(samples, slowness)])  # noqa: B905
     return times
+
+
+def _trimmed_mean(times: Sequence[float]) -> float:
+    """The mean without the fastest and the slowest fifth: a single hiccup moves it little.
+
+    Medians have no common scale: where the clock changes in the middle, it is chance on which side each lies.
+    """
+    cut = len(times) // 5
+    return statistics.fmean(sorted(times)[cut : len(times) - cut])
 
 
 def _slowness(samples: Sequence[tuple[K, float]], usual: Mapping[K, float]) -> list[float]:

@@ -21,8 +21,8 @@ PER_DRAW = 3
 COPIES = 2
 """Times that a layer is prepared anew: where its weights and buffers lie changes what it takes by 2 to 4% (torch)."""
 LINKS = 60
-"""Layers known before that are timed again in each section: they show how fast the machine is now. In a small section
-no more than it has layers itself."""
+"""Layers known before that are timed again in each section: they show how fast the machine is now. Where they have to
+be prepared anew, no more in a small section than it has layers itself."""
 SECTION_S = 10.0
 """On a slow device sections are smaller, so that little is lost when it stops."""
 
@@ -52,7 +52,8 @@ def sections(
         start = time.perf_counter()
         part, todo = todo[:size], todo[size:]
         links = list(kept or known)
-        links = rng.sample(links, min(LINKS, max(GROUP // 2, len(part)), len(links)))
+        few = LINKS if kept else max(GROUP // 2, len(part))
+        links = rng.sample(links, min(LINKS, few, len(links)))
         ms, failed = _placed_anew([*part, *links], prepare, rounds, rng, timer, kept)
         linked = [known[key] / ms[key] for key in links if key in ms]
         speed = statistics.median(linked) if linked else 1.0
@@ -69,21 +70,22 @@ def _placed_anew(
 ) -> tuple[dict[K, float], dict[K, str]]:
     """Milliseconds of each, the mean of its copies at the machine's speed of the first; and why the others failed.
 
-    Where preparing takes longer than timing, there is one copy, and the first section's are `kept` as later ones' links.
+    Where preparing takes longer than timing, there is one copy, and the first such section's are `kept`, to be links.
     """
     began = time.perf_counter()
-    runs, failed = able(prepare([key for key in keys if key not in kept]))
+    runs, failed = able({
+        **prepare([key for key in keys if key not in kept]), **{key: kept[key] for key in keys if key in kept}
+    })  # fmt: skip
     ready = time.perf_counter()
     share = rounds / COPIES
-    timed = runs | {key: kept[key] for key in keys if key in kept}
-    copies = [_timed(timed, share, rng, timer)]
-    slow = ready - began > time.perf_counter() - ready
+    copies = [_timed(runs, share, rng, timer)]
+    slow = bool(kept) or ready - began >= time.perf_counter() - ready
     if slow and not kept:
         kept.update(list(runs.items())[:LINKS])
     for _ in range(COPIES - 1):
         if not slow:
-            timed = able(prepare(list(timed)))[0]
-        ms = _timed(timed, share, rng, timer)
+            runs = able(prepare(list(runs)))[0]
+        ms = _timed(runs, share, rng, timer)
         speed = statistics.median([copies[0][key] / ms[key] for key in ms]) if ms else 1.0
         copies.append({key: ms[key] * speed for key in ms})
     return {key: statistics.fmean(ms[key] for ms in copies if key in ms) for key in copies[0]}, failed

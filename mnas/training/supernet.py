@@ -128,10 +128,10 @@ class SupernetTraining:
 
     # --- steps
 
-    def run(self) -> Iterator[Interval]:
+    def run(self, stepped: Callable[[int], None] = lambda step: None) -> Iterator[Interval]:
         """Train from where the checkpoint stands, one item an interval; then `supernet` has the averaged weights.
 
-        Raises Diverged where it collapses again and again.
+        `stepped` gets the number of each step. Raises Diverged where it collapses again and again.
         """
         if self._checkpoint is not None and self._checkpoint.exists():
             self._load(self._checkpoint)
@@ -142,6 +142,7 @@ class SupernetTraining:
             end = min(self.steps, self.step + INTERVAL)
             for raw, labels in self._data(end):
                 losses.append(self._one(raw, labels))
+                stepped(self.step)
                 images += len(labels) * len(losses[-1]) * self._peers.size
             mean = self._peers.mean(torch.stack(losses).mean(0).cpu())
             took = time.perf_counter() - began
