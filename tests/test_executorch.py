@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -22,6 +24,17 @@ from mnas.nn.network import module_of
 @pytest.fixture(autouse=True)
 def seeded() -> None:
     torch.manual_seed(0)
+
+
+def test_its_import_leaves_the_log_as_it_is() -> None:
+    """It gives the root logger a handler, which wrote a traceback for each line of ours."""
+    code = (
+        "import logging, mnas.latency.runtimes.executorch\n"
+        "logging.getLogger('mnas').warning('heard')\n"
+        "assert not logging.root.handlers"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "heard\n")
 
 
 @pytest.mark.parametrize("out_channels", [4, 13])

@@ -25,7 +25,7 @@ STABLE = 0.97
 
 NEIGHBOURS = 4
 """On each side. Bursts of a tenth of a second, in which a shared machine is 30% slower, are shorter than a round: 30
-samples of a network, taken twice, differed by 1.4% with a round's speed taken out, by 1.0% with that of neighbours."""
+samples of a network, taken twice, differed by 1.4% with a round's speed taken out, by 1.1% with that of neighbours."""
 REFINED = 3
 
 PREPARED = 2
