@@ -132,7 +132,7 @@ def check_table(
     with progress("check", 1.0) as shown:
         found = measure_networks(
             [*archs, *known], runtime=table.runtime, threads=table.threads, batch=table.batch, num_classes=num_classes,
-            rounds=calibrate.ROUNDS, rng=rng,
+            rounds=calibrate.ROUNDS, seconds=calibrate.SECONDS, rng=rng,
             progress=lambda done, total: shown.update(done / total, 1.0, "whole networks"),
         )  # fmt: skip
     ms = np.array([one.median_ms for one in found[:networks]])

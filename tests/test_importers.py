@@ -223,8 +223,9 @@ def test_a_unit_that_cannot_be_right_is_doubted(tmp_path: Path) -> None:
 def test_a_runtime_far_from_pytorch_is_compared_with_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     pytorch = get_runtime("torch")
     other = SimpleNamespace(
-        threads=pytorch.threads, prepare=pytorch.prepare, timed_ms=lambda run, n: 1000 * pytorch.timed_ms(run, n)
-    )
+        threads=pytorch.threads, prepare=pytorch.prepare, timed_ms=lambda run, n: 1000 * pytorch.timed_ms(run, n),
+        framed=False,
+    )  # fmt: skip
     monkeypatch.setattr(importers, "get_runtime", {"torch": pytorch, "other": other}.__getitem__)
     stated = {layer: 100.0 for layer in V3.layers() if layer.operator == "mbconv"}
     assert unit_doubt(stated, 1, "other") is None

@@ -25,8 +25,10 @@ import torch
 from conftest import TINY_SPACE
 
 from mnas import cli, zoo
+from mnas.architecture import Layer
 from mnas.errors import BadInput, MissingDependency
 from mnas.latency.build import build_table
+from mnas.latency.frame import frame
 from mnas.latency.kit import RUNTIMES, import_results, make_kit, patterned
 from mnas.latency.runtimes import get_runtime
 from mnas.latency.table import LatencyTable
@@ -134,6 +136,7 @@ def test_a_kit_makes_a_table_like_one_built_here(measured: Path, space: SearchSp
     there = import_results(measured / "results.json")
     assert not there.missing(space.layers(CLASSES))
     assert (there.origin, there.runtime, there.threads, there.batch) == ("imported", "onnxruntime", 1, 1)
+    assert there.framed
     assert there.runtime_version == metadata.version("onnxruntime")
     assert there.calibration is not None
     assert there.calibration.networks == there.calibration.held_out == 2
@@ -152,14 +155,14 @@ def test_a_kit_makes_a_table_like_one_built_here(measured: Path, space: SearchSp
 # --- faults on the device ---------------------------------------------------------------------------------------
 
 
-def changed(kit: Path, path: Path, layers: int = 6, broken: int = 0) -> Path:
-    """A kit of some layers alone, of which the first `broken` are no models."""
+def changed(kit: Path, path: Path, layers: int = 6, broken: int = 0, broken_frame: str = "") -> Path:
+    """A kit of some layers alone, of which the first `broken` are no models, nor is one frame."""
     with zipfile.ZipFile(kit) as old, zipfile.ZipFile(path, "w") as new:
         manifest = json.loads(old.read("manifest.json"))
         manifest.update(layers=manifest["layers"][:layers], networks=[], anchors=[])
         for name in old.namelist():
-            if name.endswith(".py"):
-                new.writestr(name, old.read(name))
+            if name.endswith(".py") or name.startswith("frames/"):
+                new.writestr(name, b"no model" if name == broken_frame else old.read(name))
         for i, row in enumerate(manifest["layers"]):
             new.writestr(row["file"], b"no model" if i < broken else old.read(row["file"]))
         new.writestr("manifest.json", json.dumps(manifest))
@@ -193,6 +196,30 @@ def test_a_model_that_fails_is_recorded(kit: Path, tmp_path: Path, caplog: pytes
     assert (len(table.entries), len(table.failed), table.calibration) == (5, 1, None)
     assert "onnxruntime failed on 1 of the 6 layers" in caplog.text
     assert "only 0 networks ran on the device: the table is not calibrated" in caplog.text
+
+
+def test_where_a_frame_does_not_run_its_layers_have_failed(kit: Path, tmp_path: Path) -> None:
+    rows = json.loads(zipfile.ZipFile(kit).read("manifest.json"))["layers"][:40]
+    lost = [row["file"] for row in rows if row["frame"] == rows[0]["frame"]]
+    assert 0 < len(lost) < 40
+    small = changed(kit, tmp_path / "kit.zip", layers=40, broken_frame=rows[0]["frame"])
+    done = run(sys.executable, small, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert results(tmp_path)["layer_ms"].keys() == {row["file"] for row in rows} - set(lost)
+    failed = results(tmp_path)["failed"]
+    assert failed.keys() == set(lost)
+    assert all(why.startswith("its frame: ") for why in failed.values())
+
+
+def test_every_layer_has_its_frame(kit: Path) -> None:
+    files: dict[Layer, set[str]] = {}
+    with zipfile.ZipFile(kit) as file:
+        names = set(file.namelist())
+        for row in json.loads(file.read("manifest.json"))["layers"]:
+            files.setdefault(frame(Layer(**row["layer"])), set()).add(row["frame"])
+    used = [name for each in files.values() for name in each]
+    assert len(used) == len(set(used)) == len(files)
+    assert {name for name in names if name.startswith("frames/")} == set(used)
 
 
 def test_no_model_runs(kit: Path, tmp_path: Path) -> None:

@@ -195,6 +195,21 @@ def test_networks_come_back_in_order_also_in_parts(runtime: str, monkeypatch: py
     assert torch.equal(torch.get_rng_state(), weights)
 
 
+def test_no_more_rounds_than_fit_into_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """But ten each time that it is prepared."""
+    shares: list[float] = []
+
+    def spied(*args: Any, **options: Any) -> Any:
+        shares.append(options["seconds"])
+        return measure(*args, **options)
+
+    monkeypatch.setattr(measuring, "measure", spied)
+    arch = zoo.get("mobilenet_v3_small", 0.35, 32)
+    found = measure_networks([arch], rounds=100_000, seconds=0.002, num_classes=10, rng=random.Random(0))
+    assert shares == [0.001, 0.001]
+    assert found[0].rounds == 20
+
+
 @pytest.mark.parametrize(("at_once", "seconds", "prepared"), [(2, 0.0, 4), (2, 1e6, 2), (1, 1e6, 4)])
 def test_networks_are_prepared_twice_but_once_where_that_takes_long_and_memory_allows(
     at_once: int, seconds: float, prepared: int, monkeypatch: pytest.MonkeyPatch

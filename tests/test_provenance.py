@@ -20,7 +20,7 @@ def asked(table: LatencyTable, runtime: str = "torch", threads: int = 1, batch: 
 
 def test_a_table_of_this_machine() -> None:
     assert asked(HERE) == []
-    elsewhen = replace(HERE, date="2020-01-01", mnas_version="9", clock_mhz=800.0, origin="imported")
+    elsewhen = replace(HERE, date="2020-01-01", mnas_version="9", clock_mhz=800.0, origin="imported", framed=True)
     assert asked(elsewhen) == [], "neither the day nor who wrote it matters"
 
 
@@ -30,6 +30,7 @@ def test_a_table_of_this_machine() -> None:
     ({"dtype": "int8"}, ["dtype int8, not float32"]),
     ({"device": "A phone"}, [f"device A phone, not {device_name()}"]),
     ({"runtime_version": "1.0"}, [f"runtime version 1.0, not {HERE.runtime_version}"]),
+    ({"framed": True}, ["layers timed in frames, not alone"]),
     ({"threads": 4, "batch": 8}, ["threads 4, not 1", "batch 8, not 1"]),
 ])  # fmt: skip
 def test_each_difference_is_named(change: dict[str, object], expected: list[str]) -> None:

@@ -4,6 +4,7 @@ import gc
 import math
 import random
 import statistics
+import time
 from collections.abc import Iterator
 from typing import TypeVar
 
@@ -66,6 +67,18 @@ def test_progress() -> None:
     world, seen = World(), list[tuple[int, int]]()
     sample({"a": world.run(1)}, rounds=3, rng=random.Random(0), timer=world.timer, progress=lambda *at: seen.append(at))
     assert seen == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_progress_counts_the_rounds_that_fit_into_the_time() -> None:
+    seen = list[tuple[int, int]]()
+    sample(
+        {"a": lambda: time.sleep(0.002)}, rounds=10_000, rng=random.Random(0), seconds=0.2,
+        progress=lambda *at: seen.append(at),
+    )  # fmt: skip
+    assert [done for done, _ in seen] == list(range(1, len(seen) + 1))
+    assert 10 <= len(seen) < 100
+    assert all(done <= total < 1000 for done, total in seen)
+    assert seen[-1][0] == seen[-1][1]
 
 
 def test_each_sample_follows_untimed_runs_and_short_runs_are_repeated_within_it() -> None:

@@ -23,6 +23,7 @@ from torch import nn
 from mnas import zoo
 from mnas.architecture import Layer
 from mnas.errors import BadInput, MissingDependency
+from mnas.latency.frame import input_shape, timed_module
 from mnas.latency.onnx_graph import onnx_model
 from mnas.latency.runtimes import Runtime, get_runtime, runtime_names
 from mnas.nn.network import build, module_of
@@ -81,8 +82,11 @@ def seeded() -> None:
     torch.manual_seed(0)
 
 
+LAYER = Layer("mbconv", 12, 8, 8, 5, 1, 24, 8, "hard_sigmoid", "hard_swish", skip="identity")
+
+
 def layer_with_se() -> nn.Module:
-    return lively(module_of(Layer("mbconv", 12, 8, 8, 5, 1, 24, 8, "hard_sigmoid", "hard_swish", skip="identity")))
+    return lively(module_of(LAYER))
 
 
 # --- the contract -----------------------------------------------------------------------------------------------
@@ -93,9 +97,10 @@ def layer_with_se() -> nn.Module:
 def test_same_outputs_as_pytorch(
     adapter: Runtime, subject: str, batch: int, tiny: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Again in the second run, without a word, and with the module left as it was."""
+    """Again in the second run, without a word, and with the module left as it was; a layer as tables time it."""
     if subject == "layer":
-        module, x = layer_with_se(), torch.rand(batch, 8, 12, 12)
+        module = lively(timed_module(LAYER, in_frame=adapter.framed))
+        x = torch.rand(input_shape(LAYER, batch, in_frame=adapter.framed))
     else:
         space, rng = load_space(str(tiny)), random.Random(0)
         arch = min((space.sample(rng) for _ in range(50)), key=lambda arch: len(arch.layers(5)))
@@ -345,6 +350,24 @@ LAYERS = [
 def test_blocks_are_the_same_in_onnxruntime(layer: Layer) -> None:
     size = () if layer.operator == "linear" else (layer.size, layer.size)
     expect_equal("onnxruntime", lively(module_of(layer)), 3 * torch.randn(2, layer.in_channels, *size))
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the system does not tell how much memory is in use")
+def test_onnxruntime_keeps_no_memory_from_preparing() -> None:
+    """What runs next gets other memory: where a large layer's images lie changes what it takes."""
+
+    def in_use_mb() -> float:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+    module = timed_module(Layer("conv", 2048, 3, 16, 3), in_frame=True)
+    x = torch.rand(1, 3, 2048, 2048)
+    get_runtime("onnxruntime").prepare(module, x, 1)
+    before = in_use_mb()
+    run = get_runtime("onnxruntime").prepare(module, x, 1)
+    prepared = in_use_mb()
+    run()
+    assert in_use_mb() - prepared > 200, "what the convolution makes has 268 MB, and an arena keeps them"
+    assert prepared - before < 100
 
 
 def test_other_modules_have_no_onnx_form() -> None:

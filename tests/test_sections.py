@@ -52,12 +52,13 @@ class World:
     def timed(
         self, todo: Sequence[str] = KEYS, known: Mapping[str, float] | None = None, rounds: int = 9, seed: int = 0,
         prepare: Callable[[Sequence[str]], Mapping[str, Run | str]] | None = None,
+        frame_of: Callable[[str], str | None] = lambda key: None,
     ) -> list[Section[str]]:  # fmt: skip
         clock = SimpleNamespace(perf_counter=lambda: self.now / 1000)
         with patch.object(timing, "time", clock):
             return list(sections(
                 todo, prepare or self.prepare, rounds=rounds, rng=random.Random(seed), timer=self.timer,
-                known=known or {},
+                known=known or {}, frame_of=frame_of,
             ))  # fmt: skip
 
 
@@ -204,6 +205,66 @@ def test_a_section_takes_its_time_with_its_links(
         before = world.now
     assert len(ends) > 3
     assert ends[1:-1] == pytest.approx([section_s] * len(ends[1:-1]), rel=0.2)
+
+
+# --- layers in frames -------------------------------------------------------------------------------------------
+
+FRAMES = {key: KEYS[i % 2] for i, key in enumerate(KEYS) if i > 2}
+BEYOND = {key: TRUE_MS[key] - TRUE_MS[frame] for key, frame in FRAMES.items()}
+
+
+@pytest.mark.parametrize("known", [0, 12])
+def test_what_a_frame_takes_is_taken_off(small: None, known: int) -> None:
+    """Also where the machine is slower than when others were timed, and of a layer without a frame nothing."""
+    world, layers = World(lambda now: 1.7), list(BEYOND)
+    found = world.timed([*layers[known:], "layer2"], {key: BEYOND[key] for key in layers[:known]}, frame_of=FRAMES.get)
+    slower = 1.0 if known else 1.7
+    expected = {key: BEYOND[key] * slower for key in layers[known:]} | {"layer2": TRUE_MS["layer2"] * slower}
+    assert together(found) == pytest.approx(expected)
+    assert all(len(set(keys)) == len(keys) for keys in world.asked), "a frame is timed once for all that it is around"
+
+
+def test_frames_of_what_takes_long_to_prepare(small: None) -> None:
+    world = World()
+
+    def prepare(keys: Sequence[str]) -> Mapping[str, Run | str]:
+        world.now += 1e5 * len(keys)
+        return world.prepare(keys)
+
+    assert together(world.timed(list(BEYOND), prepare=prepare, frame_of=FRAMES.get)) == pytest.approx(BEYOND)
+    assert sorted(itertools.chain(*world.asked)) == sorted(KEYS[:2] + list(BEYOND)), "each is prepared once"
+
+
+def test_slow_layers_whose_frames_fail_are_no_links(small: None) -> None:
+    world = World()
+
+    def prepare(keys: Sequence[str]) -> Mapping[str, Run | str]:
+        world.now += 1e5 * len(keys)
+        return {key: "no kernel" if key == "layer0" else run for key, run in world.prepare(keys).items()}
+
+    found = world.timed(list(BEYOND), prepare=prepare, frame_of=FRAMES.get)
+    assert together(found) == pytest.approx({key: ms for key, ms in BEYOND.items() if FRAMES[key] != "layer0"})
+    why = {key: text for part in found for key, text in part.failed.items()}
+    assert why == {key: "its frame: no kernel" for key in BEYOND if FRAMES[key] == "layer0"}
+
+
+def test_what_takes_hardly_more_than_its_frame_is_no_link() -> None:
+    """Noise alone would tell the machine's speed."""
+    known = {"layer2": TRUE_MS["layer2"]} | {f"layer{i}": timing.LEAST_MS for i in range(3, 9)}
+    assert together(World().timed(["layer20"], known)) == pytest.approx({"layer20": TRUE_MS["layer20"]})
+
+
+def test_a_layer_whose_frame_fails_has_failed(small: None) -> None:
+    world = World()
+    found = world.timed(KEYS[20:], prepare=Fails(world), frame_of={"layer25": "layer3", "layer26": "layer11"}.get)
+    assert {key: why for part in found for key, why in part.failed.items()} == {
+        "layer25": "its frame: no kernel for this", "layer26": "its frame: " + "x" * 200
+    }  # fmt: skip
+    assert together(found).keys() == set(KEYS[20:]) - {"layer25", "layer26"}
+
+
+def test_a_layer_that_noise_makes_quicker_than_its_frame_takes_hardly_anything() -> None:
+    assert together(World().timed(["layer1"], frame_of=lambda key: "layer2")) == {"layer1": timing.LEAST_MS}
 
 
 # --- a machine whose speed changes ------------------------------------------------------------------------------

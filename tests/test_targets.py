@@ -218,8 +218,8 @@ def test_milliseconds_that_can_hardly_be_any(
     asked: list[Any] = []
     monkeypatch.setattr(targets, "unit_doubt", lambda stated, *how: asked.append(how))
     version = get_runtime("onnxruntime").version()
-    opened(table("other.yaml", runtime="onnxruntime", runtime_version=version, threads=2, batch=4), "onnxruntime",
-           threads=2, batch=4)  # fmt: skip
+    opened(table("other.yaml", runtime="onnxruntime", runtime_version=version, threads=2, batch=4,
+                 framed=True), "onnxruntime", threads=2, batch=4)  # fmt: skip
     assert asked == [(4, "onnxruntime", 2)]
 
 

@@ -16,13 +16,13 @@ import mnas
 from mnas.architecture import Layer
 from mnas.errors import BadInput
 from mnas.latency.device import clock_mhz
+from mnas.latency.frame import frame, input_shape, timed_module
 from mnas.latency.provenance import differences
 from mnas.latency.quiet import pinned
 from mnas.latency.rounds import Run
 from mnas.latency.runtimes import Runtime, get_runtime
-from mnas.latency.sections import reason, sections
+from mnas.latency.sections import LEAST_MS, reason, sections
 from mnas.latency.table import LatencyTable
-from mnas.nn.network import module_of
 
 SAVE_EVERY_S = 5.0
 ROUNDS, LEAST_ROUNDS, MANY = 40, 12, 800
@@ -53,8 +53,9 @@ def build_table(
             for part in sections(
                 todo, lambda some: _prepared(adapter, some, threads, batch), rounds=rounds, rng=rng,
                 timer=adapter.timed_ms, known=table.entries,
+                frame_of=frame if adapter.framed else lambda layer: None,
             ):  # fmt: skip
-                table.entries.update({layer: max(round(ms, 6), 1e-6) for layer, ms in part.ms.items()})
+                table.entries.update({layer: max(round(ms, 6), LEAST_MS) for layer, ms in part.ms.items()})
                 table.failed = {layer: why for layer, why in table.failed.items() if layer not in part.ms} | part.failed
                 table.date, table.mnas_version = date.today().isoformat(), mnas.__version__
                 done += len(part.ms) + len(part.failed)
@@ -74,7 +75,7 @@ def _begin(adapter: Runtime, threads: int, batch: int, table: LatencyTable | Non
     if table is None:
         return LatencyTable(
             adapter.device_name(), adapter.name, adapter.version(), threads, batch, "float32",
-            date.today().isoformat(), mnas.__version__, clock_mhz=clock_mhz(),
+            date.today().isoformat(), mnas.__version__, framed=adapter.framed, clock_mhz=clock_mhz(),
         )  # fmt: skip
     differ = differences(table, runtime=adapter.name, threads=threads, batch=batch)
     if differ:
@@ -84,7 +85,7 @@ def _begin(adapter: Runtime, threads: int, batch: int, table: LatencyTable | Non
 
 def _prepared(adapter: Runtime, layers: Sequence[Layer], threads: int, batch: int) -> dict[Layer, Run | str]:
     """Each layer with random weights. All read the same memory, so that inputs are in the cache, as in a network."""
-    shapes = {layer: input_shape(layer, batch) for layer in layers}
+    shapes = {layer: input_shape(layer, batch, in_frame=adapter.framed) for layer in layers}
     scratch = torch.rand(max(map(prod, shapes.values()), default=0))
     runs: dict[Layer, Run | str] = {}
     for layer, shape in shapes.items():
@@ -93,13 +94,7 @@ def _prepared(adapter: Runtime, layers: Sequence[Layer], threads: int, batch: in
             b, c, h, w = shape
             example = example.view(b, h, w, c).permute(0, 3, 1, 2)
         try:
-            runs[layer] = adapter.prepare(module_of(layer).eval(), example, threads)
+            runs[layer] = adapter.prepare(timed_module(layer, in_frame=adapter.framed), example, threads)
         except Exception as error:  # whatever a runtime raises: the rest goes on
             runs[layer] = reason(error)
     return runs
-
-
-def input_shape(layer: Layer, batch: int) -> tuple[int, ...]:
-    if layer.operator == "linear":
-        return batch, layer.in_channels
-    return batch, layer.in_channels, layer.size, layer.size

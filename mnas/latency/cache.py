@@ -152,7 +152,7 @@ def cache_path(space: SearchSpace, runtime: str, threads: int, batch: int) -> Pa
     adapter = get_runtime(runtime)
     sizes = "-".join(map(str, sorted(space.resolutions)))
     where = f"{runtime} {adapter.version()} threads {threads} batch {batch} {adapter.device_name()}"
-    words = f"{space.name} {sizes} px {where}"
+    words = f"{space.name} {sizes} px {where}{' framed' * adapter.framed}"
     return user_cache("latency") / (re.sub(r"[^a-z0-9.]+", "-", words.lower()).strip("-.") + ".yaml")
 
 

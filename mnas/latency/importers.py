@@ -19,9 +19,10 @@ from mnas.architecture import Layer
 from mnas.cost import layer_madds
 from mnas.errors import BadInput, nearest
 from mnas.latency.dialects import MAX_BYTES, read_tables
+from mnas.latency.frame import frame, input_shape, timed_module
 from mnas.latency.runtimes import get_runtime
+from mnas.latency.sections import LEAST_MS
 from mnas.latency.table import LatencyTable
-from mnas.nn.network import module_of
 from mnas.strict_yaml import read_text, validate
 
 UNITS = {"ms": 1.0, "us": 1.0e-3, "s": 1.0e3}
@@ -148,10 +149,14 @@ def unit_doubt(
 def _time_here_ms(layer: Layer, batch: int, runtime: str, threads: int) -> float:
     """About what a runtime of this machine takes for a layer."""
     adapter = get_runtime(runtime)
-    map_size = () if layer.operator == "linear" else (layer.size, layer.size)
-    with adapter.threads(threads), torch.random.fork_rng(devices=[]):
-        run = adapter.prepare(module_of(layer).eval(), torch.zeros(batch, layer.in_channels, *map_size), threads)
+
+    def least_ms(one: Layer) -> float:
+        images = torch.zeros(input_shape(one, batch, in_frame=adapter.framed))
+        run = adapter.prepare(timed_module(one, in_frame=adapter.framed), images, threads)
         return min(adapter.timed_ms(run, 1) for _ in range(4))
+
+    with adapter.threads(threads), torch.random.fork_rng(devices=[]):
+        return max(least_ms(layer) - (least_ms(frame(layer)) if adapter.framed else 0.0), LEAST_MS)
 
 
 # --- CSV --------------------------------------------------------------------------------------------------------

@@ -21,13 +21,13 @@ import mnas
 from mnas.architecture import Architecture, Layer
 from mnas.config import Count, Positive
 from mnas.errors import BadInput
-from mnas.latency.build import input_shape
 from mnas.latency.calibrate import FITTED, HELD_OUT, calibrated
+from mnas.latency.frame import frame, input_shape, timed_module
 from mnas.latency.measure import ANCHORS, at_speed, together
 from mnas.latency.rounds import Measurement
 from mnas.latency.runtimes import get_runtime
 from mnas.latency.table import LatencyTable
-from mnas.nn.network import Network, module_of
+from mnas.nn.network import Network
 from mnas.space import SearchSpace
 from mnas.strict_yaml import Strict, read_text, validate
 
@@ -65,7 +65,8 @@ def make_kit(
     module, needs = RUNTIMES[runtime]
     layers = sorted(space.layers(num_classes), key=str)
     archs = [space.sample(rng) for _ in range(networks)]
-    suffix, total = adapter.suffix, len(layers) + networks + len(ANCHORS)
+    suffix, frames = adapter.suffix, list(dict.fromkeys(map(frame, layers)))
+    total = len(layers) + len(frames) + networks + len(ANCHORS)
     largest = 0
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
@@ -81,13 +82,17 @@ def make_kit(
                     progress(len(file.namelist()), total)
                 return name
 
+            def add_layer(name: str, layer: Layer) -> str:
+                return add(name, timed_module(layer, in_frame=True), input_shape(layer, batch, in_frame=True))
+
+            frame_files = {one: add_layer(f"frames/{i}{suffix}", one) for i, one in enumerate(frames)}
             manifest = {
                 "mnas_version": mnas.__version__, "space": space.name, "num_classes": num_classes,
                 "runtime": runtime, "needs": needs, "module": f"mnas.latency.runtimes.{module}", "threads": threads,
                 "batch": batch, "rounds": rounds,
                 "layers": [
-                    {"layer": dataclasses.asdict(layer),
-                     "file": add(f"layers/{i}{suffix}", module_of(layer), input_shape(layer, batch))}
+                    {"layer": dataclasses.asdict(layer), "file": add_layer(f"layers/{i}{suffix}", layer),
+                     "frame": frame_files[frame(layer)]}
                     for i, layer in enumerate(layers)
                 ],
                 "networks": [
@@ -142,6 +147,7 @@ def patterned(module: nn.Module) -> nn.Module:
 class _Layer(Strict):
     file: str
     layer: Layer
+    frame: str | None = None
 
 
 class _Network(Strict):
@@ -200,7 +206,8 @@ def import_results(path: Path) -> LatencyTable:
         )
     table = LatencyTable(
         found.device, found.runtime, found.runtime_version, found.threads, manifest.batch, found.dtype, found.date,
-        manifest.mnas_version, origin="imported", clock_mhz=found.clock_mhz,
+        manifest.mnas_version, origin="imported", framed=any(one.frame for one in manifest.layers),
+        clock_mhz=found.clock_mhz,
         entries={layers[file]: ms for file, ms in found.layer_ms.items()},
         failed={layers[file]: why for file, why in found.failed.items() if file in layers},
     )  # fmt: skip

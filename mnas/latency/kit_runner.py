@@ -22,7 +22,7 @@ from typing import Any
 from mnas.latency.device import clock_mhz, device_name
 from mnas.latency.quiet import Watch, pinned
 from mnas.latency.rounds import PREPARED, Run, by_key, sample, without_drift
-from mnas.latency.sections import able, reason, sections
+from mnas.latency.sections import LEAST_MS, able, reason, sections
 
 NETWORKS_AT_ONCE = 8
 """Few, since a small device must hold them and the anchors in memory."""
@@ -135,17 +135,18 @@ class Results:
 def time_layers(kit: Kit, results: Results, threads: int) -> None:
     """Adds what is missing of the layers, section by section."""
     manifest = kit.manifest
-    todo = [row["file"] for row in manifest["layers"] if row["file"] not in results.layer_ms]
+    frames = {row["file"]: row["frame"] for row in manifest["layers"]}
+    todo = [name for name in frames if name not in results.layer_ms]
     done = len(results.layer_ms)
     say = _Progress("layers", done, len(manifest["layers"]))
     for part in sections(
         todo, lambda names: kit.prepared(names, threads), rounds=manifest["rounds"], rng=random.Random(done),
-        timer=kit.runtime.timed_ms, known=results.layer_ms,
+        timer=kit.runtime.timed_ms, known=results.layer_ms, frame_of=frames.get,
     ):  # fmt: skip
         if not part.ms and not results.layer_ms:
             why = next(iter(part.failed.values()))
             raise Refused(f"{manifest['runtime']} {results.data['runtime_version']} ran none of the layers: {why}")
-        results.layer_ms.update({name: max(round(ms, 6), 1e-6) for name, ms in part.ms.items()})
+        results.layer_ms.update({name: max(round(ms, 6), LEAST_MS) for name, ms in part.ms.items()})
         results.failed.update(part.failed)
         results.save()
         done += len(part.ms) + len(part.failed)

@@ -71,9 +71,13 @@ def _judged(one: Measurement, disturbed: str) -> Measurement:
 
 def measure_networks(
     archs: Sequence[Architecture], *, runtime: str = "torch", threads: int = 1, batch: int = 1,
-    num_classes: int = 1000, rounds: int = 30, rng: random.Random, progress: Callable[[int, int], None] | None = None,
+    num_classes: int = 1000, rounds: int = 30, seconds: float | None = None, rng: random.Random,
+    progress: Callable[[int, int], None] | None = None,
 ) -> list[Measurement]:
     """Each whole network, with random weights, in the same rounds as the others (60 networks at a time).
+
+    No new round begins when `seconds`, without those of preparing, are over; but ten are done each time that a network
+    is prepared.
 
     Where there are more, the anchor brings all to the machine's speed of the first 60. Each is prepared twice, but up
     to 60 once where preparing takes longer than timing.
@@ -102,7 +106,8 @@ def measure_networks(
             ready = time.perf_counter()
             found = measure(
                 runs, anchors=anchors, threads=threads, rounds=-(-rounds // PREPARED), rng=rng,
-                timer=adapter.timed_ms, progress=None if progress is None else _within(progress, step, total),
+                timer=adapter.timed_ms, seconds=None if seconds is None else seconds / total,
+                progress=None if progress is None else _within(progress, step, total),
             )
             for i, one in found.items():
                 first_ms = first_ms or one.anchor_ms

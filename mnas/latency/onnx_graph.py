@@ -82,6 +82,8 @@ def _emit(graph: _Graph, module: nn.Module, x: str) -> str:
             return _pool_skip(graph, module, x)
         case blocks.Pool():
             return _mean(graph, x, keepdims=0)
+        case nn.AdaptiveAvgPool2d(output_size=1):  # as a frame ends
+            return graph.node("GlobalAveragePool", x)
         case blocks.LinearAct():
             return _emit(graph, module.act, _emit(graph, module.linear, x))
         case nn.Linear():

@@ -79,11 +79,13 @@ def sample(
                 for _ in range(settle):
                     runs[key]()
                 samples.append((key, timer(runs[key], repeats[key])))
+            took = time.perf_counter() - start
             if progress is not None:
-                progress(done, rounds)
+                in_time = rounds if seconds is None else math.ceil(done * seconds / max(took, 1e-9))
+                progress(done, max(done, min(rounds, max(MIN_ROUNDS, in_time))))
             if done < MIN_ROUNDS:
                 continue
-            if seconds is not None and time.perf_counter() - start > seconds:
+            if seconds is not None and took > seconds:
                 break
             if precision is not None and done % 5 == 0 and _narrow(without_drift(samples), precision):
                 break

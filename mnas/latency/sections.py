@@ -23,6 +23,8 @@ COPIES = 2
 LINKS = 60
 """Layers known before that are timed again in each section: they show how fast the machine is now. Where they have to
 be prepared anew, no more in a small section than it has layers itself."""
+LEAST_MS = 1e-6
+"""No layer takes less: what is left of one that hardly takes more than its frame, such as pooling. No link, then."""
 SECTION_S = 10.0
 """On a slow device sections are smaller, so that little is lost when it stops."""
 
@@ -39,10 +41,12 @@ class Section(Generic[K]):
 def sections(
     todo: Sequence[K], prepare: Callable[[Sequence[K]], Mapping[K, Run | str]], *, rounds: int,
     rng: random.Random, timer: Timer, known: Mapping[K, float],
+    frame_of: Callable[[K], K | None] = lambda key: None,
 ) -> Iterator[Section[K]]:
     """Times all of `todo` in random order, a section at a time, at the machine's speed when `known` were timed.
 
-    `prepare` gives a run of each layer asked for, or the reason why there is none.
+    `prepare` gives a run of each layer asked for, or the reason why there is none. What a layer's frame takes, where
+    it has one (see frame.py), is timed too and taken off.
     """
     todo, known = list(todo), dict(known)
     rng.shuffle(todo)
@@ -51,17 +55,37 @@ def sections(
     while todo:
         start = time.perf_counter()
         part, todo = todo[:size], todo[size:]
-        links = list(kept or known)
-        few = LINKS if kept else max(GROUP // 2, len(part))
+        links = [key for key, one in known.items() if one > LEAST_MS]
+        links = [key for key in links if key in kept] or links
+        few = LINKS if links and links[0] in kept else max(GROUP // 2, len(part))
         links = rng.sample(links, min(LINKS, few, len(links)))
-        ms, failed = _placed_anew([*part, *links], prepare, rounds, rng, timer, kept)
-        linked = [known[key] / ms[key] for key in links if key in ms]
+        keys = [*part, *links]
+        frames = {key: frame for key in keys for frame in [frame_of(key)] if frame is not None}
+        framed = dict.fromkeys(one for key in keys for one in (key, frames.get(key)) if one is not None)
+        ms, failed = _beyond_frames(keys, frames, *_placed_anew(list(framed), prepare, rounds, rng, timer, kept))
+        linked = [known[key] / ms[key] for key in links if ms.get(key, 0.0) > LEAST_MS]
         speed = statistics.median(linked) if linked else 1.0
         found = {key: ms[key] * speed for key in part if key in ms}
         known.update(found)
         yield Section(found, {key: why for key, why in failed.items() if key not in known})
         with_links = int(SECTION_S * (len(part) + len(links)) / max(1e-6, time.perf_counter() - start))
         size = min(max(with_links - LINKS, with_links // 2, GROUP // 2), SECTION)
+
+
+def _beyond_frames(
+    keys: Sequence[K], frames: Mapping[K, K], ms: Mapping[K, float], failed: Mapping[K, str]
+) -> tuple[dict[K, float], dict[K, str]]:
+    """Milliseconds of each layer beyond its frame's, and why others failed: where the frame did, its layers did too."""
+    beyond: dict[K, float] = {}
+    why: dict[K, str] = {}
+    for key in keys:
+        if key in failed:
+            why[key] = failed[key]
+        elif key in frames and frames[key] in failed:
+            why[key] = f"its frame: {failed[frames[key]]}"
+        else:
+            beyond[key] = max(ms[key] - (ms[frames[key]] if key in frames else 0.0), LEAST_MS)
+    return beyond, why
 
 
 def _placed_anew(
@@ -81,7 +105,7 @@ def _placed_anew(
     copies = [_timed(runs, share, rng, timer)]
     slow = bool(kept) or ready - began >= time.perf_counter() - ready
     if slow and not kept:
-        kept.update(list(runs.items())[:LINKS])
+        kept.update(list(runs.items())[: 2 * LINKS])  # links and their frames
     for _ in range(COPIES - 1):
         if not slow:
             runs = able(prepare(list(runs)))[0]

@@ -35,6 +35,8 @@ class LatencyTable:
     """Milliseconds that hold in networks of one input size alone, in place of the layer's in `entries`."""
     origin: Literal["built", "imported"] = "built"
     """built: measured by mnas on the machine that it ran on. imported: brought from a device that is elsewhere."""
+    framed: bool = False
+    """Whether each layer was timed in a frame (see frame.py): those that were and others cannot be mixed."""
     clock_mhz: float | None = None
     """The processor's clock while it was measured, where that is known."""
     failed: dict[Layer, str] = field(default_factory=dict)

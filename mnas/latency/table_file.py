@@ -55,6 +55,7 @@ class _File(Strict):
     date: str
     mnas_version: str
     origin: Literal["built", "imported"] = "built"
+    framed: bool = False
     clock_mhz: Positive | None = None
     calibration: Calibration | None = None
     layer_count: Annotated[int, pydantic.Field(ge=0)]

@@ -129,6 +129,8 @@ def _emit(graph: _Graph, module: nn.Module, x: int) -> int:
             return _channels(graph, _pool(graph, module.pool, x), module.missing)
         case blocks.Pool():
             return _mean(graph, x, keepdims=False)
+        case nn.AdaptiveAvgPool2d(output_size=1):  # as a frame ends
+            return _mean(graph, x, keepdims=True)
         case blocks.LinearAct():
             return _linear(graph, x, module.linear, module.act)
         case nn.Linear():
@@ -242,7 +244,8 @@ def _pad_images(graph: _Graph, x: int, pixels: int) -> int:
 
 
 def _pad(graph: _Graph, x: int, widths: NDArray[np.int32]) -> int:
-    shape = tuple(size + extra for size, extra in zip(graph.shape(x), widths.sum(1).tolist(), strict=True))
+    padded = zip(graph.shape(x), widths.tolist(), strict=True)
+    shape = tuple(size + before + after for size, (before, after) in padded)
     return graph.operator("PAD", [x, graph.constant(widths)], shape, "PadOptions")
 
 

@@ -34,6 +34,10 @@ class Runtime(Protocol):
     def channels_last(self) -> bool:
         """Whether `prepare` reads images in channels_last where they lie, without a copy; contiguous ones otherwise."""
 
+    @property
+    def framed(self) -> bool:
+        """Whether the layers of a table are timed in a frame (see latency/frame.py)."""
+
     def device_name(self) -> str:
         """What the runtime executes on, such as 'AMD EPYC 7B13, 2 cores' or a GPU's name."""
 

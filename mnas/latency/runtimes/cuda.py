@@ -26,6 +26,7 @@ if not torch.cuda.is_available():
 
 name = "cuda"
 channels_last = True
+framed = False
 
 
 def device_name() -> str:

@@ -38,6 +38,7 @@ except ImportError as error:
 
 name = "executorch"
 channels_last = False
+framed = False
 suffix = ".pte"
 timed_ms = wall_ms
 

@@ -29,6 +29,7 @@ except ImportError as error:
 
 name = "litert"
 channels_last = False
+framed = True
 suffix = ".tflite"
 
 

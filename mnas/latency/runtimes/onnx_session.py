@@ -43,14 +43,29 @@ def session(model: bytes | str, threads: int) -> Any:
 
 
 def run_of(session: Any, images: NDArray[np.float32]) -> Callable[[], object]:
-    """Runs a session of one input and one output; it reads `images` where they lie."""
+    """Runs a session of one input and one output, which has run once; it reads `images` where they lie."""
     feed = {session.get_inputs()[0].name: images}
     outputs = [session.get_outputs()[0].name]
+    _run_and_give_back(session, outputs, feed)
 
     def run() -> object:
         return session.run(outputs, feed)[0]
 
     return run
+
+
+def _run_and_give_back(session: Any, outputs: list[str], feed: dict[str, NDArray[np.float32]]) -> None:
+    """Runs once, and the arena gives back what is free: what is prepared anew then lies elsewhere.
+
+    Where a large layer's images lie changes what it takes by up to 9%, and an arena that keeps its memory puts them in
+    the same place for as long as the process lives.
+    """
+    try:
+        options = ort.RunOptions()
+        options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        session.run(outputs, feed, options)
+    except Exception:  # versions before 1.12 have no such entry, 32-bit builds no arena
+        session.run(outputs, feed)
 
 
 def prepare_content(model: bytes, scratch: NDArray[np.float32], threads: int) -> Callable[[], object]:

@@ -27,6 +27,7 @@ except ImportError as error:
 
 name = "onnxruntime"
 channels_last = False
+framed = True
 suffix = ".onnx"
 
 
@@ -38,9 +39,7 @@ def prepare(module: nn.Module, example: Tensor, threads: int) -> Callable[[], ob
 def prepare_file(path: Path, example: Tensor, threads: int) -> Callable[[], object]:
     """A session of an .onnx file with one input and one output; it has run once."""
     with naming(path, name):
-        run = _run_of(_session(str(path), threads), _array(example))
-        run()
-    return run
+        return _run_of(_session(str(path), threads), _array(example))
 
 
 def artifact(module: nn.Module, example: Tensor) -> bytes:

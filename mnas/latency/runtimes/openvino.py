@@ -25,6 +25,7 @@ except ImportError as error:
 
 name = "openvino"
 channels_last = False
+framed = True
 timed_ms = wall_ms
 suffix = ".onnx"
 

@@ -22,6 +22,7 @@ from mnas.latency.runtimes.heap import steady_heap
 
 name = "torch"
 channels_last = True
+framed = False
 timed_ms = wall_ms
 suffix = ".pt2"
 

@@ -38,6 +38,7 @@ except InvalidCxxCompiler:
 
 name = "torch_compile"
 channels_last = True
+framed = False
 timed_ms = wall_ms
 
 
