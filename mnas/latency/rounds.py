@@ -27,6 +27,7 @@ NEIGHBOURS = 4
 """On each side. Bursts of a tenth of a second, in which a shared machine is 30% slower, are shorter than a round: 30
 samples of a network, taken twice, differed by 1.4% with a round's speed taken out, by 1.1% with that of neighbours."""
 REFINED = 3
+"""Passes: with drift taken out usual times are told better, and by them the drift."""
 
 PREPARED = 2
 """Times that a network is measured, prepared anew if that is quick: where its weights lie changes its latency by 1%."""

@@ -64,7 +64,7 @@ def _run_and_give_back(session: Any, outputs: list[str], feed: dict[str, NDArray
         options = ort.RunOptions()
         options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         session.run(outputs, feed, options)
-    except Exception:  # versions before 1.12 have no such entry, 32-bit builds no arena
+    except Exception:  # old versions know no such option, 32-bit builds have no arena
         session.run(outputs, feed)
 
 
