@@ -20,6 +20,8 @@ Activation = Literal["none", "relu", "relu6", "hard_swish"]
 Gate = Literal["sigmoid", "hard_sigmoid"]
 Skip = Literal["none", "identity", "pool"]
 
+IMAGE_CHANNELS = 3
+
 _STRICT = pydantic.ConfigDict(extra="forbid", strict=True)
 
 
@@ -98,6 +100,11 @@ class Layer(_Part):
     skip: Skip = "none"
 
     __hash__ = _Part.__hash__
+
+    @property
+    def takes_images(self) -> bool:
+        """Whether it is the first of a network: no other layer has three input channels."""
+        return self.in_channels == IMAGE_CHANNELS
 
     @property
     def out_size(self) -> int:
@@ -251,7 +258,7 @@ def _canonical(block: Block, in_channels: int) -> Block:
 
 def _walk(arch: Architecture) -> tuple[list[tuple[Block, ...]], list[int]]:
     """Stem and stages in canonical form, and the numbers of all layers but the classifier."""
-    size, channels = arch.resolution, 3
+    size, channels = arch.resolution, IMAGE_CHANNELS
     rows, numbers = [], []
     for row in ((arch.stem,), *arch.stages):
         blocks = []

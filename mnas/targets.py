@@ -189,7 +189,7 @@ def _refuse_incomplete(
             f"{message} {table.runtime} could not run them ({table.failed[failed]}): take another --runtime, or a "
             f"space without such layers; if it only lacked memory, measure anew: {anew}"
         )
-    sizes = {layer.size for layer in table.entries if layer.in_channels == 3}  # of the layers that take images
+    sizes = {layer.size for layer in table.entries if layer.takes_images}
     lacking = set(space.resolutions) - sizes
     if sizes and lacking:
         able = sorted(sizes & set(space.resolutions) or sizes)

@@ -1,5 +1,6 @@
 """What several test files need: a small space, a cache of their own, the `mnas` command."""
 
+import dataclasses
 import json
 import logging
 import math
@@ -10,8 +11,11 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+from small_search import QUICK, guess, milliseconds
 
-from mnas import cli, zoo
+from mnas import ImageData, Result, cli, load_data, zoo
+from mnas import search as run_search
+from mnas.data.splits import limited
 
 # torch writes a structured trace of each export to whoever listens, as pytest does: ten times the export's time
 logging.getLogger("torch.__trace").disabled = True
@@ -46,13 +50,15 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-@pytest.fixture(autouse=True)
-def quick_calibration(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="session")
+def quick_calibration() -> Iterator[None]:
     """Few rounds beside small anchors: a table made in a test is for its tests alone."""
     small = tuple(zoo.get("mobilenet_v3_small", width, 32) for width in (0.35, 0.5, 0.75))
-    monkeypatch.setattr("mnas.latency.measure.ANCHORS", small)
-    monkeypatch.setattr("mnas.latency.calibrate.ROUNDS", 10)
-    monkeypatch.setattr("mnas.latency.cache.INEXACT", math.inf)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mnas.latency.measure.ANCHORS", small)
+        patch.setattr("mnas.latency.calibrate.ROUNDS", 10)
+        patch.setattr("mnas.latency.cache.INEXACT", math.inf)
+        yield
 
 
 @pytest.fixture
@@ -61,6 +67,24 @@ def tiny(tmp_path: Path) -> Path:
     path = tmp_path / "tiny.yaml"
     path.write_text(TINY_SPACE)
     return path
+
+
+@pytest.fixture
+def search(tiny: Path, tmp_path: Path) -> Callable[..., Result]:
+    def run(**options: Any) -> Result:
+        given: dict[str, Any] = {
+            "space": tiny, "latency_ms": 0.6, "trials": 4, "run": tmp_path / "run", "estimator": guess,
+            "latency": milliseconds, "set": {**QUICK, "recipe.epochs": 1}, "baseline": ["mobilenet_v3_small@0.5"],
+        }  # fmt: skip
+        return run_search(**(given | options))
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def few() -> ImageData:
+    digits = load_data("digits")
+    return dataclasses.replace(digits, train=limited(digits.train, 320, 0), val=limited(digits.val, 100, 0))
 
 
 class Done(NamedTuple):

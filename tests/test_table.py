@@ -220,7 +220,7 @@ def test_the_file_is_readable(tmp_path: Path) -> None:
     header = [
         "device: 'A board: rev 2, 4 cores'", "runtime: torch", "runtime_version: 2.13.0", "threads: 1", "batch: 1",
         "dtype: float32", "date: '2026-01-31'", "mnas_version: 0.1.0", "origin: built",
-            "framed: false",
+        "framed: false",
     ]  # fmt: skip
     lines = (tmp_path / "table.yaml").read_text().splitlines()
     assert lines[1:] == [*header, "layer_count: 1", "layers:", f"- {row}ms: 0.25}}"]

@@ -19,28 +19,18 @@ import optuna
 import pytest
 import torch
 import yaml
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from small_search import QUICK, guess, milliseconds, read
 
 import mnas
-from mnas import handover
 from mnas.architecture import Architecture
-from mnas.cost import cost, layer_madds
-from mnas.data.splits import ArraySplit, limited
+from mnas.cost import cost
+from mnas.data.splits import ArraySplit
 from mnas.errors import BadInput, Infeasible
-from mnas.latency.calibration import Calibration
-from mnas.latency.table import LatencyTable
 from mnas.monitor import TensorBoard
 from mnas.objective import front
 from mnas.run import Run
 from mnas.training import supernet as supernet_training
-from mnas.trial import Trial
 from mnas.weight_sharing import WeightSharing
-
-QUICK: dict[str, Any] = {
-    "recipe.epochs": 2, "proxy.epochs": 2, "recipe.images": 300, "proxy.images": 200,
-    "supernet.epochs": 1, "supernet.images": 320, "finetune_epochs": 0.1, "finalists": 2,
-    "max_table_error": 1.0,  # networks of 0.2 ms on a busy machine
-}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +59,13 @@ def test_result(done: mnas.Result) -> None:
     on_front = {(trial.accuracy, trial.latency_ms) for trial in done.front}
     points = [(t.accuracy or 0, t.latency_ms) for t in done.trials if t.state == "complete"]
     assert on_front == set(front(points))
+
+
+def test_without_a_comparison_there_is_none(done: mnas.Result) -> None:
+    assert not {"random", "front"} & set(done.metrics["search"])
+    assert done.winners == (done.winner,)
+    assert (done.winner.budget_ms, done.winner.folder) == (20, done.folder / "winner")
+    assert not (done.folder / "winners").exists()
 
 
 def test_run_folder(done: mnas.Result) -> None:
@@ -135,12 +132,6 @@ def test_test_accuracy_is_what_evaluate_finds(done: mnas.Result) -> None:
     assert again["images"] == 359
 
 
-def read(folder: Path) -> EventAccumulator:
-    events = EventAccumulator(str(folder), size_guidance={"images": 0, "tensors": 0, "scalars": 0})
-    events.Reload()  # type: ignore[no-untyped-call]
-    return events
-
-
 def test_tensorboard(done: mnas.Result) -> None:
     events = read(done.folder / "tb")
     tags = events.Tags()  # type: ignore[no-untyped-call]
@@ -175,26 +166,6 @@ def test_a_finished_run_gives_the_same_again(done: mnas.Result) -> None:
 
 
 # --- objects from Python ----------------------------------------------------------------------------------------
-
-
-def milliseconds(arch: Architecture) -> float:
-    return cost(arch, 10).madds / 1e6
-
-
-def guess(arch: Architecture) -> float:
-    return min(0.99, 0.5 + cost(arch, 10).params / 1e6)
-
-
-@pytest.fixture
-def search(tiny: Path, tmp_path: Path) -> Callable[..., mnas.Result]:
-    def run(**options: Any) -> mnas.Result:
-        given: dict[str, Any] = {
-            "space": tiny, "latency_ms": 0.6, "trials": 4, "run": tmp_path / "run", "estimator": guess,
-            "latency": milliseconds, "set": {**QUICK, "recipe.epochs": 1}, "baseline": ["mobilenet_v3_small@0.5"],
-        }  # fmt: skip
-        return mnas.search(**(given | options))
-
-    return run
 
 
 def test_callables_sampler_and_callbacks(search: Callable[..., mnas.Result]) -> None:
@@ -375,12 +346,6 @@ def test_weights_that_do_not_fit_are_refused_before_anything(
 
 
 @pytest.fixture(scope="module")
-def few() -> mnas.ImageData:
-    digits = mnas.load_data("digits")
-    return dataclasses.replace(digits, train=limited(digits.train, 320, 0), val=limited(digits.val, 100, 0))
-
-
-@pytest.fixture(scope="module")
 def unbroken(few: mnas.ImageData, tmp_path_factory: pytest.TempPathFactory) -> mnas.Result:
     from conftest import TINY_SPACE
 
@@ -436,313 +401,6 @@ def test_interrupted_in_any_phase(
         alike.append("winner/weights.safetensors")
     for file in alike:
         assert (run / file).read_bytes() == (unbroken.folder / file).read_bytes(), f"{file}, as if it was not cut off"
-
-
-# --- limits and several devices ---------------------------------------------------------------------------------
-
-
-def test_the_winner_keeps_every_limit(search: Callable[..., mnas.Result], tiny: Path) -> None:
-    space = mnas.load_space(tiny)
-    middle = sorted(space.enumerate(), key=lambda arch: cost(arch, 10).params)[200]
-    params, mb = cost(middle, 10).params, cost(middle, 10).activation_bytes / 1e6
-    asked: list[Architecture] = []
-    result = search(
-        latency_ms=5, max_params=params, max_madds="5M", max_memory_mb=mb, trials=8,
-        estimator=lambda arch: asked.append(arch) or guess(arch),  # type: ignore[func-returns-value]
-    )  # fmt: skip
-    for arch in [*asked, result.winner.architecture]:
-        counted = cost(arch, 10)
-        assert counted.params <= params and counted.madds <= 5e6 and counted.activation_bytes / 1e6 <= mb
-    assert result.metrics["limits"] == {"max_params": params, "max_madds": 5_000_000, "max_memory_mb": mb}
-    assert f"of the {params:,} parameters that were allowed" in (result.folder / "winner" / "README.md").read_text()
-
-
-@pytest.mark.parametrize("limit", ["max_params", "max_madds", "max_memory_mb"])
-def test_a_limit_below_every_network_is_refused_before_training(
-    search: Callable[..., mnas.Result], limit: str, tmp_path: Path
-) -> None:
-    least = 0.001 if limit == "max_memory_mb" else 1
-    with pytest.raises(Infeasible, match=f"--{limit.replace('_', '-')} .*the smallest reachable value is [0-9.,]+$"):
-        search(**{limit: least}, estimator="train")
-    assert not (tmp_path / "run").exists()
-
-
-@pytest.fixture
-def phone(tiny: Path, tmp_path: Path) -> Callable[..., Path]:
-    """The imported table of a device that is elsewhere, for 1000 classes."""
-
-    def write(device: str, ms_of: Callable[[mnas.Layer], float], **changes: Any) -> Path:
-        layers = mnas.load_space(tiny).layers(1000)
-        table = LatencyTable(
-            device, "tflite", "2.1", 4, 1, "float32", "2026-01-31", mnas.__version__,
-            entries={layer: ms_of(layer) for layer in layers}, origin="imported",
-        )  # fmt: skip
-        path = tmp_path / f"{device}.yaml"
-        dataclasses.replace(table, **changes).save(path)
-        return path
-
-    return write
-
-
-def test_a_phone_that_is_not_here(search: Callable[..., mnas.Result], phone: Callable[..., Path]) -> None:
-    table = phone("a phone", lambda layer: 0.1 + layer_madds(layer) / 1e6)
-    result = search(latency=None, latency_table=table, latency_ms=2, trials=5)
-    winner, baseline = result.metrics["networks"]
-    assert winner["latencies"] == [{
-        "device": "a phone", "runtime": "tflite", "threads": 4, "batch": 1, "budget_ms": 2.0, "how": "predicted",
-        "latency_ms": pytest.approx(LatencyTable.load(result.folder / "latency_table.yaml").predict(
-            result.winner.architecture, 10
-        )), "spread_ms": 0.0, "keeps": True,
-    }]  # fmt: skip
-    assert result.winner.latency_ms <= 2
-    assert "exported_latency_ms" not in winner
-    assert (baseline["latency_ms"], baseline["latencies"][0]["how"]) == (None, "not in the table")
-    assert baseline["test_accuracy"] > 0
-    card = (result.folder / "winner" / "README.md").read_text()
-    assert "predicted by the table of a phone, not measured; tflite, 4 threads, batch 1; budget 2.00 ms" in card
-    log = (result.folder / "run.log").read_text()
-    assert "a phone is not here: its latencies are predicted by its table, not measured" in log
-    assert "lacks the classifier for 10 classes" in log
-    assert "states no error" in log
-
-
-def test_the_winner_keeps_the_budgets_of_two_devices(
-    search: Callable[..., mnas.Result], phone: Callable[..., Path], tiny: Path
-) -> None:
-    wide = phone("wide", lambda layer: 0.01 + layer_madds(layer) / 1e6)  # where multiply-adds count
-    slow = phone("slow", lambda layer: 1.0)  # where each layer costs the same
-    result = search(latency=None, latency_table=[wide, slow], latency_ms=[1.0, 8.5], trials=8)
-    kept = {one["device"]: one for one in result.metrics["networks"][0]["latencies"]}
-    assert kept["wide"]["latency_ms"] <= 1.0
-    assert kept["slow"]["latency_ms"] <= 8.5
-    assert all(one["keeps"] for one in kept.values())
-    assert result.metrics["networks"][0]["keeps_budget"]
-    assert {"latency_table.yaml", "latency_table_2.yaml"} <= {path.name for path in result.folder.iterdir()}
-    for trial in result.trials:
-        ratio = max(
-            LatencyTable.load(result.folder / name).predict(trial.architecture, 10) / budget
-            for name, budget in (("latency_table.yaml", 1.0), ("latency_table_2.yaml", 8.5))
-        )
-        assert trial.latency_ms == pytest.approx(1.0 * ratio)
-        assert trial.evaluated <= (ratio <= 1.05)
-    with pytest.raises(Infeasible, match=r"--latency-ms 2: .* is that fast on slow with tflite; the fastest .* is 7.01 ms"):  # noqa: E501
-        search(latency=None, latency_table=[wide, slow], latency_ms=[1.0, 2.0], run=result.folder.parent / "other")
-    with pytest.raises(BadInput, match="2 latency budgets and one latency callable"):
-        search(latency_table=[wide, slow], latency_ms=[1.0, 2.0])
-
-
-def test_this_machine_and_a_phone(search: Callable[..., mnas.Result], phone: Callable[..., Path]) -> None:
-    table = phone("a phone", lambda layer: 0.1 + layer_madds(layer) / 1e6)
-    result = search(
-        latency=None, runtime=["torch", None], latency_table=[None, table], latency_ms=[50, 2.0], trials=3,
-    )  # fmt: skip
-    here, there = result.metrics["networks"][0]["latencies"]
-    assert (here["how"], there["how"]) == ("measured", "predicted")
-    assert 0 < here["latency_ms"] <= 50
-    assert there["latency_ms"] <= 2
-    assert here["exported_file"] == "model.py"
-    assert result.metrics["networks"][1]["latencies"][0]["latency_ms"] > 0
-    assert result.metrics["networks"][1]["keeps_budget"] is None, "the phone's table does not tell"
-
-
-def test_a_foreign_table(search: Callable[..., mnas.Result], phone: Callable[..., Path], tmp_path: Path) -> None:
-    fit = Calibration(
-        offset_ms=0.5, factor=1.0, networks=20, held_out=20, mean_error=0.04, max_error=0.1, bias=0.0, spearman=0.99,
-        repeatability=0.01, space="tiny", resolutions=(32, 48), date="2026-01-31", anchor_ms=1.0,
-    )  # fmt: skip
-    layers = mnas.load_space(tmp_path / "tiny.yaml").layers(10)
-    entries = {layer: 0.1 + layer_madds(layer) / 1e6 for layer in layers}
-    table = phone("another machine", lambda layer: 1.0, origin="built", runtime="torch", entries=entries, calibration=fit)  # noqa: E501
-    asked: dict[str, Any] = {"latency": None, "latency_table": table, "latency_ms": 3, "trials": 3}
-    with pytest.raises(BadInput, match=r"device another machine, not .* --allow-foreign-table"):
-        search(**asked, threads=4)
-    assert not (tmp_path / "run").exists()
-    with pytest.raises(BadInput, match=r"off by 4.0% in the mean, above the limit of 1.0%"):
-        search(**asked, threads=4, allow_foreign_table=True, set=QUICK | {"max_table_error": 0.01})
-    result = search(**asked, threads=4, allow_foreign_table=True)
-    (latency,) = result.metrics["networks"][0]["latencies"]
-    assert latency["how"] == "predicted"
-    assert latency["spread_ms"] == pytest.approx(0.04 * latency["latency_ms"])
-    assert latency["latency_ms"] + latency["spread_ms"] <= 3
-
-
-# --- several budgets for one device, and what a search says of itself ---------------------------------------------
-
-
-def noted(arch: Architecture) -> float:
-    """More multiply-adds and larger images are better."""
-    return min(0.99, 0.3 + cost(arch, 10).madds / 3e6 + arch.resolution / 1000)
-
-
-SEVERAL: dict[str, Any] = {"latency_ms": [0.9, 0.25, 0.5], "trials": 12, "estimator": noted, "compare_random": True}
-
-
-@pytest.fixture(scope="module")
-def several(tmp_path_factory: pytest.TempPathFactory, few: mnas.ImageData) -> mnas.Result:
-    """A search with three budgets."""
-    from conftest import TINY_SPACE
-
-    folder = tmp_path_factory.mktemp("several")
-    (folder / "tiny.yaml").write_text(TINY_SPACE)
-    return mnas.search(
-        **SEVERAL, space=folder / "tiny.yaml", data=few, latency=milliseconds, run=folder / "run",
-        baseline=["mobilenet_v3_small@0.35"], set={**QUICK, "recipe.epochs": 1, "recipe.images": 100},
-    )  # fmt: skip
-
-
-def test_a_winner_for_each_budget(several: mnas.Result) -> None:
-    assert [winner.budget_ms for winner in several.winners] == [0.25, 0.5, 0.9]
-    assert several.winner == several.winners[-1]
-    for winner in several.winners:
-        assert winner.folder == several.folder / "winners" / f"{winner.budget_ms}ms"
-        row, baseline = winner.metrics["networks"]
-        assert winner.metrics["latency"]["budget_ms"] == row["latencies"][0]["budget_ms"] == winner.budget_ms
-        assert winner.latency_ms == milliseconds(winner.architecture) <= (winner.budget_ms or 0)
-        assert row["keeps_budget"]
-        assert (row["name"], baseline["name"]) == (f"winner-{winner.budget_ms}ms", "mobilenet_v3_small@0.35")
-        assert winner.load()(torch.zeros(1, 3, 32, 32)).shape == (1, 10)
-        card = (winner.folder / "README.md").read_text()
-        assert f"the winner keeps the budget: {winner.latency_ms:.2f} of {winner.budget_ms:.2f} ms" in card
-    val = [winner.metrics["networks"][0]["val_accuracy"] for winner in several.winners]
-    assert val == sorted(val), "what keeps a smaller budget keeps a larger one"
-    assert len({winner.metrics["networks"][1]["test_accuracy"] for winner in several.winners}) == 1
-    last = several.winners[-1].folder
-    for file in ("metrics.json", "weights.safetensors", "README.md", "model.onnx", "model.py"):
-        assert (several.folder / "winner" / file).read_bytes() == (last / file).read_bytes()
-    assert several.metrics == json.loads((several.folder / "winner" / "metrics.json").read_text())
-    assert yaml.safe_load((several.folder / "config.yaml").read_text())["config"]["budgets_ms"] == [0.25, 0.5, 0.9]
-    assert all(trial.latency_ms <= 0.9 * 1.05 for trial in several.trials if trial.evaluated)
-
-
-def test_the_front_and_its_knee_are_told(several: mnas.Result) -> None:
-    rows = several.metrics["search"]["front"]
-    assert [row["trial"] for row in rows] == [trial.number for trial in several.front]
-    assert sum(row["knee"] for row in rows) == 1
-    knee = next(row for row in rows if row["knee"])
-    mark = f"{knee['trial']} (knee) | {knee['accuracy']:.2%} | {knee['latency_ms']:.2f} |"
-    assert mark in (several.folder / "winner" / "README.md").read_text()
-    log = (several.folder / "run.log").read_text()
-    assert f"front: trial {knee['trial']}, " in log
-    assert log.count("ms (knee)") == 1
-    assert "the most accurate within 0.25/0.5/0.9 ms" in log
-
-
-def test_the_importance_of_choices_is_told(several: mnas.Result) -> None:
-    shares = several.metrics["search"]["importance"]
-    assert sum(shares.values()) == pytest.approx(1)
-    assert list(shares.values()) == sorted(shares.values(), reverse=True)
-    assert {"resolution", "stage2.depth", "stage2.kernel", "stage3.activation"} <= set(shares)
-    first, share = next(iter(shares.items()))
-    assert f"(fANOVA): {first} {share:.0%}" in (several.folder / "winner" / "README.md").read_text()
-    assert f"what decided the accuracy: {first} {share:.0%}" in (several.folder / "run.log").read_text()
-
-
-def test_a_random_search_is_told(several: mnas.Result) -> None:
-    lines = [json.loads(line) for line in (several.folder / "random_trials.jsonl").read_text().splitlines()]
-    assert len(lines) == 12
-    assert all(line["latency_ms"] <= 0.9 * 1.05 for line in lines)
-    for winner in several.winners:
-        found = winner.metrics["search"]["random"]
-        within = [line["accuracy"] for line in lines if line["latency_ms"] <= winner.budget_ms]
-        assert found["trials"] == len(found["curve"]) == len(found["search_curve"]) == 12
-        assert found["best_accuracy"] == max(within, default=None)
-        assert "after 12 evaluations each" in (winner.folder / "README.md").read_text()
-    events = read(several.folder / "tb")
-    seen = [event.value for event in events.Scalars("random/best_feasible_accuracy")]  # type: ignore[no-untyped-call]
-    assert seen == sorted(seen)
-    assert seen[-1] == pytest.approx(several.metrics["search"]["random"]["best_accuracy"])
-    assert "best within 0.9 ms after 12 evaluations: " in (several.folder / "run.log").read_text()
-
-
-def test_a_budget_that_no_whole_network_keeps(
-    few: mnas.ImageData, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The machine is slower when the finalists are measured: the other budget gets its winner all the same."""
-    given = {
-        "latency_ms": [0.9, 0.25], "trials": 4, "space": tiny, "data": few, "latency": milliseconds,
-        "run": tmp_path / "run", "estimator": noted, "baseline": ["mobilenet_v3_small@0.35"],
-        "set": {**QUICK, "recipe.epochs": 1, "recipe.images": 100},
-    }  # fmt: skip
-    run, measured = Run(tmp_path / "run"), handover.finalists
-
-    def slower(trials: Any, measure: Any, budget_ms: Any, at_once: int) -> list[Trial]:
-        return measured(trials, measure, 0.01 if budget_ms == 0.25 else budget_ms, at_once)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(handover, "finalists", slower)
-        with pytest.raises(Infeasible, match=r"^no candidate keeps 0\.25 ms as a whole network; the other budgets'"):
-            mnas.search(**given)
-    assert not (run.winners / "0.25ms").exists()
-    weights = (run.winners / "0.9ms" / "weights.safetensors").read_bytes()
-    assert (run.winner / "weights.safetensors").read_bytes() == weights
-    result = mnas.search(**given)  # measured again
-    assert [winner.budget_ms for winner in result.winners] == [0.25, 0.9]
-    assert all(winner.metrics["networks"][0]["keeps_budget"] for winner in result.winners)
-
-
-@pytest.mark.parametrize("moment", ["random search", "between winners"])
-def test_interrupted_after_the_search(
-    several: mnas.Result, few: mnas.ImageData, moment: str, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[Architecture] = []
-    calls: list[Any] = []
-    stop = {"random search": "trial", "between winners": "text"}[moment]
-    said = getattr(TensorBoard, stop)
-
-    def interrupted(board: TensorBoard, *args: Any) -> None:
-        if stop != "trial" or "random/best_feasible_accuracy" in args[1]:
-            calls.append(args)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        said(board, *args)
-
-    given = {
-        **SEVERAL, "space": tiny, "data": few, "latency": milliseconds, "run": tmp_path / "run",
-        "estimator": lambda arch: asked.append(arch) or noted(arch),  # type: ignore[func-returns-value]
-        "baseline": ["mobilenet_v3_small@0.35"], "set": {**QUICK, "recipe.epochs": 1, "recipe.images": 100},
-    }  # fmt: skip
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(TensorBoard, stop, interrupted)
-        mnas.search(**given)
-    chosen = Run(tmp_path / "run").read_state().get("winner_trials", [])
-    assert len(chosen) == (0 if moment == "random search" else 3)
-    result = mnas.search(**given)
-    assert Run(tmp_path / "run").read_state()["winner_trials"][: len(chosen)] == chosen
-    assert len(asked) == 24, "no estimate is spent twice"
-    for winner, other in zip(result.winners, several.winners, strict=True):
-        assert winner.architecture == other.architecture
-        weights = [(one.folder / "weights.safetensors").read_bytes() for one in (winner, other)]
-        assert weights[0] == weights[1]
-        assert winner.metrics["search"]["random"] == other.metrics["search"]["random"]
-    log = (tmp_path / "run" / "run.log").read_text()
-    if moment != "random search":
-        assert "winner-0.25ms: trained before" in log
-
-
-def test_one_unreachable_budget_is_refused_before_training(
-    search: Callable[..., mnas.Result], tmp_path: Path
-) -> None:
-    asked: list[Architecture] = []
-    with pytest.raises(Infeasible, match=r"--latency-ms 0\.01: .* the fastest reachable latency is 0\.\d+ ms"):
-        search(latency_ms=[0.6, 0.01], estimator=lambda arch: asked.append(arch) or 0.5)  # type: ignore[func-returns-value]
-    assert not asked
-    assert not (tmp_path / "run").exists()
-
-
-def test_one_network_may_win_two_budgets(search: Callable[..., mnas.Result]) -> None:
-    result = search(latency_ms=[0.6, 0.6001], trials=3, data=mnas.load_data("digits"))
-    first, second = result.winners
-    assert first.architecture == second.architecture
-    assert first.test_accuracy == second.test_accuracy
-    assert "winner-0.6001ms: trained before" in (result.folder / "run.log").read_text()
-    assert result.metrics["search"]["importance"] == {}, "of three candidates nothing is said"
-
-
-def test_without_a_comparison_there_is_none(done: mnas.Result) -> None:
-    assert not {"random", "front"} & set(done.metrics["search"])
-    assert done.winners == (done.winner,)
-    assert (done.winner.budget_ms, done.winner.folder) == (20, done.folder / "winner")
-    assert not (done.folder / "winners").exists()
 
 
 # --- kill and resume --------------------------------------------------------------------------------------------

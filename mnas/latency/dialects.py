@@ -54,7 +54,7 @@ class Dialect:
         match layer.operator:
             case "sepconv" | "mbconv" if layer.skip != "pool" and layer.output_activation == "none":
                 return self.block
-            case "conv" if layer.in_channels == 3 and layer.kernel == 3:
+            case "conv" if layer.takes_images and layer.kernel == 3:
                 return self.stem
             case "conv" if layer.kernel == 1 and layer.skip == "none":
                 return self.head
@@ -131,7 +131,7 @@ def read_tables(source: Path, layers: Iterable[Layer]) -> dict[int, dict[Layer, 
     resolutions are read; or one file for all resolutions, which is given as resolution 0.
     """
     layers = list(layers)
-    files = _files(source, {layer.size for layer in layers if layer.in_channels == 3})
+    files = _files(source, {layer.size for layer in layers if layer.takes_images})
     return {resolution: dict(_read(path, layers)) for resolution, path in files.items()}
 
 

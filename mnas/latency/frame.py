@@ -14,7 +14,7 @@ from torch import nn
 from mnas.architecture import Layer
 from mnas.nn.network import module_of
 
-IMAGE_CHANNELS, FRAME_CHANNELS = 3, 1
+FRAME_CHANNELS = 1
 
 
 def frame(layer: Layer) -> Layer:
@@ -43,4 +43,4 @@ def input_shape(layer: Layer, batch: int, *, in_frame: bool) -> tuple[int, ...]:
 
 def _begins(layer: Layer) -> bool:
     """Whether nothing comes before it: it takes images, or is a frame's own."""
-    return layer.in_channels in (IMAGE_CHANNELS, FRAME_CHANNELS)
+    return layer.takes_images or layer.in_channels == FRAME_CHANNELS

@@ -238,7 +238,7 @@ def _calibrated(table: LatencyTable, found: _Results, path: Path) -> LatencyTabl
     if len(measured) < FEWEST_NETWORKS:
         log.warning("only %d networks ran on the device: the table is not calibrated", len(measured))
         return table
-    sizes = {one.layer.size for one in manifest.layers if one.layer.in_channels == 3}  # of those that take images
+    sizes = {one.layer.size for one in manifest.layers if one.layer.takes_images}
     return calibrated(
         table, archs, measured, num_classes=manifest.num_classes, space=manifest.space, resolutions=sizes
     )
