@@ -18,9 +18,8 @@ from mnas.errors import BadInput
 from mnas.latency import calibrate, importers, kit
 from mnas.latency.cache import cache_path, table_for
 from mnas.latency.device import clock_mhz
-from mnas.latency.measure import PRECISION, anchor_runs, measure, measure_networks
+from mnas.latency.measure import PRECISION, anchor_runs, measure, measure_networks, on_cores
 from mnas.latency.provenance import differences
-from mnas.latency.quiet import pinned
 from mnas.latency.rounds import Run
 from mnas.latency.runtimes import Runtime, get_runtime
 from mnas.latency.table import LatencyTable
@@ -45,7 +44,7 @@ def measure_latency(
     """
     adapter = get_runtime(runtime)
     version = adapter.version()
-    with adapter.threads(threads), pinned(threads), torch.random.fork_rng(devices=[]):
+    with on_cores(adapter, threads), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         runs = {target: _run(target, adapter, threads, batch, resolution, num_classes) for target in targets}
         with progress("measure", 1.0) as shown:

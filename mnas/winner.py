@@ -26,8 +26,7 @@ from mnas.errors import BadInput, Infeasible
 from mnas.export.card import model_card, write_preprocessing
 from mnas.export.onnx import export_onnx
 from mnas.export.pytorch import export_pytorch
-from mnas.latency.measure import measure
-from mnas.latency.quiet import pinned
+from mnas.latency.measure import measure, on_cores
 from mnas.latency.runtimes import get_runtime
 from mnas.latency_source import PREDICTED, Measure, keeps
 from mnas.limits import Limits
@@ -206,7 +205,7 @@ def add_latencies(
     adapter = get_runtime(runtime)
     sizes = [one.architecture.resolution for one in trained]
     examples = [torch.rand(batch, 3, size, size) for size in sizes]
-    with adapter.threads(threads), pinned(threads):
+    with on_cores(adapter, threads):
         exported = _exported(trained[0], examples[0], folder, runtime)
         runs: dict[int, Callable[[], object]] = {
             i: adapter.prepare(one.network.to("cpu").eval(), example, threads)

@@ -19,6 +19,7 @@ from mnas import zoo
 from mnas.cost import cost
 from mnas.errors import BadInput
 from mnas.latency import measure as measuring
+from mnas.latency.build import build_table
 from mnas.latency.measure import ANCHORS, Measurement, anchor_runs, at_speed, measure, measure_networks
 from mnas.latency.quiet import Watch
 from mnas.latency.rounds import Run
@@ -168,6 +169,27 @@ def test_cores_and_thread_count_are_restored_after_an_exception() -> None:
         measure({"run": lambda: 1 / 0}, rounds=3, rng=random.Random(0))
     assert torch.get_num_threads() == 2
     assert os.sched_getaffinity(0) == before
+
+
+@pytest.mark.parametrize("runtime", ["torch", "onnxruntime"])
+def test_pytorch_has_no_more_threads_than_the_runtime_while_it_prepares(
+    runtime: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a machine with many cores they would wait for each other on one."""
+    adapter, seen = get_runtime(runtime), set[int]()
+    prepare = adapter.prepare
+
+    def noted(module: torch.nn.Module, example: torch.Tensor, threads: int) -> Callable[[], object]:
+        seen.add(torch.get_num_threads())
+        return prepare(module, example, threads)
+
+    monkeypatch.setattr(adapter, "prepare", noted)
+    torch.set_num_threads(2)
+    arch = zoo.get("mobilenet_v3_small", 0.35, 32)
+    measure_networks([arch], runtime=runtime, rounds=1, num_classes=10, rng=random.Random(0))
+    build_table(arch.layers(10)[:2], runtime=runtime, rng=random.Random(0))
+    assert seen == {1}
+    assert torch.get_num_threads() == 2
 
 
 # --- networks ---------------------------------------------------------------------------------------------------

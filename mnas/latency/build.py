@@ -17,8 +17,8 @@ from mnas.architecture import Layer
 from mnas.errors import BadInput
 from mnas.latency.device import clock_mhz
 from mnas.latency.frame import frame, input_shape, timed_module
+from mnas.latency.measure import on_cores
 from mnas.latency.provenance import differences
-from mnas.latency.quiet import pinned
 from mnas.latency.rounds import Run
 from mnas.latency.runtimes import Runtime, get_runtime
 from mnas.latency.sections import LEAST_MS, reason, sections
@@ -47,7 +47,7 @@ def build_table(
     rounds = rounds or max(LEAST_ROUNDS, min(ROUNDS, ROUNDS * MANY // max(1, len(todo))))
     total, saved, saved_at = len(todo), 0, time.perf_counter()
     done = 0
-    with adapter.threads(threads), pinned(threads), torch.random.fork_rng(devices=[]):
+    with on_cores(adapter, threads), torch.random.fork_rng(devices=[]):
         torch.manual_seed(rng.getrandbits(63))
         try:
             for part in sections(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 import statistics
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
@@ -63,6 +64,23 @@ def measure(
     return {key: _judged(replace(summary(steady[key]), anchor_ms=anchor_ms), disturbed) for key in runs}
 
 
+@contextmanager
+def on_cores(adapter: Runtime, threads: int) -> Iterator[None]:
+    """Inside, the runtime has `threads` threads on as many cores, and so has PyTorch, which makes what is timed.
+
+    With 16 threads on one core, PyTorch took two seconds to copy a network.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with adapter.threads(threads), pinned(threads):
+            yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def _judged(one: Measurement, disturbed: str) -> Measurement:
     share = one.spread_ms / one.median_ms if one.rounds > 1 else 0.0
     wide = f"its times vary: +-{100 * share:.0f}% after {one.rounds} rounds" if share > WIDE else ""
@@ -90,7 +108,7 @@ def measure_networks(
     parts = -(-len(archs) // NETWORKS_AT_ONCE)
     results: dict[int, list[Measurement]] = {i: [] for i in range(len(archs))}
     total, first_ms, runs = parts * PREPARED, None, dict[int, Run]()
-    with adapter.threads(threads), pinned(threads), torch.random.fork_rng(devices=[]):
+    with on_cores(adapter, threads), torch.random.fork_rng(devices=[]):
         torch.manual_seed(rng.getrandbits(63))
         anchors = anchor_runs(adapter, threads)
         order = rng.sample(range(len(archs)), len(archs))

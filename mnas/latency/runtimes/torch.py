@@ -104,12 +104,13 @@ def _run(own: nn.Module, example: Tensor) -> Callable[[], Tensor]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what torch.export says of itself: a deprecated class that it uses, each step of a failed loading."""
+    """Without what torch.export says of itself: of what it uses, of each step of a failed loading."""
     log = logging.getLogger("torch.export")
     before, log.disabled = log.disabled, True
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)`", category=FutureWarning)
+            warnings.filterwarnings("ignore", message="The given buffer is not writable")  # torch 2.11, loading
             yield
     finally:
         log.disabled = before
