@@ -67,7 +67,7 @@ def figures(runtime: str) -> dict[str, Any]:
         "repeatability_today": round(float(np.abs(today[0] / today[1] - 1).mean()), 5),
         "error_of_plain_sum": asdict(fidelity(table.layer_sums(archs, CLASSES), then.mean(0))),
         "stated": {k: v for k, v in asdict(fit).items() if k in (
-            "offset_ms", "factor", "mean_error", "max_error", "bias", "spearman", "repeatability")},
+            "offset_ms", "factor", "spill_ms", "mean_error", "max_error", "bias", "spearman", "repeatability")},
         "unstable": sorted({one.unstable for part in parts for one in part if one.unstable}),
     }  # fmt: skip
 

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from mnas.architecture import Architecture
+from mnas.architecture import Architecture, Layer
 from mnas.latency import calibrate as calibrating
 from mnas.latency.build import build_table
-from mnas.latency.calibrate import Fidelity, calibrate, calibrated, fidelity, line, mean_ms, networks
+from mnas.latency.calibrate import Fidelity, calibrate, calibrated, correction, fidelity, mean_ms, networks
+from mnas.latency.calibration import spilled_mb
 from mnas.latency.measure import Measurement
 from mnas.latency.table import LatencyTable
 from mnas.space import SearchSpace, load_space
@@ -22,7 +24,14 @@ from mnas.space import SearchSpace, load_space
 milliseconds = st.floats(0.05, 500)
 
 
-# --- the line ---------------------------------------------------------------------------------------------------
+# --- the correction ---------------------------------------------------------------------------------------------
+
+
+def line(sums: NDArray[np.float64], measured: NDArray[np.float64]) -> tuple[float, float]:
+    """What is fitted where nothing is spilled."""
+    offset_ms, factor, spill_ms = correction(sums, np.zeros_like(sums), measured)
+    assert spill_ms == 0
+    return offset_ms, factor
 
 
 @given(st.floats(0, 5), st.floats(0.5, 2), st.lists(milliseconds, min_size=3, max_size=20))
@@ -55,6 +64,25 @@ def test_nothing_is_predicted_to_take_no_time(pairs: list[tuple[float, float]]) 
     offset_ms, factor = line(sums, measured)
     assert factor > 0
     assert offset_ms + factor * sums.min() / 4 > 0
+
+
+@given(st.floats(0.01, 2), st.integers(0, 10**6))
+def test_what_is_spilled_takes_its_time(spill_ms: float, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    sums, spilled = rng.uniform(5, 20, 12), rng.uniform(0, 6, 12)
+    found = correction(sums, spilled, 0.5 + 0.9 * sums + spill_ms * spilled)
+    assert found == pytest.approx((0.5, 0.9, spill_ms), abs=1e-4)
+    # nothing is quicker for being spilled, and what is spilled by all alike tells nothing
+    assert correction(sums, spilled, 0.5 + 1.9 * sums - spill_ms * spilled)[2] == 0
+    assert correction(sums, np.full(12, 3.0), 0.5 + 0.9 * sums) == pytest.approx((0.5, 0.9, 0), abs=1e-4)
+
+
+def test_what_a_layer_spills() -> None:
+    layer = Layer("mbconv", 112, 16, 24, kernel=3, stride=2, activation="relu", hidden=96)
+    assert spilled_mb(layer) == pytest.approx(4 * 96 * 112**2 / 1e6 - 1)
+    assert spilled_mb(layer, 2) == pytest.approx(8 * 96 * 112**2 / 1e6 - 1)
+    assert spilled_mb(replace(layer, size=28)) == 0
+    assert spilled_mb(Layer("conv", 224, 3, 16, kernel=3, stride=2, activation="relu")) == 0
 
 
 # --- fidelity ---------------------------------------------------------------------------------------------------
@@ -122,20 +150,20 @@ def test_what_is_judged_is_not_what_was_fitted(table: LatencyTable, space: Searc
 
 
 def test_what_a_calibration_states(table: LatencyTable, space: SearchSpace, tmp_path: Path) -> None:
-    archs = networks(space)[:10]
+    archs = networks(space)[:15]
     sums = table.layer_sums(archs, 10)
-    off = [1.0] * 5 + [0.9, 1.1, 1.0, 1.0, 1.2]
+    off = [1.0] * 10 + [0.9, 1.1, 1.0, 1.0, 1.2]
     found = [Measurement(float(total) * by, 0.1, 30, repeatability=0.02) for total, by in zip(sums, off, strict=True)]
     done = calibrated(table, archs, found, num_classes=10, space="tiny", resolutions=(48, 32))
     fit = done.calibration
     assert fit is not None
-    assert (fit.offset_ms, fit.factor, fit.networks, fit.held_out) == (pytest.approx(0, abs=1e-4), 1.0, 5, 5)
-    errors = [1 / by - 1 for by in off[5:]]
+    assert (fit.offset_ms, fit.factor, fit.networks, fit.held_out) == (pytest.approx(0, abs=1e-4), 1.0, 10, 5)
+    errors = [1 / by - 1 for by in off[10:]]
     assert (fit.max_error, fit.mean_error, fit.bias) == pytest.approx(
         (max(map(abs, errors)), sum(map(abs, errors)) / 5, sum(errors) / 5), abs=1e-4
     )
     assert (fit.repeatability, fit.space, fit.resolutions) == (pytest.approx(0.02), "tiny", (32, 48))
-    assert fit.anchor_ms == pytest.approx(mean_ms(found[:5]))
+    assert fit.anchor_ms == pytest.approx(mean_ms(found[:10]))
     assert table.calibration is None, "the given table is left as it was"
     assert done.entries == table.entries
     done.save(tmp_path / "table.yaml")

@@ -22,7 +22,7 @@ from mnas.latency import measure as measuring
 from mnas.latency.build import build_table
 from mnas.latency.measure import ANCHORS, Measurement, anchor_runs, at_speed, measure, measure_networks
 from mnas.latency.quiet import Watch
-from mnas.latency.rounds import Run
+from mnas.latency.rounds import Run, sample
 from mnas.latency.runtimes import get_runtime
 
 needs_affinity = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no system call for it")
@@ -209,7 +209,7 @@ def test_networks_come_back_in_order_also_in_parts(runtime: str, monkeypatch: py
         archs, runtime=runtime, rounds=2, num_classes=10, rng=random.Random(0), progress=lambda *at: seen.append(at)
     )
     assert max(found[0].median_ms, found[1].median_ms) < found[2].median_ms
-    assert [one.rounds for one in found] == [2, 2, 2], "each is prepared twice, and measured one round each time"
+    assert [one.rounds for one in found] == [2, 2, 2], "a round in each pass"
     assert all(one.anchor_ms == found[0].anchor_ms for one in found)
     assert all(one.repeatability is not None for one in found)
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)], "two parts, each of them twice"
@@ -218,22 +218,22 @@ def test_networks_come_back_in_order_also_in_parts(runtime: str, monkeypatch: py
 
 
 def test_no_more_rounds_than_fit_into_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """But ten each time that it is prepared."""
+    """But ten in each pass."""
     shares: list[float] = []
 
     def spied(*args: Any, **options: Any) -> Any:
         shares.append(options["seconds"])
-        return measure(*args, **options)
+        return sample(*args, **options)
 
-    monkeypatch.setattr(measuring, "measure", spied)
+    monkeypatch.setattr(measuring, "sample", spied)
     arch = zoo.get("mobilenet_v3_small", 0.35, 32)
     found = measure_networks([arch], rounds=100_000, seconds=0.002, num_classes=10, rng=random.Random(0))
     assert shares == [0.001, 0.001]
     assert found[0].rounds == 20
 
 
-@pytest.mark.parametrize(("at_once", "seconds", "prepared"), [(2, 0.0, 4), (2, 1e6, 2), (1, 1e6, 4)])
-def test_networks_are_prepared_twice_but_once_where_that_takes_long_and_memory_allows(
+@pytest.mark.parametrize(("at_once", "seconds", "prepared"), [(2, 0.0, 4), (2, 1e6, 2), (1, 0.0, 4), (1, 1e6, 2)])
+def test_networks_are_prepared_twice_but_once_where_that_takes_long(
     at_once: int, seconds: float, prepared: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(measuring, "NETWORKS_AT_ONCE", at_once)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from mnas import zoo
 from mnas.architecture import Architecture, Layer, round_channels
 from mnas.errors import BadInput
-from mnas.latency.calibration import Calibration
+from mnas.latency.calibration import Calibration, spilled_mb
 from mnas.latency.table import LatencyTable
 from mnas.space import load_space
 
@@ -64,7 +64,7 @@ def test_a_prediction_is_the_sum_over_layers() -> None:
 
 FIT = Calibration(
     offset_ms=0.5, factor=0.9, networks=20, held_out=10, mean_error=0.01, max_error=0.03, bias=-0.002, spearman=0.99,
-    repeatability=0.01, space="v3_large", resolutions=(192, 224), date="2026-01-31", anchor_ms=12.5,
+    repeatability=0.01, space="v3_large", resolutions=(192, 224), date="2026-01-31", anchor_ms=12.5, spill_ms=0.2,
 )  # fmt: skip
 
 
@@ -97,8 +97,10 @@ def test_predict_many_is_predict_of_each(
     np.testing.assert_array_equal(table.predict_many(archs, num_classes), sums)
     np.testing.assert_allclose([table.predict(arch, num_classes) for arch in archs], plain, rtol=1e-9)
 
-    calibrated = replace(table, calibration=FIT)
-    expected = [0.5 + 0.9 * total for total in plain]
+    batch = 4 * 224**2  # so that maps of these small networks spill
+    calibrated = replace(table, calibration=FIT, batch=batch)
+    spilled = [sum(spilled_mb(layer, batch) for layer in arch.layers(num_classes)) for arch in archs]
+    expected = [0.5 + 0.9 * total + 0.2 * mb for total, mb in zip(plain, spilled, strict=True)]
     np.testing.assert_allclose(calibrated.predict_many(archs, num_classes), expected, rtol=1e-9)
     np.testing.assert_allclose([calibrated.predict(arch, num_classes) for arch in archs], expected, rtol=1e-9)
     np.testing.assert_array_equal(calibrated.layer_sums(archs, num_classes), sums)
@@ -234,7 +236,7 @@ def test_the_file_is_readable(tmp_path: Path) -> None:
         *header, "clock_mhz: 2000.0", "calibration:", "  offset_ms: 0.5", "  factor: 0.9", "  networks: 20",
         "  held_out: 10", "  mean_error: 0.01", "  max_error: 0.03", "  bias: -0.002", "  spearman: 0.99",
         "  repeatability: 0.01", "  space: v3_large", "  resolutions:", "  - 192", "  - 224", "  date: '2026-01-31'",
-        "  anchor_ms: 12.5", "layer_count: 2", "failed:",
+        "  anchor_ms: 12.5", "  spill_ms: 0.2", "layer_count: 2", "failed:",
         '- {operator: linear, size: 1, in_channels: 8, out_channels: 2, why: "no \\"linear\\"\\nhere"}',
         "layers:", f"- {row}ms: 0.25}}", f"- {row}resolution: 224, ms: 0.5}}",
     ]  # fmt: skip
@@ -275,6 +277,7 @@ FAULTS = {
     "factor of zero": ("factor: 0.9", "factor: 0", "calibration.factor: should be greater than 0, got 0"),
     "negative factor": ("factor: 0.9", "factor: -0.9", "calibration.factor: should be greater than 0, got -0.9"),
     "negative error": ("mean_error: 0.01", "mean_error: -0.5", "calibration.mean_error: should be 0 or more, got -0.5"),
+    "negative spill": ("spill_ms: 0.2", "spill_ms: -0.2", "calibration.spill_ms: should be 0 or more, got -0.2"),
     "negative anchor": ("anchor_ms: 12.5", "anchor_ms: -1", "calibration.anchor_ms: should be greater than 0, got -1"),
     "calibration word": ("factor: 0.9", "factor: same", "calibration.factor: should be a valid number, got 'same'"),
     "calibration key": ("bias: ", "bais: ", "unknown key 'calibration.bais'; did you mean 'bias'"),

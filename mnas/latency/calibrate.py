@@ -12,18 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnas.architecture import Architecture
-from mnas.latency.calibration import Calibration
+from mnas.latency.calibration import SPILL_MB, Calibration
 from mnas.latency.measure import measure_networks
 from mnas.latency.rounds import Measurement
 from mnas.latency.table import LatencyTable
 from mnas.space import SearchSpace
 
-FITTED = 20
+FITTED = 40
 HELD_OUT = 20
 ROUNDS = 120
 SECONDS = 60.0
-"""No more rounds than fit in, but twenty. A line through 20 networks that were timed 40 times moved predictions by half
-a percent (onnxruntime)."""
+"""No more rounds than fit in, but twenty."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ def calibrate(
     table: LatencyTable, space: SearchSpace, num_classes: int, *, rng: random.Random,
     progress: Callable[[int, int], None] | None = None,
 ) -> LatencyTable:
-    """`table` with a correction fitted on 20 random networks of `space`, measured here, and judged on 20 others."""
+    """`table` with a correction fitted on 40 random networks of `space`, measured here, and judged on 20 others."""
     archs = networks(space)
     found = measure_networks(
         archs, runtime=table.runtime, threads=table.threads, batch=table.batch, num_classes=num_classes, rounds=ROUNDS,
@@ -64,18 +63,20 @@ def calibrated(
     table: LatencyTable, archs: Sequence[Architecture], measured: Sequence[Measurement], *, num_classes: int,
     space: str, resolutions: Iterable[int],
 ) -> LatencyTable:  # fmt: skip
-    """`table` with a line fitted on the first half of the measured networks, and judged on the rest."""
-    sums, ms = table.layer_sums(archs, num_classes), np.array([one.median_ms for one in measured])
-    fitted, held = slice(0, len(ms) // 2), slice(len(ms) // 2, None)
-    offset_ms, factor = line(sums[fitted], ms[fitted])
-    judged = fidelity(offset_ms + factor * sums[held], ms[held])
+    """`table` with a correction fitted on the first two thirds of the measured networks, and judged on the rest."""
+    sums, spilled = table.layer_sums(archs, num_classes), table.spills(archs, num_classes)
+    ms = np.array([one.median_ms for one in measured])
+    part = len(ms) * FITTED // (FITTED + HELD_OUT)
+    fitted, held = slice(0, part), slice(part, None)
+    offset_ms, factor, spill_ms = correction(sums[fitted], spilled[fitted], ms[fitted])
+    judged = fidelity(offset_ms + factor * sums[held] + spill_ms * spilled[held], ms[held])
     differences = [one.repeatability for one in measured if one.repeatability is not None]
     return replace(table, calibration=Calibration(
         offset_ms=offset_ms, factor=factor, networks=len(ms[fitted]), held_out=len(ms[held]),
         mean_error=judged.mean_error, max_error=judged.max_error, bias=judged.bias, spearman=judged.spearman,
         repeatability=float(np.mean(differences)) if differences else 0.0, space=space,
         resolutions=tuple(sorted(resolutions)),
-        date=date.today().isoformat(), anchor_ms=mean_ms(measured[fitted]),
+        date=date.today().isoformat(), anchor_ms=mean_ms(measured[fitted]), spill_ms=spill_ms,
     ))  # fmt: skip
 
 
@@ -84,17 +85,28 @@ def mean_ms(measured: Sequence[Measurement]) -> float:
     return round(statistics.geometric_mean(one.median_ms for one in measured), 6)
 
 
-def line(sums: NDArray[np.float64], measured: NDArray[np.float64]) -> tuple[float, float]:
-    """Offset (ms) and factor of least relative squared error.
+def correction(
+    sums: NDArray[np.float64], spilled: NDArray[np.float64], measured: NDArray[np.float64]
+) -> tuple[float, float, float]:
+    """Offset (ms), factor and what a spilled megabyte takes (ms), of least relative squared error.
 
-    Sums that hardly differ say nothing about an offset: the factor alone is fitted then, and where the line would
-    fall or pass below zero.
+    Nothing for what is spilled where that would come out negative. Sums that hardly differ say nothing about an offset:
+    the factor alone is fitted then, and where milliseconds would fall with the sum or pass below zero.
     """
-    weighted = np.stack([1 / measured, sums / measured], 1)
-    offset, factor = np.round(np.linalg.lstsq(weighted, np.ones(len(sums)), rcond=None)[0], 6).tolist()
+    offset, factor, spill = _least_squares([np.ones_like(sums), sums, spilled], measured)
+    if spill <= 0 or np.ptp(spilled) < SPILL_MB:
+        spill = 0.0
+        offset, factor = _least_squares([np.ones_like(sums), sums], measured)
     if factor <= 0 or offset + factor * sums.min() / 4 <= 0 or sums.max() < 1.1 * sums.min():
-        return 0.0, float(np.median(measured / sums))
-    return offset, factor
+        return 0.0, float(np.median(measured / sums)), 0.0
+    return offset, factor, spill
+
+
+def _least_squares(terms: Sequence[NDArray[np.float64]], measured: NDArray[np.float64]) -> list[float]:
+    """What each of the terms is multiplied with."""
+    weighted = np.stack(terms, 1) / measured[:, None]
+    found: list[float] = np.round(np.linalg.lstsq(weighted, np.ones(len(measured)), rcond=None)[0], 6).tolist()
+    return found
 
 
 def fidelity(predicted: NDArray[np.float64], measured: NDArray[np.float64]) -> Fidelity:

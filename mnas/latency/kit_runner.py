@@ -21,11 +21,13 @@ from typing import Any
 
 from mnas.latency.device import clock_mhz, device_name
 from mnas.latency.quiet import Watch, pinned
-from mnas.latency.rounds import PREPARED, Run, by_key, sample, without_drift
+from mnas.latency.rounds import Run, by_key, sample, without_drift
 from mnas.latency.sections import LEAST_MS, able, reason, sections
 
 NETWORKS_AT_ONCE = 8
 """Few, since a small device must hold them and the anchors in memory."""
+PREPARED = 2
+"""Times that a network is measured, prepared anew."""
 CONDITIONS = ("device", "runtime_version", "threads")
 """What must be the same for a measurement to go on."""
 

@@ -14,7 +14,7 @@ from mnas import zoo
 from mnas.architecture import Architecture
 from mnas.errors import BadInput
 from mnas.latency.quiet import Watch, pinned
-from mnas.latency.rounds import PREPARED, Measurement, Run, Timer, by_key, sample, summary, wall_ms, without_drift
+from mnas.latency.rounds import Measurement, Run, Timer, by_key, sample, summary, wall_ms, without_drift
 from mnas.latency.runtimes import Runtime, get_runtime
 
 if TYPE_CHECKING:
@@ -33,7 +33,9 @@ ANCHORS = tuple(
 PRECISION = 0.01
 WIDE = 0.05
 """An interval wider than this part of the median is called unstable."""
-NETWORKS_AT_ONCE = 60
+NETWORKS_AT_ONCE = 80
+PASSES = 2
+"""Networks are prepared anew for the second where that is quick: where weights lie changes a latency by 1%."""
 
 
 def measure(
@@ -47,21 +49,33 @@ def measure(
     """
     if rounds < 1:
         raise BadInput(f"rounds {rounds}: expected at least 1")
-    names: dict[Hashable, Run] = {key: run for key, run in runs.items()}  # noqa: C416
-    names |= {("anchor", i): run for i, run in enumerate(anchors)}
     watch = Watch()
     with pinned(threads):
         samples = sample(
-            names, rounds=rounds, rng=rng, timer=timer, settle=settle, sample_us=sample_us, seconds=seconds,
-            precision=precision, progress=progress,
+            _with_anchors(runs, anchors), rounds=rounds, rng=rng, timer=timer, settle=settle, sample_us=sample_us,
+            seconds=seconds, precision=precision, progress=progress,
         )  # fmt: skip
     steady = without_drift(samples)
-    medians = {key: statistics.median(times) for key, times in steady.items()}
-    anchor_ms = statistics.geometric_mean([medians["anchor", i] for i in range(len(anchors))]) if anchors else None
-    times = by_key(samples)
-    first = times["anchor", 0] if anchors else next(iter(times.values()), [])
-    disturbed = watch.disturbed(first)
+    anchor_ms = _anchor_ms(steady, anchors)
+    disturbed = watch.disturbed(_first(samples, anchors))
     return {key: _judged(replace(summary(steady[key]), anchor_ms=anchor_ms), disturbed) for key in runs}
+
+
+def _with_anchors(runs: Mapping[K, Run], anchors: Sequence[Run]) -> dict[Hashable, Run]:
+    named: dict[Hashable, Run] = {("anchor", i): run for i, run in enumerate(anchors)}
+    named.update(runs.items())
+    return named
+
+
+def _anchor_ms(steady: Mapping[Hashable, Sequence[float]], anchors: Sequence[Run]) -> float | None:
+    medians = [statistics.median(steady["anchor", i]) for i in range(len(anchors))]
+    return statistics.geometric_mean(medians) if medians else None
+
+
+def _first(samples: Sequence[tuple[Hashable, float]], anchors: Sequence[Run]) -> list[float]:
+    """The times of the first anchor, or of whatever ran first: they show how the machine changed."""
+    times = by_key(samples)
+    return times["anchor", 0] if anchors else next(iter(times.values()), [])
 
 
 @contextmanager
@@ -92,47 +106,70 @@ def measure_networks(
     num_classes: int = 1000, rounds: int = 30, seconds: float | None = None, rng: random.Random,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Measurement]:
-    """Each whole network, with random weights, in the same rounds as the others (60 networks at a time).
+    """Each whole network, with random weights, in the same rounds as the others (80 networks at a time).
 
-    No new round begins when `seconds`, without those of preparing, are over; but ten are done each time that a network
-    is prepared.
+    In two passes of as many rounds. No new round begins when `seconds`, without those of preparing, are over; but ten
+    are done in each pass.
 
-    Where there are more, the anchor brings all to the machine's speed of the first 60. Each is prepared twice, but up
-    to 60 once where preparing takes longer than timing.
+    Where there are more, the anchor brings all to the machine's speed of the first 80.
     """
     import torch
 
     from mnas.nn.network import build
 
+    def prepared(some: Sequence[int]) -> dict[int, Run]:
+        runs = {}
+        for i in some:
+            images = torch.rand(batch, 3, archs[i].resolution, archs[i].resolution)
+            runs[i] = adapter.prepare(build(archs[i], num_classes).eval(), images, threads)
+        return runs
+
+    if rounds < 1:
+        raise BadInput(f"rounds {rounds}: expected at least 1")
     adapter = get_runtime(runtime)
     parts = -(-len(archs) // NETWORKS_AT_ONCE)
-    results: dict[int, list[Measurement]] = {i: [] for i in range(len(archs))}
-    total, first_ms, runs = parts * PREPARED, None, dict[int, Run]()
+    found: dict[int, Measurement] = {}
+    first_ms = None
     with on_cores(adapter, threads), torch.random.fork_rng(devices=[]):
         torch.manual_seed(rng.getrandbits(63))
         anchors = anchor_runs(adapter, threads)
         order = rng.sample(range(len(archs)), len(archs))
-        for step in range(total):
-            # in the other order the second time: what is prepared later lies elsewhere, and ran 2% faster (onnxruntime)
-            part = order[step % parts :: parts][:: 1 if step < parts else -1]
-            began = time.perf_counter()
-            if runs.keys() != set(part):
-                runs = {}  # before others are prepared: they need the memory
-                for i in part:
-                    images = torch.rand(batch, 3, archs[i].resolution, archs[i].resolution)
-                    runs[i] = adapter.prepare(build(archs[i], num_classes).eval(), images, threads)
-            ready = time.perf_counter()
-            found = measure(
-                runs, anchors=anchors, threads=threads, rounds=-(-rounds // PREPARED), rng=rng,
-                timer=adapter.timed_ms, seconds=None if seconds is None else seconds / total,
-                progress=None if progress is None else _within(progress, step, total),
+        for nth in range(parts):
+            part = _in_passes(
+                order[nth::parts], prepared, anchors, rounds=-(-rounds // PASSES), rng=rng, timer=adapter.timed_ms,
+                seconds=None if seconds is None else seconds / parts / PASSES,
+                progress=None if progress is None else _within(progress, nth, parts),
             )
-            for i, one in found.items():
+            for i, one in part.items():
                 first_ms = first_ms or one.anchor_ms
-                results[i].append(at_speed(one, first_ms))
-            if ready - began < time.perf_counter() - ready:
-                runs = {}
-    return [together(results[i]) for i in range(len(archs))]
+                found[i] = at_speed(one, first_ms)
+    return [found[i] for i in range(len(archs))]
+
+
+def _in_passes(
+    keys: Sequence[int], prepared: Callable[[Sequence[int]], dict[int, Run]], anchors: Sequence[Run], *, rounds: int,
+    rng: random.Random, timer: Timer, seconds: float | None, progress: Callable[[int, int], None] | None,
+) -> dict[int, Measurement]:  # fmt: skip
+    """So many rounds of all in each pass; the drift of both is taken out at once."""
+    samples: list[tuple[Hashable, float]] = []
+    runs: dict[int, Run] = {}
+    watch, first = Watch(), 0
+    for nth in range(PASSES):
+        first = len(samples) // (len(keys) + len(anchors))  # rounds of the first pass
+        began = time.perf_counter()
+        # in the other order the second time: what is prepared later lies elsewhere, and ran 2% faster (onnxruntime)
+        runs = runs or prepared(keys[:: -1 if nth else 1])
+        ready = time.perf_counter()
+        samples += sample(
+            _with_anchors(runs, anchors), rounds=rounds, rng=rng, timer=timer, seconds=seconds,
+            progress=None if progress is None else _within(progress, nth, PASSES),
+        )
+        if ready - began < time.perf_counter() - ready:
+            runs = {}
+    steady = without_drift(samples)
+    anchor_ms, disturbed = _anchor_ms(steady, anchors), watch.disturbed(_first(samples, anchors))
+    found = {key: together([summary(steady[key][:first]), summary(steady[key][first:])]) for key in keys}
+    return {key: _judged(replace(one, anchor_ms=anchor_ms), disturbed) for key, one in found.items()}
 
 
 def _within(progress: Callable[[int, int], None], step: int, steps: int) -> Callable[[int, int], None]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic
 
-from mnas.latency.rounds import K, Run, Timer, no_garbage_collection, without_drift
+from mnas.latency.rounds import K, Run, Timer, no_garbage_collection, trimmed_mean, without_drift
 
 # A layer finds its weights as cold as in a network when about a network's other layers ran since its last turn.
 # First trials, onnxruntime, sum of layers against networks timed in turn: -19% for layers alone, 0 to +2% in groups of
@@ -18,8 +18,9 @@ from mnas.latency.rounds import K, Run, Timer, no_garbage_collection, without_dr
 GROUP = 20
 SECTION = 600
 PER_DRAW = 3
-COPIES = 2
-"""Times that a layer is prepared anew: where its weights and buffers lie changes what it takes by 2 to 4% (torch)."""
+COPIES = 4
+"""Times that a layer is prepared anew: where its weights and buffers lie changes what it takes by 2 to 4% (torch).
+Twice where preparing takes longer than timing a copy, once where it takes longer than timing two."""
 LINKS = 60
 """Layers known before that are timed again in each section: they show how fast the machine is now. Where they have to
 be prepared anew, no more in a small section than it has layers itself."""
@@ -92,27 +93,25 @@ def _placed_anew(
     keys: Sequence[K], prepare: Callable[[Sequence[K]], Mapping[K, Run | str]], rounds: int, rng: random.Random,
     timer: Timer, kept: dict[K, Run],
 ) -> tuple[dict[K, float], dict[K, str]]:
-    """Milliseconds of each, the mean of its copies at the machine's speed of the first; and why the others failed.
+    """Milliseconds of each, over all its copies, without the drift that all have in common; and why others failed.
 
-    Where preparing takes longer than timing, there is one copy, and the first such section's are `kept`, to be links.
+    Where there is but one copy, those of the first such section are `kept`, to be links.
     """
     began = time.perf_counter()
     runs, failed = able({
         **prepare([key for key in keys if key not in kept]), **{key: kept[key] for key in keys if key in kept}
     })  # fmt: skip
     ready = time.perf_counter()
-    share = rounds / COPIES
-    copies = [_timed(runs, share, rng, timer)]
-    slow = bool(kept) or ready - began >= time.perf_counter() - ready
-    if slow and not kept:
+    samples = _samples(runs, rounds / COPIES, rng, timer)
+    slowness = (ready - began) / max(1e-9, time.perf_counter() - ready)
+    alike = COPIES if kept or slowness >= 2 else 2 if slowness >= 1 else 1
+    if alike == COPIES and not kept:
         kept.update(list(runs.items())[: 2 * LINKS])  # links and their frames
-    for _ in range(COPIES - 1):
-        if not slow:
-            runs = able(prepare(list(runs)))[0]
-        ms = _timed(runs, share, rng, timer)
-        speed = statistics.median([copies[0][key] / ms[key] for key in ms]) if ms else 1.0
-        copies.append({key: ms[key] * speed for key in ms})
-    return {key: statistics.fmean(ms[key] for ms in copies if key in ms) for key in copies[0]}, failed
+    for copy in range(1, COPIES):
+        if copy % alike == 0:
+            runs = able(prepare(rng.sample(list(runs), len(runs))))[0]
+        samples += _samples(runs, rounds / COPIES, rng, timer)
+    return {key: trimmed_mean(times) for key, times in without_drift(samples).items()}, failed
 
 
 def able(prepared: Mapping[K, Run | str]) -> tuple[dict[K, Run], dict[K, str]]:
@@ -136,8 +135,8 @@ def reason(error: Exception) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
-def _timed(runs: Mapping[K, Run], rounds: float, rng: random.Random, timer: Timer) -> dict[K, float]:
-    """Median milliseconds of each run, about so often, in small groups that are drawn over and over."""
+def _samples(runs: Mapping[K, Run], rounds: float, rng: random.Random, timer: Timer) -> list[tuple[K, float]]:
+    """Each run about so often, in small groups that are drawn over and over, in the order taken."""
     samples: list[tuple[K, float]] = []
     keys = list(runs)
     parts = max(1, round(len(keys) / GROUP))
@@ -146,7 +145,7 @@ def _timed(runs: Mapping[K, Run], rounds: float, rng: random.Random, timer: Time
             rng.shuffle(keys)
             for part in range(parts):
                 samples += _drawn(keys[part::parts], runs, rng, timer)
-    return {key: statistics.median(times) for key, times in without_drift(samples).items()}
+    return samples
 
 
 def _drawn(group: list[K], runs: Mapping[K, Run], rng: random.Random, timer: Timer) -> list[tuple[K, float]]:

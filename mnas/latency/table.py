@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mnas.architecture import Architecture, Layer, layer_of
 from mnas.errors import BadInput
 from mnas.latency import table_file
-from mnas.latency.calibration import Calibration
+from mnas.latency.calibration import Calibration, spilled_mb
 
 
 @dataclass
@@ -52,18 +52,18 @@ class LatencyTable:
             total = sum([own[layer] if layer in own else self.entries[layer] for layer in layers])
         except KeyError:
             raise self._lacks([arch], num_classes) from None
-        return total if self.calibration is None else float(self.calibration.apply(total))
+        if self.calibration is None:
+            return total
+        return float(self.calibration.apply(total, sum([spilled_mb(layer, self.batch) for layer in layers])))
 
     def predict_many(self, archs: Sequence[Architecture], num_classes: int = 1000) -> NDArray[np.float64]:
         """`predict` for each of n architectures: (n,) milliseconds. One BadInput for all that is missing."""
         sums = self.layer_sums(archs, num_classes)
-        return sums if self.calibration is None else self.calibration.apply(sums)
+        return sums if self.calibration is None else self.calibration.apply(sums, self.spills(archs, num_classes))
 
     def layer_sums(self, archs: Sequence[Architecture], num_classes: int = 1000) -> NDArray[np.float64]:
         """The sum of its layers' milliseconds, for each of n architectures: (n,)."""
-        rows = [arch.layer_numbers(num_classes) for arch in archs]
-        numbers = np.frombuffer(b"".join(rows), np.uintc)
-        counts = np.fromiter(map(len, rows), np.int64, len(rows)) // numbers.itemsize
+        numbers, counts = _layer_numbers(archs, num_classes)
         used = np.flatnonzero(np.bincount(numbers))
         layers = list(map(layer_of, used.tolist()))
         ms = np.zeros((1 + len(self.at_resolution), used.max(initial=0) + 1))  # first the entries, then each resolution
@@ -78,6 +78,14 @@ class LatencyTable:
             row_of = {resolution: row for row, resolution in enumerate(self.at_resolution, start=1)}
             which = np.repeat([row_of.get(arch.resolution, 0) for arch in archs], counts)
         return np.add.reduceat(ms[which, numbers], np.cumsum(counts) - counts)
+
+    def spills(self, archs: Sequence[Architecture], num_classes: int = 1000) -> NDArray[np.float64]:
+        """What its layers spill (see calibration.py), for each of n architectures: (n,) megabytes."""
+        numbers, counts = _layer_numbers(archs, num_classes)
+        used = np.flatnonzero(np.bincount(numbers))
+        mb = np.zeros(used.max(initial=0) + 1)
+        mb[used] = [spilled_mb(layer_of(number), self.batch) for number in used.tolist()]
+        return np.add.reduceat(mb[numbers], np.cumsum(counts) - counts)
 
     def missing(self, layers: Iterable[Layer]) -> list[Layer]:
         """Those of `layers` that the table lacks, each once, in order."""
@@ -124,3 +132,10 @@ class LatencyTable:
             f"the latency table ({self.runtime} on {self.device}) lacks {len(missing):,} "
             f"layer{'s' if len(missing) > 1 else ''}: {shown}. {way}"
         )
+
+
+def _layer_numbers(archs: Sequence[Architecture], num_classes: int) -> tuple[NDArray[np.uintc], NDArray[np.int64]]:
+    """The numbers of all architectures' layers in a row, and how many each of them has."""
+    rows = [arch.layer_numbers(num_classes) for arch in archs]
+    numbers = np.frombuffer(b"".join(rows), np.uintc)
+    return numbers, np.fromiter(map(len, rows), np.int64, len(rows)) // numbers.itemsize

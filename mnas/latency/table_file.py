@@ -129,7 +129,7 @@ def _check(calibration: Calibration, source: str) -> None:
     for name in ("factor", "anchor_ms"):
         if getattr(calibration, name) <= 0:
             raise BadInput(f"{source}: calibration.{name}: should be greater than 0, got {getattr(calibration, name)}")
-    for name in ("networks", "held_out", "mean_error", "max_error", "repeatability"):
+    for name in ("networks", "held_out", "mean_error", "max_error", "repeatability", "spill_ms"):
         if getattr(calibration, name) < 0:
             raise BadInput(f"{source}: calibration.{name}: should be 0 or more, got {getattr(calibration, name)}")
 
