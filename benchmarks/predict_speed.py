@@ -1,9 +1,9 @@
-"""Predictions a second: networks of v3_large that were never predicted before, and a table of made-up milliseconds.
+"""Predictions a second: networks of v3_large that were never predicted before, and a made-up, calibrated table.
 
     python benchmarks/predict_speed.py
 
-The plain loop adds up the entries of `layers()`, one after another. The layers of the loaded table are
-equal to the networks', but not the same objects, as when it was read from a file. Medians over the rounds.
+The plain loop adds up the entries of `layers()`, one after another, without the calibration. The layers of the loaded
+table are equal to the networks', but not the same objects, as when it was read from a file. Medians over the rounds.
 """
 
 from __future__ import annotations
@@ -19,13 +19,19 @@ import numpy as np
 from common import save
 
 from mnas import Architecture, LatencyTable, load_space
+from mnas.latency.calibration import Calibration
 
 MANY, FEW, ROUNDS = 100_000, 2_000, 3
 
 rng = random.Random(0)
 space = load_space("v3_large")
 entries = {layer: rng.uniform(0.001, 1) for layer in sorted(space.layers(), key=str)}
-table = LatencyTable("made up", "torch", "0", 1, 1, "float32", "2026-01-31", "0", entries)
+fit = Calibration(
+    offset_ms=0.5, factor=0.9, networks=40, held_out=20, mean_error=0.01, max_error=0.03, bias=0.0, spearman=0.99,
+    repeatability=0.01, space="v3_large", resolutions=space.resolutions, date="2026-01-31", anchor_ms=12.5,
+    spill_ms=0.1,
+)  # fmt: skip
+table = LatencyTable("made up", "torch", "0", 1, 1, "float32", "2026-01-31", "0", entries, calibration=fit)
 loaded = replace(table, entries={replace(layer): ms for layer, ms in entries.items()})
 
 
@@ -56,7 +62,7 @@ def one_round() -> dict[str, float]:
         "predict_loaded_known": us_each(lambda: [loaded.predict(arch) for arch in others], FEW),
         "sample": us_each(lambda: fresh(FEW), FEW),
         "mutate": us_each(lambda: [space.mutate(arch, rng) for arch in few], FEW),
-        "difference": float(np.abs(table.predict_many(many) / plain(many) - 1).max()),
+        "difference": float(np.abs(table.layer_sums(many) / plain(many) - 1).max()),
     }
 
 

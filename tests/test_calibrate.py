@@ -77,11 +77,26 @@ def test_what_is_spilled_takes_its_time(spill_ms: float, seed: int) -> None:
     assert correction(sums, np.full(12, 3.0), 0.5 + 0.9 * sums) == pytest.approx((0.5, 0.9, 0), abs=1e-4)
 
 
+def test_where_what_is_spilled_makes_no_sense_a_line_is_fitted() -> None:
+    rng = np.random.default_rng(0)
+    sums, spilled = rng.uniform(4.5, 11, 40), rng.uniform(0, 6, 40)
+    measured = 1.05 * sums + 0.2 * spilled - 1.3  # with all three, the smallest quarter of a sum would take no time
+    offset, factor, spill = correction(sums, spilled, measured)
+    assert (spill, factor) == (0.0, pytest.approx(1.05, abs=0.1))
+    assert np.abs((offset + factor * sums) / measured - 1).mean() < 0.06
+    # few networks tell nothing of it
+    few = slice(0, calibrating.FEWEST_FOR_SPILL - 1)
+    assert correction(sums[few], spilled[few], sums[few] + 0.2 * spilled[few])[2] == 0
+    few = slice(0, calibrating.FEWEST_FOR_SPILL)
+    assert correction(sums[few], spilled[few], sums[few] + 0.2 * spilled[few])[2] == pytest.approx(0.2)
+
+
 def test_what_a_layer_spills() -> None:
     layer = Layer("mbconv", 112, 16, 24, kernel=3, stride=2, activation="relu", hidden=96)
     assert spilled_mb(layer) == pytest.approx(4 * 96 * 112**2 / 1e6 - 1)
     assert spilled_mb(layer, 2) == pytest.approx(8 * 96 * 112**2 / 1e6 - 1)
     assert spilled_mb(replace(layer, size=28)) == 0
+    assert spilled_mb(Layer("sepconv", 112, 64, 24, 3, activation="relu")) == pytest.approx(4 * 64 * 112**2 / 1e6 - 1)
     assert spilled_mb(Layer("conv", 224, 3, 16, kernel=3, stride=2, activation="relu")) == 0
 
 

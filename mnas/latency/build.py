@@ -25,7 +25,7 @@ from mnas.latency.sections import LEAST_MS, reason, sections
 from mnas.latency.table import LatencyTable
 
 SAVE_EVERY_S = 5.0
-ROUNDS, LEAST_ROUNDS, MANY = 40, 12, 800
+ROUNDS, LEAST_ROUNDS, MANY = 36, 12, 800
 """Above MANY layers each is run fewer times: what is wrong with single ones cancels in the sum over a network's 50."""
 
 
@@ -34,7 +34,7 @@ def build_table(
     table: LatencyTable | None = None, rounds: int | None = None, save: Callable[[LatencyTable], None] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> LatencyTable:
-    """A table with all of `layers`, each run `rounds` times; those that `table` has already are not measured again.
+    """A table with all of `layers`, each timed about `rounds` times; those that `table` has are not measured again.
 
     By default ROUNDS times, or fewer where there are many layers.
     All times are at the machine's speed when the first of them were taken.

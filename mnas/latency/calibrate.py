@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnas.architecture import Architecture
-from mnas.latency.calibration import SPILL_MB, Calibration
+from mnas.latency.calibration import Calibration
 from mnas.latency.measure import measure_networks
 from mnas.latency.rounds import Measurement
 from mnas.latency.table import LatencyTable
@@ -23,6 +23,8 @@ HELD_OUT = 20
 ROUNDS = 120
 SECONDS = 60.0
 """No more rounds than fit in, but twenty."""
+FEWEST_FOR_SPILL, SPREAD_MB = 10, 1.0
+"""Fewer networks of a fit, or such that spill alike, do not tell what a megabyte takes."""
 
 
 @dataclass(frozen=True)
@@ -90,16 +92,19 @@ def correction(
 ) -> tuple[float, float, float]:
     """Offset (ms), factor and what a spilled megabyte takes (ms), of least relative squared error.
 
-    Nothing for what is spilled where that would come out negative. Sums that hardly differ say nothing about an offset:
-    the factor alone is fitted then, and where milliseconds would fall with the sum or pass below zero.
+    The first of these that makes sense, with no time that is negative or falls with the sum: all three, where enough
+    networks spill differently; a straight line; the factor alone. Sums that hardly differ say nothing about an offset.
     """
-    offset, factor, spill = _least_squares([np.ones_like(sums), sums, spilled], measured)
-    if spill <= 0 or np.ptp(spilled) < SPILL_MB:
-        spill = 0.0
-        offset, factor = _least_squares([np.ones_like(sums), sums], measured)
-    if factor <= 0 or offset + factor * sums.min() / 4 <= 0 or sums.max() < 1.1 * sums.min():
-        return 0.0, float(np.median(measured / sums)), 0.0
-    return offset, factor, spill
+    one, least = np.ones_like(sums), sums.min() / 4
+    if sums.max() >= 1.1 * sums.min():
+        if len(sums) >= FEWEST_FOR_SPILL and np.ptp(spilled) >= SPREAD_MB:
+            offset, factor, spill = _least_squares([one, sums, spilled], measured)
+            if min(factor, spill, offset + factor * least) > 0:
+                return offset, factor, spill
+        offset, factor = _least_squares([one, sums], measured)
+        if min(factor, offset + factor * least) > 0:
+            return offset, factor, 0.0
+    return 0.0, float(np.median(measured / sums)), 0.0
 
 
 def _least_squares(terms: Sequence[NDArray[np.float64]], measured: NDArray[np.float64]) -> list[float]:

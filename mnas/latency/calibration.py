@@ -16,8 +16,12 @@ SPILL_MB = 1.0
 
 @functools.cache
 def spilled_mb(layer: Layer, batch: int = 1) -> float:
-    """Megabytes (1e6 bytes) by which a layer's expanded feature map, in float32, is larger than SPILL_MB."""
-    return max(0.0, 4e-6 * batch * layer.hidden * layer.size**2 - SPILL_MB)
+    """Megabytes (1e6 bytes) by which what a depthwise convolution reads, in float32, is more than SPILL_MB.
+
+    That is the expanded feature map of an mbconv, or the input of a sepconv.
+    """
+    channels = layer.in_channels if layer.operator == "sepconv" else layer.hidden
+    return max(0.0, 4e-6 * batch * channels * layer.size**2 - SPILL_MB)
 
 
 @dataclass(frozen=True)

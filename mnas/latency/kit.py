@@ -52,7 +52,7 @@ is zero or denormal."""
 
 def make_kit(
     path: Path, space: SearchSpace, *, runtime: str, threads: int = 1, batch: int = 1, num_classes: int = 1000,
-    rng: random.Random, networks: int = FITTED + HELD_OUT, rounds: int = 30,
+    rng: random.Random, networks: int = FITTED + HELD_OUT, rounds: int = 36,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Writes a .zip that `python3` runs: every layer of `space`, and random networks of it to calibrate with.

@@ -34,8 +34,6 @@ PRECISION = 0.01
 WIDE = 0.05
 """An interval wider than this part of the median is called unstable."""
 NETWORKS_AT_ONCE = 80
-PASSES = 2
-"""Networks are prepared anew for the second where that is quick: where weights lie changes a latency by 1%."""
 
 
 def measure(
@@ -106,12 +104,12 @@ def measure_networks(
     num_classes: int = 1000, rounds: int = 30, seconds: float | None = None, rng: random.Random,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Measurement]:
-    """Each whole network, with random weights, in the same rounds as the others (80 networks at a time).
+    """Each whole network, with random weights, in the same rounds as the others.
 
-    In two passes of as many rounds. No new round begins when `seconds`, without those of preparing, are over; but ten
-    are done in each pass.
-
-    Where there are more, the anchor brings all to the machine's speed of the first 80.
+    In two passes of half the rounds each. For the second they are prepared anew, unless that takes longer than timing:
+    where weights lie changes a latency by 1%. No new round begins when `seconds`, without those of preparing, are over;
+    but ten are done in each pass.
+    80 networks are timed at once; where there are more, the anchors bring all to the machine's speed of the first 80.
     """
     import torch
 
@@ -135,9 +133,9 @@ def measure_networks(
         anchors = anchor_runs(adapter, threads)
         order = rng.sample(range(len(archs)), len(archs))
         for nth in range(parts):
-            part = _in_passes(
-                order[nth::parts], prepared, anchors, rounds=-(-rounds // PASSES), rng=rng, timer=adapter.timed_ms,
-                seconds=None if seconds is None else seconds / parts / PASSES,
+            part = _in_two_passes(
+                order[nth::parts], prepared, anchors, rounds=-(-rounds // 2), rng=rng, timer=adapter.timed_ms,
+                seconds=None if seconds is None else seconds / parts / 2,
                 progress=None if progress is None else _within(progress, nth, parts),
             )
             for i, one in part.items():
@@ -146,28 +144,30 @@ def measure_networks(
     return [found[i] for i in range(len(archs))]
 
 
-def _in_passes(
+def _in_two_passes(
     keys: Sequence[int], prepared: Callable[[Sequence[int]], dict[int, Run]], anchors: Sequence[Run], *, rounds: int,
     rng: random.Random, timer: Timer, seconds: float | None, progress: Callable[[int, int], None] | None,
 ) -> dict[int, Measurement]:  # fmt: skip
     """So many rounds of all in each pass; the drift of both is taken out at once."""
-    samples: list[tuple[Hashable, float]] = []
+    passes: list[list[tuple[Hashable, float]]] = []
     runs: dict[int, Run] = {}
-    watch, first = Watch(), 0
-    for nth in range(PASSES):
-        first = len(samples) // (len(keys) + len(anchors))  # rounds of the first pass
+    disturbed = ""
+    for nth in range(2):
         began = time.perf_counter()
         # in the other order the second time: what is prepared later lies elsewhere, and ran 2% faster (onnxruntime)
         runs = runs or prepared(keys[:: -1 if nth else 1])
         ready = time.perf_counter()
-        samples += sample(
+        watch = Watch()
+        passes.append(sample(
             _with_anchors(runs, anchors), rounds=rounds, rng=rng, timer=timer, seconds=seconds,
-            progress=None if progress is None else _within(progress, nth, PASSES),
-        )
+            progress=None if progress is None else _within(progress, nth, 2),
+        ))  # fmt: skip
+        disturbed = disturbed or watch.disturbed(_first(passes[nth], anchors))
         if ready - began < time.perf_counter() - ready:
             runs = {}
-    steady = without_drift(samples)
-    anchor_ms, disturbed = _anchor_ms(steady, anchors), watch.disturbed(_first(samples, anchors))
+    steady = without_drift([one for samples in passes for one in samples])
+    first = len(passes[0]) // (len(keys) + len(anchors))  # rounds of the first pass
+    anchor_ms = _anchor_ms(steady, anchors)
     found = {key: together([summary(steady[key][:first]), summary(steady[key][first:])]) for key in keys}
     return {key: _judged(replace(one, anchor_ms=anchor_ms), disturbed) for key, one in found.items()}
 

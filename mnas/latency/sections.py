@@ -102,7 +102,8 @@ def _placed_anew(
         **prepare([key for key in keys if key not in kept]), **{key: kept[key] for key in keys if key in kept}
     })  # fmt: skip
     ready = time.perf_counter()
-    samples = _samples(runs, rounds / COPIES, rng, timer)
+    draws = max(1, round(rounds / COPIES / PER_DRAW))
+    samples = _samples(runs, draws, rng, timer)
     slowness = (ready - began) / max(1e-9, time.perf_counter() - ready)
     alike = COPIES if kept or slowness >= 2 else 2 if slowness >= 1 else 1
     if alike == COPIES and not kept:
@@ -110,8 +111,13 @@ def _placed_anew(
     for copy in range(1, COPIES):
         if copy % alike == 0:
             runs = able(prepare(rng.sample(list(runs), len(runs))))[0]
-        samples += _samples(runs, rounds / COPIES, rng, timer)
-    return {key: trimmed_mean(times) for key, times in without_drift(samples).items()}, failed
+        samples += _samples(runs, draws, rng, timer)
+    return {key: _mean(times, draws * PER_DRAW) for key, times in without_drift(samples).items()}, failed
+
+
+def _mean(times: Sequence[float], each: int) -> float:
+    """The mean over copies, of `each` times: in a network a layer lies well or badly, as in one copy."""
+    return statistics.fmean(trimmed_mean(times[i : i + each]) for i in range(0, len(times), each))
 
 
 def able(prepared: Mapping[K, Run | str]) -> tuple[dict[K, Run], dict[K, str]]:
@@ -135,13 +141,13 @@ def reason(error: Exception) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
-def _samples(runs: Mapping[K, Run], rounds: float, rng: random.Random, timer: Timer) -> list[tuple[K, float]]:
-    """Each run about so often, in small groups that are drawn over and over, in the order taken."""
+def _samples(runs: Mapping[K, Run], draws: int, rng: random.Random, timer: Timer) -> list[tuple[K, float]]:
+    """PER_DRAW times of each run in each draw of small groups, in the order taken."""
     samples: list[tuple[K, float]] = []
     keys = list(runs)
     parts = max(1, round(len(keys) / GROUP))
     with no_garbage_collection():
-        for _ in range(max(1, round(rounds / PER_DRAW))):
+        for _ in range(draws):
             rng.shuffle(keys)
             for part in range(parts):
                 samples += _drawn(keys[part::parts], runs, rng, timer)

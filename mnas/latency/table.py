@@ -54,12 +54,15 @@ class LatencyTable:
             raise self._lacks([arch], num_classes) from None
         if self.calibration is None:
             return total
-        return float(self.calibration.apply(total, sum([spilled_mb(layer, self.batch) for layer in layers])))
+        spilled = sum([spilled_mb(layer, self.batch) for layer in layers]) if self.calibration.spill_ms else 0.0
+        return float(self.calibration.apply(total, spilled))
 
     def predict_many(self, archs: Sequence[Architecture], num_classes: int = 1000) -> NDArray[np.float64]:
         """`predict` for each of n architectures: (n,) milliseconds. One BadInput for all that is missing."""
         sums = self.layer_sums(archs, num_classes)
-        return sums if self.calibration is None else self.calibration.apply(sums, self.spills(archs, num_classes))
+        if self.calibration is None:
+            return sums
+        return self.calibration.apply(sums, self.spills(archs, num_classes) if self.calibration.spill_ms else 0.0)
 
     def layer_sums(self, archs: Sequence[Architecture], num_classes: int = 1000) -> NDArray[np.float64]:
         """The sum of its layers' milliseconds, for each of n architectures: (n,)."""
