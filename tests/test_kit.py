@@ -48,7 +48,7 @@ def space(tmp_path_factory: pytest.TempPathFactory) -> SearchSpace:
 
 
 def make(path: Path, space: SearchSpace, runtime: str = "onnxruntime") -> dict[str, Any]:
-    return make_kit(path, space, runtime=runtime, num_classes=CLASSES, rng=random.Random(0), networks=4, rounds=6)
+    return make_kit(path, space, runtime=runtime, num_classes=CLASSES, rng=random.Random(0), networks=4, rounds=24)
 
 
 @pytest.fixture(scope="module")
