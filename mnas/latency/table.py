@@ -59,36 +59,34 @@ class LatencyTable:
 
     def predict_many(self, archs: Sequence[Architecture], num_classes: int = 1000) -> NDArray[np.float64]:
         """`predict` for each of n architectures: (n,) milliseconds. One BadInput for all that is missing."""
-        sums = self.layer_sums(archs, num_classes)
+        found = _Layers(archs, num_classes)
+        sums = self._sums(found)
         if self.calibration is None:
             return sums
-        return self.calibration.apply(sums, self.spills(archs, num_classes) if self.calibration.spill_ms else 0.0)
+        return self.calibration.apply(sums, found.spilled(self.batch) if self.calibration.spill_ms else 0.0)
 
     def layer_sums(self, archs: Sequence[Architecture], num_classes: int = 1000) -> NDArray[np.float64]:
         """The sum of its layers' milliseconds, for each of n architectures: (n,)."""
-        numbers, counts = _layer_numbers(archs, num_classes)
-        used = np.flatnonzero(np.bincount(numbers))
-        layers = list(map(layer_of, used.tolist()))
+        return self._sums(_Layers(archs, num_classes))
+
+    def spills(self, archs: Sequence[Architecture], num_classes: int = 1000) -> NDArray[np.float64]:
+        """What its layers spill (see calibration.py), for each of n architectures: (n,) megabytes."""
+        return _Layers(archs, num_classes).spilled(self.batch)
+
+    def _sums(self, found: _Layers) -> NDArray[np.float64]:
+        used, layers = found.used, found.layers
         ms = np.zeros((1 + len(self.at_resolution), used.max(initial=0) + 1))  # first the entries, then each resolution
         try:
             ms[:, used] = [self.entries[layer] for layer in layers]
         except KeyError:
-            raise self._lacks(archs, num_classes) from None
+            raise self._lacks(found.archs, found.num_classes) from None
         which: Any = 0
         if self.at_resolution:
             for row, own in zip(ms[1:], self.at_resolution.values(), strict=True):
                 row[used] = [own.get(layer, general) for layer, general in zip(layers, row[used].tolist(), strict=True)]
             row_of = {resolution: row for row, resolution in enumerate(self.at_resolution, start=1)}
-            which = np.repeat([row_of.get(arch.resolution, 0) for arch in archs], counts)
-        return np.add.reduceat(ms[which, numbers], np.cumsum(counts) - counts)
-
-    def spills(self, archs: Sequence[Architecture], num_classes: int = 1000) -> NDArray[np.float64]:
-        """What its layers spill (see calibration.py), for each of n architectures: (n,) megabytes."""
-        numbers, counts = _layer_numbers(archs, num_classes)
-        used = np.flatnonzero(np.bincount(numbers))
-        mb = np.zeros(used.max(initial=0) + 1)
-        mb[used] = [spilled_mb(layer_of(number), self.batch) for number in used.tolist()]
-        return np.add.reduceat(mb[numbers], np.cumsum(counts) - counts)
+            which = np.repeat([row_of.get(arch.resolution, 0) for arch in found.archs], found.counts)
+        return found.added(ms[which, found.numbers])
 
     def missing(self, layers: Iterable[Layer]) -> list[Layer]:
         """Those of `layers` that the table lacks, each once, in order."""
@@ -137,8 +135,22 @@ class LatencyTable:
         )
 
 
-def _layer_numbers(archs: Sequence[Architecture], num_classes: int) -> tuple[NDArray[np.uintc], NDArray[np.int64]]:
-    """The numbers of all architectures' layers in a row, and how many each of them has."""
-    rows = [arch.layer_numbers(num_classes) for arch in archs]
-    numbers = np.frombuffer(b"".join(rows), np.uintc)
-    return numbers, np.fromiter(map(len, rows), np.int64, len(rows)) // numbers.itemsize
+class _Layers:
+    """The numbers of n architectures' layers, all in a row."""
+
+    def __init__(self, archs: Sequence[Architecture], num_classes: int) -> None:
+        self.archs, self.num_classes = archs, num_classes
+        rows = [arch.layer_numbers(num_classes) for arch in archs]
+        self.numbers = np.frombuffer(b"".join(rows), np.uintc)
+        self.counts = np.fromiter(map(len, rows), np.int64, len(rows)) // self.numbers.itemsize
+        self.used = np.flatnonzero(np.bincount(self.numbers))
+        self.layers = list(map(layer_of, self.used.tolist()))
+
+    def added(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The sum over each architecture's layers of a value for each: (n,)."""
+        return np.add.reduceat(values, np.cumsum(self.counts) - self.counts)
+
+    def spilled(self, batch: int) -> NDArray[np.float64]:
+        mb = np.zeros(self.used.max(initial=0) + 1)
+        mb[self.used] = [spilled_mb(layer, batch) for layer in self.layers]
+        return self.added(mb[self.numbers])
