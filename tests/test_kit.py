@@ -48,7 +48,7 @@ def space(tmp_path_factory: pytest.TempPathFactory) -> SearchSpace:
 
 
 def make(path: Path, space: SearchSpace, runtime: str = "onnxruntime") -> dict[str, Any]:
-    return make_kit(path, space, runtime=runtime, num_classes=CLASSES, rng=random.Random(0), networks=4, rounds=24)
+    return make_kit(path, space, runtime=runtime, num_classes=CLASSES, rng=random.Random(0), networks=4, rounds=6)
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,11 @@ def plain() -> dict[str, str]:
 
 def stop(python: Path, kit: Path, cwd: Path, how: signal.Signals, after: str) -> tuple[int, str]:
     """Starts the kit and stops it after a line that begins so: its exit status, what it said then."""
-    began = subprocess.Popen([python, kit], cwd=cwd, stderr=subprocess.PIPE, text=True, env=plain())
+    began = subprocess.Popen(
+        [python, kit], cwd=cwd, stderr=subprocess.PIPE, text=True, env=plain(),
+        # whoever starts the tests in the background has them, and their children, ignore Ctrl-C
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
     assert began.stderr is not None
     for line in began.stderr:
         if line.startswith(after):
