@@ -29,10 +29,10 @@ entries = {layer: rng.uniform(0.001, 1) for layer in sorted(space.layers(), key=
 fit = Calibration(
     offset_ms=0.5, factor=0.9, networks=40, held_out=20, mean_error=0.01, max_error=0.03, bias=0.0, spearman=0.99,
     repeatability=0.01, space="v3_large", resolutions=space.resolutions, date="2026-01-31", anchor_ms=12.5,
-    spill_ms=0.1,
 )  # fmt: skip
-table = LatencyTable("made up", "torch", "0", 1, 1, "float32", "2026-01-31", "0", entries, calibration=fit)
-loaded = replace(table, entries={replace(layer): ms for layer, ms in entries.items()})
+table = LatencyTable("made up", "torch", "0", 1, 1, "float32", "2026-01-31", "0", entries, calibration=fit,
+                     corrected={layer: 1.01 * ms for layer, ms in entries.items()})  # fmt: skip
+loaded = replace(table, corrected={replace(layer): ms for layer, ms in table.corrected.items()})
 
 
 def us_each(call: Callable[[], Any], count: int) -> float:

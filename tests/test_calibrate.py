@@ -9,96 +9,16 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from mnas.architecture import Architecture, Layer
+from mnas.architecture import Architecture
+from mnas.errors import BadInput
 from mnas.latency import calibrate as calibrating
 from mnas.latency.build import build_table
-from mnas.latency.calibrate import Fidelity, calibrate, calibrated, correction, fidelity, mean_ms, networks
-from mnas.latency.calibration import spilled_mb
+from mnas.latency.calibrate import Fidelity, calibrate, calibrated, fidelity, mean_ms, networks
 from mnas.latency.measure import Measurement
 from mnas.latency.table import LatencyTable
 from mnas.space import SearchSpace, load_space
-
-milliseconds = st.floats(0.05, 500)
-
-
-# --- the correction ---------------------------------------------------------------------------------------------
-
-
-def line(sums: NDArray[np.float64], measured: NDArray[np.float64]) -> tuple[float, float]:
-    """What is fitted where nothing is spilled."""
-    offset_ms, factor, spill_ms = correction(sums, np.zeros_like(sums), measured)
-    assert spill_ms == 0
-    return offset_ms, factor
-
-
-@given(st.floats(0, 5), st.floats(0.5, 2), st.lists(milliseconds, min_size=3, max_size=20))
-def test_a_known_line_is_found_again(offset_ms: float, factor: float, found: list[float]) -> None:
-    sums = np.array(found)
-    assume(sums.max() > 1.2 * sums.min())
-    assert line(sums, offset_ms + factor * sums) == pytest.approx((offset_ms, factor), rel=1e-4, abs=1e-4)
-
-
-def test_errors_weigh_by_their_share_of_the_latency() -> None:
-    sums = np.array([1.0, 1.0, 2.0, 2.0, 100.0, 100.0])
-    measured = sums * np.array([1, 1, 1, 1, 0.9, 1.1])
-    assert line(sums, measured) == pytest.approx((0, 0.99), abs=0.05)
-
-
-@pytest.mark.parametrize(("sums", "measured", "factor"), [
-    ([1.0, 2.0, 3.0], [3.0, 2.0, 1.0], 1.0),  # falls
-    ([2.0, 3.0, 4.0], [1.0, 3.0, 5.0], 1.0),  # passes below zero
-    ([2.0, 2.1, 2.0], [3.0, 3.9, 3.1], 1.55),  # sums that hardly differ
-])  # fmt: skip
-def test_where_a_line_makes_no_sense_a_factor_is_fitted(
-    sums: list[float], measured: list[float], factor: float
-) -> None:
-    assert line(np.array(sums), np.array(measured)) == (0.0, pytest.approx(factor))
-
-
-@given(st.lists(st.tuples(milliseconds, milliseconds), min_size=1, max_size=20))
-def test_nothing_is_predicted_to_take_no_time(pairs: list[tuple[float, float]]) -> None:
-    sums, measured = np.array(pairs).T
-    offset_ms, factor = line(sums, measured)
-    assert factor > 0
-    assert offset_ms + factor * sums.min() / 4 > 0
-
-
-@given(st.floats(0.01, 2), st.integers(0, 10**6))
-def test_what_is_spilled_takes_its_time(spill_ms: float, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    sums, spilled = rng.uniform(5, 20, 12), rng.uniform(0, 6, 12)
-    found = correction(sums, spilled, 0.5 + 0.9 * sums + spill_ms * spilled)
-    assert found == pytest.approx((0.5, 0.9, spill_ms), abs=1e-4)
-    # nothing is quicker for being spilled, and what is spilled by all alike tells nothing
-    assert correction(sums, spilled, 0.5 + 1.9 * sums - spill_ms * spilled)[2] == 0
-    assert correction(sums, np.full(12, 3.0), 0.5 + 0.9 * sums) == pytest.approx((0.5, 0.9, 0), abs=1e-4)
-
-
-def test_where_what_is_spilled_makes_no_sense_a_line_is_fitted() -> None:
-    rng = np.random.default_rng(0)
-    sums, spilled = rng.uniform(4.5, 11, 40), rng.uniform(0, 6, 40)
-    measured = 1.05 * sums + 0.2 * spilled - 1.3  # with all three, the smallest quarter of a sum would take no time
-    offset, factor, spill = correction(sums, spilled, measured)
-    assert (spill, factor) == (0.0, pytest.approx(1.05, abs=0.1))
-    assert np.abs((offset + factor * sums) / measured - 1).mean() < 0.06
-    # few networks tell nothing of it
-    few = slice(0, calibrating.FEWEST_FOR_SPILL - 1)
-    assert correction(sums[few], spilled[few], sums[few] + 0.2 * spilled[few])[2] == 0
-    few = slice(0, calibrating.FEWEST_FOR_SPILL)
-    assert correction(sums[few], spilled[few], sums[few] + 0.2 * spilled[few])[2] == pytest.approx(0.2)
-
-
-def test_what_a_layer_spills() -> None:
-    layer = Layer("mbconv", 112, 16, 24, kernel=3, stride=2, activation="relu", hidden=96)
-    assert spilled_mb(layer) == pytest.approx(4 * 96 * 112**2 / 1e6 - 1)
-    assert spilled_mb(layer, 2) == pytest.approx(8 * 96 * 112**2 / 1e6 - 1)
-    assert spilled_mb(replace(layer, size=28)) == 0
-    assert spilled_mb(Layer("sepconv", 112, 64, 24, 3, activation="relu")) == pytest.approx(4 * 64 * 112**2 / 1e6 - 1)
-    assert spilled_mb(Layer("conv", 224, 3, 16, kernel=3, stride=2, activation="relu")) == 0
-
 
 # --- fidelity ---------------------------------------------------------------------------------------------------
 
@@ -181,12 +101,13 @@ def test_what_a_calibration_states(table: LatencyTable, space: SearchSpace, tmp_
     assert fit.anchor_ms == pytest.approx(mean_ms(found[:10]))
     assert table.calibration is None, "the given table is left as it was"
     assert done.entries == table.entries
+    assert list(done.corrected.values()) == pytest.approx(list(table.entries.values()), rel=1e-4)
     done.save(tmp_path / "table.yaml")
     assert LatencyTable.load(tmp_path / "table.yaml") == done
 
 
 def test_calibrated_twice_is_as_once(table: LatencyTable, space: SearchSpace) -> None:
-    """The line is over sums of layers, whatever was fitted before."""
+    """The correction is of layers as measured, whatever was fitted before."""
     archs = networks(space)
     found = [Measurement(float(total) * 1.3, 0.1, 30) for total in table.layer_sums(archs, 10)]
     about = {"num_classes": 10, "space": "tiny", "resolutions": (32,)}
@@ -212,6 +133,22 @@ def test_calibrate_here(space: SearchSpace, monkeypatch: pytest.MonkeyPatch) -> 
     assert (fit.networks, fit.held_out, fit.space) == (3, 3, "tiny")
     assert fit.factor > 0
     assert 0 < fit.anchor_ms < 100
-    assert done == replace(table, calibration=fit)
+    assert done == replace(table, calibration=fit, corrected=done.corrected)
+    assert done.corrected.keys() == table.entries.keys()
     assert steps[-1] == (4, 4)
     assert done.predict(networks(space)[0], 10) > 0
+
+
+def test_values_of_one_resolution_are_not_calibrated(table: LatencyTable, space: SearchSpace) -> None:
+    table.at_resolution = {32: dict(table.entries)}
+    with pytest.raises(BadInput, match="one resolution alone cannot be calibrated"):
+        calibrate(table, space, 10, rng=random.Random(0))
+
+
+def test_a_layer_that_is_missing_is_said_before_anything_is_measured(
+    table: LatencyTable, space: SearchSpace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calibrating, "measure_networks", None)
+    del table.entries[networks(space)[0].layers(10)[0]]
+    with pytest.raises(BadInput, match="lacks 1 layer: operator=conv"):
+        calibrate(table, space, 10, rng=random.Random(0))

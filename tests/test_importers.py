@@ -199,6 +199,17 @@ def test_a_folder_in_another_unit_with_other_classes(tmp_path: Path) -> None:
     assert with_classifiers(imported(tmp_path, [*V3.layers(), *EVEN.layers()], "us"), V3.layers(10)) == table
 
 
+def test_a_classifier_is_scaled_in_a_table_that_networks_corrected_too() -> None:
+    entries = dict.fromkeys(V3.layers(), 0.5)
+    corrected = dict.fromkeys(entries, 0.6)
+    table = LatencyTable("A phone", "litert", "1", 1, 1, "float32", "2026-01-31", "0.1.0", entries, corrected=corrected)
+    scaled = with_classifiers(table, V3.layers(10))
+    classifier = V3.layers(10)[-1]
+    assert (scaled.entries[classifier], scaled.corrected[classifier]) == pytest.approx((0.005, 0.006))
+    assert scaled.predict(V3, 10) == pytest.approx(scaled.predict(V3) - 0.6 + 0.006)
+    assert with_classifiers(replace(table, corrected={}), V3.layers(10)).corrected == {}
+
+
 @pytest.mark.parametrize(("unit", "ms"), [("ms", 255), ("us", 0.255), ("s", 255_000)])
 def test_units(unit: str, ms: float, tmp_path: Path) -> None:
     table = imported(write(tmp_path / "table.yaml", OFA_TABLE), V3.layers(), unit)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from mnas import zoo
 from mnas.architecture import Architecture, Layer, round_channels
 from mnas.errors import BadInput
-from mnas.latency.calibration import Calibration, spilled_mb
+from mnas.latency.calibration import Calibration
 from mnas.latency.table import LatencyTable
 from mnas.space import load_space
 
@@ -64,7 +64,7 @@ def test_a_prediction_is_the_sum_over_layers() -> None:
 
 FIT = Calibration(
     offset_ms=0.5, factor=0.9, networks=20, held_out=10, mean_error=0.01, max_error=0.03, bias=-0.002, spearman=0.99,
-    repeatability=0.01, space="v3_large", resolutions=(192, 224), date="2026-01-31", anchor_ms=12.5, spill_ms=0.2,
+    repeatability=0.01, space="v3_large", resolutions=(192, 224), date="2026-01-31", anchor_ms=12.5,
 )  # fmt: skip
 
 
@@ -97,13 +97,17 @@ def test_predict_many_is_predict_of_each(
     np.testing.assert_array_equal(table.predict_many(archs, num_classes), sums)
     np.testing.assert_allclose([table.predict(arch, num_classes) for arch in archs], plain, rtol=1e-9)
 
-    batch = 4 * 224**2  # so that maps of these small networks spill
-    calibrated = replace(table, calibration=FIT, batch=batch)
-    spilled = [sum(spilled_mb(layer, batch) for layer in arch.layers(num_classes)) for arch in archs]
-    expected = [0.5 + 0.9 * total + 0.2 * mb for total, mb in zip(plain, spilled, strict=True)]
+    expected = [0.5 + 0.9 * total for total in plain]
+    calibrated = replace(table, calibration=FIT)
     np.testing.assert_allclose(calibrated.predict_many(archs, num_classes), expected, rtol=1e-9)
     np.testing.assert_allclose([calibrated.predict(arch, num_classes) for arch in archs], expected, rtol=1e-9)
-    np.testing.assert_array_equal(calibrated.layer_sums(archs, num_classes), sums)
+
+    # corrected milliseconds take the place of those measured
+    corrected = replace(calibrated, entries=dict.fromkeys(table.entries, 7.0), corrected=table.entries)
+    np.testing.assert_allclose(corrected.predict_many(archs, num_classes), expected, rtol=1e-9)
+    np.testing.assert_allclose([corrected.predict(arch, num_classes) for arch in archs], expected, rtol=1e-9)
+    np.testing.assert_array_equal(replace(corrected, entries=table.entries).layer_sums(archs, num_classes), sums)
+    assert replace(corrected, entries=table.entries).uncalibrated() == table
 
 
 def test_a_value_of_one_resolution_holds_there_alone() -> None:
@@ -116,8 +120,10 @@ def test_a_value_of_one_resolution_holds_there_alone() -> None:
     expected = [before[0], before[1] + 1]
     assert [table.predict(SMALL), table.predict(smaller)] == pytest.approx(expected, rel=1e-12)
     assert table.predict_many([SMALL, smaller]).tolist() == pytest.approx(expected, rel=1e-12)
+    table.corrected = dict.fromkeys(table.entries, 2.0)
     kept = table.only({layer})
     assert (kept.entries, kept.at_resolution) == ({layer: table.entries[layer]}, table.at_resolution)
+    assert kept.corrected == {layer: 2.0}
     assert table.only(SMALL.layers()[2:]).at_resolution == {}
     assert len(table.at_resolution) == 2
 
@@ -198,7 +204,10 @@ def test_a_saved_table_loads_as_it_was(
         table_of(), entries=entries, failed=failed, calibration=calibration, threads=threads,
         device=" ".join(device.split()), clock_mhz=2450.5 if seed else None, origin="imported" if seed else "built",
     )  # fmt: skip
-    table = with_own_values(table, [160, 224], seed)
+    if calibration is None or seed % 2:
+        table = with_own_values(table, [160, 224], seed)
+    else:
+        table = replace(table, corrected={layer: max(0.8 * ms, 5e-324) for layer, ms in entries.items()})
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "deep" / "table.yaml"
         table.save(path)
@@ -236,10 +245,13 @@ def test_the_file_is_readable(tmp_path: Path) -> None:
         *header, "clock_mhz: 2000.0", "calibration:", "  offset_ms: 0.5", "  factor: 0.9", "  networks: 20",
         "  held_out: 10", "  mean_error: 0.01", "  max_error: 0.03", "  bias: -0.002", "  spearman: 0.99",
         "  repeatability: 0.01", "  space: v3_large", "  resolutions:", "  - 192", "  - 224", "  date: '2026-01-31'",
-        "  anchor_ms: 12.5", "  spill_ms: 0.2", "layer_count: 2", "failed:",
+        "  anchor_ms: 12.5", "layer_count: 2", "failed:",
         '- {operator: linear, size: 1, in_channels: 8, out_channels: 2, why: "no \\"linear\\"\\nhere"}',
         "layers:", f"- {row}ms: 0.25}}", f"- {row}resolution: 224, ms: 0.5}}",
     ]  # fmt: skip
+
+    replace(table, calibration=FIT, corrected={layer: 0.26}).save(tmp_path / "table.yaml")
+    assert (tmp_path / "table.yaml").read_text().splitlines()[-1] == f"- {row}ms: 0.25, corrected_ms: 0.26}}"
 
 
 FAULTS = {
@@ -277,7 +289,6 @@ FAULTS = {
     "factor of zero": ("factor: 0.9", "factor: 0", "calibration.factor: should be greater than 0, got 0"),
     "negative factor": ("factor: 0.9", "factor: -0.9", "calibration.factor: should be greater than 0, got -0.9"),
     "negative error": ("mean_error: 0.01", "mean_error: -0.5", "calibration.mean_error: should be 0 or more, got -0.5"),
-    "negative spill": ("spill_ms: 0.2", "spill_ms: -0.2", "calibration.spill_ms: should be 0 or more, got -0.2"),
     "negative anchor": ("anchor_ms: 12.5", "anchor_ms: -1", "calibration.anchor_ms: should be greater than 0, got -1"),
     "calibration word": ("factor: 0.9", "factor: same", "calibration.factor: should be a valid number, got 'same'"),
     "calibration key": ("bias: ", "bais: ", "unknown key 'calibration.bais'; did you mean 'bias'"),
@@ -304,6 +315,32 @@ def test_a_faulty_file_is_one_clear_error(fault: str, tmp_path: Path) -> None:
         LatencyTable.load(path)
     assert str(caught.value).startswith(str(path))
     assert len(str(caught.value)) < 600
+
+
+CORRECTED_FAULTS = {
+    "some rows": (", corrected_ms: 0.2625", "", "1 of 2 without corrected_ms, expected none or all, such as operator"),
+    "uncalibrated": ("\ncalibration:", "\n# calibration:", "corrected_ms, expected only beside a calibration"),
+    "of one resolution": (
+        "layer_count: 2\nlayers:\n", "layer_count: 3\nlayers:\n- {resolution: 224, operator: linear, size: 1, "
+        "in_channels: 8, out_channels: 2, ms: 0.1}\n", "without rows of one resolution alone"),
+    "zero": ("corrected_ms: 0.2625", "corrected_ms: 0", r"layers\[0\].corrected_ms: should be greater than 0"),
+    "NaN": ("corrected_ms: 0.2625", "corrected_ms: .nan", r"layers\[0\].corrected_ms: .*finite"),
+}
+
+
+@pytest.mark.parametrize("fault", CORRECTED_FAULTS)
+def test_a_faulty_correction_is_one_clear_error(fault: str, tmp_path: Path) -> None:
+    path = tmp_path / "table.yaml"
+    entries = {Layer("conv", 9, 4, 8, 3): 0.25, Layer("linear", 1, 8, 2): 0.125}
+    corrected = {layer: 1.05 * ms for layer, ms in entries.items()}
+    replace(table_of(), entries=entries, corrected=corrected, calibration=FIT).save(path)
+    before, after, expected = CORRECTED_FAULTS[fault]
+    text = path.read_text().replace(before, after, 1)
+    if fault == "uncalibrated":
+        text = "\n".join(line for line in text.splitlines() if not line.startswith("  "))
+    path.write_text(text)
+    with pytest.raises(BadInput, match=expected):
+        LatencyTable.load(path)
 
 
 @pytest.mark.parametrize("content", ["", "just text", "[1, 2]", "\0\1", "layers: *all"])

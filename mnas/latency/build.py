@@ -44,6 +44,8 @@ def build_table(
     adapter = get_runtime(runtime)
     table = _begin(adapter, threads, batch, table)
     todo = table.missing(layers)
+    if todo:
+        table = table.uncalibrated()
     rounds = rounds or max(LEAST_ROUNDS, min(ROUNDS, ROUNDS * MANY // max(1, len(todo))))
     total, saved, saved_at = len(todo), 0, time.perf_counter()
     done = 0

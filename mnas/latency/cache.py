@@ -8,7 +8,6 @@ import math
 import random
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import filelock
@@ -101,7 +100,7 @@ def _error(table: LatencyTable) -> float:
 def _without(table: LatencyTable, layers: Sequence[Layer]) -> LatencyTable | None:
     """What `table` has beside `layers`, for those to be measured again at the same speed; None where it has no more."""
     others = table.only(set(table.entries) - set(layers))
-    return replace(others, calibration=None) if others.entries else None
+    return others.uncalibrated() if others.entries else None
 
 
 def _complete(
@@ -115,8 +114,6 @@ def _complete(
             "latency table: measuring %d layers with %s, %d thread(s), batch %d", len(missing), adapter.name, threads,
             batch,
         )  # fmt: skip
-        if table is not None:
-            table = replace(table, calibration=None)  # also where the build is interrupted before the new one
         with progress("latency table", len(missing)) as shown:
             table = build_table(
                 missing, runtime=adapter.name, threads=threads, batch=batch, rng=rng, table=table,
@@ -140,7 +137,7 @@ def _judged(
         return table
     with progress("calibration", 1.0) as shown:
         table = calibrate(
-            replace(table, calibration=None), space, num_classes, rng=rng,
+            table.uncalibrated(), space, num_classes, rng=rng,
             progress=lambda done, total: shown.update(done / total, 1.0, "whole networks"),
         )
     log.info("latency table: %s", table.calibration)

@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnas.architecture import Architecture
+from mnas.errors import BadInput
 from mnas.latency.calibration import Calibration
+from mnas.latency.correction import correction
 from mnas.latency.measure import measure_networks
 from mnas.latency.rounds import Measurement
 from mnas.latency.table import LatencyTable
@@ -23,8 +25,6 @@ HELD_OUT = 20
 ROUNDS = 120
 SECONDS = 60.0
 """No more rounds than fit in, but twenty."""
-FEWEST_FOR_SPILL, SPREAD_MB = 10, 1.0
-"""Fewer networks of a fit, or such that spill alike, do not tell what a megabyte takes."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,10 @@ def calibrate(
     progress: Callable[[int, int], None] | None = None,
 ) -> LatencyTable:
     """`table` with a correction fitted on 40 random networks of `space`, measured here, and judged on 20 others."""
+    if table.at_resolution:
+        raise BadInput("a table with milliseconds of one resolution alone cannot be calibrated: build a new one")
     archs = networks(space)
+    table.layer_sums(archs, num_classes)  # what is missing is said before anything is measured
     found = measure_networks(
         archs, runtime=table.runtime, threads=table.threads, batch=table.batch, num_classes=num_classes, rounds=ROUNDS,
         seconds=SECONDS, rng=rng, progress=progress,
@@ -66,52 +69,24 @@ def calibrated(
     space: str, resolutions: Iterable[int],
 ) -> LatencyTable:  # fmt: skip
     """`table` with a correction fitted on the first two thirds of the measured networks, and judged on the rest."""
-    sums, spilled = table.layer_sums(archs, num_classes), table.spills(archs, num_classes)
     ms = np.array([one.median_ms for one in measured])
     part = len(ms) * FITTED // (FITTED + HELD_OUT)
-    fitted, held = slice(0, part), slice(part, None)
-    offset_ms, factor, spill_ms = correction(sums[fitted], spilled[fitted], ms[fitted])
-    judged = fidelity(offset_ms + factor * sums[held] + spill_ms * spilled[held], ms[held])
+    fit = correction(table.entries, [arch.layers(num_classes) for arch in archs[:part]], ms[:part])
+    sums = replace(table, entries=fit.layers).layer_sums(archs[part:], num_classes)
+    judged = fidelity(fit.offset_ms + fit.factor * sums, ms[part:])
     differences = [one.repeatability for one in measured if one.repeatability is not None]
-    return replace(table, calibration=Calibration(
-        offset_ms=offset_ms, factor=factor, networks=len(ms[fitted]), held_out=len(ms[held]),
+    return replace(table, corrected=fit.layers, calibration=Calibration(
+        offset_ms=fit.offset_ms, factor=fit.factor, networks=part, held_out=len(ms) - part,
         mean_error=judged.mean_error, max_error=judged.max_error, bias=judged.bias, spearman=judged.spearman,
         repeatability=float(np.mean(differences)) if differences else 0.0, space=space,
         resolutions=tuple(sorted(resolutions)),
-        date=date.today().isoformat(), anchor_ms=mean_ms(measured[fitted]), spill_ms=spill_ms,
+        date=date.today().isoformat(), anchor_ms=mean_ms(measured[:part]),
     ))  # fmt: skip
 
 
 def mean_ms(measured: Sequence[Measurement]) -> float:
     """The geometric mean of some networks' milliseconds: half of it means a machine twice as fast."""
     return round(statistics.geometric_mean(one.median_ms for one in measured), 6)
-
-
-def correction(
-    sums: NDArray[np.float64], spilled: NDArray[np.float64], measured: NDArray[np.float64]
-) -> tuple[float, float, float]:
-    """Offset (ms), factor and what a spilled megabyte takes (ms), of least relative squared error.
-
-    The first of these that makes sense, with no time that is negative or falls with the sum: all three, where enough
-    networks spill differently; a straight line; the factor alone. Sums that hardly differ say nothing about an offset.
-    """
-    one, least = np.ones_like(sums), sums.min() / 4
-    if sums.max() >= 1.1 * sums.min():
-        if len(sums) >= FEWEST_FOR_SPILL and np.ptp(spilled) >= SPREAD_MB:
-            offset, factor, spill = _least_squares([one, sums, spilled], measured)
-            if min(factor, spill, offset + factor * least) > 0:
-                return offset, factor, spill
-        offset, factor = _least_squares([one, sums], measured)
-        if min(factor, offset + factor * least) > 0:
-            return offset, factor, 0.0
-    return 0.0, float(np.median(measured / sums)), 0.0
-
-
-def _least_squares(terms: Sequence[NDArray[np.float64]], measured: NDArray[np.float64]) -> list[float]:
-    """What each of the terms is multiplied with."""
-    weighted = np.stack(terms, 1) / measured[:, None]
-    found: list[float] = np.round(np.linalg.lstsq(weighted, np.ones(len(measured)), rcond=None)[0], 6).tolist()
-    return found
 
 
 def fidelity(predicted: NDArray[np.float64], measured: NDArray[np.float64]) -> Fidelity:

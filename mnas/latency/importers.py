@@ -73,18 +73,21 @@ def import_table(
 
 def with_classifiers(table: LatencyTable, layers: Iterable[Layer]) -> LatencyTable:
     """`table` with the classifiers among `layers` that it lacks, scaled from those that it has."""
-    entries = dict(table.entries)
+    entries, corrected = dict(table.entries), dict(table.corrected)
     at_resolution = {resolution: dict(own) for resolution, own in table.at_resolution.items()}
     for layer in table.missing(layers):
         scaled = scaled_classifier(table.entries, layer)
         if scaled is None:
             continue
         entries[layer] = scaled
+        there = scaled_classifier(table.corrected, layer)
+        if there is not None:
+            corrected[layer] = there
         for own in at_resolution.values():
             there = scaled_classifier(table.entries | own, layer)
             if there is not None and there != scaled:
                 own[layer] = there
-    return dataclasses.replace(table, entries=entries, at_resolution=at_resolution)
+    return dataclasses.replace(table, entries=entries, corrected=corrected, at_resolution=at_resolution)
 
 
 def _means(tables: Iterable[Mapping[Layer, float]]) -> dict[Layer, float]:

@@ -23,7 +23,7 @@ from mnas.strict_yaml import Strict, load_yaml, validate
 
 MAX_BYTES = 32_000_000
 
-ROWS = ("entries", "at_resolution", "failed")
+ROWS = ("entries", "at_resolution", "corrected", "failed")
 """The fields of a table that are rows of its file; the others are its header."""
 
 _FIELDS = dataclasses.fields(Layer)
@@ -40,8 +40,9 @@ def _column(field: dataclasses.Field[Any]) -> Any:
 
 _columns: dict[str, Any] = {field.name: _column(field) for field in _FIELDS}
 _Row: Any = pydantic.create_model(
-    "Row", __base__=Strict, **_columns, resolution=(Count | None, None), ms=(Positive, ...)
-)
+    "Row", __base__=Strict, **_columns, resolution=(Count | None, None), ms=(Positive, ...),
+    corrected_ms=(Positive | None, None),
+)  # fmt: skip
 _Failed: Any = pydantic.create_model("Failed", __base__=Strict, **_columns, why=(str, ...))
 
 
@@ -66,12 +67,15 @@ class _File(Strict):
 
 def write(
     path: Path, header: Mapping[str, Any], entries: Mapping[Layer, float],
-    at_resolution: Mapping[int, Mapping[Layer, float]], failed: Mapping[Layer, str],
+    at_resolution: Mapping[int, Mapping[Layer, float]], corrected: Mapping[Layer, float], failed: Mapping[Layer, str],
 ) -> None:  # fmt: skip
     """Writes a table's file, whole or not at all."""
     header = {name: dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value  # type: ignore[arg-type]
               for name, value in header.items() if value is not None}  # fmt: skip
-    rows = [_row(layer, ms=_positional(ms)) for layer, ms in entries.items()]
+    rows = [
+        _row(layer, ms=_positional(ms), **{"corrected_ms": _positional(corrected[layer])} if layer in corrected else {})
+        for layer, ms in entries.items()
+    ]
     rows += [
         _row(layer, resolution=str(resolution), ms=_positional(ms))
         for resolution, own in at_resolution.items() for layer, ms in own.items()
@@ -84,10 +88,8 @@ def write(
     write_atomic(path, text)
 
 
-def read(
-    path: Path,
-) -> tuple[dict[str, Any], dict[Layer, float], dict[int, dict[Layer, float]], dict[Layer, str]]:
-    """Header, entries, those of one resolution alone, failures; BadInput for what `write` would not have written."""
+def read(path: Path) -> dict[str, Any]:
+    """The fields of the table; BadInput for what `write` would not have written."""
     file = validate(_File, load_yaml(path, MAX_BYTES), str(path))
     if len(file.layers) != file.layer_count:
         raise BadInput(
@@ -97,6 +99,7 @@ def read(
     if file.calibration is not None:
         _check(file.calibration, str(path))
     times: dict[int | None, dict[Layer, float]] = {None: {}}
+    corrected: dict[Layer, float] = {}
     for i, row in enumerate(file.layers):
         layer, values = _layer(row)
         own = times.setdefault(values["resolution"], {})
@@ -104,6 +107,8 @@ def read(
             at = f" for resolution {values['resolution']}" if values["resolution"] else ""
             raise BadInput(f"{path}: layers[{i}]: this layer appears twice{at}: {layer}")
         own[layer] = values["ms"]
+        if values["corrected_ms"] is not None:
+            corrected[layer] = values["corrected_ms"]
     entries = times.pop(None)
     at_resolution = {resolution: own for resolution, own in times.items() if resolution is not None}
     for resolution, own in at_resolution.items():
@@ -113,15 +118,26 @@ def read(
                 f"{path}: layers: one for resolution {resolution} alone, expected also a row without resolution, for "
                 f"networks of other sizes: {lone[0]}"
             )
+    if corrected and (file.calibration is None or at_resolution):
+        raise BadInput(
+            f"{path}: layers: corrected_ms, expected only beside a calibration, without rows of one resolution alone: "
+            "delete every corrected_ms"
+        )
+    lone = [layer for layer in entries if corrected and layer not in corrected]
+    if lone:
+        raise BadInput(
+            f"{path}: layers: {len(lone)} of {len(entries)} without corrected_ms, expected none or all, such as "
+            f"{lone[0]}: delete all of them with the calibration, and mnas latency build -o FILE calibrates anew"
+        )
     failed = {}
     for i, row in enumerate(file.failed):
         layer, values = _layer(row)
         if layer in failed:
             raise BadInput(f"{path}: failed[{i}]: this layer appears twice: {layer}")
         failed[layer] = values["why"]
-    header = dict(file)
-    del header["layer_count"], header["layers"], header["failed"]
-    return header, entries, at_resolution, failed
+    header = {name: value for name, value in file if name not in ("layer_count", "layers")}
+    rows = {"entries": entries, "at_resolution": at_resolution, "corrected": corrected, "failed": failed}
+    return header | rows
 
 
 def _check(calibration: Calibration, source: str) -> None:
@@ -129,7 +145,7 @@ def _check(calibration: Calibration, source: str) -> None:
     for name in ("factor", "anchor_ms"):
         if getattr(calibration, name) <= 0:
             raise BadInput(f"{source}: calibration.{name}: should be greater than 0, got {getattr(calibration, name)}")
-    for name in ("networks", "held_out", "mean_error", "max_error", "repeatability", "spill_ms"):
+    for name in ("networks", "held_out", "mean_error", "max_error", "repeatability"):
         if getattr(calibration, name) < 0:
             raise BadInput(f"{source}: calibration.{name}: should be 0 or more, got {getattr(calibration, name)}")
 
