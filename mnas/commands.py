@@ -18,6 +18,7 @@ from mnas.config import Recipe
 from mnas.cost import cost
 from mnas.data.loader import cached, default_workers
 from mnas.data.sources import load_data
+from mnas.data.splits import limited
 from mnas.errors import BadInput, MissingDependency, nearest
 from mnas.export.onnx import export_onnx
 from mnas.export.pytorch import export_pytorch
@@ -72,7 +73,7 @@ def train(
         },
         "accuracy": {
             "resolution": size, "data": images.name, "source": data, "seed": seed,
-            "train_images": len(images.train), "val_images": len(images.val),
+            "train_images": len(limited(images.train, recipe.images, seed)), "val_images": len(images.val),
             "test_images": len(images.test), "epochs": recipe.epochs,
         },
         "versions": versions(),

@@ -19,6 +19,7 @@ import mnas
 from mnas.architecture import Architecture
 from mnas.comparison import add_all_latencies, rows_of
 from mnas.config import Recipe, RunConfig
+from mnas.data.splits import limited
 from mnas.errors import Infeasible
 from mnas.findings import front_of
 from mnas.latency_source import LatencySource
@@ -249,8 +250,8 @@ class Handover:
             "limits": {limit.option.removeprefix("--").replace("-", "_"): limit.most for limit in self.limits.each},
             "accuracy": {
                 "resolution": size, "data": data.name, "source": self.config.data, "seed": self.config.seed,
-                "train_images": len(data.train), "val_images": len(data.val), "test_images": len(data.test),
-                "epochs": recipe.epochs,
+                "train_images": len(limited(data.train, recipe.images, self.config.seed)),
+                "val_images": len(data.val), "test_images": len(data.test), "epochs": recipe.epochs,
             },
         }  # fmt: skip
 

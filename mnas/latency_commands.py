@@ -18,7 +18,7 @@ from mnas.errors import BadInput
 from mnas.latency import calibrate, importers, kit
 from mnas.latency.cache import cache_path, table_for
 from mnas.latency.device import clock_mhz
-from mnas.latency.measure import PRECISION, anchor_runs, measure, measure_networks, on_cores
+from mnas.latency.measure import PRECISION, anchor_runs, doubts, measure, measure_networks, on_cores
 from mnas.latency.provenance import differences
 from mnas.latency.rounds import Run
 from mnas.latency.runtimes import Runtime, get_runtime
@@ -136,14 +136,13 @@ def check_table(
         )  # fmt: skip
     ms = np.array([one.median_ms for one in found[:networks]])
     slower = calibrate.mean_ms(found[networks:]) / fit.anchor_ms if fit and known else None
-    unstable = dict.fromkeys(one.unstable for one in found if one.unstable)
     return {
         "path": str(path), "device": table.device, "runtime": table.runtime, "space": loaded.name, "networks": networks,
         "classes": num_classes, "stated": asdict(fit) if fit else None,
         "today": asdict(calibrate.fidelity(predicted, ms)),
         "same_speed": asdict(calibrate.fidelity(predicted, ms / slower)) if slower else None, "slower": slower,
         "repeatability": float(np.mean([one.repeatability or 0.0 for one in found])),
-        "unstable": "; ".join(unstable) or None,
+        "unstable": doubts(found) or None,
     }  # fmt: skip
 
 

@@ -55,6 +55,8 @@ class Source:
     """Whether `predict` answers thousands of questions a second."""
     how: Literal["measured", "predicted", "given"] = "measured"
     """How `measure` knows: by this machine, by the table of a device that is elsewhere, by the user's function."""
+    doubt: str = ""
+    """Why `predict` may be wrong; empty where nothing speaks against it."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,7 @@ def _refuse_unreachable(source: Source, space: SearchSpace) -> None:
     if fastest_ms > source.budget_ms:
         raise Infeasible(
             f"--latency-ms {source.budget_ms:g}: no network of space '{space.name}' is that fast on {source.device} "
-            f"with {source.runtime}; the fastest reachable latency is {fastest_ms:.2f} ms"
+            f"with {source.runtime}; the fastest reachable latency is {fastest_ms:.2f} ms{source.doubt}"
         )
 
 
@@ -176,8 +178,18 @@ def _of_target(
     )
     return Source(
         get_runtime(target.runtime).device_name(), target.runtime, config.threads, config.batch, target.latency_ms,
-        predict, measure, quick=table is not None,
+        predict, measure, quick=table is not None, doubt=_doubt(table),
     )  # fmt: skip
+
+
+def _doubt(table: LatencyTable | None) -> str:
+    fit = None if table is None else table.calibration
+    if fit is None or not fit.unstable:
+        return ""
+    return (
+        f" (by a table that was made while the machine was not at rest: {fit.unstable}; remove it, the log names its "
+        "file, and it is made anew)"
+    )
 
 
 def _by_table(table: LatencyTable, budget_ms: float | None, num_classes: int) -> Source:

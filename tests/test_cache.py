@@ -257,6 +257,41 @@ def test_what_is_inexact_is_measured_once_more(
     assert "off by 40.0% in the mean: was the machine busy? All is measured once more" in caplog.text
 
 
+def test_interrupted_while_it_measures_once_more(
+    fill: Fill, space: SearchSpace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was measured first stays as it is."""
+    inexact(monkeypatch, [0.4])
+    prepared, attempts = building._prepared, 0
+
+    def second_attempt_fails(adapter: Runtime, layers: Sequence[Layer], *how: int) -> object:
+        return interrupted() if attempts else prepared(adapter, layers, *how)
+
+    def counted(*given: Any, **more: Any) -> LatencyTable:
+        nonlocal attempts
+        attempts += 1
+        return calibrated_once(*given, **more)
+
+    calibrated_once = cache.calibrate
+    monkeypatch.setattr(cache, "calibrate", counted)
+    monkeypatch.setattr(building, "_prepared", second_attempt_fails)
+    with pytest.raises(KeyboardInterrupt):
+        fill()
+    assert attempts == 1
+    kept = LatencyTable.load(cache_path(space, "torch", 1, 1))
+    assert set(kept.entries) == set(space.layers(10)) == set(kept.corrected)
+    assert kept.calibration is not None and kept.calibration.mean_error == 0.4
+
+
+def test_a_file_that_cannot_be_written_is_said_before_anything_is_measured(
+    fill: Fill, tmp_path: Path, no_measuring: Callable[[], None]
+) -> None:
+    (tmp_path / "file").touch()
+    no_measuring()
+    with pytest.raises(OSError, match="file"):
+        fill(path=tmp_path / "file" / "table.yaml")
+
+
 @pytest.mark.parametrize("errors", [[0.4, 0.3], [0.3, 0.4]])
 def test_the_better_of_two_attempts_is_kept(
     fill: Fill, space: SearchSpace, monkeypatch: pytest.MonkeyPatch, errors: list[float]

@@ -99,6 +99,10 @@ def test_what_a_calibration_states(table: LatencyTable, space: SearchSpace, tmp_
     )
     assert (fit.repeatability, fit.space, fit.resolutions) == (pytest.approx(0.02), "tiny", (32, 48))
     assert fit.anchor_ms == pytest.approx(mean_ms(found[:10]))
+    assert (fit.unstable, str(fit).endswith("2.0%)")) == ("", True)
+    busy = [*found[:-1], replace(found[-1], unstable="busy machine: a game")]
+    told = calibrated(table, archs, busy, num_classes=10, space="tiny", resolutions=(32,)).calibration
+    assert str(told).endswith("2.0%); the machine was not at rest: busy machine: a game")
     assert table.calibration is None, "the given table is left as it was"
     assert done.entries == table.entries
     assert list(done.corrected.values()) == pytest.approx(list(table.entries.values()), rel=1e-4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,10 @@ from mnas.architecture import Architecture
 from mnas.config import Objective, RunConfig, Target
 from mnas.cost import cost
 from mnas.errors import BadInput, Infeasible
+from mnas.latency.calibration import Calibration
 from mnas.latency.rounds import Measurement
-from mnas.latency_source import LatencySource, Source, extremes, keeps, latency_source
+from mnas.latency.table import LatencyTable
+from mnas.latency_source import LatencySource, Source, _of_target, extremes, keeps, latency_source
 from mnas.limits import NO_LIMITS, Limit, Limits
 from mnas.run import Run
 
@@ -107,3 +110,18 @@ def test_what_each_device_allows_and_no_network_keeps_together(tiny: Path) -> No
     alone = LatencySource((source(madds, most), source(opposite, least * 0.5)))
     with pytest.raises(Infeasible, match=f"--latency-ms {least * 0.5:g}: .* reachable latency is {least:.2f} ms"):
         extremes(alone, space, NO_LIMITS)
+
+
+def test_a_budget_out_of_reach_says_what_speaks_against_the_table(tiny: Path) -> None:
+    space = mnas.load_space(str(tiny))
+    config = RunConfig(
+        space="tiny.yaml", targets=(Target(latency_ms=1e-6),), objective=Objective(name="mnasnet", formula="mnasnet")
+    )
+    fit = Calibration(0.1, 1.0, 3, 3, 0.01, 0.01, 0.0, 1.0, 0.01, "tiny", (32, 48), "2026-01-31", 1.0)
+    entries = dict.fromkeys(space.layers(10), 0.1)
+    for unstable, told in (("", r"latency is [\d.]+ ms$"), ("busy machine: a game", "at rest: busy machine: a game;")):
+        calibration = replace(fit, unstable=unstable)
+        table = LatencyTable("here", "torch", "2", 1, 1, "float32", "2026-01-31", "0", entries, calibration=calibration)
+        several = LatencySource((_of_target(config, 0, table, True, 10),))
+        with pytest.raises(Infeasible, match=told):
+            extremes(several, space, NO_LIMITS)

@@ -5,7 +5,6 @@ import random
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,7 +19,7 @@ from mnas.cost import cost
 from mnas.errors import BadInput
 from mnas.latency import measure as measuring
 from mnas.latency.build import build_table
-from mnas.latency.measure import ANCHORS, Measurement, anchor_runs, at_speed, measure, measure_networks
+from mnas.latency.measure import ANCHORS, Measurement, anchor_runs, at_speed, doubts, measure, measure_networks
 from mnas.latency.quiet import Watch
 from mnas.latency.rounds import Run, sample
 from mnas.latency.runtimes import get_runtime
@@ -129,6 +128,15 @@ def test_throttling_is_unstable() -> None:
     assert {one.unstable.partition(" became ")[0] for one in found.values()} == {"the machine"}
     assert all("% slower meanwhile (throttling?)" in one.unstable for one in found.values())
     assert all(one.spread_ms < 0.05 * one.median_ms for one in found.values())
+
+
+def test_doubts_of_several_name_each_kind_once() -> None:
+    found = [
+        Measurement(1.0, 0.1, 9, unstable=why)
+        for why in ("", "busy machine: a; its times vary: +-6% after 9 rounds", "its times vary: +-9%", "hot")
+    ]
+    assert doubts(found) == "busy machine: a; its times vary: +-9%; hot"
+    assert doubts(found[:1]) == ""
 
 
 @needs_proc
@@ -242,11 +250,13 @@ def test_networks_are_prepared_twice_but_once_where_that_takes_long(
 
     def noted(module: torch.nn.Module, example: torch.Tensor, threads: int) -> Callable[[], object]:
         sizes.append(example.shape[-1])
-        return prepare(module, example, threads)
+        run = prepare(module, example, threads)
+        return lambda: (done.append(1), run())
 
     monkeypatch.setattr(adapter, "prepare", noted)
-    # a clock on which time passes while something is prepared
-    clock = SimpleNamespace(perf_counter=lambda: time.perf_counter() + seconds * len(sizes))
+    done: list[int] = []
+    # a clock on which a second passes with each run, and so many while something is prepared
+    clock = SimpleNamespace(perf_counter=lambda: len(done) + seconds * len(sizes))
     monkeypatch.setattr(measuring, "time", clock)
     archs = [zoo.get("mobilenet_v3_small", 0.35, 64), zoo.get("mobilenet_v3_small", 0.5, 64)]
     found = measure_networks(archs, rounds=2, num_classes=10, rng=random.Random(0))

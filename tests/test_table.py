@@ -245,7 +245,7 @@ def test_the_file_is_readable(tmp_path: Path) -> None:
         *header, "clock_mhz: 2000.0", "calibration:", "  offset_ms: 0.5", "  factor: 0.9", "  networks: 20",
         "  held_out: 10", "  mean_error: 0.01", "  max_error: 0.03", "  bias: -0.002", "  spearman: 0.99",
         "  repeatability: 0.01", "  space: v3_large", "  resolutions:", "  - 192", "  - 224", "  date: '2026-01-31'",
-        "  anchor_ms: 12.5", "layer_count: 2", "failed:",
+        "  anchor_ms: 12.5", "  unstable: ''", "layer_count: 2", "failed:",
         '- {operator: linear, size: 1, in_channels: 8, out_channels: 2, why: "no \\"linear\\"\\nhere"}',
         "layers:", f"- {row}ms: 0.25}}", f"- {row}resolution: 224, ms: 0.5}}",
     ]  # fmt: skip
@@ -318,11 +318,12 @@ def test_a_faulty_file_is_one_clear_error(fault: str, tmp_path: Path) -> None:
 
 
 CORRECTED_FAULTS = {
-    "some rows": (", corrected_ms: 0.2625", "", "1 of 2 without corrected_ms, expected none or all, such as operator"),
-    "uncalibrated": ("\ncalibration:", "\n# calibration:", "corrected_ms, expected only beside a calibration"),
+    "some rows": (", corrected_ms: 0.2625", "", "1 of 2 layers have none, such as operator=conv"),
+    "uncalibrated": ("\ncalibration:", "\n# calibration:", "corrected_ms: there is no calibration: delete every"),
     "of one resolution": (
         "layer_count: 2\nlayers:\n", "layer_count: 3\nlayers:\n- {resolution: 224, operator: linear, size: 1, "
-        "in_channels: 8, out_channels: 2, ms: 0.1}\n", "without rows of one resolution alone"),
+        "in_channels: 8, out_channels: 2, ms: 0.1}\n", "corrected_ms: there are rows of one resolution alone"),
+    "absurd": ("corrected_ms: 0.2625", "corrected_ms: 1.0e+9", "more than twice or less than half the ms of op"),
     "zero": ("corrected_ms: 0.2625", "corrected_ms: 0", r"layers\[0\].corrected_ms: should be greater than 0"),
     "NaN": ("corrected_ms: 0.2625", "corrected_ms: .nan", r"layers\[0\].corrected_ms: .*finite"),
 }

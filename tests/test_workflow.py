@@ -55,6 +55,7 @@ def test_result(done: mnas.Result) -> None:
     assert latencies == sorted(latencies)
     assert [row["role"] for row in done.metrics["networks"]] == ["winner", "baseline"]
     assert done.metrics["accuracy"]["test_images"] == 359
+    assert done.metrics["accuracy"]["train_images"] == pytest.approx(QUICK["recipe.images"], abs=5)
     assert json.loads((done.folder / "winner" / "metrics.json").read_text()) == done.metrics
     on_front = {(trial.accuracy, trial.latency_ms) for trial in done.front}
     points = [(t.accuracy or 0, t.latency_ms) for t in done.trials if t.state == "complete"]

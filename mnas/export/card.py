@@ -78,7 +78,7 @@ def model_card(*, title: str, metrics: Mapping[str, Any], classes: Sequence[str]
     how = "found by mnas for" if "search" in metrics else "trained by mnas, timed on"
     what = (
         f"An image classifier for {len(classes)} classes: a network of {winner['params']:,} parameters and "
-        f"{_millions(winner['madds'])} multiply-adds, {how} "
+        f"{_millions(winner['madds'])} multiply-adds at {winner['resolution']} px, {how} "
         f"{' and '.join(dict.fromkeys(_plain(target['device']) for target in winner['latencies']))}."
         if winner
         else f"An image classifier for {len(classes)} classes."

@@ -7,7 +7,7 @@ import logging
 import math
 import random
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import filelock
@@ -54,20 +54,23 @@ def _table_for(
     differ = [] if table is None else differences(table, runtime=adapter.name, threads=threads, batch=batch)
     if differ:
         raise BadInput(f"{path}: measured on {'; '.join(differ)}; remove it, or name another file for a new table")
+    if own:
+        path.parent.mkdir(parents=True, exist_ok=True)  # what cannot be written is said before anything is measured
     wanted = sorted(space.layers(num_classes), key=str)
     limit, rng = max(INEXACT, accepted), random.Random(seed)
 
-    def attempt(begun: LatencyTable | None) -> LatencyTable:
-        whole = _complete(begun, wanted, adapter, threads, batch, path, rng)
+    def attempt(begun: LatencyTable | None, save: Callable[[LatencyTable], None]) -> LatencyTable:
+        whole = _complete(begun, wanted, adapter, threads, batch, rng, save)
         return _judged(whole, wanted, space, num_classes, rng, limit)
 
-    found = attempt(table)
+    found = attempt(table, lambda part: part.save(path))
     if not found.missing(wanted) and _error(found) > limit:
         log.warning(
             "latency table: off by %.1f%% in the mean: was the machine busy? All is measured once more",
             100 * _error(found),
         )  # fmt: skip
-        found = min(found, attempt(_without(found, wanted)), key=_error)
+        found.save(path)  # stays as it is where the second attempt is interrupted
+        found = min(found, attempt(_without(found, wanted), lambda part: None), key=_error)
         log.info("latency table: off by %.1f%% in the better of both", 100 * _error(found))
     if found is not table:
         found.save(path)
@@ -104,10 +107,10 @@ def _without(table: LatencyTable, layers: Sequence[Layer]) -> LatencyTable | Non
 
 
 def _complete(
-    table: LatencyTable | None, wanted: Sequence[Layer], adapter: Runtime, threads: int, batch: int, path: Path,
-    rng: random.Random,
+    table: LatencyTable | None, wanted: Sequence[Layer], adapter: Runtime, threads: int, batch: int,
+    rng: random.Random, save: Callable[[LatencyTable], None],
 ) -> LatencyTable:  # fmt: skip
-    """The table with every layer wanted that runs; what was measured is on disk after an interruption too."""
+    """The table with every layer wanted that runs; `save` gets what was measured, after an interruption too."""
     missing = list(wanted) if table is None else [one for one in table.missing(wanted) if one not in table.failed]
     if table is None or missing:
         log.info(
@@ -117,7 +120,7 @@ def _complete(
         with progress("latency table", len(missing)) as shown:
             table = build_table(
                 missing, runtime=adapter.name, threads=threads, batch=batch, rng=rng, table=table,
-                save=lambda part: part.save(path),
+                save=save,
                 progress=lambda done, total: shown.update(done, total, f"{done} layers"),
             )  # fmt: skip
     if table.failed:

@@ -15,7 +15,7 @@ from mnas.architecture import Architecture
 from mnas.errors import BadInput
 from mnas.latency.calibration import Calibration
 from mnas.latency.correction import correction
-from mnas.latency.measure import measure_networks
+from mnas.latency.measure import doubts, measure_networks
 from mnas.latency.rounds import Measurement
 from mnas.latency.table import LatencyTable
 from mnas.space import SearchSpace
@@ -81,6 +81,7 @@ def calibrated(
         repeatability=float(np.mean(differences)) if differences else 0.0, space=space,
         resolutions=tuple(sorted(resolutions)),
         date=date.today().isoformat(), anchor_ms=mean_ms(measured[:part]),
+        unstable=doubts(measured),
     ))  # fmt: skip
 
 

@@ -38,14 +38,17 @@ class Calibration:
     """Day, such as 2026-01-31."""
     anchor_ms: float
     """Geometric mean of what the networks of the fit took."""
+    unstable: str = ""
+    """Why what they took may be wrong, such as a busy machine."""
 
     __pydantic_config__: ClassVar[pydantic.ConfigDict] = pydantic.ConfigDict(
         extra="forbid", strict=True, allow_inf_nan=False
     )
 
     def __str__(self) -> str:
+        doubt = f"; the machine was not at rest: {self.unstable}" if self.unstable else ""
         return (
             f"error on {self.held_out} networks not used for the fit: mean {self.mean_error:.1%}, largest "
             f"{self.max_error:.1%}, bias {self.bias:+.1%}, Spearman {self.spearman:.3f} (two measurements of one "
-            f"network differ by {self.repeatability:.1%})"
+            f"network differ by {self.repeatability:.1%}){doubt}"
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import statistics
 import time
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
@@ -186,6 +186,12 @@ def together(parts: Sequence[Measurement]) -> Measurement:
         parts[0], median_ms=statistics.fmean(medians), spread_ms=spread, rounds=sum(one.rounds for one in parts),
         repeatability=repeatability, unstable="; ".join(reasons),
     )  # fmt: skip
+
+
+def doubts(measured: Iterable[Measurement]) -> str:
+    """Why figures of several networks may be wrong, each kind of reason once; or empty."""
+    reasons = [why for one in measured for why in one.unstable.split("; ") if why]
+    return "; ".join({why.partition(":")[0]: why for why in reasons}.values())
 
 
 def at_speed(one: Measurement, anchor_ms: float | None) -> Measurement:

@@ -118,17 +118,8 @@ def read(path: Path) -> dict[str, Any]:
                 f"{path}: layers: one for resolution {resolution} alone, expected also a row without resolution, for "
                 f"networks of other sizes: {lone[0]}"
             )
-    if corrected and (file.calibration is None or at_resolution):
-        raise BadInput(
-            f"{path}: layers: corrected_ms, expected only beside a calibration, without rows of one resolution alone: "
-            "delete every corrected_ms"
-        )
-    lone = [layer for layer in entries if corrected and layer not in corrected]
-    if lone:
-        raise BadInput(
-            f"{path}: layers: {len(lone)} of {len(entries)} without corrected_ms, expected none or all, such as "
-            f"{lone[0]}: delete all of them with the calibration, and mnas latency build -o FILE calibrates anew"
-        )
+    if corrected:
+        _check_corrected(corrected, entries, file.calibration is not None, bool(at_resolution), path)
     failed = {}
     for i, row in enumerate(file.failed):
         layer, values = _layer(row)
@@ -148,6 +139,26 @@ def _check(calibration: Calibration, source: str) -> None:
     for name in ("networks", "held_out", "mean_error", "max_error", "repeatability"):
         if getattr(calibration, name) < 0:
             raise BadInput(f"{source}: calibration.{name}: should be 0 or more, got {getattr(calibration, name)}")
+
+
+def _check_corrected(
+    corrected: Mapping[Layer, float], entries: Mapping[Layer, float], calibrated: bool, of_resolutions: bool, path: Path
+) -> None:
+    """BadInput where the corrected milliseconds cannot be those that a calibration found."""
+    lone = [layer for layer in entries if layer not in corrected]
+    far = [layer for layer, ms in corrected.items() if not ms / 2 <= entries[layer] <= 2 * ms]
+    wrong = (
+        "there is no calibration" if not calibrated
+        else "there are rows of one resolution alone" if of_resolutions
+        else f"{len(lone)} of {len(entries)} layers have none, such as {lone[0]}" if lone
+        else f"more than twice or less than half the ms of {far[0]}" if far
+        else ""
+    )  # fmt: skip
+    if wrong:
+        raise BadInput(
+            f"{path}: layers: corrected_ms: {wrong}: delete every corrected_ms and the calibration, and "
+            "mnas latency build -o FILE calibrates it anew"
+        )
 
 
 def _layer(row: Any) -> tuple[Layer, dict[str, Any]]:
