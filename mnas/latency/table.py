@@ -120,9 +120,8 @@ class LatencyTable:
         return sorted({one.out_channels for one in classifiers})
 
     def _lacks(self, archs: Sequence[Architecture], num_classes: int) -> BadInput:
-        times = self.corrected or self.entries
-        layers = dict.fromkeys(layer for arch in archs for layer in arch.layers(num_classes))
-        missing = [layer for layer in layers if layer not in times]
+        summed = replace(self, entries=self.corrected or self.entries)
+        missing = summed.missing(layer for arch in archs for layer in arch.layers(num_classes))
         shown = "; ".join(map(str, missing[:3])) + (f"; and {len(missing) - 3:,} more" if len(missing) > 3 else "")
         sizes = ",".join(map(str, sorted({arch.resolution for arch in archs})))
         wanted = f"--space SPACE --classes {num_classes} --resolution {sizes}"
