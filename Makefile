@@ -17,7 +17,7 @@ test: $(VENV)/.installed-dev
 	$(VENV)/bin/python -m pytest
 
 test-runtimes: $(VENV)/.installed-runtimes
-	MNAS_TEST_ALL_RUNTIMES=1 $(VENV)/bin/python -m pytest -rs tests/test_runtimes.py tests/test_executorch.py tests/test_litert.py tests/test_kit.py
+	MNAS_TEST_ALL_RUNTIMES=1 $(VENV)/bin/python -m pytest -rs tests/latency/runtimes tests/latency/kit
 
 lint: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff check .

@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from mnas.handover import versions
-from mnas.latency.device import device_name
-from mnas.monitor import log_to_console
+from mnas.io.versions import versions
+from mnas.latency.timing.device import device_name
+from mnas.monitor.console import log_to_console
 
 RESULTS = Path(__file__).parent / "results"
 log_to_console()

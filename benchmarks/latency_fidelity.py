@@ -24,10 +24,10 @@ from common import keep
 from numpy.typing import NDArray
 
 from mnas import load_space
-from mnas.latency.cache import table_for
-from mnas.latency.calibrate import fidelity, mean_ms, networks
 from mnas.latency.measure import measure_networks
 from mnas.latency.runtimes import get_runtime
+from mnas.latency.table.cache import table_for
+from mnas.latency.table.calibrate import fidelity, mean_ms, networks
 
 NETWORKS = 40
 MEASUREMENTS = 4

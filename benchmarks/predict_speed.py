@@ -19,7 +19,7 @@ import numpy as np
 from common import save
 
 from mnas import Architecture, LatencyTable, load_space
-from mnas.latency.calibration import Calibration
+from mnas.latency.table.calibration import Calibration
 
 MANY, FEW, ROUNDS = 100_000, 2_000, 3
 

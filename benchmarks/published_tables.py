@@ -18,12 +18,13 @@ from typing import Any
 from common import save
 
 import mnas
-from mnas.architecture import Architecture, Block, Head, round_channels
-from mnas.latency.importers import import_table
-from mnas.latency.table import LatencyTable
-from mnas.space import SearchSpace
-from mnas.space_file import SpaceFile
-from mnas.strict_yaml import validate
+from mnas.io.strict_yaml import validate
+from mnas.latency.importers.tables import import_table
+from mnas.latency.table.table import LatencyTable
+from mnas.space.architecture import Architecture, Block, Head
+from mnas.space.layer import round_channels
+from mnas.space.schema import SpaceFile
+from mnas.space.space import SearchSpace
 
 ACTIVATIONS: dict[str, Any] = {"relu": "relu", "h_swish": "hard_swish"}
 

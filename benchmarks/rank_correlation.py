@@ -26,13 +26,12 @@ from rank_truth import CPU, IMAGES, architectures, space
 from scipy.stats import kendalltau
 
 import mnas
-from mnas.api import changed
-from mnas.config import Objective, RunConfig, Target
+from mnas.config import Objective, RunConfig, Target, changed
 from mnas.data.sources import load_data
 from mnas.data.splits import limited
 from mnas.estimators.supernet import SupernetEstimator
 from mnas.estimators.zero_cost import ZeroCostEstimator
-from mnas.plan import partial
+from mnas.pipeline.plan import partial
 from mnas.training.supernet import SupernetTraining
 
 BOOTSTRAPS = 2000

@@ -20,11 +20,11 @@ import torch
 from common import RESULTS, save
 
 import mnas
-from mnas.architecture import Architecture
 from mnas.config import Recipe
 from mnas.data.sources import load_data
 from mnas.data.splits import limited
-from mnas.space import SearchSpace
+from mnas.space.architecture import Architecture
+from mnas.space.space import SearchSpace
 from mnas.training.loop import accuracy, fit, recalibrate
 
 NETWORKS, SEEDS = 24, (0, 1)

@@ -45,11 +45,11 @@ from mnas.data.augment import normalise
 from mnas.data.loader import batches
 from mnas.data.sources import load_data
 from mnas.estimators.zero_cost import ZeroCostEstimator
+from mnas.io.strict_yaml import parse_yaml, validate
 from mnas.samplers import EvolutionSampler, PredictorSampler
-from mnas.sampling import example
-from mnas.space import SearchSpace
-from mnas.space_file import SpaceFile
-from mnas.strict_yaml import parse_yaml, validate
+from mnas.space.schema import SpaceFile
+from mnas.space.space import SearchSpace
+from mnas.study.sampler import example
 from mnas.training.loop import recalibrate
 from mnas.training.supernet import SupernetTraining
 

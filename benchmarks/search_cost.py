@@ -20,11 +20,11 @@ import torch
 from common import keep
 
 import mnas
-from mnas import zoo
 from mnas.config import Recipe
 from mnas.run import Run
-from mnas.task import task_of
-from mnas.winner import train_fully
+from mnas.space import zoo
+from mnas.training.task import task_of
+from mnas.training.trainer import train_fully
 
 
 def at(log: list[str], words: str) -> datetime.datetime:

@@ -26,10 +26,10 @@ from common import save
 from torch import Tensor, nn
 
 import mnas
-from mnas.architecture import Architecture
 from mnas.config import Recipe
-from mnas.latency.rounds import by_key, sample
+from mnas.latency.timing.rounds import by_key, sample
 from mnas.nn import supernet as supernet_module
+from mnas.space.architecture import Architecture
 from mnas.training.recipe import optimizer
 
 ROUNDS = int(sys.argv[1]) if len(sys.argv) > 1 else 30

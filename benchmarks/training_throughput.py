@@ -21,7 +21,7 @@ RECIPE = Recipe(epochs=6, batch_size=128)
 
 def images_per_s(name: str, threads: int) -> float:
     torch.set_num_threads(threads)
-    network = mnas.build(mnas.zoo.get(name), 10)
+    network = mnas.build(mnas.space.zoo.get(name), 10)
     epochs = fit(network, DATA.train, RECIPE, size=32, flip=False, device=torch.device("cpu"), seed=0)
     return round(statistics.median([epoch.images_per_s for epoch in epochs][1:]), 1)
 

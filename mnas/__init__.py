@@ -5,41 +5,45 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from mnas import zoo
-from mnas.architecture import Architecture, Layer
-from mnas.cost import Cost, cost
 from mnas.errors import BadInput, Infeasible, MissingDependency, MnasError, RunLocked
-from mnas.space import SearchSpace, load_space
+from mnas.space import zoo
+from mnas.space.architecture import Architecture
+from mnas.space.cost import Cost, cost
+from mnas.space.layer import Layer
+from mnas.space.space import SearchSpace, load_space
+from mnas.version import __version__
 
 if TYPE_CHECKING:
+    from mnas import samplers
     from mnas.api import resume, search
     from mnas.data.sources import ImageData, load_data
-    from mnas.handover import Result, Winner
-    from mnas.latency.table import LatencyTable
+    from mnas.export.folder import load_model
+    from mnas.latency.table.table import LatencyTable
     from mnas.nn.network import Network, build
     from mnas.nn.pretrained import load_reference
     from mnas.nn.supernet import Supernet
-    from mnas.trial import Trial
-    from mnas.winner import load_model
-
-__version__ = "0.1.0"
+    from mnas.pipeline.winners import Result, Winner
+    from mnas.study.trial import Trial
 
 # these import torch or optuna, so only when they are asked for
 _LAZY = {
-    "ImageData": "mnas.data.sources", "load_data": "mnas.data.sources", "LatencyTable": "mnas.latency.table",
+    "ImageData": "mnas.data.sources", "load_data": "mnas.data.sources", "LatencyTable": "mnas.latency.table.table",
     "Network": "mnas.nn.network", "build": "mnas.nn.network", "load_reference": "mnas.nn.pretrained",
-    "Supernet": "mnas.nn.supernet", "Trial": "mnas.trial", "load_model": "mnas.winner", "Result": "mnas.handover",
-    "Winner": "mnas.handover", "resume": "mnas.api", "search": "mnas.api",
+    "Supernet": "mnas.nn.supernet", "Trial": "mnas.study.trial", "load_model": "mnas.export.folder",
+    "Result": "mnas.pipeline.winners", "Winner": "mnas.pipeline.winners", "resume": "mnas.api", "search": "mnas.api",
 }  # fmt: skip
+_LAZY_MODULES = {"samplers"}
 
 __all__ = [
     "Architecture", "BadInput", "Cost", "ImageData", "Infeasible", "LatencyTable", "Layer", "MissingDependency",
     "MnasError", "Network", "Result", "RunLocked", "SearchSpace", "Supernet", "Trial", "Winner", "__version__", "build",
-    "cost", "load_data", "load_model", "load_reference", "load_space", "resume", "search", "zoo",
+    "cost", "load_data", "load_model", "load_reference", "load_space", "resume", "samplers", "search", "zoo",
 ]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
+    if name in _LAZY_MODULES:
+        return importlib.import_module(f"mnas.{name}")
     if name not in _LAZY:
         raise AttributeError(f"module 'mnas' has no attribute '{name}'")
     value = getattr(importlib.import_module(_LAZY[name]), name)

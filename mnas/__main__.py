@@ -1,5 +1,5 @@
 """`python -m mnas` is the `mnas` command."""
 
-from mnas.cli import main
+from mnas.cli.app import main
 
 main()

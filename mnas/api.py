@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import fnmatch
-import itertools
 import logging
 import os
 import platform
@@ -15,36 +13,32 @@ from typing import Any
 
 import optuna
 
-from mnas.accuracy_source import EstimatorCallable
-from mnas.config import RunConfig, Target, parse_count, parse_duration
+from mnas.config import RunConfig, Target, changed, merged, parse_count, parse_duration
 from mnas.data.sources import ImageData, load_data
 from mnas.errors import BadInput, MnasError, RunLocked
-from mnas.follower import follow
-from mnas.handover import Result, versions
-from mnas.latency.device import device_name
+from mnas.estimators.factory import EstimatorCallable
+from mnas.io.strict_yaml import validate
+from mnas.io.versions import versions
+from mnas.latency.model import LatencyCallable
+from mnas.latency.resolve import is_elsewhere
 from mnas.latency.runtimes import get_runtime
-from mnas.latency_source import LatencyCallable
+from mnas.latency.targets import asked_for, load_table
+from mnas.latency.timing.device import device_name
 from mnas.nn.pretrained import read_weights
-from mnas.objective import is_pareto, load_objective
-from mnas.run import Run
+from mnas.pipeline.search import Objects, Search, space_of
+from mnas.pipeline.winners import Result
+from mnas.pipeline.worker import follow
+from mnas.run import Run, file_names, new_folder, withdraw
 from mnas.samplers import make_sampler
-from mnas.space import SearchSpace, load_space
-from mnas.strict_yaml import parse_yaml, validate
-from mnas.targets import asked_for, is_elsewhere, load_table
+from mnas.space.space import SearchSpace, load_space
+from mnas.space.zoo import baseline_architecture
+from mnas.study.objective import is_pareto, load_objective
+from mnas.study.trial import Trial
 from mnas.training.device import pick_device
 from mnas.training.distributed import Peers, check_gpus, joined
-from mnas.trial import Trial
-from mnas.workflow import (
-    Objects,
-    Search,
-    baseline_architecture,
-    space_of,
-)  # fmt: skip
 
 log = logging.getLogger("mnas")
 
-BEFORE_IT_BEGAN = (".lock", "config.yaml", "run.log", "state.json", "latency_table*.yaml")
-"""What a run's folder holds before anything is trained."""
 
 
 def search(
@@ -102,9 +96,9 @@ def search(
             targets, budgets = asked_for(latency_ms, runtime, latency_table)
             loaded = load_objective(objective or ("pareto" if budgets else "mnasnet_hard"))
             if isinstance(estimator, str) and estimator != loaded.accuracy:
-                loaded = _changed(loaded, {"accuracy": estimator.replace("-", "_")}, "--estimator")
+                loaded = merged(loaded, {"accuracy": estimator.replace("-", "_")}, "--estimator")
             if isinstance(latency, str):
-                loaded = _changed(loaded, {"latency": latency}, "latency")
+                loaded = merged(loaded, {"latency": latency}, "latency")
             values = {
                 "space": given.space.name if given.space else str(space),
                 "space_file": (given.space or load_space(space)).file.model_dump(mode="json"),  # type: ignore[arg-type]
@@ -142,16 +136,16 @@ def search(
 
 def _lead(config: RunConfig, given: Objects, run: Path | None, peers: Peers) -> Result:
     """The search, in the process that owns the run's folder."""
-    folder = run or _new_folder(config)
+    folder = run or new_folder(config)
     stage = Run(folder)
-    before = _names(folder)
+    before = file_names(folder)
     try:
         with stage.lock():
             return Search(Run.create(folder, config, _about()), config, given, peers).go()
     except RunLocked:
         raise
     except MnasError:
-        _withdraw(folder, before)
+        withdraw(folder, before)
         raise
 
 
@@ -174,29 +168,10 @@ def resume(run: str | Path, *, callbacks: Sequence[Callable[[Trial], None]] = ()
             return Search(stage, config, given, peers).go()
 
 
-def changed(model: Any, assignments: Mapping[str, Any]) -> Any:
-    """`model` with dotted keys set anew, as --set does: `recipe.epochs` -> 3; text is read as YAML."""
-    for path, value in assignments.items():
-        model = _changed(model, _nested(path, value), f"--set {path}")
-    return model
 
 
-def _changed(model: Any, changes: Mapping[str, Any], source: str) -> Any:
-    def merge(old: dict[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-        deep = {key: merge(old[key], value) for key, value in new.items()
-                if isinstance(value, dict) and isinstance(old.get(key), dict)}
-        return old | dict(new) | deep
-
-    return validate(type(model), merge(model.model_dump(mode="json"), changes), source)
 
 
-def _nested(path: str, value: Any) -> dict[str, Any]:
-    """`recipe.epochs` and 3 -> {"recipe": {"epochs": 3}}; text is read as YAML."""
-    if isinstance(value, str):
-        value = parse_yaml(value, f"--set {path}={value}")
-    for key in reversed(path.split(".")):
-        value = {key: value}
-    return dict(value)
 
 
 def _check(config: RunConfig, given: Objects) -> None:
@@ -238,28 +213,10 @@ def _count(given: int | str | None, what: str) -> int | None:
     return given if given is None else parse_count(str(given), what)
 
 
-def _new_folder(config: RunConfig) -> Path:
-    budgets = config.budgets_ms or [one.latency_ms for one in config.targets]
-    goal = "".join(f"-{ms:g}ms" for ms in budgets if ms is not None) or "-pareto"
-    name = f"{Path(config.space).stem}{goal}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
-    folder = Path("runs") / name
-    others = (folder.with_name(f"{name}-{i}") for i in itertools.count(2))
-    return next(path for path in itertools.chain([folder], others) if not path.exists())
 
 
-def _names(folder: Path) -> set[str] | None:
-    return {path.name for path in folder.iterdir()} if folder.is_dir() else None
 
 
-def _withdraw(folder: Path, before: set[str] | None) -> None:
-    """Leaves nothing of a run that was refused before it began, so that its folder is free for another one."""
-    added = (_names(folder) or set()) - (before or set())
-    if not all(any(fnmatch.fnmatch(name, known) for known in BEFORE_IT_BEGAN) for name in added):
-        return
-    for name in added:
-        (folder / name).unlink()
-    if before is None:
-        folder.rmdir()
 
 
 def _about() -> dict[str, Any]:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import pydantic
 
 from mnas.errors import BadInput
-from mnas.strict_yaml import Strict
+from mnas.io.strict_yaml import Count, NonNegative, Positive, Strict, parse_yaml, validate
+
+log = logging.getLogger("mnas")
+
 
 # --- values that users write ------------------------------------------------------------------------------------
 
@@ -45,9 +50,6 @@ def parse_count(text: str, what: str) -> int:
 MOST_THREADS = 1024
 """More of them end some runtimes without a word."""
 
-Positive = Annotated[float, pydantic.Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, pydantic.Field(ge=0, allow_inf_nan=False)]
-Count = Annotated[int, pydantic.Field(ge=1)]
 
 
 class Recipe(Strict):
@@ -173,3 +175,28 @@ class RunConfig(Strict):
     def wanted_ms(self) -> tuple[float | None, ...]:
         """The (first) target's budgets, of which each gets a winner; None where there is no budget."""
         return self.budgets_ms or (self.targets[0].latency_ms,)
+
+
+def changed(model: Any, assignments: Mapping[str, Any]) -> Any:
+    """`model` with dotted keys set anew, as --set does: `recipe.epochs` -> 3; text is read as YAML."""
+    for path, value in assignments.items():
+        model = merged(model, _nested(path, value), f"--set {path}")
+    return model
+
+
+def merged(model: Any, changes: Mapping[str, Any], source: str) -> Any:
+    def merge(old: dict[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+        deep = {key: merge(old[key], value) for key, value in new.items()
+                if isinstance(value, dict) and isinstance(old.get(key), dict)}
+        return old | dict(new) | deep
+
+    return validate(type(model), merge(model.model_dump(mode="json"), changes), source)
+
+
+def _nested(path: str, value: Any) -> dict[str, Any]:
+    """`recipe.epochs` and 3 -> {"recipe": {"epochs": 3}}; text is read as YAML."""
+    if isinstance(value, str):
+        value = parse_yaml(value, f"--set {path}={value}")
+    for key in reversed(path.split(".")):
+        value = {key: value}
+    return dict(value)

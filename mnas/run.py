@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import fnmatch
+import itertools
 import json
+import logging
 import math
 import os
 import socket
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,31 +21,17 @@ import yaml
 
 from mnas.config import RunConfig
 from mnas.errors import BadInput, RunLocked, one_line
-from mnas.strict_yaml import load_yaml, validate
+from mnas.io.files import write_atomic, write_json
+from mnas.io.strict_yaml import load_yaml, validate
+
+log = logging.getLogger("mnas")
 
 
-def user_cache(name: str) -> Path:
-    """The folder of this name in the user's cache directory, where mnas keeps what is costly to make again."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mnas" / name
 
 
-def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write `path` whole or not at all: temporary file, fsync, rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
-def write_json(path: Path, data: Any) -> None:
-    """Write readable JSON, whole or not at all."""
-    write_atomic(path, json.dumps(data, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
 
 
 class Run:
@@ -207,3 +195,31 @@ def _leaves(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
             yield from _leaves(inner, f"{place}[{index}]")
     else:
         yield place, value
+
+
+BEFORE_IT_BEGAN = (".lock", "config.yaml", "run.log", "state.json", "latency_table*.yaml")
+"""What a run's folder holds before anything is trained."""
+
+
+def new_folder(config: RunConfig) -> Path:
+    budgets = config.budgets_ms or [one.latency_ms for one in config.targets]
+    goal = "".join(f"-{ms:g}ms" for ms in budgets if ms is not None) or "-pareto"
+    name = f"{Path(config.space).stem}{goal}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+    folder = Path("runs") / name
+    others = (folder.with_name(f"{name}-{i}") for i in itertools.count(2))
+    return next(path for path in itertools.chain([folder], others) if not path.exists())
+
+
+def file_names(folder: Path) -> set[str] | None:
+    return {path.name for path in folder.iterdir()} if folder.is_dir() else None
+
+
+def withdraw(folder: Path, before: set[str] | None) -> None:
+    """Leaves nothing of a run that was refused before it began, so that its folder is free for another one."""
+    added = (file_names(folder) or set()) - (before or set())
+    if not all(any(fnmatch.fnmatch(name, known) for known in BEFORE_IT_BEGAN) for name in added):
+        return
+    for name in added:
+        (folder / name).unlink()
+    if before is None:
+        folder.rmdir()

@@ -1,38 +1,26 @@
 """What several test files need: a small space, a cache of their own, the `mnas` command."""
 
 import dataclasses
-import json
 import logging
 import math
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import torch
-from small_search import QUICK, guess, milliseconds
+from command import Done, Mnas
+from small_search import QUICK, TINY_SPACE, guess, milliseconds
 
-from mnas import ImageData, Result, cli, load_data, zoo
+from mnas import ImageData, Result, load_data
 from mnas import search as run_search
+from mnas.cli.app import main
 from mnas.data.splits import limited
+from mnas.space import zoo
 
 # torch writes a structured trace of each export to whoever listens, as pytest does: ten times the export's time
 logging.getLogger("torch.__trace").disabled = True
-
-TINY_SPACE = """
-name: tiny
-reference: mobilenet_v3_small
-resolution: [32, 48]
-stem: {channels: 8, kernel: 3, stride: 2, activation: hard_swish}
-stages:
-  - {channels: 8,  stride: 1, depth: 1,      kernel: 3,      expansion: 1,      activation: relu}
-  - {channels: 16, stride: 2, depth: [1, 2], kernel: [3, 5], expansion: [2, 3], se: [0, 0.25], activation: relu}
-  - {channels: 24, stride: 2, depth: [1, 2], kernel: 3,      expansion: [2, 3], activation: [relu, hard_swish]}
-head: {channels: 48, hidden: 64, activation: hard_swish}
-bn_eps: 0.001
-"""
-
 
 @pytest.fixture(autouse=True, scope="session")
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
@@ -56,8 +44,8 @@ def quick_calibration() -> Iterator[None]:
     small = tuple(zoo.get("mobilenet_v3_small", width, 32) for width in (0.35, 0.5, 0.75))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("mnas.latency.measure.ANCHORS", small)
-        patch.setattr("mnas.latency.calibrate.ROUNDS", 10)
-        patch.setattr("mnas.latency.cache.INEXACT", math.inf)
+        patch.setattr("mnas.latency.table.calibrate.ROUNDS", 10)
+        patch.setattr("mnas.latency.table.cache.INEXACT", math.inf)
         yield
 
 
@@ -87,22 +75,6 @@ def few() -> ImageData:
     return dataclasses.replace(digits, train=limited(digits.train, 320, 0), val=limited(digits.val, 100, 0))
 
 
-class Done(NamedTuple):
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        assert self.out, self.err
-        return json.loads(self.out)
-
-
-Mnas = Callable[..., Done]
-
-
 @pytest.fixture
 def mnas(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Mnas:
     """Run the command in a folder of its own."""
@@ -111,7 +83,7 @@ def mnas(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tm
     def run(*args: str | Path) -> Done:
         monkeypatch.setattr(sys, "argv", ["mnas", *map(str, args)])
         with pytest.raises(SystemExit) as ended:
-            cli.main()
+            main()
         captured = capsys.readouterr()
         code = ended.value.code
         return Done(code if isinstance(code, int) else 0, captured.out, captured.err)

@@ -7,8 +7,21 @@ from typing import Any
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from mnas.architecture import Architecture
-from mnas.cost import cost
+from mnas.space.architecture import Architecture
+from mnas.space.cost import cost
+
+TINY_SPACE = """
+name: tiny
+reference: mobilenet_v3_small
+resolution: [32, 48]
+stem: {channels: 8, kernel: 3, stride: 2, activation: hard_swish}
+stages:
+  - {channels: 8,  stride: 1, depth: 1,      kernel: 3,      expansion: 1,      activation: relu}
+  - {channels: 16, stride: 2, depth: [1, 2], kernel: [3, 5], expansion: [2, 3], se: [0, 0.25], activation: relu}
+  - {channels: 24, stride: 2, depth: [1, 2], kernel: 3,      expansion: [2, 3], activation: [relu, hard_swish]}
+head: {channels: 48, hidden: 64, activation: hard_swish}
+bn_eps: 0.001
+"""
 
 QUICK: dict[str, Any] = {
     "recipe.epochs": 2, "proxy.epochs": 2, "recipe.images": 300, "proxy.images": 200,

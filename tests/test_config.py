@@ -6,7 +6,7 @@ import pytest
 
 from mnas.config import Objective, parse_count, parse_duration, positive_ms
 from mnas.errors import BadInput
-from mnas.strict_yaml import validate
+from mnas.io.strict_yaml import validate
 
 
 @pytest.mark.parametrize(("text", "seconds"), [

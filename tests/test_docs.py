@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from mnas.space import SearchSpace
-from mnas.space_file import SpaceFile
-from mnas.strict_yaml import parse_yaml, validate
+from mnas.io.strict_yaml import parse_yaml, validate
+from mnas.space.schema import SpaceFile
+from mnas.space.space import SearchSpace
 
 ROOT = Path(__file__).parent.parent
 DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -31,7 +31,7 @@ def test_python(code: str, tmp_path: Path) -> None:
            "max_table_error": 1.0}  # fmt: skip
     # a table that is made in no time, and a budget that a busy machine keeps too
     quick = code.replace("latency_ms=5, trials=10)", f"latency_ms=500, trials=2, resolution=[32], set={few})")
-    quick = f"from mnas.latency import calibrate\ncalibrate.ROUNDS = 10\n{quick}" if quick != code else code
+    quick = f"from mnas.latency.table import calibrate\ncalibrate.ROUNDS = 10\n{quick}" if quick != code else code
     done = subprocess.run([sys.executable, "-W", "error", "-c", quick], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
 
@@ -45,7 +45,7 @@ def test_yaml(text: str) -> None:
 def test_commands_exist(text: str) -> None:
     from typer.main import get_command
 
-    from mnas.cli import app
+    from mnas.cli.app import app
 
     command = get_command(app)
     for words in re.findall(r"^mnas (.*?)(?:  #.*)?$", text, re.MULTILINE):

@@ -11,7 +11,8 @@ import pytest
 
 from mnas.config import Objective, RunConfig, Target
 from mnas.errors import BadInput, RunLocked
-from mnas.run import Run, write_atomic, write_json
+from mnas.io.files import write_atomic, write_json
+from mnas.run import Run
 
 
 def config(**changes: object) -> RunConfig:

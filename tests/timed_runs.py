@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from mnas.latency.rounds import Run
+from mnas.latency.timing.rounds import Run
 
 
 class World:

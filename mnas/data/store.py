@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from mnas.data.images import BrokenImage, decode, log, quiet_pillow
 from mnas.data.splits import ArraySplit, FolderSplit
 from mnas.errors import BadInput
-from mnas.monitor import progress
-from mnas.run import user_cache, write_atomic
+from mnas.io.files import user_cache, write_atomic
+from mnas.monitor.console import progress
 
 FORMAT = 1  # of an entry's files, and of what `decode` makes of an image
 CHUNK = 64  # images that a thread decodes at a time

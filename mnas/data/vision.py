@@ -11,7 +11,7 @@ import numpy as np
 
 from mnas.data.splits import ArraySplit
 from mnas.errors import BadInput, MissingDependency, nearest
-from mnas.run import user_cache
+from mnas.io.files import user_cache
 
 # name -> whether a mirrored image is still of its class
 DATASETS = {

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from mnas.architecture import Architecture
 from mnas.errors import BadInput
+from mnas.space.architecture import Architecture
 from mnas.training.loop import Diverged
 
 log = logging.getLogger("mnas")

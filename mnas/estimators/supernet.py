@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 
-from mnas.architecture import Architecture
 from mnas.config import Recipe
 from mnas.data.loader import default_workers
 from mnas.data.sources import ImageData
@@ -13,6 +12,7 @@ from mnas.estimators import Report
 from mnas.estimators.train import MAX_VAL_IMAGES
 from mnas.nn.network import Network
 from mnas.nn.supernet import Supernet
+from mnas.space.architecture import Architecture
 from mnas.training.loop import accuracy, fit, recalibrate
 from mnas.training.recipe import flips
 from mnas.training.supernet import SizeOf

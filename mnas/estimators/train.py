@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 import torch
 
-from mnas.architecture import Architecture
 from mnas.config import Recipe
 from mnas.data.loader import default_workers
 from mnas.data.sources import ImageData
 from mnas.data.splits import Split, limited
 from mnas.estimators import Report
 from mnas.nn.network import build
+from mnas.space.architecture import Architecture
 from mnas.training.loop import accuracy, fit, recalibrate
 from mnas.training.recipe import flips
 

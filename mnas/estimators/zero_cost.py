@@ -12,15 +12,15 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from mnas.architecture import Architecture
-from mnas.cost import cost
 from mnas.data.augment import normalise
 from mnas.data.loader import batches
 from mnas.data.sources import ImageData
 from mnas.errors import BadInput
 from mnas.estimators import Report
 from mnas.nn.network import build
-from mnas.space import SearchSpace
+from mnas.space.architecture import Architecture
+from mnas.space.cost import cost
+from mnas.space.space import SearchSpace
 
 Score = Literal["naswot", "synflow", "madds", "params"]
 IMAGES = 64

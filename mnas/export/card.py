@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
-
-from mnas.run import write_json
 
 SHOWN_CLASSES, SHOWN_CHOICES = 20, 5
 ABOUT_FILES = {
@@ -39,27 +36,6 @@ BEGAN = {
 }
 
 
-def write_preprocessing(
-    path: Path, *, resolution: int, classes: Sequence[str], mean: Sequence[float], std: Sequence[float]
-) -> None:
-    """Write preprocessing.json: every step from an image file to the network's input, in order."""
-    write_json(path, {
-        "decode": {
-            "channel_order": "RGB", "orientation": "upright, as the file's EXIF data says",
-            "transparency": "over white", "gray": "repeated over the three channels", "values": [0, 255],
-        },
-        "resize": {"shorter_side": resolution, "interpolation": "bilinear", "antialias": True},
-        "crop": {"position": "centre", "height": resolution, "width": resolution},
-        "normalise": {
-            "formula": "(value * scale - mean) / std, by channel", "scale": 1 / 255,
-            "mean": list(mean), "std": list(std),
-        },
-        "input": {
-            "name": "images", "shape": ["batch", 3, resolution, resolution], "layout": "NCHW", "dtype": "float32",
-        },
-        "output": {"name": "logits", "shape": ["batch", len(classes)], "probabilities": "softmax over the last axis"},
-        "classes": list(classes),
-    })  # fmt: skip
 
 
 def model_card(*, title: str, metrics: Mapping[str, Any], classes: Sequence[str], files: Sequence[str]) -> str:

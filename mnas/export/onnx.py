@@ -13,8 +13,8 @@ from torch import nn
 
 from mnas.errors import MissingDependency
 from mnas.export.checks import check_equal, plain_copy
+from mnas.io.files import write_atomic
 from mnas.nn.network import Network
-from mnas.run import write_atomic
 
 OPSET = 18  # the exporter's own; 17 would need a conversion
 IR_VERSION = 8  # the oldest for opset 18, which onnxruntime reads since 1.14

@@ -11,14 +11,14 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
-from mnas.architecture import Architecture
-from mnas.cost import cost
 from mnas.errors import BadInput
 from mnas.export import weights
 from mnas.export.checks import check_equal, plain_copy
 from mnas.export.source import block_sources, docstring, network_source, tuple_source
+from mnas.io.files import write_atomic
 from mnas.nn.network import Network
-from mnas.run import write_atomic
+from mnas.space.architecture import Architecture
+from mnas.space.cost import cost
 
 TOLERANCE = 1e-5
 TEMPLATE = '''\

@@ -8,8 +8,9 @@ import re
 import textwrap
 from collections.abc import Iterable, Sequence
 
-from mnas.architecture import Architecture, Layer
 from mnas.nn import blocks
+from mnas.space.architecture import Architecture
+from mnas.space.layer import Layer
 
 WIDTH = 120
 CLASS_NAMES = {"conv": "ConvBNAct", "sepconv": "SepConv", "mbconv": "MBConv"}

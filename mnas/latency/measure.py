@@ -10,12 +10,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
-from mnas import zoo
-from mnas.architecture import Architecture
 from mnas.errors import BadInput
-from mnas.latency.quiet import Watch, pinned
-from mnas.latency.rounds import Measurement, Run, Timer, by_key, sample, summary, wall_ms, without_drift
 from mnas.latency.runtimes import Runtime, get_runtime
+from mnas.latency.timing.quiet import Watch, pinned
+from mnas.latency.timing.rounds import Measurement, Run, Timer, by_key, sample, summary, wall_ms, without_drift
+from mnas.space import zoo
+from mnas.space.architecture import Architecture
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from mnas.architecture import Architecture, Layer
 from mnas.nn import blocks
+from mnas.space.architecture import Architecture
+from mnas.space.layer import Layer
 
 
 class Network(nn.Module):

@@ -13,14 +13,18 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn, no_grad
 
-from mnas import zoo
-from mnas.architecture import Architecture
 from mnas.errors import BadInput
+from mnas.io.strict_yaml import read_text
 from mnas.nn.network import Network
 from mnas.nn.supernet import Supernet
-from mnas.strict_yaml import read_text
+from mnas.space import zoo
+from mnas.space.architecture import Architecture
 
-log = logging.getLogger("mnas.nn")
+log = logging.getLogger("mnas")
+
+
+
+
 
 LAYOUTS: dict[str, tuple[str, ...]] = {
     "torchvision": ("features", "layers", "classifier"),
@@ -262,3 +266,22 @@ def _kind(value: object) -> str:
 
 def _expected() -> str:
     return f"Weights fit the equal network at the same width; the reference networks are {', '.join(zoo.names())}"
+
+
+def load_weights(network: Network, path: Path) -> None:
+    """Fill `network` from a safetensors file of an equal one."""
+    load_state(network, read_safetensors(path), path)
+
+
+def load_state(network: Network, state: Mapping[str, torch.Tensor], path: Path) -> None:
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise BadInput(f"{path}: does not fit this architecture: {str(error).splitlines()[1].strip()}") from None
+
+
+def read_safetensors(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        return safetensors.torch.load_file(path)
+    except (safetensors.SafetensorError, OSError) as error:
+        raise BadInput(f"{path}: cannot be read as safetensors weights: {error}") from None

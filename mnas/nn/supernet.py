@@ -12,11 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mnas.architecture import Architecture, Layer, round_channels
 from mnas.errors import BadInput
 from mnas.nn import blocks
 from mnas.nn.network import Network, module_of
-from mnas.space import Option, SearchSpace
+from mnas.space.architecture import Architecture
+from mnas.space.choices import Option
+from mnas.space.layer import Layer, round_channels
+from mnas.space.space import SearchSpace
 
 BN_MOMENTUM = 0.1
 

@@ -20,7 +20,7 @@ from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from mnas.errors import BadInput, MnasError
-from mnas.monitor import stderr_console
+from mnas.monitor.console import stderr_console
 
 T = TypeVar("T")
 

@@ -19,16 +19,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
 
-from mnas.architecture import Architecture
 from mnas.config import SupernetRecipe
-from mnas.cost import cost
 from mnas.data.augment import augment
 from mnas.data.loader import batches
 from mnas.data.splits import Split, limited
 from mnas.errors import BadInput
+from mnas.io.files import write_atomic
 from mnas.nn.supernet import Supernet
-from mnas.run import write_atomic
-from mnas.space import SearchSpace
+from mnas.space.architecture import Architecture
+from mnas.space.cost import cost
+from mnas.space.space import SearchSpace
 from mnas.training.distributed import ALONE, Peers
 from mnas.training.guard import Guard
 from mnas.training.loop import Diverged, training_pass

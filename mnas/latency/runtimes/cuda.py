@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from mnas.errors import MissingDependency
-from mnas.latency.device import device_name as host_name
 from mnas.latency.runtimes.files import naming
 from mnas.latency.runtimes.torch import LAYOUT, in_layout, loaded
 from mnas.latency.runtimes.torch import artifact as artifact
 from mnas.latency.runtimes.torch import suffix as suffix
 from mnas.latency.runtimes.torch import version as version
+from mnas.latency.timing.device import device_name as host_name
 
 if not torch.cuda.is_available():
     raise MissingDependency(

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from mnas.errors import MissingDependency
-from mnas.latency.device import device_name as device_name
-from mnas.latency.rounds import wall_ms
 from mnas.latency.runtimes.files import naming
 from mnas.latency.runtimes.silence import silence
+from mnas.latency.timing.device import device_name as device_name
+from mnas.latency.timing.rounds import wall_ms
 from mnas.nn import blocks
 
 try:

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mnas.errors import MissingDependency
-from mnas.latency.device import device_name as device_name
 from mnas.latency.runtimes.files import naming
 from mnas.latency.runtimes.silence import silence
+from mnas.latency.timing.device import device_name as device_name
 
 try:
     importlib.import_module("ai_edge_litert")
@@ -23,7 +23,7 @@ try:
     from mnas.latency.runtimes.litert_interpreter import interpreter as _interpreter
     from mnas.latency.runtimes.litert_interpreter import timed_ms as timed_ms
     from mnas.latency.runtimes.litert_interpreter import version as version
-    from mnas.latency.tflite_graph import nhwc, tflite_model
+    from mnas.latency.runtimes.tflite_graph import nhwc, tflite_model
 except ImportError as error:
     raise MissingDependency(f"runtime litert needs a package ({error}): pip install ai-edge-litert") from None
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mnas.latency.rounds import wall_ms
+from mnas.latency.timing.rounds import wall_ms
 
 litert: Any = importlib.import_module("ai_edge_litert")
 interpreters: Any = importlib.import_module("ai_edge_litert.interpreter")

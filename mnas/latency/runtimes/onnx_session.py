@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mnas.latency.rounds import wall_ms
+from mnas.latency.timing.rounds import wall_ms
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # since 1.29 it reports models and machine to its maker
 

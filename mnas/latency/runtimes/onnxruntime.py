@@ -12,16 +12,17 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mnas.errors import MissingDependency
-from mnas.latency.device import device_name as device_name
 from mnas.latency.runtimes.files import naming
+from mnas.latency.timing.device import device_name as device_name
 
 try:
     importlib.import_module("onnxruntime")
-    from mnas.latency.onnx_graph import onnx_model
+    from mnas.latency.runtimes.onnx_graph import onnx_model
     from mnas.latency.runtimes.onnx_session import run_of as _run_of
     from mnas.latency.runtimes.onnx_session import session as _session
     from mnas.latency.runtimes.onnx_session import timed_ms as timed_ms
     from mnas.latency.runtimes.onnx_session import version as version
+
 except ImportError as error:
     raise MissingDependency(f"runtime onnxruntime needs a package ({error}): pip install onnx onnxruntime") from None
 

@@ -12,14 +12,14 @@ from typing import Any
 from torch import Tensor, nn
 
 from mnas.errors import BadInput, MissingDependency
-from mnas.latency.device import device_name as device_name
-from mnas.latency.rounds import wall_ms
 from mnas.latency.runtimes.files import naming
+from mnas.latency.timing.device import device_name as device_name
+from mnas.latency.timing.rounds import wall_ms
 
 try:
     ov: Any = importlib.import_module("openvino")
     frontend: Any = importlib.import_module("openvino.frontend")
-    from mnas.latency.onnx_graph import onnx_model
+    from mnas.latency.runtimes.onnx_graph import onnx_model
 except ImportError as error:
     raise MissingDependency(f"runtime openvino needs a package ({error}): pip install openvino onnx") from None
 

@@ -12,14 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from mnas.errors import MissingDependency
-from mnas.latency.device import device_name as device_name
-from mnas.latency.rounds import wall_ms
 from mnas.latency.runtimes.files import naming
 from mnas.latency.runtimes.torch import LAYOUT, in_layout, loaded
 from mnas.latency.runtimes.torch import artifact as artifact
 from mnas.latency.runtimes.torch import suffix as suffix
 from mnas.latency.runtimes.torch import threads as threads
 from mnas.latency.runtimes.torch import version as version
+from mnas.latency.timing.device import device_name as device_name
+from mnas.latency.timing.rounds import wall_ms
 
 with warnings.catch_warnings():
     # on its first import inductor uses parts of torch.jit, which are deprecated

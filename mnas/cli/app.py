@@ -1,0 +1,266 @@
+"""The `mnas` command: parses, calls, prints; no logic. Heavy imports wait until a command runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperCommand
+
+from mnas.cli.errors import end
+from mnas.cli.latency import latency_app
+from mnas.cli.options import (
+    RUNTIMES,
+    Batch,
+    Data,
+    Device,
+    Json,
+    Seed,
+    Set,
+    Sizes,
+    Threads,
+    assignments,
+    by_device,
+    repeated,
+    sizes,
+)
+from mnas.cli.output import print_networks, print_result, print_table, show, told_once
+from mnas.version import __version__
+
+app = typer.Typer(
+    name="mnas", no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
+    help="Finds the most accurate MobileNet-style network for your images that keeps a latency budget on your device.\n\n"
+         "Example: mnas search --space v3_large --data photos --latency-ms 15",
+)  # fmt: skip
+app.add_typer(latency_app, name="latency")
+
+
+@app.callback(invoke_without_command=True)
+def _top(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        typer.echo(f"mnas {__version__}")
+        raise typer.Exit
+
+
+class _InOrder(TyperCommand):
+    """Keeps the order in which --runtime and --latency-table were given: each may name a device of its own.
+
+    Several numbers after one --latency-ms are budgets of one device.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        names = [arg.partition("=")[0] for arg in args]
+        spread = repeated(args, "--latency-ms")
+        one_device = len(spread) > len(args)
+        ctx.meta["devices"] = [name for name in names if name in ("--runtime", "--latency-table") and not one_device]
+        return super().parse_args(ctx, spread)
+
+
+@app.command(cls=_InOrder)
+def search(
+    context: typer.Context,
+    space: Annotated[str, typer.Option(help="A preset's name (see `mnas spaces`) or a YAML file's path.")] = "v3_large",
+    latency_ms: Annotated[list[float], typer.Option(metavar="MS [MS...]", help="The budget: milliseconds for one network run. Several: a winner for each.")] = [],
+    data: Data = "digits",
+    objective: Annotated[str | None, typer.Option(help="mnasnet_hard, mnasnet, tunas, pareto, or a YAML file; mnasnet_hard by default, pareto for several budgets.")] = None,
+    runtime: Annotated[list[str], typer.Option(help=f"{RUNTIMES} Repeatable, with a --latency-ms each.")] = ["torch"],
+    threads: Threads = 1,
+    batch: Batch = 1,
+    latency_table: Annotated[list[Path], typer.Option(help="A latency table's file; made here by default. Repeatable, with a --latency-ms each.")] = [],
+    allow_foreign_table: Annotated[bool, typer.Option("--allow-foreign-table", help="Believe a table that was not measured here as asked for.")] = False,
+    max_params: Annotated[str | None, typer.Option(metavar="N", help="Most parameters: 5M.")] = None,
+    max_madds: Annotated[str | None, typer.Option(metavar="N", help="Most multiply-adds: 300M.")] = None,
+    max_memory_mb: Annotated[float | None, typer.Option(metavar="MB", help="Most memory for activations, at batch 1.")] = None,
+    estimator: Annotated[str | None, typer.Option(help="Where accuracy comes from: supernet, train, zero_cost.")] = None,
+    sampler: Annotated[str, typer.Option(help="predictor, evolution, tpe, nsga2, gp, random.")] = "predictor",
+    trials: Annotated[int | None, typer.Option(min=1, help="Stop after so many candidates.")] = None,
+    budget: Annotated[str | None, typer.Option(help="Time for the whole run: 90s, 30m, 2h. Default: 1h, 20 trials.")] = None,
+    seed: Seed = 0,
+    run: Annotated[Path | None, typer.Option(metavar="DIR", help="The run's folder; a new one in runs/ by default.")] = None,
+    baseline: Annotated[list[str], typer.Option(metavar="NAME[@WIDTH]", help="A network to compare with (repeatable).")] = [],
+    resolution: Sizes = None,
+    proxy_resolution: Annotated[int | None, typer.Option(min=8, help="Largest input size for training.")] = None,
+    init: Annotated[Path | None, typer.Option(metavar="FILE", help="Weights of the space's reference network, from which the supernet begins.")] = None,
+    from_scratch: Annotated[bool, typer.Option("--from-scratch", help="Train the winner from fresh weights, not the supernet's.")] = False,
+    compare_random: Annotated[bool, typer.Option("--compare-random", help="Judge as many random networks after the search, to compare it with.")] = False,
+    device: Device = "auto",
+    storage: Annotated[str | None, typer.Option(metavar="URL", help="Optuna storage; the run's study.db by default.")] = None,
+    set_: Set = [],
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Search for the most accurate network that keeps a latency budget, train it and compare it.
+
+    Example: mnas search --space v3_large --data photos --latency-ms 15 --budget 30m
+
+    Several budgets: --latency-ms 5 10 15 trains one supernet and hands over three winners.
+
+    Several devices: --runtime torch --latency-ms 15 --latency-table phone.yaml --latency-ms 30 keeps both budgets.
+    """
+    from mnas.api import search as run_search
+
+    runtimes, tables = by_device(context.meta["devices"], runtime, latency_table, len(latency_ms))
+    with told_once():
+        result = run_search(
+            space=space, latency_ms=latency_ms or None, data=data, objective=objective, runtime=runtimes, threads=threads,
+            batch=batch, latency_table=tables or None, allow_foreign_table=allow_foreign_table, max_params=max_params,
+            max_madds=max_madds, max_memory_mb=max_memory_mb, estimator=estimator, sampler=sampler,
+            trials=trials, budget=budget, seed=seed, run=run, baseline=baseline, resolution=sizes(resolution),
+            proxy_resolution=proxy_resolution, init=init, from_scratch=from_scratch, compare_random=compare_random,
+            device=device, storage=storage, set=assignments(set_),
+        )  # fmt: skip
+    print_result(result, as_json)
+
+
+@app.command()
+def resume(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")], as_json: Json = False) -> None:
+    """Continue an interrupted run: finished trials are kept, none is run twice.
+
+    Example: mnas resume runs/v3_large-15ms-20260101-120000
+    """
+    from mnas.api import resume as run_resume
+
+    with told_once():
+        result = run_resume(run)
+    print_result(result, as_json)
+
+
+@app.command()
+def train(
+    architecture: Annotated[str, typer.Argument(metavar="ARCH", help="A zoo name, NAME@WIDTH, or an architecture.yaml.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")],
+    data: Data = "digits",
+    resolution: Annotated[int | None, typer.Option(min=8, help="Input size; by default what the images have.")] = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    set_: Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="A key of the recipe: epochs=10.")] = [],
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Train one architecture and write it as a search writes its winner.
+
+    Example: mnas train mobilenet_v3_small --data photos -o trained --set epochs=10
+    """
+    from mnas.commands import models as commands
+    from mnas.config import Recipe, changed
+
+    recipe = changed(Recipe(), assignments(set_))
+    done = commands.train(
+        architecture, data=data, output=output, resolution=resolution, recipe=recipe, seed=seed, device=device
+    )
+    show(done, as_json, lambda: print_networks(done))
+
+
+@app.command()
+def evaluate(
+    target: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, or a folder that `train` wrote.")],
+    data: Annotated[str | None, typer.Option(help="The data; what it was trained on by default.")] = None,
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
+    seed: Annotated[int | None, typer.Option(help="Seed of the splits; that of its training by default.")] = None,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Accuracy of a trained network on one split of the data.
+
+    Example: mnas evaluate runs/v3_large-15ms-20260101-120000
+    """
+    from mnas.commands import models as commands
+
+    done = commands.evaluate(target, data=data, split=split, seed=seed, device=device)
+    show(done, as_json, lambda: typer.echo(
+        f"{done['accuracy']:.2%} of {done['images']} {done['split']} images of {done['data']} at {done['resolution']} px"
+    ))  # fmt: skip
+
+
+@app.command()
+def export(
+    target: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, or a folder that `train` wrote.")],
+    format: Annotated[str, typer.Option(help="onnx or pytorch.")] = "onnx",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to; the network's folder by default.")] = None,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Write a trained network in a format, checked against PyTorch.
+
+    Example: mnas export runs/v3_large-15ms-20260101-120000 --format onnx -o model.onnx
+    """
+    from mnas.commands import models as commands
+
+    done = commands.export(target, format=format, output=output)
+    show(done, as_json, lambda: typer.echo("\n".join(done["files"])))
+
+
+@app.command()
+def spaces(
+    name: Annotated[str | None, typer.Argument(metavar="[SPACE]", help="One space, with all its choices.")] = None,
+    as_json: Json = False,
+) -> None:
+    """The search spaces: how many networks, which choices, which reference.
+
+    Example: mnas spaces v3_large
+    """
+    from mnas.commands import catalogue
+    from mnas.io.presets import preset_names
+
+    found = catalogue.spaces([name] if name else preset_names("search_spaces"))
+
+    def table() -> None:
+        if name:
+            one = found[0]
+            typer.echo(f"{one['name']}: {one['size']:.4g} networks; reference {one['reference']}")
+            rows = [[choice, ", ".join(map(str, options))] for choice, options in one["choices"].items()]
+            print_table("choices of the deepest network", ["choice", "options"], rows)
+        else:
+            rows = [[one["name"], f"{one['size']:.3g}", len(one["choices"]), one["reference"]] for one in found]
+            print_table("search spaces", ["space", "networks", "choices", "reference"], rows)
+
+    show(found[0] if name else {"spaces": found}, as_json, table)
+
+
+@app.command()
+def zoo(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One network, layer by layer, as YAML.")] = None,
+    width: Annotated[float, typer.Option(help="Width multiplier.")] = 1.0,
+    resolution: Annotated[int, typer.Option(min=8, help="Input size.")] = 224,
+    as_json: Json = False,
+) -> None:
+    """The reference networks, with parameters and multiply-adds.
+
+    Example: mnas zoo mobilenet_v3_large --width 0.75
+    """
+    from mnas.commands import catalogue
+    from mnas.space import zoo as references
+
+    if name:
+        arch = references.get(name, width, resolution)
+        show(arch.to_dict(), as_json, lambda: typer.echo(arch.to_yaml(), nl=False))
+        return
+    rows = catalogue.zoo_table(width, resolution)
+    shown = [[r["name"], f"{r['params']:,}", f"{r['madds'] / 1e6:,.2f} M"] for r in rows]
+    show({"networks": rows}, as_json, lambda: print_table(
+        f"reference networks, width {width:g}, {resolution} px, 1000 classes", ["name", "parameters", "MAdds"], shown
+    ))  # fmt: skip
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Versions, devices, runtimes, and what is missing with the command that installs it.
+
+    Example: mnas doctor
+    """
+    from mnas.commands.doctor import doctor as look
+
+    found = look()
+
+    def table() -> None:
+        print_table("versions", ["package", "version"], [list(item) for item in found["versions"].items()])
+        others = [["cuda", gpu] for gpu in found["gpus"]] + [["mps", "Apple GPU"]] * ("mps" in found["devices"])
+        print_table("devices", ["device", "what"], [["cpu", found["device"]], *others])
+        print_table("runtimes", ["runtime", "version"], [[r["name"], r["version"] or r["missing"]] for r in found["runtimes"]])
+        if found["missing"]:
+            print_table("not installed", ["package", "for", "install"], [list(m.values()) for m in found["missing"]])
+
+    show(found, as_json, table)
+
+
+def main() -> NoReturn:
+    """Run the command and end the process."""
+    end(app)

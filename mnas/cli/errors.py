@@ -1,0 +1,98 @@
+"""How the command ends: every deliberate error is one line on stderr and an exit code."""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import signal
+import sys
+from typing import Any, NoReturn
+
+import typer
+
+from mnas.errors import MnasError, one_line
+
+INTERRUPTED = 130
+CLOSED_PIPE = 141
+"""As the shell shows a tool that SIGPIPE ended."""
+
+
+def end(app: typer.Typer) -> NoReturn:
+    """Run the command and end the process with its exit code."""
+    from mnas.monitor.console import log_to_console
+
+    log_to_console()
+    end_like_ctrl_c()
+    try:
+        code = _run(app, "--json" in sys.argv)
+    except (SystemExit, BrokenPipeError) as error:  # the first is what Typer and rich make of the second
+        if not any(isinstance(one, BrokenPipeError) for one in (error, error.__context__)):
+            raise
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(nowhere, stream.fileno())  # else Python complains when it writes out the rest
+        code = CLOSED_PIPE
+    sys.exit(code)
+
+
+def end_like_ctrl_c() -> None:
+    """Let SIGTERM, by which schedulers and torchrun end a process, interrupt it: it says how to go on, then ends."""
+    mine = os.getpid()
+
+    def interrupt(number: int, frame: Any) -> None:
+        if os.getpid() != mine:  # a data loader's worker, which has nothing to say
+            os._exit(128 + number)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+
+
+def _run(app: typer.Typer, as_json: bool) -> int:
+    try:
+        code = app(standalone_mode=False, prog_name="mnas")
+    except MnasError as error:
+        return _fail(str(error), error.exit_code, as_json)
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail("interrupted", INTERRUPTED, as_json)
+    except typer.Exit as error:
+        return error.exit_code
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if error.filename is None and not full:
+            raise
+        advice = (
+            "; what was finished is kept: free some space; a run goes on with mnas resume RUN" if full
+            else "; name another file or folder"
+        )  # fmt: skip
+        return _fail(f"{error.filename or 'disk'}: {error.strerror}{advice}", 2, as_json)
+    except Exception as error:
+        if isinstance(error, MemoryError) or "can't allocate memory" in str(error) or "out of memory" in str(error):
+            return _fail("not enough memory: take a smaller --batch, --resolution or --classes", 2, as_json)
+        return _usage(error, as_json)
+    if code == INTERRUPTED:  # Typer's own answer to Ctrl-C
+        return _fail("interrupted", code, as_json)
+    return code if isinstance(code, int) else 0
+
+
+def _usage(error: Exception, as_json: bool) -> int:
+    """A mistake in the command's words, as Click states it; any other exception is a bug and goes on."""
+    format_message = getattr(error, "format_message", None)
+    if format_message is None:
+        raise error
+    if type(error).__name__ == "NoArgsIsHelpError":  # its message is the help; Typer exports no name for it
+        typer.echo(format_message(), err=True)
+        return 2
+    context = getattr(error, "ctx", None)
+    hint = f" (see: {context.command_path} --help)" if context else ""
+    return _fail(f"{format_message().rstrip('.')}{hint}", 2, as_json)
+
+
+def _fail(message: str, code: int, as_json: bool) -> int:
+    message = one_line(message)
+    logging.getLogger("mnas").debug("failed: %s", message)
+    typer.echo(f"error: {message}", err=True)
+    if as_json:
+        typer.echo(json.dumps({"error": message, "exit_code": code}))
+    return code

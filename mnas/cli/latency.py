@@ -1,0 +1,228 @@
+"""The `mnas latency` commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mnas.cli.options import Batch, Classes, Json, Runtime, Seed, Sizes, Threads, sizes
+from mnas.cli.output import print_table, show
+from mnas.errors import BadInput
+
+latency_app = typer.Typer(no_args_is_help=True, help="Measure latencies on this machine.\n\n"
+                          "Example: mnas latency measure mobilenet_v3_large --runtime onnxruntime")
+
+
+@latency_app.command("measure")
+def latency_measure(
+    targets: Annotated[list[str], typer.Argument(
+        metavar="ARCH|RUN|FILE...", help="Zoo names, architecture files, runs, model files.",
+    )],
+    runtime: Runtime = "torch",
+    threads: Threads = 1,
+    batch: Batch = 1,
+    classes: Annotated[int, typer.Option(
+        min=2, help="Outputs of the classifier, for zoo names and architecture files.",
+    )] = 1000,
+    resolution: Annotated[int | None, typer.Option(
+        min=8, help="Input size; by default the architecture's own (a model file's from the architecture.yaml beside "
+                    "it), 224 for zoo names and other model files.",
+    )] = None,
+    rounds: Annotated[int, typer.Option(min=10, help="At most so many rounds.")] = 200,
+    seconds: Annotated[float, typer.Option(min=1.0, help="No new round begins after so many seconds.")] = 60.0,
+    precision: Annotated[float, typer.Option(min=0.0, help="Ends when each median is known to so many percent.")] = 1.0,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Latency of whole networks, timed in turn, in random order, in rounds.
+
+    Example: mnas latency measure mobilenet_v3_large mobilenet_v3_small@0.75 --runtime onnxruntime
+    """
+    from mnas.commands import latency as latency_commands
+
+    done = latency_commands.measure_latency(
+        targets, runtime=runtime, threads=threads, batch=batch, num_classes=classes, resolution=resolution,
+        rounds=rounds, seconds=seconds, precision=precision / 100, seed=seed,
+    )  # fmt: skip
+
+    def table() -> None:
+        where = f"{done['device']}, {runtime} {done['runtime_version']}, {threads} thread(s), batch {batch}"
+        rows = [
+            [n["name"], f"{n['latency_ms']:.2f} +- {n['spread_ms']:.2f}", n["rounds"], n["unstable"] or ""]
+            for n in done["networks"]
+        ]
+        print_table(where, ["network", "ms (median, 95%)", "rounds", "unstable"], rows)
+
+    show(done, as_json, table)
+
+
+@latency_app.command("build")
+def latency_build(
+    space: Annotated[str, typer.Option(help="A preset's name or a YAML file's path.")] = "v3_large",
+    runtime: Runtime = "torch",
+    threads: Threads = 1,
+    batch: Batch = 1,
+    classes: Classes = 1000,
+    resolution: Sizes = None,
+    output: Annotated[Path | None, typer.Option(
+        "--output", "-o", help="The table's file; the cache's by default.",
+    )] = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Measure every layer that a space can reach, and whole networks to calibrate, into a table.
+
+    An interrupted build goes on where it stopped.
+
+    Example: mnas latency build --space v3_large --runtime onnxruntime -o table.yaml
+    """
+    from mnas.commands import latency as latency_commands
+
+    done = latency_commands.build_latency_table(
+        space, runtime=runtime, threads=threads, batch=batch, num_classes=classes, resolution=sizes(resolution),
+        output=output, seed=seed,
+    )  # fmt: skip
+
+    def lines() -> None:
+        if done["fastest_ms"] is None:
+            typer.echo(f"{done['path']}: {done['layers']} layers; {runtime} failed on {done['failed']}")
+            return
+        fit = done["calibration"]
+        typer.echo(
+            f"{done['path']}: {done['layers']} layers; space {done['space']} takes {done['fastest_ms']:.2f} to "
+            f"{done['slowest_ms']:.2f} ms; error on {fit['held_out']} whole networks: mean {fit['mean_error']:.1%}, "
+            f"largest {fit['max_error']:.1%}"
+        )
+
+    show(done, as_json, lines)
+
+
+@latency_app.command("check")
+def latency_check(
+    table: Annotated[Path, typer.Argument(metavar="TABLE", help="A latency table's file.")],
+    space: Annotated[str | None, typer.Option(
+        help="The space whose networks are measured; the table's own by default.",
+    )] = None,
+    classes: Annotated[int | None, typer.Option(
+        min=2, help="Outputs of the classifier; by default the most that the table has one for.",
+    )] = None,
+    resolution: Sizes = None,
+    networks: Annotated[int, typer.Option(min=3, help="Random networks to measure.")] = 20,
+    seed: Annotated[int | None, typer.Option(help="Which networks; others each time by default.")] = None,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Measure fresh random networks and say how far the table's predictions are from them today.
+
+    Example: mnas latency check table.yaml
+    """
+    from mnas.commands import latency as latency_commands
+
+    done = latency_commands.check_table(
+        table, space=space, num_classes=classes, resolution=sizes(resolution), networks=networks, seed=seed
+    )
+
+    def shown() -> None:
+        names = {"stated": "when it was made", "today": "today", "same_speed": "today, at the machine's speed of then"}
+        rows = [
+            [label, f"{f['mean_error']:.1%}", f"{f['max_error']:.1%}", f"{f['bias']:+.1%}", f"{f['spearman']:.3f}"]
+            for label, f in ((label, done[name]) for name, label in names.items()) if f
+        ]
+        which = f"{networks} networks of space {done['space']} for {done['classes']} classes"
+        twice = f"measured twice to {done['repeatability']:.1%}"
+        print_table(f"{done['path']}: {which}, {twice}", ["", "mean error", "largest", "bias", "Spearman"], rows)
+        if done["unstable"]:
+            typer.echo(f"unstable: {done['unstable']}")
+
+    show(done, as_json, shown)
+
+
+@latency_app.command("kit")
+def latency_kit(
+    output: Annotated[Path, typer.Option("--output", "-o", help="The .zip to write.")],
+    space: Annotated[str, typer.Option(help="A preset's name or a YAML file's path.")] = "v3_large",
+    runtime: Annotated[str, typer.Option(help="What executes the layers there: onnxruntime, litert.")] = "onnxruntime",
+    threads: Threads = 1,
+    batch: Batch = 1,
+    classes: Classes = 1000,
+    resolution: Sizes = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Bundle every layer of a space with a script that measures them on a device where mnas is not installed.
+
+    Copy the .zip there and run: python3 kit.zip. It needs the runtime and numpy alone. Then import its results.json.
+
+    Example: mnas latency kit --space v3_large --runtime litert -o kit.zip
+    """
+    from mnas.commands import latency as latency_commands
+
+    done = latency_commands.make_latency_kit(
+        space, runtime=runtime, threads=threads, batch=batch, num_classes=classes, resolution=sizes(resolution),
+        output=output, seed=seed,
+    )  # fmt: skip
+    show(done, as_json, lambda: typer.echo(
+        f"{done['path']}: {done['layers']} layers of space {done['space']} and {done['networks']} networks, "
+        f"{done['megabytes']:.1f} MB; on the device: pip install {done['needs']} numpy; python3 {output.name}"
+    ))  # fmt: skip
+
+
+@latency_app.command("import")
+def latency_import(
+    context: typer.Context,
+    source: Annotated[Path, typer.Argument(
+        metavar="SOURCE",
+        help="A kit's results.json (the rest is in it), OFA-like YAML, a folder of it by resolution, or a CSV.",
+    )],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The table's file to write.")],
+    device: Annotated[str | None, typer.Option(
+        help='The device that the table was measured on: "Galaxy Note10".',
+    )] = None,
+    space: Annotated[str | None, typer.Option(
+        help="The space whose layers are looked up: a preset's name or a YAML file's path.",
+    )] = None,
+    runtime: Annotated[str, typer.Option(help="What executed the layers there, in your words: tflite.")] = "unknown",
+    runtime_version: Annotated[str, typer.Option(help="Its version.")] = "unknown",
+    threads: Annotated[int, typer.Option(min=1, help="Threads that it used.")] = 1,
+    batch: Batch = 1,
+    classes: Annotated[int, typer.Option(
+        min=2, help="Outputs of the classifier, scaled where the table has others.",
+    )] = 1000,
+    unit: Annotated[str | None, typer.Option(help="ms, us or s; milliseconds by default, if plausible.")] = None,
+    resolution: Sizes = None,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Bring what a kit measured, or a latency table of others, into the form that a search reads.
+
+    Example: mnas latency import results.json -o table.yaml
+
+    Example: mnas latency import note10 --space ofa_mbv3 --device "Galaxy Note10" -o note10.yaml
+    """
+    from mnas.commands import latency as latency_commands
+
+    if source.suffix == ".json":
+        told = [
+            parameter.opts[0] for parameter in context.command.params
+            if parameter.name not in ("source", "output", "device", "as_json")
+            and getattr(context.get_parameter_source(parameter.name or ""), "name", "") == "COMMANDLINE"
+        ]  # fmt: skip
+        if told:
+            raise BadInput(f"{source}: leave out {', '.join(told)}: a kit's results say themselves what was measured")
+        brought = latency_commands.import_kit(source, device=device, output=output)
+        fit = brought["calibration"]
+        error = f"; error on {fit['held_out']} whole networks: mean {fit['mean_error']:.1%}" if fit else ""
+        show(brought, as_json, lambda: typer.echo(
+            f"{brought['path']}: {brought['layers']} layers measured on {brought['device']}{error}"
+        ))  # fmt: skip
+        return
+    if device is None or space is None:
+        raise BadInput(f"{source}: state --device and --space; only a kit's results.json says both itself")
+    done = latency_commands.import_table(
+        source, space=space, device=device, runtime=runtime, runtime_version=runtime_version, threads=threads,
+        batch=batch, num_classes=classes, unit=unit, resolution=sizes(resolution), output=output,
+    )  # fmt: skip
+    takes = "" if done["missing"] else f", which takes {done['fastest_ms']:.2f} to {done['slowest_ms']:.2f} ms"
+    show(done, as_json, lambda: typer.echo(
+        f"{done['path']}: {done['layers']} layers of space {done['space']} on {done['device']}{takes}"
+    ))  # fmt: skip

@@ -1,0 +1,96 @@
+"""What a command prints: a table for people, or one JSON object."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+
+from mnas.cli.errors import INTERRUPTED
+from mnas.errors import MnasError
+
+
+@contextmanager
+def told_once() -> Iterator[None]:
+    """Of the processes that torchrun started, the leading one alone says why they end."""
+    try:
+        yield
+    except (MnasError, KeyboardInterrupt) as error:
+        if _leads():
+            raise
+        raise typer.Exit(getattr(error, "exit_code", INTERRUPTED)) from None
+
+
+def _leads() -> bool:
+    """Whether this process is number 0 of those that torchrun started; it is if there is none beside it."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def show(data: Any, as_json: bool, table: Callable[[], None]) -> None:
+    if as_json:
+        typer.echo(json.dumps(data, indent=2))
+    else:
+        table()
+
+
+def print_result(result: Any, as_json: bool) -> None:
+    if not _leads():
+        return
+    winners = [
+        {"folder": str(one.folder), "budget_ms": one.budget_ms, "network": one.metrics["networks"][0]}
+        for one in result.winners
+    ]
+    done = {"folder": str(result.folder), "winner": str(result.winner.folder), "winners": winners, **result.metrics}
+    show(done, as_json, lambda: print_networks(done))
+
+
+def print_networks(done: dict[str, Any]) -> None:
+    """The comparison: winners first, then the baselines."""
+    rows, targets, winners = [], done["networks"][0]["latencies"], done.get("winners", [])
+    for row in [*(one["network"] for one in winners[:-1]), *done["networks"]]:
+        size, seen = row["resolution"], row["accuracy_resolution"]
+        pixels = str(size) if size == seen else f"{size} (accuracy {seen})"
+        size_of = f"{row['madds'] / 1e6:,.1f} M", f"{row['params']:,}", pixels
+        epochs = row.get("epochs", done["accuracy"]["epochs"])
+        trained = f"{epochs} epoch{'s' * (epochs != 1)}" + ", inherited" * (row.get("weights") == "inherited")
+        accuracy = f"{row['test_accuracy']:.2%}"
+        rows.append([row["name"], accuracy, trained, *size_of, *map(_latency, row["latencies"])])
+    title = f"{done['accuracy']['data']}: {done['accuracy']['test_images']} test images"
+    columns = ["network", "test accuracy", "trained", "MAdds", "parameters", "px"]
+    for number, one in enumerate(targets, start=1):
+        which = f" {number}" * (len(targets) > 1)
+        columns.append(f"latency{which} (ms)")
+        budgets = [winner["budget_ms"] for winner in winners] if len(winners) > 1 else [one["budget_ms"]]
+        budget = f", budget {'/'.join(f'{ms:g}' for ms in budgets)} ms" if one["budget_ms"] else ""
+        how = ", predicted by the table of this device, not measured" if one["how"] == "predicted" else ""
+        where = f"{one['device']}, {one['runtime']}, {one['threads']} thread(s), batch {one['batch']}"
+        title += f"\n{f'{number}: ' if which else ''}{where}{budget}{how}"
+    print_table(title, columns, rows)
+    typer.echo("\n".join(winner["folder"] for winner in winners) or done["folder"])
+
+
+def _latency(one: dict[str, Any]) -> str:
+    if one["latency_ms"] is None:
+        return str(one["how"])
+    spread = f" +- {one['spread_ms']:.2f}" if one["spread_ms"] else ""
+    return f"{one['latency_ms']:.2f}{spread}" + " (over budget)" * (one["keeps"] is False)
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=escape(title), title_justify="left", title_style="bold")
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(str(cell)) for cell in row))
+    console = Console()
+    if not console.is_terminal:  # a file or a pipe has no width to keep
+        console.width = 200
+    console.print(table, highlight=False)

@@ -1,0 +1,48 @@
+"""What `mnas doctor` says: versions, devices, runtimes, and what is missing."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from mnas.errors import MissingDependency
+from mnas.io.versions import versions
+from mnas.latency.runtimes import get_runtime, runtime_names
+from mnas.latency.timing.device import device_name
+
+log = logging.getLogger("mnas")
+
+
+
+OPTIONAL: Mapping[str, tuple[str, str]] = {
+    "torchvision": ("--data torchvision:NAME", "pip install torchvision"),
+    "psycopg": ("--storage postgresql://...", "pip install 'psycopg[binary]'"),
+    "optuna_dashboard": ("optuna-dashboard sqlite:///runs/RUN/study.db", "pip install optuna-dashboard"),
+}
+"""Import name -> what it is for, and the command that installs it."""
+
+
+def doctor() -> dict[str, Any]:
+    """Versions, devices, runtimes, and what is missing with its pip command."""
+    import importlib.util
+
+    runtimes = []
+    for name in runtime_names():
+        try:
+            runtimes.append({"name": name, "version": get_runtime(name).version(), "missing": None})
+        except MissingDependency as error:
+            runtimes.append({"name": name, "version": None, "missing": str(error)})
+    devices = ["cpu"] + [kind for kind in ("cuda", "mps") if getattr(torch, kind).is_available()]
+    missing = [
+        {"package": package, "for": use, "install": command}
+        for package, (use, command) in OPTIONAL.items() if importlib.util.find_spec(package) is None
+    ]  # fmt: skip
+    return {
+        "versions": versions(), "python": sys.executable, "device": device_name(), "devices": devices,
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "training_threads": torch.get_num_threads(), "runtimes": runtimes, "missing": missing,
+    }  # fmt: skip

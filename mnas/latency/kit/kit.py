@@ -1,0 +1,262 @@
+"""A kit: a space's layers as model files, with a script that times them on a device where mnas is not installed."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+import random
+import uuid
+import zipfile
+from collections.abc import Callable
+from math import prod
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from mnas.errors import BadInput
+from mnas.io.strict_yaml import Count, Positive, Strict, read_text, validate
+from mnas.latency.measure import ANCHORS, at_speed, together
+from mnas.latency.runtimes import get_runtime
+from mnas.latency.table.calibrate import FITTED, HELD_OUT, calibrated
+from mnas.latency.table.table import LatencyTable
+from mnas.latency.timing.frame import frame, input_shape, timed_module
+from mnas.latency.timing.rounds import Measurement
+from mnas.nn.network import Network
+from mnas.space.architecture import Architecture
+from mnas.space.layer import Layer
+from mnas.space.space import SearchSpace
+from mnas.version import __version__
+
+log = logging.getLogger("mnas")
+
+RUNTIMES = {"onnxruntime": ("onnx_session", "onnxruntime"), "litert": ("litert_interpreter", "ai-edge-litert")}
+"""Those with a module that needs no torch, and the package that pip installs on the device."""
+COPIED = ("timing/rounds", "timing/sections", "timing/quiet", "timing/device")
+"""Modules of mnas.latency that measure, here as in a kit."""
+MAX_BYTES = 64_000_000
+FEWEST_NETWORKS = 4
+"""To calibrate with: two to fit, two to judge."""
+
+_rng = random.Random(0)
+PATTERN = torch.tensor([_rng.choice((-1, 1)) * _rng.uniform(0.01, 0.1) for _ in range(256)])
+"""All weights of a kit repeat this 1 KB, so that it compresses. Times do not depend on a weight's value, unless that
+is zero or denormal."""
+
+
+# --- making one -------------------------------------------------------------------------------------------------
+
+
+def make_kit(
+    path: Path, space: SearchSpace, *, runtime: str, threads: int = 1, batch: int = 1, num_classes: int = 1000,
+    rng: random.Random, networks: int = FITTED + HELD_OUT, rounds: int = 36,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Writes a .zip that `python3` runs: every layer of `space`, and random networks of it to calibrate with.
+
+    Its manifest is returned.
+    """
+    if runtime not in RUNTIMES:
+        raise BadInput(f"runtime {runtime}: a kit can be made for {' or '.join(RUNTIMES)}")
+    adapter = get_runtime(runtime)
+    module, needs = RUNTIMES[runtime]
+    layers = sorted(space.layers(num_classes), key=str)
+    archs = [space.sample(rng) for _ in range(networks)]
+    suffix, frames = adapter.suffix, list(dict.fromkeys(map(frame, layers)))
+    total = len(layers) + len(frames) + networks + len(ANCHORS)
+    largest = 0
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as file, torch.random.fork_rng(devices=[]):
+            _add_code(file, module)
+
+            def add(name: str, network: nn.Module, shape: tuple[int, ...]) -> str:
+                nonlocal largest
+                largest = max(largest, prod(shape))
+                file.writestr(name, adapter.artifact(patterned(network), torch.zeros(shape)))
+                if progress is not None:
+                    progress(len(file.namelist()), total)
+                return name
+
+            def add_layer(name: str, layer: Layer) -> str:
+                return add(name, timed_module(layer, in_frame=True), input_shape(layer, batch, in_frame=True))
+
+            frame_files = {one: add_layer(f"frames/{i}{suffix}", one) for i, one in enumerate(frames)}
+            manifest = {
+                "mnas_version": __version__, "space": space.name, "num_classes": num_classes,
+                "runtime": runtime, "needs": needs, "module": f"mnas.latency.runtimes.{module}", "threads": threads,
+                "batch": batch, "rounds": rounds,
+                "layers": [
+                    {"layer": dataclasses.asdict(layer), "file": add_layer(f"layers/{i}{suffix}", layer),
+                     "frame": frame_files[frame(layer)]}
+                    for i, layer in enumerate(layers)
+                ],
+                "networks": [
+                    {"architecture": arch.to_dict(),
+                     "file": add(f"networks/{i}{suffix}", Network(arch, num_classes), _images(arch, batch))}
+                    for i, arch in enumerate(archs)
+                ],
+                "anchors": [
+                    add(f"anchors/{i}{suffix}", Network(arch, 1000), _images(arch, 1))
+                    for i, arch in enumerate(ANCHORS)
+                ],
+                "scratch": largest,
+            }  # fmt: skip
+            content = [manifest, [(one.filename, one.CRC) for one in file.infolist()]]
+            manifest["kit"] = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+            file.writestr("manifest.json", json.dumps(manifest))
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return manifest
+
+
+def _images(arch: Architecture, batch: int) -> tuple[int, ...]:
+    return batch, 3, arch.resolution, arch.resolution
+
+
+def _add_code(file: zipfile.ZipFile, module: str) -> None:
+    here = Path(__file__).parent.parent
+    file.writestr("__main__.py", (here / "kit" / "runner.py").read_text(encoding="utf-8"))
+    for package in ("mnas", "mnas/latency", "mnas/latency/timing", "mnas/latency/runtimes"):
+        file.writestr(f"{package}/__init__.py", "")
+    for name in (*COPIED, f"runtimes/{module}"):
+        file.writestr(f"mnas/latency/{name}.py", (here / f"{name}.py").read_text(encoding="utf-8"))
+
+
+def patterned(module: nn.Module) -> nn.Module:
+    """`module` in eval mode, its weights filled with `PATTERN`; normalisation shifts by 0.1."""
+    with torch.no_grad():
+        for part in module.eval().modules():
+            if isinstance(part, nn.BatchNorm2d):
+                part.bias.fill_(0.1)
+                continue
+            for weight in part.parameters(recurse=False):
+                count = weight.numel()
+                weight.copy_(PATTERN.repeat(-(-count // len(PATTERN)))[:count].view(weight.shape))
+    return module
+
+
+# --- what it brings back ----------------------------------------------------------------------------------------
+
+
+class _Layer(Strict):
+    file: str
+    layer: Layer
+    frame: str | None = None
+
+
+class _Network(Strict):
+    file: str
+    architecture: dict[str, Any]
+
+
+class _Manifest(Strict):
+    kit: str
+    mnas_version: str
+    space: str
+    num_classes: Count
+    runtime: str
+    needs: str
+    module: str
+    threads: Count
+    batch: Count
+    rounds: Count
+    scratch: Count
+    layers: tuple[_Layer, ...]
+    networks: tuple[_Network, ...]
+    anchors: tuple[str, ...]
+
+
+class _Timed(Strict):
+    ms: Positive
+    anchor_ms: Positive | None
+    unstable: str
+
+
+class _Results(Strict):
+    complete: bool
+    device: str
+    cores: Count
+    runtime: str
+    runtime_version: str
+    threads: Count
+    dtype: Literal["float32"]
+    clock_mhz: Positive | None
+    date: str
+    layer_ms: dict[str, Positive]
+    networks: dict[str, tuple[_Timed, ...]]
+    failed: dict[str, str]
+    manifest: _Manifest
+
+
+def import_results(path: Path) -> LatencyTable:
+    """The table that a kit's results.json makes, calibrated on the networks that the device ran too."""
+    found = _read(path)
+    manifest = found.manifest
+    layers = {one.file: one.layer for one in manifest.layers}
+    if not found.complete or not layers.keys() <= found.layer_ms.keys() | found.failed.keys():
+        raise BadInput(
+            f"{path}: not complete, measured {len(found.layer_ms):,} of {len(layers):,} layers: run the kit again on "
+            "the device, it goes on where it stopped"
+        )
+    table = LatencyTable(
+        found.device, found.runtime, found.runtime_version, found.threads, manifest.batch, found.dtype, found.date,
+        manifest.mnas_version, origin="imported", framed=any(one.frame for one in manifest.layers),
+        clock_mhz=found.clock_mhz,
+        entries={layers[file]: ms for file, ms in found.layer_ms.items()},
+        failed={layers[file]: why for file, why in found.failed.items() if file in layers},
+    )  # fmt: skip
+    if table.failed:
+        log.warning(
+            "%s failed on %d of the %d layers, and no network that has one can be predicted: %s",
+            found.runtime, len(table.failed), len(layers), next(iter(table.failed.values())),
+        )  # fmt: skip
+    return _calibrated(table, found, path)
+
+
+def _calibrated(table: LatencyTable, found: _Results, path: Path) -> LatencyTable:
+    manifest = found.manifest
+    archs, measured = [], []
+    first_ms = next((one.anchor_ms for times in found.networks.values() for one in times), None)
+    for i, row in enumerate(manifest.networks):
+        arch = Architecture.from_dict(row.architecture, f"{path}: manifest.networks[{i}].architecture")
+        times = found.networks.get(row.file, ())
+        if len(times) == 2 and not table.missing(arch.layers(manifest.num_classes)):
+            archs.append(arch)
+            parts = (Measurement(one.ms, 0.0, manifest.rounds // 2, one.anchor_ms, None, one.unstable) for one in times)
+            measured.append(together([at_speed(part, first_ms) for part in parts]))
+    reasons = [one.unstable for one in measured if one.unstable]
+    if reasons:
+        log.warning(
+            "the device was not at rest for %d of %d networks: %s", len(reasons), len(measured), reasons[0]
+        )  # fmt: skip
+    if len(measured) < FEWEST_NETWORKS:
+        log.warning("only %d networks ran on the device: the table is not calibrated", len(measured))
+        return table
+    sizes = {one.layer.size for one in manifest.layers if one.layer.takes_images}
+    return calibrated(
+        table, archs, measured, num_classes=manifest.num_classes, space=manifest.space, resolutions=sizes
+    )
+
+
+def _read(path: Path) -> _Results:
+    try:
+        data = json.loads(read_text(path, MAX_BYTES))
+    except (ValueError, RecursionError) as error:
+        raise BadInput(
+            f"{path}: not valid JSON ({error}): a kit writes it whole, so copy it from the device again"
+        ) from None
+    found = validate(_Results, data, str(path))
+    layers, networks = {one.file for one in found.manifest.layers}, {one.file for one in found.manifest.networks}
+    foreign = (found.layer_ms.keys() - layers) | (found.networks.keys() - networks)
+    foreign |= found.failed.keys() - layers - networks - set(found.manifest.anchors)
+    if foreign:
+        raise BadInput(f"{path}: {min(foreign)} is not a model of its kit: copy the file from the device again")
+    if found.complete and not found.layer_ms:
+        raise BadInput(f"{path}: it has no layers")
+    return found

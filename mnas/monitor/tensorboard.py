@@ -1,0 +1,116 @@
+"""TensorBoard: scalars, hyperparameters and the Pareto front of a run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+log = logging.getLogger("mnas")
+
+
+
+class Seen(NamedTuple):
+    """One finished trial as the pictures show it."""
+
+    accuracy: float
+    """0..1, on the search-validation split."""
+    latency_ms: float
+    name: str
+    """A reference network's name, or empty."""
+
+
+class TensorBoard:
+    """Event files of one run under `folder`; `tensorboard --logdir runs` shows them while the run goes on."""
+
+    def __init__(self, folder: Path):
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._folder = folder
+        self._writer = SummaryWriter(str(folder), flush_secs=5)
+
+    def trial(self, number: int, figures: Mapping[str, float]) -> None:
+        """Scalars of one trial, such as trial/accuracy and best/hypervolume."""
+        for tag, value in figures.items():
+            self._writer.add_scalar(tag, value, number)
+        self._writer.flush()
+
+    def hparams(self, number: int, choices: Mapping[str, str | int | float], figures: Mapping[str, float],
+                curve: Sequence[float]) -> None:
+        """One row of the hparams table, with the candidate's accuracy after each epoch as its curve."""
+        from torch.utils.tensorboard import SummaryWriter
+        from torch.utils.tensorboard.summary import hparams
+
+        table = hparams(dict(choices), {f"hparam/{tag}": value for tag, value in figures.items()})  # type: ignore[no-untyped-call]
+        with SummaryWriter(str(self._folder / "trials" / f"{number:04d}")) as writer:
+            for summary in table:
+                writer._get_file_writer().add_summary(summary)
+            for tag, value in figures.items():
+                writer.add_scalar(f"hparam/{tag}", value, number)
+            for epoch, value in enumerate(curve, start=1):
+                writer.add_scalar("candidate/accuracy", value, epoch)
+
+    def training(self, name: str, epoch: int, figures: Mapping[str, float]) -> None:
+        """One epoch of a network's full training."""
+        for tag, value in figures.items():
+            self._writer.add_scalar(f"train_{name}/{tag}", value, epoch)
+        self._writer.flush()
+
+    def supernet(self, step: int, figures: Mapping[str, float]) -> None:
+        """What some steps of a supernet's training showed: losses, accuracies, learning rate, images/s."""
+        for tag, value in figures.items():
+            self._writer.add_scalar(f"supernet/{tag}", value, step)
+        self._writer.flush()
+
+    def pareto(self, seen: Sequence[Seen], front: Sequence[tuple[float, float]], budgets_ms: Sequence[float],
+               step: int, knee: tuple[float, float] | None = None) -> None:
+        """The trials in the plane of latency and accuracy, with the front so far."""
+        self._writer.add_figure("pareto", draw_pareto(seen, front, budgets_ms, knee), step)
+        self._writer.flush()
+
+    def text(self, tag: str, markdown: str) -> None:
+        self._writer.add_text(tag, markdown)
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def draw_pareto(
+    seen: Sequence[Seen], front: Sequence[tuple[float, float]], budgets_ms: Sequence[float] = (),
+    knee: tuple[float, float] | None = None,
+) -> Figure:  # fmt: skip
+    """Accuracy over latency: trials, the front as steps, its knee, reference networks by name, budgets as lines."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.6, 3.8), dpi=140)
+    axes = figure.add_axes((0.12, 0.13, 0.85, 0.83))
+    found = [point for point in seen if not point.name]
+    known = [point for point in seen if point.name]
+    axes.scatter([p.latency_ms for p in found], [100 * p.accuracy for p in found], s=18, alpha=0.6, label="trials")
+    if front:
+        axes.step([ms for _, ms in front], [100 * accuracy for accuracy, _ in front], where="post", label="front")
+    if knee is not None:
+        axes.scatter([knee[1]], [100 * knee[0]], marker="o", s=90, facecolors="none", edgecolors="red", label="knee")
+    if known:
+        axes.scatter([p.latency_ms for p in known], [100 * p.accuracy for p in known], marker="*", s=90, color="black",
+                     label="reference networks")
+    for point in known:
+        axes.annotate(point.name, (point.latency_ms, 100 * point.accuracy), fontsize=7, xytext=(4, -9),
+                      textcoords="offset points")
+    for budget_ms in budgets_ms:
+        axes.axvline(budget_ms, color="red", linestyle="--", linewidth=1, label=f"budget {budget_ms:g} ms")
+    axes.set_xlabel("latency (ms)")
+    axes.set_ylabel("accuracy on the search-validation split (%)")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8, loc="lower right")
+    return figure
+
+
+def describe(figures: Mapping[str, Any]) -> str:
+    """A Markdown table of one network's figures."""
+    rows = "\n".join(f"| {name} | {value} |" for name, value in figures.items())
+    return f"| | |\n|---|---|\n{rows}\n"

@@ -1,0 +1,76 @@
+"""What a network costs, counted from its layers: multiply-adds, parameters, peak activation memory."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from mnas.space.architecture import Architecture
+from mnas.space.layer import Layer
+
+
+class Cost(NamedTuple):
+    """Costs of one network at batch 1 and its own resolution."""
+
+    madds: int
+    """Multiply-adds of convolutions and linear layers; 1 MAdd = 2 FLOPs."""
+    params: int
+    activation_bytes: int
+    """Largest float32 memory that one layer's input, output and kept shortcut take together."""
+
+
+def cost(arch: Architecture, num_classes: int = 1000) -> Cost:
+    """The costs of `arch` with a classifier for `num_classes`."""
+    layers = arch.layers(num_classes)
+    return Cost(
+        madds=sum(layer_madds(layer) for layer in layers),
+        params=sum(layer_params(layer) for layer in layers),
+        activation_bytes=4 * max(_live_activations(layer) for layer in layers),
+    )
+
+
+def layer_madds(layer: Layer) -> int:
+    pixels_in, pixels_out = layer.size**2, layer.out_size**2
+    depthwise = layer.kernel**2 * pixels_out
+    match layer.operator:
+        case "conv":
+            return layer.in_channels * layer.out_channels * layer.kernel**2 * pixels_out
+        case "linear":
+            return layer.in_channels * layer.out_channels
+        case "sepconv":
+            return layer.in_channels * (depthwise + layer.out_channels * pixels_out + 2 * layer.se)
+        case "mbconv":
+            return layer.hidden * (
+                layer.in_channels * pixels_in + depthwise + layer.out_channels * pixels_out + 2 * layer.se
+            )
+        case "pool":
+            return 0
+
+
+def layer_params(layer: Layer) -> int:
+    squeezed = layer.se
+    match layer.operator:
+        case "conv":
+            return layer.in_channels * layer.out_channels * layer.kernel**2 + 2 * layer.out_channels
+        case "linear":
+            return (layer.in_channels + 1) * layer.out_channels
+        case "sepconv" | "mbconv":
+            hidden = layer.hidden or layer.in_channels
+            expand = hidden * layer.in_channels + 2 * hidden if layer.hidden else 0
+            excite = 2 * hidden * squeezed + hidden + squeezed if squeezed else 0
+            return expand + hidden * (layer.kernel**2 + 2) + excite + (hidden + 2) * layer.out_channels
+        case "pool":
+            return 0
+
+
+def _live_activations(layer: Layer) -> int:
+    """Largest number of values alive at once inside the layer: each operation's input and output, and the shortcut."""
+    inputs = layer.in_channels * layer.size**2
+    outputs = layer.out_channels * layer.out_size**2
+    if layer.operator not in ("sepconv", "mbconv"):
+        return inputs + outputs
+    hidden = layer.hidden or layer.in_channels
+    wide, narrow = hidden * layer.size**2, hidden * layer.out_size**2
+    kept = inputs if layer.skip != "none" else 0
+    expand = inputs + wide if layer.hidden else 0
+    depthwise = wide + narrow + (kept if layer.hidden else 0)
+    return max(expand, depthwise, narrow + outputs + kept)

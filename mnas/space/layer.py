@@ -1,0 +1,98 @@
+"""`Layer`: one entry of `Architecture.layers()`, everything that decides a layer's cost."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from dataclasses import dataclass, fields
+from typing import Literal
+
+Operator = Literal["conv", "sepconv", "mbconv"]
+
+
+Activation = Literal["none", "relu", "relu6", "hard_swish"]
+
+
+Gate = Literal["sigmoid", "hard_sigmoid"]
+
+
+Skip = Literal["none", "identity", "pool"]
+
+
+IMAGE_CHANNELS = 3
+
+
+def round_channels(channels: float, divisor: int = 8) -> int:
+    """The nearest multiple of `divisor` that is at least 90% of `channels` (MobileNet's rule)."""
+    rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
+    return rounded if rounded >= 0.9 * channels else rounded + divisor
+
+
+class Part:
+    """Keeps its hash: parts are looked up far more often than made. No field, as other processes hash differently."""
+
+    __slots__ = ("_hash",)
+    _hash: int
+
+    def __hash__(self) -> int:
+        try:
+            return self._hash
+        except AttributeError:
+            object.__setattr__(self, "_hash", hash(tuple(getattr(self, name) for name in self.__slots__)))
+            return self._hash
+
+
+@dataclass(frozen=True, slots=True)
+class Layer(Part):
+    """One entry of `Architecture.layers()`: everything that decides a layer's cost."""
+
+    operator: Literal["conv", "sepconv", "mbconv", "pool", "linear"]
+    size: int
+    """Height and width of the input feature map, in pixels."""
+    in_channels: int
+    out_channels: int
+    kernel: int = 1
+    stride: int = 1
+    hidden: int = 0
+    se: int = 0
+    gate: Gate = "sigmoid"
+    activation: Activation = "none"
+    output_activation: Activation = "none"
+    skip: Skip = "none"
+
+    __hash__ = Part.__hash__
+
+    @property
+    def takes_images(self) -> bool:
+        """Whether it is the first of a network: no other layer has three input channels."""
+        return self.in_channels == IMAGE_CHANNELS
+
+    @property
+    def out_size(self) -> int:
+        """Height and width of the output feature map, in pixels."""
+        return 1 if self.operator == "pool" else -(-self.size // self.stride)
+
+    def __str__(self) -> str:
+        named = (f"{field.name}={getattr(self, field.name)}" for field in fields(self)
+                 if getattr(self, field.name) != field.default)
+        return " ".join(named)
+
+
+def layer_of(number: int) -> Layer:
+    """The layer of a number that `Architecture.layer_numbers` gave in this process."""
+    return _LAYERS[number]
+
+
+# What a block makes of what is before it is found once and kept; a space has as many as its latency table has layers.
+_COUNT = itertools.count()
+
+
+_LAYERS: dict[int, Layer] = {}
+
+
+@functools.cache
+def layer_number(layer: Layer) -> int:
+    """The number that stands for all layers equal to this one."""
+    number = next(_COUNT)
+    _LAYERS[number] = layer
+    return number

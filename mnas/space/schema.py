@@ -1,0 +1,105 @@
+"""The schema of search_spaces/*.yaml: one row a stage; a value is fixed, a list is a choice."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import pydantic
+
+from mnas.io.strict_yaml import Count, Positive, Strict
+from mnas.space.layer import Activation, Gate, Operator, Skip
+
+
+def _listed(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else (value,)
+
+
+def _distinct(value: tuple[Any, ...]) -> tuple[Any, ...]:
+    if not value or len(set(value)) != len(value):
+        raise ValueError("should list each option once, and at least one")
+    return value
+
+
+def _odd(value: int) -> int:
+    if value % 2 == 0:
+        raise ValueError("should be odd")
+    return value
+
+
+_LIST = (pydantic.BeforeValidator(_listed), pydantic.AfterValidator(_distinct))
+_Counts = Annotated[tuple[Count, ...], *_LIST]
+_Factors = Annotated[tuple[Positive, ...], *_LIST]
+_Kernels = Annotated[tuple[Annotated[Count, pydantic.AfterValidator(_odd)], ...], *_LIST]
+_Ratios = Annotated[tuple[Annotated[float, pydantic.Field(ge=0, le=1)], ...], *_LIST]
+_Operators = Annotated[tuple[Operator, ...], *_LIST]
+_Activations = Annotated[tuple[Activation, ...], *_LIST]
+_Skips = Annotated[tuple[Skip, ...], *_LIST]
+
+
+class Stem(Strict):
+    """The first convolution."""
+
+    channels: Count
+    kernel: Annotated[Count, pydantic.AfterValidator(_odd)] = 3
+    stride: Literal[1, 2] = 2
+    activation: Activation
+
+
+class Stage(Strict):
+    """One row: a value is fixed, a list is a choice. Channels and expansion are stated at width 1."""
+
+    channels: _Counts
+    depth: _Counts
+    stride: Literal[1, 2]
+    """Of the first layer; the others have 1."""
+    operator: _Operators = ("mbconv",)
+    kernel: _Kernels
+    expansion: _Factors = (1.0,)
+    """Hidden channels of an mbconv, as a multiple of its input's."""
+    se: _Ratios = (0.0,)
+    """Squeezed channels as a part of the channels named by `se_of`; 0 is no squeeze-and-excitation."""
+    activation: _Activations
+    skip: _Skips = ("identity",)
+    output_activation: Activation = "none"
+
+    @pydantic.model_validator(mode="after")
+    def _operators_differ(self) -> Stage:
+        if {"sepconv", "mbconv"} <= set(self.operator) and 1 in self.expansion:
+            raise ValueError("an mbconv of expansion 1 is a sepconv: leave one of the two out")
+        return self
+
+
+class SpaceHead(Strict):
+    """What follows the stages; `scale` says how the width multiplier acts on `channels`."""
+
+    channels: Annotated[int, pydantic.Field(ge=0)] = 0
+    hidden: Annotated[int, pydantic.Field(ge=0)] = 0
+    activation: Activation = "none"
+    scale: Literal["width", "wider_only", "fixed"] = "width"
+
+
+class SpaceFile(Strict):
+    """The schema of search_spaces/*.yaml."""
+
+    name: str
+    reference: str
+    """The zoo's network to compare with; the space should contain it."""
+    resolution: _Counts = (224,)
+    width: _Factors = (1.0,)
+    """Multiplies the channels of all layers."""
+    stem: Stem
+    stages: Annotated[tuple[Stage, ...], pydantic.Field(min_length=1)]
+    head: SpaceHead
+    shared: tuple[Literal["operator", "kernel", "expansion", "se", "activation", "skip"], ...] = ()
+    """Choices that all layers of a stage share; the others are made for each layer."""
+    se_of: Literal["hidden", "input"] = "hidden"
+    """What squeeze-and-excitation is a part of: hidden channels, rounded to 8 (V3), or the layer's input (MnasNet)."""
+    gate: Gate = "hard_sigmoid"
+    bn_eps: Positive = 1.0e-5
+
+    @pydantic.model_validator(mode="after")
+    def _shared_together(self) -> SpaceFile:
+        some_operators = "operator" not in self.shared and any(len(stage.operator) > 1 for stage in self.stages)
+        if some_operators and {"expansion", "se"} & set(self.shared):
+            raise ValueError("shared: expansion and se exist for some operators only: share operator as well")
+        return self

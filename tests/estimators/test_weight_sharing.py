@@ -1,0 +1,261 @@
+"""A run's supernet: trained once, found again, watched, asked."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import mnas
+from mnas.config import Recipe, RunConfig, SupernetRecipe, Target
+from mnas.data.sources import ImageData, load_data
+from mnas.data.splits import limited
+from mnas.errors import BadInput
+from mnas.estimators import supernet as supernet_estimator
+from mnas.estimators.weight_sharing import LOOKS, WeightSharing
+from mnas.monitor.tensorboard import TensorBoard
+from mnas.pipeline.finalists import best_by_fine_tuning
+from mnas.run import Run
+from mnas.space.architecture import Architecture
+from mnas.space.cost import cost
+from mnas.space.space import SearchSpace, load_space
+from mnas.study.objective import load_objective
+from mnas.study.trial import Trial
+from mnas.training.loop import Diverged, recalibrate
+from mnas.training.speed import sandwich_speed
+from mnas.training.task import Task
+
+CPU = torch.device("cpu")
+RECIPE = SupernetRecipe(epochs=2, batch_size=16, subnets=1)
+FINETUNE = Recipe(epochs=1, batch_size=16, lr=2.0, dropout=0.0)
+
+
+@pytest.fixture(scope="module")
+def task() -> Task:
+    digits = load_data("digits")
+    parts = {name: limited(getattr(digits, name), count, 0) for name, count in (("train", 170), ("val", 288))}
+    return Task(replace(digits, **parts), base=48, proxy=16)
+
+
+@pytest.fixture
+def space(tiny: Path) -> SearchSpace:
+    return load_space(tiny)
+
+
+@pytest.fixture
+def sharing(space: SearchSpace, task: Task, tmp_path: Path) -> Callable[..., WeightSharing]:
+    def make(folder: str = "run", **changes: Any) -> WeightSharing:
+        config = RunConfig(
+            space=space.name, targets=(Target(latency_ms=15.0),), objective=load_objective("mnasnet"), **changes
+        )
+        (tmp_path / folder).mkdir(exist_ok=True)
+        return WeightSharing(Run(tmp_path / folder), space, config, task, device=CPU)
+
+    return make
+
+
+def same(one: torch.nn.Module, other: torch.nn.Module) -> bool:
+    there = other.state_dict()
+    return all(torch.equal(tensor, there[name]) for name, tensor in one.state_dict().items())
+
+
+# --- training
+
+
+def test_trained_once_and_found_again(
+    sharing: Callable[..., WeightSharing], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = sharing()
+    fresh = {name: tensor.clone() for name, tensor in first.supernet.state_dict().items()}
+    called: list[str] = []
+    first.train(RECIPE, each=lambda: called.append("interval"))
+    assert called, "what a run has taken is kept meanwhile"
+    files = {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()}
+    assert files == {"supernet.safetensors"}, "the checkpoint is gone when it is trained"
+    assert any(not torch.equal(tensor, fresh[name]) for name, tensor in first.supernet.state_dict().items())
+    torch.manual_seed(5)
+    second = sharing()
+    with caplog.at_level(logging.INFO, "mnas"):
+        second.train(RECIPE)
+    assert "trained before" in caplog.text
+    assert same(second.supernet, first.supernet)
+
+
+def test_training_depends_on_the_seed_alone(sharing: Callable[..., WeightSharing]) -> None:
+    trained = []
+    for folder, seed in (("a", 0), ("b", 0), ("c", 1)):
+        torch.manual_seed(len(trained))
+        trained.append(sharing(folder, seed=seed))
+        trained[-1].train(RECIPE.model_copy(update={"epochs": 1}))
+    assert same(trained[0].supernet, trained[1].supernet)
+    assert not same(trained[0].supernet, trained[2].supernet)
+
+
+@pytest.mark.parametrize("damage", ["cut short", "no weights", "of another network"])
+def test_a_damaged_supernet_is_refused(
+    sharing: Callable[..., WeightSharing], tmp_path: Path, damage: str
+) -> None:
+    one = sharing()
+    path = tmp_path / "run" / "checkpoints" / "supernet.safetensors"
+    path.parent.mkdir()
+    weights = safetensors.torch.save({name: t.contiguous() for name, t in one.supernet.state_dict().items()})
+    other = safetensors.torch.save(mnas.build(mnas.space.zoo.get("mobilenet_v3_small", 0.35, 32), 10).state_dict())
+    path.write_bytes({"cut short": weights[:-100], "no weights": b"{}", "of another network": other}[damage])
+    with pytest.raises(BadInput) as caught:
+        one.train(RECIPE)
+    assert str(caught.value).startswith(f"{path}: not this run's supernet (")
+    assert str(caught.value).endswith("); delete it to train it anew")
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_seen_of_it_in_tensorboard(sharing: Callable[..., WeightSharing], tmp_path: Path) -> None:
+    board = TensorBoard(tmp_path / "tb")
+    from mnas.training import supernet as training
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "INTERVAL", 2)
+        patch.setattr(supernet_estimator, "CALIBRATION_IMAGES", 64)
+        sharing().train(RECIPE, board)
+    board.close()
+    events = EventAccumulator(str(tmp_path / "tb"))
+    events.Reload()  # type: ignore[no-untyped-call]
+
+    def read(tag: str) -> dict[int, float]:
+        return {event.step: event.value for event in events.Scalars(f"supernet/{tag}")}  # type: ignore[no-untyped-call]
+
+    steps = list(range(2, 21, 2))  # 10 whole batches of 16, twice
+    for tag in ("loss_largest", "loss_smallest", "loss_random", "lr", "images_per_s", "collapsed"):
+        assert list(read(tag)) == steps, tag
+    assert all(0 < loss < 5 for tag in ("largest", "smallest", "random") for loss in read(f"loss_{tag}").values())
+    assert all(speed > 0 for speed in read("images_per_s").values())
+    assert read("lr")[20] < max(read("lr").values()) <= RECIPE.lr * RECIPE.batch_size / 128 + 1e-6
+    assert set(read("collapsed").values()) == {0.0}
+    for name in ("largest", "smallest", "random1", "random2"):
+        seen = read(f"accuracy_{name}")
+        assert len(seen) == LOOKS and list(seen)[-1] == 20, name
+        assert all(0 <= reached <= 1 for reached in seen.values())
+    tags = events.Tags()["scalars"]  # type: ignore[no-untyped-call]
+    assert "supernet/accuracy_reference" not in tags, "mobilenet_v3_small is not in the tiny space"
+
+
+def test_the_reference_is_judged_where_the_space_has_it(task: Task, tmp_path: Path) -> None:
+    space = load_space("v3_small").with_resolutions((32,))
+    config = RunConfig(space="v3_small", targets=(Target(latency_ms=15.0),), objective=load_objective("mnasnet"))
+    one = WeightSharing(Run(tmp_path), space, config, task, device=CPU)
+    assert set(one._judged(one.supernet)) == {
+        f"accuracy_{name}" for name in ("largest", "smallest", "reference", "random1", "random2")
+    }
+
+
+# --- what is asked of it
+
+
+def finalists(space: SearchSpace, count: int) -> list[Trial]:
+    archs = [space.sample(random.Random(i)) for i in range(count)]
+    return [Trial(10 + i, "complete", arch, 5.0, 0.9 - i / 10, grade="fine-tuned") for i, arch in enumerate(archs)]
+
+
+def test_finalists_are_ranked_by_two_trainings(
+    sharing: Callable[..., WeightSharing], space: SearchSpace, caplog: pytest.LogCaptureFixture
+) -> None:
+    one, found, recipe = sharing(), finalists(space, 2), FINETUNE.model_copy(update={"epochs": 6})
+    first, again = (one.estimator(recipe, select=False, again=number) for number in (0, 1))
+    reached = [again.fine_tuned(trial.architecture) for trial in found]
+    assert reached != [first.fine_tuned(trial.architecture) for trial in found], "independent of the first"
+    assert reached[0] != reached[1], "or this proves nothing"
+    better = int(reached[1] > reached[0])
+    gap = abs(reached[1] - reached[0])
+    for lead, wins in ((gap / 2, better), (2 * gap, 1 - better)):  # the other one's lead by the first estimate
+        accuracies = {better: 0.5, 1 - better: 0.5 + lead}
+        ranked = [replace(trial, accuracy=accuracies[i]) for i, trial in enumerate(found)]
+        with caplog.at_level(logging.INFO, "mnas"):
+            assert best_by_fine_tuning(ranked, one, recipe) is ranked[wins]
+        unjudged = [replace(trial, grade="inherited") for trial in ranked]
+        assert best_by_fine_tuning(unjudged, one, recipe) is unjudged[better], "only what was trained on counts twice"
+    assert "when trained on once more" in caplog.text
+
+
+def test_one_finalist_needs_no_ranking(
+    sharing: Callable[..., WeightSharing], space: SearchSpace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supernet_estimator, "fit", lambda *args, **options: pytest.fail("trained"))
+    assert best_by_fine_tuning(finalists(space, 1), sharing(), FINETUNE).number == 10
+    assert best_by_fine_tuning(finalists(space, 3), sharing("plain"), None).number == 10, "nothing is trained"
+
+
+def test_a_finalist_that_diverges_is_not_chosen(sharing: Callable[..., WeightSharing], space: SearchSpace) -> None:
+    wild = FINETUNE.model_copy(update={"lr": 1e30, "clip_norm": 1e30, "warmup": 0.0})
+    found = finalists(space, 2)
+    with pytest.raises(Diverged):
+        sharing().estimator(wild, select=False).fine_tuned(found[0].architecture)
+    assert best_by_fine_tuning(found, sharing(), wild) is found[0]
+
+
+def test_inherited_and_teacher(
+    sharing: Callable[..., WeightSharing], space: SearchSpace, task: Task
+) -> None:
+    one = sharing()
+    one.train(RECIPE.model_copy(update={"epochs": 1}))
+    before = {name: tensor.clone() for name, tensor in one.supernet.state_dict().items()}
+    arch = space.sample(random.Random(1))
+    network, plain = one.inherited(arch), one.supernet.extract(arch)
+    recalibrate(plain, task.data.train, images=len(task.data.train), size=task.size_of(arch), device=CPU)
+    assert same(network, plain)
+    teachers = [one.teacher(resolution) for resolution in space.resolutions]
+    largest = max(space.enumerate(), key=lambda other: cost(other).madds)
+    for teacher in teachers:
+        assert not teacher.training
+        assert sum(parameter.numel() for parameter in teacher.parameters()) == cost(largest, 10).params
+    assert not same(*teachers), "each has the statistics of its own size"
+    assert all(torch.equal(tensor, before[name]) for name, tensor in one.supernet.state_dict().items())
+    with pytest.raises(BadInput, match="is not in the supernet's space 'tiny'"):
+        one.inherited(mnas.space.zoo.get("mobilenet_v3_small", resolution=32))
+
+
+def test_it_begins_with_the_weights_of_a_winner(
+    sharing: Callable[..., WeightSharing], space: SearchSpace, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    arch: Architecture = space.sample(random.Random(3))
+    torch.manual_seed(11)
+    network = mnas.build(arch, 10)
+    (tmp_path / "winner").mkdir()
+    safetensors.torch.save_file(network.state_dict(), tmp_path / "winner" / "weights.safetensors")
+    (tmp_path / "winner" / "architecture.yaml").write_text(arch.to_yaml())
+    with caplog.at_level(logging.INFO, "mnas"):
+        one = sharing(init=str(tmp_path / "winner"))
+    assert "begins with the weights of" in caplog.text
+    assert same(one.supernet.extract(arch), network)
+    assert not same(one.supernet, sharing("fresh").supernet)
+    one.train(RECIPE)
+    (tmp_path / "winner" / "weights.safetensors").unlink()
+    with pytest.raises(BadInput, match="winner"):
+        sharing("other", init=str(tmp_path / "winner"))
+    again = sharing(init=str(tmp_path / "winner"))  # what has begun has its weights: it goes on without the file
+    again.train(RECIPE)
+    assert same(again.supernet, one.supernet)
+
+
+def test_speed_is_told_without_touching_the_run(space: SearchSpace, task: Task) -> None:
+    data: ImageData = task.data
+    assert sandwich_speed(space, data, RECIPE, task.size_of, CPU) > 10
+
+
+# --- the sizes
+
+
+def test_sizes_shrink_in_step(task: Task, space: SearchSpace) -> None:
+    sizes = {arch.resolution: task.size_of(arch) for arch in space.enumerate()}
+    assert sizes == {32: 12, 48: 16}
+    full = Task(task.data, base=48, proxy=48)
+    assert {full.size_of(arch) for arch in space.enumerate()} == {32, 48}
+    assert full.notes() == []
+    (note,) = task.notes()
+    assert "16/48 of its resolution, since the images have 8 pixels" in note

@@ -1,0 +1,240 @@
+"""The PyTorch file that a person gets: on its own, readable, and the same function."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from mnas.errors import BadInput, MnasError
+from mnas.export.pytorch import export_pytorch, model_source
+from mnas.nn.network import Network, build
+from mnas.space import zoo
+from mnas.space.architecture import Architecture, Block, Head
+from mnas.space.cost import cost
+
+CLASSES = ("cat", 'the "dog"', "rock crab, Cancer irroratus")
+
+HAND_MADE = {
+    "pool_skips": Architecture(
+        40, Block("conv", 3, 2, 16, "relu"),
+        (
+            (
+                Block("mbconv", 5, 2, 24, "relu6", hidden=32, se=8, skip="pool"),
+                Block("sepconv", 3, 1, 16, "relu", skip="pool"),
+            ),
+            (
+                Block("conv", 3, 2, 32, "hard_swish", skip="pool"),
+                Block("mbconv", 3, 1, 32, "relu", hidden=64, skip="identity"),
+            ),
+        ),
+        Head(0, 24, "hard_swish"), "sigmoid",
+    ),
+    "convolutions": Architecture(
+        33, Block("conv", 5, 1, 8, "hard_swish"),
+        ((Block("conv", 3, 1, 8, "relu", skip="identity"), Block("conv", 5, 2, 12, "none")),),
+        Head(0, 0, "none"), bn_eps=0.002,
+    ),
+    "linear_hidden": Architecture(
+        32, Block("conv", 3, 2, 8, "relu"),
+        ((Block("sepconv", 3, 1, 8, "relu6", se=4, skip="identity", output_activation="hard_swish"),),),
+        Head(16, 12, "none"),
+    ),
+}  # fmt: skip
+ARCHITECTURES = {name: zoo.get(name, width=0.5, resolution=64) for name in zoo.names()} | HAND_MADE
+
+# Loads each folder's model.py where neither mnas nor the standing folder can be imported.
+STRANGER = """
+import importlib.util, pathlib, sys, torch
+sys.dont_write_bytecode = True
+torch.set_num_threads(1)
+for folder in sorted(path for path in pathlib.Path.cwd().iterdir() if path.is_dir()):
+    spec = importlib.util.spec_from_file_location("model", folder / "model.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    network = module.build_model()
+    assert not network.training
+    case = torch.load(folder / "case.pt")
+    with torch.inference_mode():
+        difference = (network(case["images"]) - case["logits"]).abs().max().item()
+    same = list(network.state_dict()) == case["keys"]
+    print(folder.name, difference, same, module.CLASSES == tuple(case["classes"]))
+assert not [name for name in sys.modules if name.split(".")[0] in ("mnas", "safetensors")]
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small layers on several threads wait for one another, most of all beside other work."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def trained(arch: Architecture) -> Network:
+    """A network whose batch normalisation has seen images and whose logits are of ordinary size."""
+    torch.manual_seed(0)
+    network = build(arch, len(CLASSES), dropout=0.2).train()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias)
+            module.momentum = 0.9
+    assert isinstance(network.classifier, nn.Linear)
+    nn.init.normal_(network.classifier.weight, std=0.1)
+    with torch.no_grad():
+        for _ in range(2):
+            network(torch.randn(8, 3, arch.resolution, arch.resolution))
+    return network
+
+
+def stranger(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [sys.executable, "-I", "-B", "-W", "error", *arguments]
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of exported networks, each with images and the logits that mnas' own network gives."""
+    root = tmp_path_factory.mktemp("exported")
+    for name, arch in ARCHITECTURES.items():
+        network = trained(arch)
+        if name == "mobilenet_v3_small":
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        files = export_pytorch(network, arch, root / name, classes=CLASSES, title=f"The network {name}")
+        assert [file.name for file in files] == ["model.py", "weights.safetensors", "weights.safetensors.sha256"]
+        assert sorted(path.name for path in (root / name).iterdir()) == sorted(file.name for file in files)
+        assert network.training
+        images = torch.randn(2, 3, arch.resolution, arch.resolution)
+        network.to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
+        with torch.inference_mode():
+            logits = network(images)
+        assert logits.abs().max() > 0.01, "the comparison would see nothing"
+        case = {"images": images, "logits": logits, "keys": list(network.state_dict()), "classes": list(CLASSES)}
+        torch.save(case, root / name / "case.pt")
+    return root
+
+
+def test_a_stranger_gets_the_same_logits_and_keys(exported: Path) -> None:
+    done = stranger("-c", STRANGER, folder=exported)
+    assert done.returncode == 0, done.stderr
+    rows = [line.split() for line in done.stdout.splitlines()]
+    assert {row[0] for row in rows} == ARCHITECTURES.keys()
+    assert max(float(difference) for _, difference, _, _ in rows) <= 1e-6, rows
+    assert {(same, classes) for _, _, same, classes in rows} == {("True", "True")}
+
+
+def test_a_strangers_linter_is_content(exported: Path) -> None:
+    done = stranger(
+        "-m", "ruff", "check", "--isolated", "--no-cache", "--line-length=120", "--select=E,F,W,I,B,C4,RET,SIM,UP",
+        "--target-version=py311", ".", folder=exported,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_source_imports_torch_alone_and_defines_nothing_in_vain(exported: Path, name: str) -> None:
+    source = (exported / name / "model.py").read_text()
+    tree = ast.parse(source)
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+    modules = [str(node.module) if isinstance(node, ast.ImportFrom) else node.names[0].name for node in imports]
+    assert {module.split(".")[0] for module in modules} - set(sys.stdlib_module_names) == {"torch"}
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    defined = {node.name for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
+    assert defined <= used
+    arch = ARCHITECTURES[name]
+    blocks = (arch.stem, *arch.blocks)
+    assert ("SqueezeExcite" in source) == any(block.se for block in blocks)
+    assert ("PoolSkip" in source) == any(block.skip == "pool" for block in blocks)
+    for operator, class_name in (("sepconv", "SepConv"), ("mbconv", "MBConv")):
+        assert (class_name in source) == any(block.operator == operator for block in blocks)
+
+
+def test_source_reads_as_the_papers_table() -> None:
+    arch = zoo.get("mobilenet_v3_large")
+    source = model_source(arch, CLASSES, title="MobileNetV3-Large", notes=["Trained on crabs."])
+    assert source.startswith('"""MobileNetV3-Large.\n')
+    assert "Trained on crabs." in source
+    costs = cost(arch, len(CLASSES))
+    assert f"{costs.params:,} parameters, {costs.madds / 1e6:,.1f} M multiply-adds at 224x224" in source
+    for line in (
+        'self.stem = ConvBNAct(3, 16, kernel=3, stride=2, activation="hard_swish")  # 112x112',
+        '    MBConv(16, 64, 24, kernel=3, stride=2, activation="relu"),  # 56x56',
+        '    MBConv(160, 960, 160, kernel=5, activation="hard_swish", se=240, skip="identity"),',
+        "x = self.blocks(x)  # (b, 160, 7, 7)",
+        "return self.classifier(self.dropout(x))  # (b, 3)",
+    ):
+        assert f"        {line}\n" in source
+    assert [source.count(f"  # {size}x{size}\n") for size in (112, 56, 28, 14, 7)] == [1] * 5
+
+
+def test_any_words_and_widths_make_valid_source() -> None:
+    arch = Architecture(
+        64, Block("conv", 3, 2, 11024, "relu"),
+        ((Block("sepconv", 5, 2, 11024, "hard_swish", se=2756, skip="pool", output_activation="hard_swish"),),),
+        Head(0, 0, "none"),
+    )  # fmt: skip
+    classes = ["a\nb", "both \" and '", "{brace}", "back\\slash", "\udcff lost", "日本", "long " * 60]
+    classes += [str(i) for i in range(90)]
+    title = 'A "title" in """quotes""", C:\\new\\x, ' + "word " * 40
+    source = model_source(arch, classes, title=title, notes=["\x00 zero", "", '"""'])
+    tree = ast.parse(source)
+    assigned = {
+        node.targets[0].id: node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+    }
+    assert ast.literal_eval(assigned["CLASSES"]) == tuple(classes)
+    assert "C:\\new\\x" in (ast.get_docstring(tree) or "")
+    assert max(map(len, source.splitlines())) <= 120
+    one = ast.parse(model_source(arch, ["alone"], title="One")).body
+    assert any(isinstance(node, ast.Assign) and ast.unparse(node) == "CLASSES = ('alone',)" for node in one)
+
+
+def test_running_the_file_prints_parameters_and_shape(exported: Path) -> None:
+    done = stranger("model.py", folder=exported / "mobilenet_v3_small")
+    params = cost(ARCHITECTURES["mobilenet_v3_small"], len(CLASSES)).params
+    assert (done.stdout, done.stderr) == (f"{params:,} parameters; (1, 3, 64, 64) to (1, 3)\n", "")
+
+
+def test_changed_weights_are_refused(tmp_path: Path) -> None:
+    arch = HAND_MADE["convolutions"]
+    export_pytorch(trained(arch), arch, tmp_path, classes=CLASSES, title="Tampered")
+    weights = tmp_path / "weights.safetensors"
+    data = bytearray(weights.read_bytes())
+    stated = (tmp_path / "weights.safetensors.sha256").read_text()
+    assert stated == f"{hashlib.sha256(data).hexdigest()}  weights.safetensors\n"  # what `sha256sum -c` reads
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    done = stranger("model.py", folder=tmp_path)
+    assert done.returncode != 0
+    assert "its sha256 is not the one in weights.safetensors.sha256; the file was changed or damaged" in done.stderr
+
+
+def test_wrong_number_of_classes_writes_nothing(tmp_path: Path) -> None:
+    arch = HAND_MADE["convolutions"]
+    with pytest.raises(BadInput, match="expected 3 names, one for each output of the network, got 2"):
+        export_pytorch(build(arch, 3), arch, tmp_path / "winner", classes=["a", "b"], title="Wrong")
+    assert not (tmp_path / "winner").exists()
+
+
+def test_a_file_that_computes_something_else_is_an_error(tmp_path: Path) -> None:
+    arch = HAND_MADE["linear_hidden"]
+    network = trained(arch)
+    network.stem.act1 = nn.Hardswish()  # not what the architecture says
+    with pytest.raises(MnasError, match="its logits differ from the trained network's by"):
+        export_pytorch(network, arch, tmp_path, classes=CLASSES, title="Other")
+    with torch.no_grad():
+        nn.init.constant_(next(network.classifier.parameters()), float("nan"))
+    with pytest.raises(MnasError, match="by nan"):
+        export_pytorch(network, arch, tmp_path, classes=CLASSES, title="NaN")

@@ -1,0 +1,191 @@
+"""Several budgets for one device, and what a search says of itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from small_search import QUICK, milliseconds, read
+
+import mnas
+from mnas.errors import Infeasible
+from mnas.monitor.tensorboard import TensorBoard
+from mnas.pipeline import winners as handover
+from mnas.run import Run
+from mnas.space.architecture import Architecture
+from mnas.space.cost import cost
+from mnas.study.trial import Trial
+
+
+def noted(arch: Architecture) -> float:
+    """More multiply-adds and larger images are better."""
+    return min(0.99, 0.3 + cost(arch, 10).madds / 3e6 + arch.resolution / 1000)
+
+
+SEVERAL: dict[str, Any] = {"latency_ms": [0.9, 0.25, 0.5], "trials": 12, "estimator": noted, "compare_random": True}
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory: pytest.TempPathFactory, few: mnas.ImageData) -> mnas.Result:
+    """A search with three budgets."""
+    from small_search import TINY_SPACE
+
+    folder = tmp_path_factory.mktemp("several")
+    (folder / "tiny.yaml").write_text(TINY_SPACE)
+    return mnas.search(
+        **SEVERAL, space=folder / "tiny.yaml", data=few, latency=milliseconds, run=folder / "run",
+        baseline=["mobilenet_v3_small@0.35"], set={**QUICK, "recipe.epochs": 1, "recipe.images": 100},
+    )  # fmt: skip
+
+
+def test_a_winner_for_each_budget(several: mnas.Result) -> None:
+    assert [winner.budget_ms for winner in several.winners] == [0.25, 0.5, 0.9]
+    assert several.winner == several.winners[-1]
+    for winner in several.winners:
+        assert winner.folder == several.folder / "winners" / f"{winner.budget_ms}ms"
+        row, baseline = winner.metrics["networks"]
+        assert winner.metrics["latency"]["budget_ms"] == row["latencies"][0]["budget_ms"] == winner.budget_ms
+        assert winner.latency_ms == milliseconds(winner.architecture) <= (winner.budget_ms or 0)
+        assert row["keeps_budget"]
+        assert (row["name"], baseline["name"]) == (f"winner-{winner.budget_ms}ms", "mobilenet_v3_small@0.35")
+        assert winner.load()(torch.zeros(1, 3, 32, 32)).shape == (1, 10)
+        card = (winner.folder / "README.md").read_text()
+        assert f"the winner keeps the budget: {winner.latency_ms:.2f} of {winner.budget_ms:.2f} ms" in card
+    val = [winner.metrics["networks"][0]["val_accuracy"] for winner in several.winners]
+    assert val == sorted(val), "what keeps a smaller budget keeps a larger one"
+    assert len({winner.metrics["networks"][1]["test_accuracy"] for winner in several.winners}) == 1
+    last = several.winners[-1].folder
+    for file in ("metrics.json", "weights.safetensors", "README.md", "model.onnx", "model.py"):
+        assert (several.folder / "winner" / file).read_bytes() == (last / file).read_bytes()
+    assert several.metrics == json.loads((several.folder / "winner" / "metrics.json").read_text())
+    assert yaml.safe_load((several.folder / "config.yaml").read_text())["config"]["budgets_ms"] == [0.25, 0.5, 0.9]
+    assert all(trial.latency_ms <= 0.9 * 1.05 for trial in several.trials if trial.evaluated)
+
+
+def test_the_front_and_its_knee_are_told(several: mnas.Result) -> None:
+    rows = several.metrics["search"]["front"]
+    assert [row["trial"] for row in rows] == [trial.number for trial in several.front]
+    assert sum(row["knee"] for row in rows) == 1
+    knee = next(row for row in rows if row["knee"])
+    mark = f"{knee['trial']} (knee) | {knee['accuracy']:.2%} | {knee['latency_ms']:.2f} |"
+    assert mark in (several.folder / "winner" / "README.md").read_text()
+    log = (several.folder / "run.log").read_text()
+    assert f"front: trial {knee['trial']}, " in log
+    assert log.count("ms (knee)") == 1
+    assert "the most accurate within 0.25/0.5/0.9 ms" in log
+
+
+def test_the_importance_of_choices_is_told(several: mnas.Result) -> None:
+    shares = several.metrics["search"]["importance"]
+    assert sum(shares.values()) == pytest.approx(1)
+    assert list(shares.values()) == sorted(shares.values(), reverse=True)
+    assert {"resolution", "stage2.depth", "stage2.kernel", "stage3.activation"} <= set(shares)
+    first, share = next(iter(shares.items()))
+    assert f"(fANOVA): {first} {share:.0%}" in (several.folder / "winner" / "README.md").read_text()
+    assert f"what decided the accuracy: {first} {share:.0%}" in (several.folder / "run.log").read_text()
+
+
+def test_a_random_search_is_told(several: mnas.Result) -> None:
+    lines = [json.loads(line) for line in (several.folder / "random_trials.jsonl").read_text().splitlines()]
+    assert len(lines) == 12
+    assert all(line["latency_ms"] <= 0.9 * 1.05 for line in lines)
+    for winner in several.winners:
+        found = winner.metrics["search"]["random"]
+        within = [line["accuracy"] for line in lines if line["latency_ms"] <= winner.budget_ms]
+        assert found["trials"] == len(found["curve"]) == len(found["search_curve"]) == 12
+        assert found["best_accuracy"] == max(within, default=None)
+        assert "after 12 evaluations each" in (winner.folder / "README.md").read_text()
+    events = read(several.folder / "tb")
+    seen = [event.value for event in events.Scalars("random/best_feasible_accuracy")]  # type: ignore[no-untyped-call]
+    assert seen == sorted(seen)
+    assert seen[-1] == pytest.approx(several.metrics["search"]["random"]["best_accuracy"])
+    assert "best within 0.9 ms after 12 evaluations: " in (several.folder / "run.log").read_text()
+
+
+def test_a_budget_that_no_whole_network_keeps(
+    few: mnas.ImageData, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The machine is slower when the finalists are measured: the other budget gets its winner all the same."""
+    given = {
+        "latency_ms": [0.9, 0.25], "trials": 4, "space": tiny, "data": few, "latency": milliseconds,
+        "run": tmp_path / "run", "estimator": noted, "baseline": ["mobilenet_v3_small@0.35"],
+        "set": {**QUICK, "recipe.epochs": 1, "recipe.images": 100},
+    }  # fmt: skip
+    run, measured = Run(tmp_path / "run"), handover.finalists
+
+    def slower(trials: Any, measure: Any, budget_ms: Any, at_once: int) -> list[Trial]:
+        return measured(trials, measure, 0.01 if budget_ms == 0.25 else budget_ms, at_once)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(handover, "finalists", slower)
+        with pytest.raises(Infeasible, match=r"^no candidate keeps 0\.25 ms as a whole network; the other budgets'"):
+            mnas.search(**given)
+    assert not (run.winners / "0.25ms").exists()
+    weights = (run.winners / "0.9ms" / "weights.safetensors").read_bytes()
+    assert (run.winner / "weights.safetensors").read_bytes() == weights
+    result = mnas.search(**given)  # measured again
+    assert [winner.budget_ms for winner in result.winners] == [0.25, 0.9]
+    assert all(winner.metrics["networks"][0]["keeps_budget"] for winner in result.winners)
+
+
+@pytest.mark.parametrize("moment", ["random search", "between winners"])
+def test_interrupted_after_the_search(
+    several: mnas.Result, few: mnas.ImageData, moment: str, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Architecture] = []
+    calls: list[Any] = []
+    stop = {"random search": "trial", "between winners": "text"}[moment]
+    said = getattr(TensorBoard, stop)
+
+    def interrupted(board: TensorBoard, *args: Any) -> None:
+        if stop != "trial" or "random/best_feasible_accuracy" in args[1]:
+            calls.append(args)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        said(board, *args)
+
+    given = {
+        **SEVERAL, "space": tiny, "data": few, "latency": milliseconds, "run": tmp_path / "run",
+        "estimator": lambda arch: asked.append(arch) or noted(arch),  # type: ignore[func-returns-value]
+        "baseline": ["mobilenet_v3_small@0.35"], "set": {**QUICK, "recipe.epochs": 1, "recipe.images": 100},
+    }  # fmt: skip
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(TensorBoard, stop, interrupted)
+        mnas.search(**given)
+    chosen = Run(tmp_path / "run").read_state().get("winner_trials", [])
+    assert len(chosen) == (0 if moment == "random search" else 3)
+    result = mnas.search(**given)
+    assert Run(tmp_path / "run").read_state()["winner_trials"][: len(chosen)] == chosen
+    assert len(asked) == 24, "no estimate is spent twice"
+    for winner, other in zip(result.winners, several.winners, strict=True):
+        assert winner.architecture == other.architecture
+        weights = [(one.folder / "weights.safetensors").read_bytes() for one in (winner, other)]
+        assert weights[0] == weights[1]
+        assert winner.metrics["search"]["random"] == other.metrics["search"]["random"]
+    log = (tmp_path / "run" / "run.log").read_text()
+    if moment != "random search":
+        assert "winner-0.25ms: trained before" in log
+
+
+def test_one_unreachable_budget_is_refused_before_training(
+    search: Callable[..., mnas.Result], tmp_path: Path
+) -> None:
+    asked: list[Architecture] = []
+    with pytest.raises(Infeasible, match=r"--latency-ms 0\.01: .* the fastest reachable latency is 0\.\d+ ms"):
+        search(latency_ms=[0.6, 0.01], estimator=lambda arch: asked.append(arch) or 0.5)  # type: ignore[func-returns-value]
+    assert not asked
+    assert not (tmp_path / "run").exists()
+
+
+def test_one_network_may_win_two_budgets(search: Callable[..., mnas.Result]) -> None:
+    result = search(latency_ms=[0.6, 0.6001], trials=3, data=mnas.load_data("digits"))
+    first, second = result.winners
+    assert first.architecture == second.architecture
+    assert first.test_accuracy == second.test_accuracy
+    assert "winner-0.6001ms: trained before" in (result.folder / "run.log").read_text()
+    assert result.metrics["search"]["importance"] == {}, "of three candidates nothing is said"

@@ -1,0 +1,262 @@
+"""A time budget is divided so that it is kept."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mnas.config import Recipe, RunConfig, SupernetRecipe, Target
+from mnas.data.sources import ImageData
+from mnas.data.splits import ArraySplit
+from mnas.pipeline.plan import (
+    EXPORT_S,
+    FINAL_SHARE,
+    FINETUNED_CANDIDATES,
+    MOST_EPOCHS,
+    SUPERNET_SHARE,
+    Plan,
+    duration,
+    epoch_s,
+    final_recipe,
+    make_plan,
+    make_supernet_plan,
+    partial,
+    told,
+)
+from mnas.study.objective import load_objective
+
+PROXY, RECIPE = RunConfig.model_fields["proxy"].default, Recipe()
+
+
+def config(**changes: Any) -> RunConfig:
+    return RunConfig(
+        space="v3_large", targets=(Target(latency_ms=15.0),), objective=load_objective("mnasnet"), **changes
+    )
+
+
+def data(train: int, val: int = 1000) -> ImageData:
+    def split(count: int) -> ArraySplit:
+        return ArraySplit(np.zeros((count, 2, 2), np.uint8), np.arange(count) % 10)
+
+    return ImageData("d", tuple("0123456789"), 2, True, split(train), split(val), split(val))
+
+
+@given(
+    train=st.integers(200, 60_000), left_s=st.floats(60, 36_000), speed=st.floats(20, 20_000),
+    trials=st.one_of(st.none(), st.integers(1, 500)), networks=st.integers(2, 5),
+)  # fmt: skip
+def test_the_parts_fit_into_the_whole(
+    train: int, left_s: float, speed: float, trials: int | None, networks: int
+) -> None:
+    images = data(train)
+    plan = make_plan(images, PROXY, RECIPE, trials=trials, left_s=left_s, networks=networks, images_per_s=speed)
+    assert plan.search_s is not None
+    assert plan.search_s + plan.final_s <= left_s + 1e-6
+    assert 1 <= plan.proxy.epochs <= PROXY.epochs
+    assert plan.expected_s() <= left_s + 21
+    recipe = final_recipe(RECIPE, images, left_s=left_s, networks=networks, images_per_s=speed)
+    assert recipe.epochs == 1 or networks * recipe.epochs * epoch_s(images, recipe, speed) <= left_s
+
+
+def test_a_random_search_takes_as_long_as_the_search() -> None:
+    images = data(20_000)
+    for left_s, trials in ((600.0, None), (None, 10)):
+        about = {"trials": trials, "left_s": left_s, "networks": 2, "images_per_s": 1000.0}
+        for one, two in (
+            (make_plan(images, PROXY, RECIPE, **about), make_plan(images, PROXY, RECIPE, **about, searches=2)),  # type: ignore[arg-type]
+            (shared(images, left_s, trials=trials), shared(images, left_s, trials=trials, compare_random=True)),
+        ):
+            if left_s is None:
+                assert two.expected_s() == pytest.approx(one.expected_s() + 10 * one.candidate_s)
+            else:
+                assert one.search_s is not None
+                assert two.search_s is not None
+                assert two.search_s < one.search_s
+                assert two.expected_s() <= left_s + 1
+
+
+def test_several_winners_take_their_time() -> None:
+    one = shared(data(5000), None, trials=10, networks=2)
+    three = shared(data(5000), None, trials=10, networks=4, budgets_ms=(5.0, 10.0, 15.0))
+    finalists_s = config().finalists * one.candidate_s
+    assert three.final_s == pytest.approx(2 * (one.final_s - finalists_s) + 3 * finalists_s)
+
+
+def test_without_a_limit_nothing_is_cut() -> None:
+    plan = make_plan(data(50_000), PROXY, RECIPE, trials=10, left_s=None, networks=2, images_per_s=100)
+    assert plan.proxy == PROXY
+    assert plan.search_s is None
+    assert final_recipe(RECIPE, data(50_000), left_s=None, networks=2, images_per_s=100) == RECIPE
+
+
+def test_short_time_cuts_images_first() -> None:
+    plan = make_plan(data(50_000), PROXY, RECIPE, trials=None, left_s=600, networks=2, images_per_s=1000)
+    assert plan.proxy.epochs == PROXY.epochs
+    assert plan.proxy.images is not None
+    assert plan.proxy.images < 10_000
+    assert plan.search_s is not None
+    assert plan.search_s / plan.candidate_s >= 14, "time for a search that deserves its name"
+
+
+# --- with a supernet
+
+
+def shared(
+    images: ImageData, left_s: float | None, speed: float = 1000, *, trials: int | None = None, networks: int = 2,
+    slower: float = 4, processes: int = 1, decided: tuple[Recipe, SupernetRecipe] | None = None, trained: bool = False,
+    **changes: Any,
+) -> Plan:  # fmt: skip
+    return make_supernet_plan(
+        images, config(**changes), trials=trials, left_s=left_s, networks=networks, images_per_s=speed,
+        sandwich_per_s=speed / slower, processes=processes, decided=decided, trained=trained,
+    )  # fmt: skip
+
+
+@given(
+    train=st.integers(200, 60_000), left_s=st.floats(60, 36_000), speed=st.floats(20, 20_000),
+    trials=st.one_of(st.none(), st.integers(1, 500)), networks=st.integers(2, 5), slower=st.floats(1.5, 10),
+    stated=st.one_of(st.none(), st.integers(100, 5000)), finetune_epochs=st.sampled_from([0.0, 0.3, 1.0, 3.0]),
+    long=st.booleans(),
+)  # fmt: skip
+def test_the_parts_of_a_search_with_a_supernet(
+    train: int, left_s: float, speed: float, trials: int | None, networks: int, slower: float, stated: int | None,
+    finetune_epochs: float, long: bool,
+) -> None:  # fmt: skip
+    recipe = SupernetRecipe(images=stated)
+    images, asked = data(train), min(train, stated or train)
+    plan = shared(
+        images, left_s, speed, trials=trials, networks=networks, slower=slower, supernet=recipe,
+        finetune_epochs=finetune_epochs, budget_s=left_s if long else None,
+    )  # fmt: skip
+    assert plan.supernet is not None
+    assert plan.search_s is not None
+    usable, taken = left_s - EXPORT_S, plan.supernet.images or asked
+    assert plan.supernet_s == pytest.approx(plan.supernet.epochs * min(train, taken) * slower / speed)
+    assert 1 <= plan.supernet.epochs <= recipe.epochs * (MOST_EPOCHS if long else 1)
+    assert taken <= asked
+    if taken < asked:
+        assert plan.supernet.epochs == 1, "fewer images only where one epoch of all is too long"
+        assert asked * slower / speed > SUPERNET_SHARE * usable - slower / speed
+    least = taken <= max(10 * recipe.batch_size, 20 * images.num_classes) and plan.supernet.epochs == 1
+    assert least or plan.supernet_s <= SUPERNET_SHARE * usable + 1e-6
+    longer_s = config().finalists * plan.candidate_s if finetune_epochs else 0
+    assert plan.final_s <= FINAL_SHARE * usable + longer_s + 1e-6
+    assert plan.search_s >= 0
+    shortest = finetune_epochs == 0 or plan.proxy.images == plan.proxy.batch_size
+    if not least and not shortest:
+        assert plan.supernet_s + plan.search_s + plan.final_s <= usable + 1e-6
+        assert plan.search_s > 0
+        wanted_s = min(trials or FINETUNED_CANDIDATES, FINETUNED_CANDIDATES) * plan.candidate_s
+        assert plan.search_s >= wanted_s * (1 - 1e-9), "candidates enough to choose among"
+        assert plan.expected_s() <= left_s + 1e-6
+    assert plan.proxy.epochs <= max(1, finetune_epochs)
+    assert plan.proxy.images is None or plan.proxy.epochs == 1
+
+
+def test_without_a_limit_the_supernet_trains_as_its_recipe_says() -> None:
+    plan = shared(data(50_000), None, trials=10)
+    assert plan.supernet == SupernetRecipe()
+    assert plan.search_s is None
+    assert plan.proxy == config().finetune
+    assert plan.supernet_s == pytest.approx(SupernetRecipe().epochs * 50_000 / 250)
+    assert plan.expected_s() > plan.supernet_s + 10 * plan.candidate_s
+
+
+def test_a_long_budget_trains_the_supernet_longer() -> None:
+    images = data(5000)
+    hours = [shared(images, 3600 * h, budget_s=3600.0 * h).supernet for h in (0.125, 0.25, 0.5, 100)]
+    epochs = [recipe.epochs for recipe in hours if recipe is not None]
+    assert epochs == sorted(set(epochs))
+    assert epochs[-1] == SupernetRecipe().epochs * MOST_EPOCHS, "and at last as long as makes sense"
+    by_default = shared(images, 360_000).supernet
+    assert by_default is not None
+    assert by_default == SupernetRecipe(), "without --budget it is not longer than its recipe"
+
+
+def test_short_time_makes_fine_tuning_shorter_not_rarer() -> None:
+    images = data(20_000)
+    plans = [shared(images, minutes * 60, budget_s=minutes * 60.0) for minutes in (8, 15, 30, 240)]
+    seen = [plan.proxy.images or 20_000 for plan in plans]
+    assert seen == sorted(seen)
+    assert seen[0] < seen[1] < seen[-1] == 20_000
+    for plan in plans:
+        assert plan.search_s is not None
+        assert plan.search_s / plan.candidate_s >= 23, "candidates enough to choose among"
+
+
+def test_part_of_an_epoch_is_of_the_images_that_are_taken() -> None:
+    recipe = Recipe(epochs=1, batch_size=32, images=400)
+    plan = shared(data(20_000), None, trials=5, finetune=recipe, finetune_epochs=0.5)
+    assert plan.proxy.images == 200
+
+
+def test_hopeless_candidates_are_left_after_inherited_weights_only_where_training_on_takes_long() -> None:
+    assert not shared(data(2000), None, trials=5).select
+    assert shared(data(60_000), None, trials=5).select
+
+
+def test_no_candidate_is_left_for_a_front_or_among_several_processes() -> None:
+    """Of a front nothing is hopeless; and where one process alone could leave them, equal ones would fare otherwise."""
+    assert not shared(data(60_000), None, trials=5, processes=2).select
+    front = make_supernet_plan(
+        data(60_000), config().model_copy(update={"objective": load_objective("pareto")}), trials=5, left_s=None,
+        networks=2, images_per_s=1000, sandwich_per_s=250,
+    )  # fmt: skip
+    assert not front.select
+
+
+def test_a_resumed_run_goes_on_with_its_recipes() -> None:
+    """And plans no second training of the supernet: half an hour is left of an hour."""
+    images, hour = data(60_000, 10_000), 3600.0
+    first = shared(images, hour, budget_s=hour)
+    assert first.supernet is not None
+    decided = first.proxy, first.supernet
+    again = shared(images, hour / 2, budget_s=hour, decided=decided, trained=True)
+    assert (again.proxy, again.supernet) == decided
+    assert again.candidate_s == first.candidate_s
+    assert again.supernet_s == 0
+    assert again.search_s is not None
+    assert again.search_s + again.final_s <= hour / 2 - EXPORT_S + 1e-6
+    untrained = shared(images, hour / 2, budget_s=hour, decided=decided)
+    assert untrained.supernet_s == first.supernet_s
+    assert untrained.search_s is not None
+    assert untrained.search_s < again.search_s
+
+
+def test_several_processes_share_the_candidates() -> None:
+    images = data(20_000)
+    alone, shares = (shared(images, 900, budget_s=900.0, processes=count) for count in (1, 8))
+    assert (alone.proxy.images or 20_000) < (shares.proxy.images or 20_000), "each is trained on for longer"
+    whole = shared(images, None, trials=16, processes=8)
+    assert whole.expected_s() == pytest.approx(shared(images, None, trials=2).expected_s())
+
+
+@pytest.mark.parametrize(("epochs", "expected"), [
+    (3.0, (3, None)), (2.9, (2, None)), (1.0, (1, None)), (0.5, (1, 500)), (0.25, (1, 250)), (0.001, (1, 32)),
+    (0.0, (1, 32)),
+])  # fmt: skip
+def test_parts_of_an_epoch(epochs: float, expected: tuple[int, int | None]) -> None:
+    found = partial(Recipe(epochs=7, batch_size=32), epochs, 1000)
+    assert (found.epochs, found.images) == expected
+
+
+@pytest.mark.parametrize(("changes", "own", "words"), [
+    ({}, False, ["a supernet trains for 6 epoch", "10 candidates are eva", "a candidate trains on for 1 epoch"]),
+    ({"finetune_epochs": 0.0}, False, ["judged with inherited weights"]),
+    ({}, True, ["with your own estimator"]),
+])  # fmt: skip
+def test_a_search_says_what_it_will_do(changes: dict[str, Any], own: bool, words: list[str]) -> None:
+    plan = shared(data(2000), None, trials=10, **changes)
+    text = told(plan, config(**changes), 2000, own)
+    assert all(word in text for word in words), text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(5, "5 s"), (89, "89 s"), (100, "2 min"), (3600, "60 min"), (7800, "2 h 10 min")]
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text

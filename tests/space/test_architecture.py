@@ -1,0 +1,389 @@
+"""Architectures as data: canonical form, YAML, sizes, errors."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+import itertools
+import json
+import pickle
+import random
+import subprocess
+import sys
+from array import array
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from strategies import architectures
+
+from mnas.errors import BadInput
+from mnas.io.presets import preset_names
+from mnas.space import zoo
+from mnas.space.architecture import Architecture, Block, Head
+from mnas.space.layer import Gate, Layer, layer_of, round_channels
+from mnas.space.space import SearchSpace, load_space
+
+
+@functools.cache
+def space(name: str, resolution: int) -> SearchSpace:
+    return load_space(name).with_resolutions((resolution,))
+
+
+@st.composite
+def sampled(draw: st.DrawFn) -> Architecture:
+    """Networks of the shipped spaces at any resolution, odd ones too."""
+    name, resolution = draw(st.sampled_from(preset_names("search_spaces"))), draw(st.integers(8, 300))
+    return space(name, resolution).sample(random.Random(draw(st.integers(0, 10**9))))
+
+
+STEM = Block("conv", 3, 2, 8, "relu")
+HEAD = Head(0, 0, "none")
+
+
+def tiny(*row: Block, head: Head = HEAD, **changes: Any) -> Architecture:
+    return Architecture(32, STEM, (row,), head, **changes)
+
+
+# --- canonical form ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("stated", "canonical"), [
+    (Block("mbconv", 3, 2, 8, "relu", hidden=24, skip="identity"), Block("mbconv", 3, 2, 8, "relu", hidden=24)),
+    (Block("mbconv", 3, 1, 9, "relu", hidden=24, skip="identity"), Block("mbconv", 3, 1, 9, "relu", hidden=24)),
+    (Block("mbconv", 3, 1, 16, "relu", hidden=8, se=2), Block("sepconv", 3, 1, 16, "relu", se=2)),
+    (Block("sepconv", 3, 1, 16, "relu", hidden=24), Block("sepconv", 3, 1, 16, "relu")),
+    (Block("conv", 3, 1, 16, "relu", hidden=24, se=4), Block("conv", 3, 1, 16, "relu")),
+    (Block("conv", 3, 1, 16, "relu", output_activation="relu"), Block("conv", 3, 1, 16, "relu")),
+    (Block("mbconv", 3, 1, 16, "relu", hidden=9, output_activation="relu"),
+     Block("mbconv", 3, 1, 16, "relu", hidden=9)),
+    (Block("mbconv", 3, 1, 16, "relu", hidden=8, output_activation="relu"), Block("sepconv", 3, 1, 16, "relu")),
+])  # fmt: skip
+def test_what_has_no_effect_is_not_stated(stated: Block, canonical: Block) -> None:
+    one, other = tiny(stated), tiny(canonical)
+    assert one.blocks == (canonical,)
+    assert one == other
+    assert hash(one) == hash(other)
+    assert one.id == other.id
+
+
+@pytest.mark.parametrize("block", [
+    Block("mbconv", 3, 1, 8, "relu", hidden=24, skip="identity"),
+    Block("conv", 3, 1, 8, "relu", skip="identity"),
+    Block("sepconv", 3, 2, 12, "relu", skip="pool", output_activation="relu6"),
+])  # fmt: skip
+def test_what_has_an_effect_stays(block: Block) -> None:
+    assert tiny(block).blocks == (block,)
+
+
+def test_a_stem_is_canonical_too() -> None:
+    arch = replace(tiny(Block("conv", 3, 1, 8, "relu")), stem=replace(STEM, hidden=4, se=4, skip="identity"))
+    assert arch.stem == STEM
+
+
+def test_a_gate_that_nothing_uses_is_not_stated() -> None:
+    one, other = tiny(STEM, gate="sigmoid"), tiny(STEM, gate="hard_sigmoid")
+    assert one == other
+    assert hash(one) == hash(other)
+    assert one.id == other.id
+    gated = Block("sepconv", 3, 1, 8, "relu", se=4)
+    assert tiny(gated, gate="sigmoid") != tiny(gated, gate="hard_sigmoid")
+
+
+def test_a_head_activation_that_nothing_uses_is_not_stated() -> None:
+    assert tiny(STEM, head=Head(0, 0, "relu")) == tiny(STEM, head=Head(0, 0, "none"))
+
+
+def test_different_networks_differ() -> None:
+    archs = {zoo.get(name, width, size) for name in zoo.names() for width in (0.5, 1.0) for size in (192, 224)}
+    assert len(archs) == len({arch.id for arch in archs}) == 4 * len(zoo.names())
+
+
+@settings(deadline=None, max_examples=60)
+@given(architectures())
+def test_canonical_form_is_a_fixed_point(arch: Architecture) -> None:
+    again = replace(arch)
+    assert again == arch
+    assert hash(again) == hash(arch)
+
+
+# --- as text ----------------------------------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=60)
+@given(architectures())
+def test_yaml_and_json_give_it_back(arch: Architecture) -> None:
+    from_yaml = Architecture.from_yaml(arch.to_yaml())
+    from_json = Architecture.from_dict(json.loads(json.dumps(arch.to_dict())))
+    assert from_yaml == from_json == arch
+    assert hash(from_yaml) == hash(arch)
+    assert from_yaml.id == arch.id
+    assert from_yaml.to_yaml() == arch.to_yaml()
+
+
+def test_yaml_is_one_row_a_block() -> None:
+    arch = tiny(Block("mbconv", 5, 1, 8, "relu", hidden=24, se=4, skip="identity"), STEM)
+    assert arch.to_yaml() == """\
+resolution: 32
+gate: hard_sigmoid
+bn_eps: 1.0e-05
+stem: {operator: conv, kernel: 3, stride: 2, channels: 8, activation: relu}
+stages:
+- - {operator: mbconv, kernel: 5, stride: 1, channels: 8, activation: relu, hidden: 24, se: 4, skip: identity}
+  - {operator: conv, kernel: 3, stride: 2, channels: 8, activation: relu}
+head: {channels: 0, hidden: 0, activation: none}
+"""
+
+
+def test_an_id_is_stable() -> None:
+    assert len(zoo.get("mobilenet_v3_large").id) == 10
+    assert tiny(STEM).id == tiny(STEM).id != tiny(STEM, STEM).id
+
+
+TEXT = tiny(Block("mbconv", 5, 1, 8, "relu", hidden=24, se=4)).to_yaml()
+
+
+@pytest.mark.parametrize(("old", "new", "message"), [
+    ("resolution:", "resolutoin:", "unknown key 'resolutoin'; did you mean 'resolution'?"),
+    ("kernel: 5", "kernal: 5", "unknown key 'stages[0][0].kernal'"),
+    ("kernel: 5, ", "", "'stages[0][0].kernel' is missing"),
+    ("kernel: 5", "kernel: five", "stages[0][0].kernel: should be a valid integer, got 'five'"),
+    ("kernel: 5", "kernel: 5.0", "stages[0][0].kernel: should be a valid integer, got 5.0"),
+    ("kernel: 5", "kernel: true", "stages[0][0].kernel: should be a valid integer, got True"),
+    ("kernel: 5", "kernel: 4", "kernel 4: expected an odd number"),
+    ("kernel: 5", "kernel: -1", "kernel -1: expected an odd number"),
+    ("stride: 1", "stride: 3", "stride 3: expected 1 or 2"),
+    ("channels: 8, activation: relu, hidden: 24", "channels: 0, activation: relu", "channels 0"),
+    ("hidden: 24, ", "", "hidden 0: an mbconv needs its expanded channels"),
+    ("se: 4", "se: -4", "se -4"),
+    ("mbconv", "mbconf", "stages[0][0].operator: should be 'conv', 'sepconv' or 'mbconv', got 'mbconf'"),
+    ("stem: {operator: conv", "stem: {operator: sepconv", "stem.operator sepconv: expected conv"),
+    ("activation: none", "activation: swish", "head.activation: should be 'none', 'relu', 'relu6' or 'hard_swish'"),
+    ("gate: hard_sigmoid", "gate: tanh", "gate: should be 'sigmoid' or 'hard_sigmoid', got 'tanh'"),
+    ("resolution: 32", "resolution: 7", "resolution 7: expected at least 8 pixels"),
+    ("resolution: 32", "resolution: no", "line 1: 'no' is ambiguous"),
+    ("bn_eps: 1.0e-05", "bn_eps: 1e-5", "line 3: YAML reads '1e-5' as text"),
+    ("resolution: 32", "resolution: 32\nresolution: 64", "line 2: key 'resolution' appears twice"),
+])  # fmt: skip
+def test_errors_name_file_place_and_value(old: str, new: str, message: str) -> None:
+    assert TEXT.count(old) >= 1
+    with pytest.raises(BadInput) as caught:
+        Architecture.from_yaml(TEXT.replace(old, new, 1), "net.yaml")
+    assert str(caught.value).startswith("net.yaml")
+    assert str(caught.value).count("net.yaml") == 1
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(("old", "new", "message"), [
+    ("kernel: 5", "kernal: 5", "'stages[0][0].kernal'; did you mean 'kernel'? Known: activation, channels"),
+    ("head: {channels", "head: {chanels", "'head.chanels'; did you mean 'channels'? Known: activation, channels"),
+    ("resolution:", "resolutoin:", "did you mean 'resolution'? Known: bn_eps, gate, head"),
+    ("resolution:", "resolution-px: 3\nresolution:", "unknown key 'resolution-px'"),
+])  # fmt: skip
+def test_unknown_keys_show_the_known_ones(old: str, new: str, message: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        Architecture.from_yaml(TEXT.replace(old, new, 1))
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(("old", "new"), [
+    ("head: {channels: 0", "head: {channels: -5"),
+    ("head: {channels: 0, hidden: 0", "head: {channels: 0, hidden: -5"),
+    ("bn_eps: 1.0e-05", "bn_eps: -1.0"),
+    ("bn_eps: 1.0e-05", "bn_eps: .nan"),
+    ("bn_eps: 1.0e-05", "bn_eps: .inf"),
+])  # fmt: skip
+def test_values_of_head_and_eps_are_checked(old: str, new: str) -> None:
+    with pytest.raises(BadInput):
+        Architecture.from_yaml(TEXT.replace(old, new, 1))
+
+
+@pytest.mark.parametrize("stages", ["[]", "[[]]"])
+def test_stages_must_not_be_empty(stages: str) -> None:
+    data = {**tiny(STEM).to_dict(), "stages": json.loads(stages)}
+    with pytest.raises(BadInput, match=r"net\.yaml: stages: expected at least one, each with at least one block"):
+        Architecture.from_dict(data, "net.yaml")
+
+
+@pytest.mark.parametrize("text", ["", "- 1", "text", "3"])
+def test_text_that_is_no_mapping(text: str) -> None:
+    with pytest.raises(BadInput, match=r"^net\.yaml: expected a mapping of keys to values"):
+        Architecture.from_yaml(text, "net.yaml")
+
+
+@settings(deadline=None, max_examples=60)
+@given(architectures())
+def test_copies_are_equal(arch: Architecture) -> None:
+    hash(arch)
+    for same in (pickle.loads(pickle.dumps(arch)), copy.deepcopy(arch), copy.copy(arch), replace(arch)):
+        assert same == arch
+        assert hash(same) == hash(arch)
+        assert same.layers(10) == arch.layers(10)
+        assert same.layer_numbers(10) == arch.layer_numbers(10)
+    assert pickle.loads(pickle.dumps(arch.layers())) == arch.layers()
+    assert copy.deepcopy(arch.blocks) == arch.blocks
+
+
+def test_a_pickle_of_another_process() -> None:
+    """Text hashes differently there and layers have other numbers, so that neither may travel."""
+    program = (
+        "import pickle, sys; from mnas import zoo; arch = zoo.get('mobilenet_v3_small');"
+        "hash(arch), set(arch.layers()); sys.stdout.buffer.write(pickle.dumps((arch, arch.layers())))"
+    )
+    output = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout
+    other, here = zoo.get("mobilenet_v2"), zoo.get("mobilenet_v3_small")
+    assert other != here
+    arch, layers = pickle.loads(output)
+    assert arch in {here}
+    assert set(layers) == set(here.layers())
+    assert arch.layer_numbers() == here.layer_numbers()
+
+
+def test_numbers_of_other_types_stay_out() -> None:
+    """Equal parts become one object, and 3.0 == 3: what one caller states must not show in another's network."""
+    block = Block("mbconv", 3, 1, 8, "relu", hidden=26)  # no other test has 26, and this one states it last
+    for odd in (
+        replace(block, hidden=26.0),  # type: ignore[arg-type]
+        replace(block, kernel=np.int64(3)),  # type: ignore[arg-type]
+        replace(block, stride=True),
+    ):
+        with pytest.raises(BadInput, match=r"Block\(.*expected whole numbers"):
+            tiny(odd, head=Head(0, 0, "none"))
+    for head in (Head(18.0, 0, "relu"), Head(18, np.int64(22), "relu")):  # type: ignore[arg-type]
+        with pytest.raises(BadInput, match=r"Head\(.*expected whole numbers"):
+            tiny(block, head=head)
+    with pytest.raises(BadInput, match=r"resolution 32\.0"):
+        replace(tiny(block), resolution=32.0)  # type: ignore[arg-type]
+    assert type(tiny(block).layers(np.int64(123))[-1].out_channels) is int  # type: ignore[arg-type]
+    text = tiny(block, head=Head(18, 22, "relu")).to_yaml()
+    assert Architecture.from_yaml(text).to_yaml() == text
+
+
+def test_it_is_frozen() -> None:
+    arch = tiny(STEM)
+    for thing, name in ((arch, "resolution"), (arch.stem, "kernel"), (arch.head, "hidden"), (arch.layers()[0], "size")):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(thing, name, 5)
+
+
+# --- layers -----------------------------------------------------------------------------------------------------
+
+
+def test_layers_of_a_tiny_network() -> None:
+    arch = tiny(
+        Block("mbconv", 5, 2, 12, "hard_swish", hidden=24, se=4),
+        Block("sepconv", 3, 1, 12, "relu", skip="identity", output_activation="relu6"),
+        head=Head(16, 20, "relu6"), gate="sigmoid",
+    )  # fmt: skip
+    assert arch.layers(10) == (
+        Layer("conv", 32, 3, 8, 3, 2, activation="relu"),
+        Layer("mbconv", 16, 8, 12, 5, 2, hidden=24, se=4, activation="hard_swish"),
+        Layer("sepconv", 8, 12, 12, 3, activation="relu", output_activation="relu6", skip="identity"),
+        Layer("conv", 8, 12, 16, activation="relu6"),
+        Layer("pool", 8, 16, 16),
+        Layer("linear", 1, 16, 20, activation="relu6"),
+        Layer("linear", 1, 20, 10),
+    )
+
+
+def plainly(arch: Architecture, num_classes: int) -> list[Layer]:
+    """The layers, followed from block to block with nothing kept."""
+    found, size, channels = [], arch.resolution, 3
+    for block in (arch.stem, *arch.blocks):
+        values = {field.name: getattr(block, field.name) for field in dataclasses.fields(block)}
+        out = values.pop("channels")
+        gate: Gate = arch.gate if block.se else "sigmoid"
+        found.append(Layer(size=size, in_channels=channels, out_channels=out, gate=gate, **values))
+        size, channels = (size + block.stride - 1) // block.stride, out
+    if arch.head.channels:
+        found.append(Layer("conv", size, channels, arch.head.channels, activation=arch.head.activation))
+        channels = arch.head.channels
+    found.append(Layer("pool", size, channels, channels))
+    if arch.head.hidden:
+        found.append(Layer("linear", 1, channels, arch.head.hidden, activation=arch.head.activation))
+        channels = arch.head.hidden
+    return [*found, Layer("linear", 1, channels, num_classes)]
+
+
+@settings(deadline=None, max_examples=100)
+@given(architectures() | sampled(), st.sampled_from([1, 10, 1000]))
+def test_layers_and_their_numbers_are_what_the_blocks_say(arch: Architecture, num_classes: int) -> None:
+    layers = arch.layers(num_classes)
+    assert list(layers) == plainly(arch, num_classes)
+    numbers = array("I", arch.layer_numbers(num_classes))
+    assert tuple(map(layer_of, numbers)) == layers
+
+
+@pytest.mark.parametrize("resolution", [33, 47, 224])
+@pytest.mark.parametrize("name", preset_names("search_spaces"))
+def test_layers_of_shipped_spaces(name: str, resolution: int) -> None:
+    rng = random.Random(resolution)
+    for _ in range(10):
+        arch = space(name, resolution).sample(rng)
+        assert list(arch.layers(10)) == plainly(arch, 10)
+
+
+def test_equal_layers_are_one_object() -> None:
+    one, other = (zoo.get("mobilenet_v3_small", resolution=64) for _ in range(2))
+    assert one is not other
+    assert all(mine is its for mine, its in zip(one.layers(10), other.layers(10), strict=True))
+    assert all(mine is its for mine, its in zip(one.blocks, other.blocks, strict=True))
+
+
+def test_the_gate_is_of_layers_with_squeeze_and_excitation_alone() -> None:
+    arch = tiny(STEM, Block("sepconv", 3, 1, 8, "relu", se=4), gate="hard_sigmoid")
+    assert [layer.gate for layer in arch.layers()] == ["sigmoid", "sigmoid", "hard_sigmoid", "sigmoid", "sigmoid"]
+
+
+@pytest.mark.parametrize(("resolution", "sizes"), [
+    (224, [224, 112, 112, 56, 28, 14, 14, 7]),
+    (225, [225, 113, 113, 57, 29, 15, 15, 8]),
+    (8, [8, 4, 4, 2, 1, 1, 1, 1]),
+    (33, [33, 17, 17, 9, 5, 3, 3, 2]),
+])  # fmt: skip
+def test_sizes_round_up_at_every_stride(resolution: int, sizes: list[int]) -> None:
+    layers = zoo.get("mobilenet_v2", resolution=resolution).layers()
+    firsts = [0, 1, 2, 3, 5, 8, 12, 15]  # stem and the first layer of each stage
+    assert [layers[i].size for i in firsts] == sizes
+
+
+def test_neighbouring_layers_fit() -> None:
+    for name in zoo.names():
+        layers = zoo.get(name).layers(7)
+        for one, other in itertools.pairwise(layers):
+            assert one.out_channels == other.in_channels
+            assert one.out_size == other.size
+        assert layers[-1].out_channels == 7
+        assert layers[-1].activation == "none"
+
+
+def test_a_layer_reads_well() -> None:
+    text = str(tiny(STEM).layers()[0])
+    assert text == "operator=conv size=32 in_channels=3 out_channels=8 kernel=3 stride=2 activation=relu"
+
+
+# --- channels ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("channels", "rounded"), [
+    (1, 8), (8, 8), (11.9, 16), (12, 16), (16 * 0.75, 16), (24 * 0.75, 24), (40 * 0.75, 32), (32 * 0.35, 16),
+    (16 * 1.4, 24), (24 * 1.4, 32), (1280 * 1.4, 1792), (19, 24), (20, 24), (44, 48), (43, 40), (960 * 0.35, 336),
+])  # fmt: skip
+def test_round_channels(channels: float, rounded: int) -> None:
+    assert round_channels(channels) == rounded
+
+
+def test_round_channels_with_another_divisor() -> None:
+    assert [round_channels(x, 4) for x in (1, 5, 6, 9)] == [4, 8, 8, 12]
+
+
+@given(st.floats(0.5, 5000))
+def test_round_channels_keeps_its_promise(channels: float) -> None:
+    rounded = round_channels(channels)
+    assert rounded % 8 == 0
+    assert rounded >= 0.9 * channels
+    assert rounded <= max(8, channels + 8)

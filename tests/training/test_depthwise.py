@@ -1,0 +1,66 @@
+"""The quick gradients of depthwise kernels against PyTorch's own."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from mnas import build
+from mnas.space import zoo
+from mnas.training import depthwise
+from mnas.training.depthwise import QuickDepthwise
+
+
+@pytest.mark.parametrize(("kernel", "stride", "size"), [
+    (3, 1, 1), (3, 1, 2), (3, 2, 2), (5, 1, 1), (5, 2, 2), (5, 1, 3), (5, 2, 4), (7, 1, 4), (7, 2, 5), (7, 1, 6),
+    (3, 1, 8),
+])  # fmt: skip
+def test_gradients_are_pytorchs(kernel: int, stride: int, size: int) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(4, 6, size, size, dtype=torch.float64)
+    weight = torch.randn(6, 1, kernel, kernel, dtype=torch.float64)
+
+    def learned() -> tuple[torch.Tensor, ...]:
+        a, w = x.clone().requires_grad_(), weight.clone().requires_grad_()
+        y = F.conv2d(a, w, None, stride, kernel // 2, groups=6)
+        (y * torch.linspace(-1, 1, y.numel(), dtype=y.dtype).view_as(y)).sum().backward()
+        assert a.grad is not None
+        assert w.grad is not None
+        return y.detach(), a.grad, w.grad
+
+    plain = learned()
+    with QuickDepthwise():
+        quick = learned()
+    for one, other in zip(plain, quick, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_only_what_is_slow_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels larger than their input, in training; a whole network's gradients stay the same."""
+    taken: list[int] = []
+    apply = depthwise._Depthwise.apply
+    monkeypatch.setattr(
+        depthwise._Depthwise, "apply", lambda x, weight, stride: taken.append(x.shape[-1]) or apply(x, weight, stride)
+    )
+    torch.manual_seed(0)
+    network = build(zoo.get("mobilenet_v3_large", resolution=32), num_classes=4).double()
+    images = torch.randn(4, 3, 32, 32, dtype=torch.float64)
+
+    def gradients() -> list[torch.Tensor]:
+        network.zero_grad()
+        network(images).logsumexp(1).sum().backward()
+        return [parameter.grad.clone() for parameter in network.parameters() if parameter.grad is not None]
+
+    network.eval()
+    plain = gradients()
+    with QuickDepthwise():
+        quick = gradients()
+        with torch.no_grad():
+            network(images)
+    assert sorted(taken) == sorted(
+        size for layer in zoo.get("mobilenet_v3_large", resolution=32).layers()
+        if layer.operator == "mbconv" and (size := layer.size) < layer.kernel
+    )
+    for one, other in zip(plain, quick, strict=True):
+        torch.testing.assert_close(one, other)
