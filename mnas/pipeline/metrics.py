@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import logging
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -10,16 +11,20 @@ from typing import Any, Literal
 
 import torch
 
-from mnas.data.sources import ImageData
+from mnas.config import Recipe
+from mnas.data.splits import limited
 from mnas.errors import BadInput
+from mnas.export.folder import write_metrics, write_model
 from mnas.io.files import write_atomic
+from mnas.io.versions import versions
 from mnas.latency.measure import measure, on_cores
-from mnas.latency.model import LatencySource, Source, keeps
+from mnas.latency.model import LatencySource, Source, keeps, within
 from mnas.latency.runtimes import get_runtime
-from mnas.space.architecture import Architecture
+from mnas.monitor.tensorboard import describe
+from mnas.pipeline.context import Context, size_notes
 from mnas.space.cost import cost
 from mnas.study.constraints import BYTES_IN_MB
-from mnas.training.trainer import Trained, test_accuracy
+from mnas.training.trainer import Trained, Trainer, test_accuracy
 
 log = logging.getLogger("mnas")
 
@@ -29,21 +34,19 @@ log = logging.getLogger("mnas")
 
 
 def rows_of(
-    trained: Sequence[Trained], role: Literal["winner", "baseline"], *, data: ImageData,
-    size_of: Callable[[Architecture], int], device: torch.device,
-) -> list[dict[str, Any]]:  # fmt: skip
-    """One row a network, without latencies."""
+    trained: Sequence[Trained], role: Literal["winner", "baseline", "trained"], trainer: Trainer
+) -> list[dict[str, Any]]:
+    """One row a network, without latencies; reads the test split."""
     rows = []
-    for one in trained:
-        size = size_of(one.architecture)
-        counted = cost(one.architecture, data.num_classes)
+    for network in trained:
+        arch = network.architecture
+        counted = cost(arch, trainer.data.num_classes)
         rows.append({
-            "name": one.name, "role": role,
-            "test_accuracy": test_accuracy(one, data, size=size, device=device),
-            "val_accuracy": one.val_accuracy, "madds": counted.madds, "params": counted.params,
+            "name": network.name, "role": role, "test_accuracy": test_accuracy(network, trainer),
+            "val_accuracy": network.val_accuracy, "madds": counted.madds, "params": counted.params,
             "activation_mb": counted.activation_bytes / BYTES_IN_MB,
-            "resolution": one.architecture.resolution, "accuracy_resolution": size, "weights": one.weights,
-            "epochs": one.epochs,
+            "resolution": arch.resolution, "accuracy_resolution": trainer.sizes.of(arch), "weights": network.weights,
+            "epochs": network.epochs,
         })  # fmt: skip
     return rows
 
@@ -146,3 +149,46 @@ def _exported(trained: Trained, example: torch.Tensor, folder: Path, runtime: st
     if adapter.suffix not in WRITTEN:
         write_atomic(path, adapter.artifact(trained.network.to("cpu").eval(), example))
     return path
+
+
+# --- metrics.json
+
+
+def write_winner(
+    context: Context, trained: Sequence[Trained], rows: list[dict[str, Any]], folder: Path, budget_ms: float | None,
+    recipe: Recipe, search: Mapping[str, Any],
+) -> None:  # fmt: skip
+    """Write the folder of a winner, the first of `trained`; `rows` get the latencies, the last figures to be known."""
+    winner, trainer, config = trained[0], context.trainer, context.config
+    title, notes = f"{context.space.name} {winner.name}", size_notes(trainer)
+    size = trainer.sizes.of(winner.architecture)
+    write_model(folder, winner, trainer.data, size=size, title=title, notes=notes)
+    latency = within(context.latency, budget_ms) if config.budgets_ms else context.latency
+    add_all_latencies(rows, trained, folder, latency, config.seed)
+    first = rows[0]["latencies"][0]
+    constraints = {
+        limit.option.removeprefix("--").replace("-", "_"): limit.most for limit in context.constraints.each
+    }
+    metrics = {
+        "title": title, "notes": notes, "networks": rows,
+        "latency": {
+            "resolution": rows[0]["resolution"],
+            **{name: first[name] for name in ("device", "runtime", "threads", "batch", "budget_ms", "how")},
+        },
+        "limits": constraints,
+        "accuracy": accuracy_facts(trainer, recipe, size, config.data), "search": dict(search),
+        "versions": versions(), "date": datetime.date.today().isoformat(),
+    }  # fmt: skip
+    write_metrics(folder, metrics, trainer.data.classes)
+    context.board.text(winner.name, describe(rows[0]) + f"\n```yaml\n{winner.architecture.to_yaml()}```\n")
+    log.info("%s: %s", winner.name, folder)
+
+
+def accuracy_facts(trainer: Trainer, recipe: Recipe, size: int, source: str) -> dict[str, Any]:
+    """How the accuracies were obtained, as metrics.json holds it; `source` is what --data named."""
+    data = trainer.data
+    return {
+        "resolution": size, "data": data.name, "source": source, "seed": trainer.seed,
+        "train_images": len(limited(data.train, recipe.images, trainer.seed)), "val_images": len(data.val),
+        "test_images": len(data.test), "epochs": recipe.epochs,
+    }  # fmt: skip
