@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mnas.config import Recipe
-from mnas.data.loader import cached, default_workers
+from mnas.data.loader import cached
 from mnas.data.sources import load_data
 from mnas.data.splits import limited
 from mnas.errors import BadInput, nearest
@@ -102,8 +102,7 @@ def evaluate(
     if split not in ("train", "val", "test"):
         raise BadInput(f"--split {split}{nearest(split, ('train', 'val', 'test'))}")
     chosen = getattr(images, split)
-    workers = 0 if chosen.in_memory else default_workers()
-    reached = accuracy(network, chosen, size=size, device=where, workers=workers, exact=True)
+    reached = accuracy(network, chosen, size=size, device=where, exact=True)
     return {"folder": str(folder), "data": images.name, "split": split, "images": len(chosen), "resolution": size,
             "accuracy": reached}
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 
 from mnas.config import Recipe
-from mnas.data.loader import default_workers
 from mnas.data.sources import ImageData
 from mnas.data.splits import Split, limited
 from mnas.estimators import Report
@@ -41,7 +40,6 @@ class SupernetEstimator:
         self._tuned: Split = data.train if finetune is None else limited(data.train, finetune.images, seed)
         self._data, self._finetune, self._size_of, self._select = data, finetune, size_of, select
         self._device, self._seed = device, seed
-        self._workers = 0 if data.train.in_memory else default_workers()
         self._known: dict[tuple[Architecture, str], float] = {}
 
     def __call__(self, arch: Architecture, report: Report) -> float:
@@ -67,7 +65,7 @@ class SupernetEstimator:
             network, recipe = self.supernet.extract(arch), self._finetune
             for _ in fit(
                 network, self._tuned, recipe, size=self._size_of(arch),
-                flip=flips(recipe, self._data.flip), device=self._device, seed=self._seed, workers=self._workers,
+                flip=flips(recipe, self._data.flip), device=self._device, seed=self._seed,
             ):  # fmt: skip
                 pass
             self._known[arch, FINE_TUNED] = self._judge(network, arch)
@@ -75,7 +73,5 @@ class SupernetEstimator:
 
     def _judge(self, network: Network, arch: Architecture) -> float:
         size = self._size_of(arch)
-        recalibrate(
-            network, self._calibration, images=CALIBRATION_IMAGES, size=size, device=self._device, workers=self._workers
-        )
-        return accuracy(network, self._val, size=size, device=self._device, workers=self._workers)
+        recalibrate(network, self._calibration, images=CALIBRATION_IMAGES, size=size, device=self._device)
+        return accuracy(network, self._val, size=size, device=self._device)

@@ -7,7 +7,6 @@ from collections.abc import Callable
 import torch
 
 from mnas.config import Recipe
-from mnas.data.loader import default_workers
 from mnas.data.sources import ImageData
 from mnas.data.splits import Split, limited
 from mnas.estimators import Report
@@ -38,18 +37,14 @@ class TrainEstimator:
     def __call__(self, arch: Architecture, report: Report) -> float:
         """Accuracy on the search-validation split after the last epoch; `report` may raise Pruned after any."""
         size = self._size_of(arch)
-        workers = 0 if self._train.in_memory else default_workers()
         torch.manual_seed(self._seed)
         network = build(arch, self._data.num_classes, self._recipe.dropout)
         reached = 0.0
         flip = flips(self._recipe, self._data.flip)
         for epoch in fit(
-            network, self._train, self._recipe, size=size, flip=flip, device=self._device, seed=self._seed,
-            workers=workers,
+            network, self._train, self._recipe, size=size, flip=flip, device=self._device, seed=self._seed
         ):
-            recalibrate(
-                network, self._train, images=CALIBRATION_IMAGES, size=size, device=self._device, workers=workers
-            )
-            reached = accuracy(network, self._val, size=size, device=self._device, workers=workers)
+            recalibrate(network, self._train, images=CALIBRATION_IMAGES, size=size, device=self._device)
+            reached = accuracy(network, self._val, size=size, device=self._device)
             report(epoch.number, reached)
         return reached

@@ -12,7 +12,6 @@ import safetensors.torch
 import torch
 
 from mnas.config import Recipe, RunConfig, SupernetRecipe
-from mnas.data.loader import default_workers
 from mnas.data.splits import limited
 from mnas.errors import BadInput
 from mnas.estimators.supernet import CALIBRATION_IMAGES, SupernetEstimator
@@ -78,7 +77,6 @@ class WeightSharing:
         training = SupernetTraining(
             self.supernet, self._data.train, recipe, size_of=self._size_of, flip=flips(recipe, self._data.flip),
             device=self._device, seed=self._config.seed, checkpoint=self._begun, peers=self._peers,
-            workers=0 if self._data.train.in_memory else default_workers(),
         )  # fmt: skip
         look = 0
         with progress("supernet", training.steps) as shown:
@@ -150,7 +148,6 @@ class WeightSharing:
         network = self.supernet.extract(arch)
         recalibrate(
             network, self._data.train, images=CALIBRATION_IMAGES, size=self._size_of(arch), device=self._device,
-            workers=0 if self._data.train.in_memory else default_workers(),
         )  # fmt: skip
         return network
 

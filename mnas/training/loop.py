@@ -39,7 +39,7 @@ class Epoch:
 
 def fit(
     network: nn.Module, split: Split, recipe: Recipe, *, size: int, flip: bool, device: torch.device, seed: int,
-    workers: int = 0, teacher: nn.Module | None = None,
+    teacher: nn.Module | None = None,
 ) -> Iterator[Epoch]:  # fmt: skip
     """Train `network` in place on images of `size` pixels, one item an epoch.
 
@@ -56,9 +56,7 @@ def fit(
     for number in range(1, recipe.epochs + 1):
         network.train()
         began, images, losses = time.perf_counter(), 0, torch.zeros((), device=device)
-        for raw, labels in batches(
-            split, batch_size=recipe.batch_size, size=size, device=device, generator=draw, workers=workers
-        ):
+        for raw, labels in batches(split, batch_size=recipe.batch_size, size=size, device=device, generator=draw):
             lr = lr_at(min(1.0, (step + 1) / steps), recipe)
             for group in optim.param_groups:
                 group["lr"] = lr
@@ -91,9 +89,8 @@ def _taught(teacher: nn.Module, x: Tensor) -> Tensor:
 
 @torch.no_grad()
 def recalibrate(
-    network: nn.Module, split: Split, *, images: int, size: int, device: torch.device, batch_size: int = 64,
-    workers: int = 0,
-) -> None:  # fmt: skip
+    network: nn.Module, split: Split, *, images: int, size: int, device: torch.device, batch_size: int = 64
+) -> None:
     """Batch normalisation's statistics anew, as the mean over about `images` training images.
 
     After a short training the running averages still remember the first steps; validation would judge those.
@@ -106,7 +103,7 @@ def recalibrate(
     network.train()
     draw = torch.Generator().manual_seed(0)
     part = limited(split, images, 0)
-    for raw, _ in batches(part, batch_size=batch_size, size=size, device=device, generator=draw, workers=workers):
+    for raw, _ in batches(part, batch_size=batch_size, size=size, device=device, generator=draw):
         with autocast(device):
             network(normalise(raw, size))
     for norm, momentum in zip(norms, momenta, strict=True):
@@ -115,7 +112,7 @@ def recalibrate(
 
 @torch.inference_mode()
 def accuracy(
-    network: nn.Module, split: Split, *, size: int, device: torch.device, batch_size: int = 256, workers: int = 0,
+    network: nn.Module, split: Split, *, size: int, device: torch.device, batch_size: int = 256,
     exact: bool = False,
 ) -> float:  # fmt: skip
     """The part (0..1) of the images of `split` that `network` classifies rightly at `size` pixels.
@@ -125,7 +122,7 @@ def accuracy(
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.eval()
     right, seen = torch.zeros((), device=device), 0
-    for raw, labels in batches(split, batch_size=batch_size, size=size, device=device, workers=workers):
+    for raw, labels in batches(split, batch_size=batch_size, size=size, device=device):
         with contextlib.nullcontext() if exact else autocast(device):
             right += (network(normalise(raw, size)).argmax(1) == labels).sum()
         seen += len(labels)

@@ -7,7 +7,6 @@ import logging
 import torch
 
 from mnas.config import Recipe, SupernetRecipe
-from mnas.data.loader import default_workers
 from mnas.data.sources import ImageData
 from mnas.data.splits import limited
 from mnas.nn.network import build
@@ -26,8 +25,7 @@ def training_speed(arch: Architecture, data: ImageData, recipe: Recipe, size: in
     sample = limited(data.train, 2 * recipe.batch_size, 0)
     short = recipe.model_copy(update={"epochs": 2, "batch_size": min(recipe.batch_size, len(sample))})
     network = build(arch, data.num_classes)
-    workers = 0 if sample.in_memory else default_workers()
-    epochs = list(fit(network, sample, short, size=size, flip=False, device=device, seed=0, workers=workers))
+    epochs = list(fit(network, sample, short, size=size, flip=False, device=device, seed=0))
     return epochs[1].images_per_s
 
 
@@ -59,7 +57,7 @@ def sandwich_speed(
     for _ in range(2 if device.type == "cuda" else 1):
         training = SupernetTraining(
             Supernet(space, data.num_classes), some, recipe.model_copy(update={"epochs": 2, "images": None}),
-            size_of=size_of, flip=False, device=device, seed=0, workers=0 if some.in_memory else default_workers(),
+            size_of=size_of, flip=False, device=device, seed=0,
         )  # fmt: skip
         speed = next(training.run()).images_per_s / (recipe.subnets + 2)
     return speed

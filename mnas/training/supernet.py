@@ -101,14 +101,14 @@ class SupernetTraining:
 
     def __init__(
         self, supernet: Supernet, split: Split, recipe: SupernetRecipe, *, size_of: SizeOf, flip: bool,
-        device: torch.device, seed: int, workers: int = 0, peers: Peers = ALONE, checkpoint: Path | None = None,
+        device: torch.device, seed: int, peers: Peers = ALONE, checkpoint: Path | None = None,
     ):  # fmt: skip
         self.supernet = supernet.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._split = limited(split, recipe.images, seed)
         # each process brings its own batch
         self._recipe = recipe.model_copy(update={"batch_size": recipe.batch_size * peers.size})
         self._size_of, self._flip, self._device, self._seed = size_of, flip, device, seed
-        self._workers, self._peers, self._checkpoint = workers, peers, checkpoint
+        self._peers, self._checkpoint = peers, checkpoint
         self._largest, self._smallest = largest_and_smallest(supernet.space)
         self._sandwich = peers.together(Sandwich(self.supernet, recipe))
         self._optim = optimizer(self.supernet, self._recipe)
@@ -210,7 +210,7 @@ class SupernetTraining:
             mine, before = mine[:, self._peers.rank :: self._peers.size], self.step
             yield from batches(
                 self._split, order=mine.ravel(), batch_size=mine.shape[1], size=self._size_of(self._largest),
-                device=self._device, workers=self._workers,
+                device=self._device,
             )  # fmt: skip
             if self.step == before:
                 raise BadInput(f"none of {mine.size} training images could be decoded; repair or delete them")

@@ -13,7 +13,6 @@ import torch
 from torch import nn
 
 from mnas.config import Recipe
-from mnas.data.loader import default_workers
 from mnas.data.sources import ImageData
 from mnas.data.splits import limited
 from mnas.io.files import write_atomic
@@ -62,11 +61,10 @@ def train_fully(
     torch.manual_seed(seed)
     network = build(arch, data.num_classes, recipe.dropout)
     train = limited(data.train, recipe.images, seed)
-    workers = 0 if train.in_memory else default_workers()
     reached = 0.0
     if file.exists():
         load_weights(network, file)
-        reached = accuracy(network, data.val, size=size, device=device, workers=workers, exact=True)
+        reached = accuracy(network, data.val, size=size, device=device, exact=True)
         log.info("%s: trained before, %.2f%% on the search-validation split", name, 100 * reached)
         return Trained(name, arch, network, reached, weights, recipe.epochs)
     teacher = None
@@ -75,16 +73,14 @@ def train_fully(
         network.load_state_dict(inherited.state_dict())
     with progress(f"train {name}", recipe.epochs) as shown:
         flip = flips(recipe, data.flip)
-        for epoch in fit(
-            network, train, recipe, size=size, flip=flip, device=device, seed=seed, workers=workers, teacher=teacher
-        ):
-            reached = accuracy(network, data.val, size=size, device=device, workers=workers)
+        for epoch in fit(network, train, recipe, size=size, flip=flip, device=device, seed=seed, teacher=teacher):
+            reached = accuracy(network, data.val, size=size, device=device)
             shown.update(epoch.number, recipe.epochs, f"loss {epoch.loss:.3f}, validation {reached:.2%}")
             if board is not None:
                 figures = {"loss": epoch.loss, "lr": epoch.lr, "images_per_s": epoch.images_per_s, "accuracy": reached}
                 board.training(name, epoch.number, figures)
-    recalibrate(network, train, images=CALIBRATION_IMAGES, size=size, device=device, workers=workers)
-    reached = accuracy(network, data.val, size=size, device=device, workers=workers, exact=True)
+    recalibrate(network, train, images=CALIBRATION_IMAGES, size=size, device=device)
+    reached = accuracy(network, data.val, size=size, device=device, exact=True)
     checkpoints.mkdir(parents=True, exist_ok=True)
     network.to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     write_atomic(file, safetensors.torch.save(network.state_dict()))
@@ -94,5 +90,4 @@ def train_fully(
 
 def test_accuracy(trained: Trained, data: ImageData, *, size: int, device: torch.device) -> float:
     """Accuracy on the test split: read once, when nothing is left to decide."""
-    workers = 0 if data.test.in_memory else default_workers()
-    return accuracy(trained.network, data.test, size=size, device=device, workers=workers, exact=True)
+    return accuracy(trained.network, data.test, size=size, device=device, exact=True)

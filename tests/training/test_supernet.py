@@ -44,14 +44,14 @@ def two_sizes(arch: Architecture) -> int:
 
 def training(
     space: SearchSpace, recipe: SupernetRecipe = RECIPE, split: Split = FEW, *, seed: int = 0, weights: int = 0,
-    size: int | None = None, checkpoint: Path | None = None, workers: int = 0,
+    size: int | None = None, checkpoint: Path | None = None,
     kind: type[SupernetTraining] = SupernetTraining,
 ) -> SupernetTraining:  # fmt: skip
     """A training whose supernet begins with the weights of the seed `weights`."""
     torch.manual_seed(weights)
     return kind(
         Supernet(space, 10), split, recipe, size_of=(lambda arch: size) if size else two_sizes, flip=False, device=CPU,
-        seed=seed, checkpoint=checkpoint, workers=workers,
+        seed=seed, checkpoint=checkpoint,
     )  # fmt: skip
 
 
@@ -303,13 +303,12 @@ def test_it_learns(space: SearchSpace, monkeypatch: pytest.MonkeyPatch) -> None:
         assert accuracy(network, DIGITS.val, size=8, device=CPU) > 0.4
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_images_from_files_give_the_same_steps(space: SearchSpace, tmp_path: Path, workers: int) -> None:
+def test_images_from_files_give_the_same_steps(space: SearchSpace, tmp_path: Path) -> None:
     images, labels = FEW.fetch(range(40), 8).permute(0, 2, 3, 1).numpy(), FEW.labels[:40]
     paths = [str(tmp_path / f"{i}.png") for i in range(40)]
     for image, path in zip(images, paths, strict=True):
         Image.fromarray(image).save(path)
-    streamed = training(space, RECIPE, FolderSplit(paths, labels, BrokenImages(0)), size=8, workers=workers)
+    streamed = training(space, RECIPE, FolderSplit(paths, labels, BrokenImages(0)), size=8)
     indexed = training(space, RECIPE, ArraySplit(images, labels), size=8)
     assert shown(list(streamed.run())) == shown(list(indexed.run()))
     assert_same_weights(streamed, indexed)
