@@ -38,7 +38,7 @@ def batches(
 
     With a generator: shuffled, without the last partial batch (unless it is the only one). Without: the rows
     of `order`, or all, in order and complete.
-    `workers` processes decode a folder's images; by default as many as this process may use.
+    Image files are decoded by `workers` processes, one for each CPU by default; 0 decodes in this process.
     A broken image is left out with its label, so a batch may be smaller. Raises BadInput past the limit of them.
     """
     if generator is not None:
@@ -49,8 +49,7 @@ def batches(
         order = np.arange(len(split))
     parts = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
     if isinstance(split, FolderSplit):
-        workers = default_workers() if workers is None else workers
-        yield from _streamed(split, parts, size, device, workers)
+        yield from _streamed(split, parts, size, device, default_workers() if workers is None else workers)
         return
     labels = torch.from_numpy(split.labels.copy())
     pixels = None

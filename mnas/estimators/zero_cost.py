@@ -75,7 +75,9 @@ class ZeroCostEstimator:
         """At most IMAGES images of the training split, the same ones at every size."""
         if size not in self._raw:
             draw = torch.Generator().manual_seed(self._seed)
-            drawn = batches(self._data.train, batch_size=IMAGES, size=size, device=self._device, generator=draw)
+            drawn = batches(
+                self._data.train, batch_size=IMAGES, size=size, device=self._device, generator=draw, workers=0
+            )  # one batch is not worth starting processes
             raw = next((images for images, _ in drawn), torch.empty(0))
             if len(raw) < 2:
                 raise BadInput(

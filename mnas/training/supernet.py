@@ -90,7 +90,7 @@ def largest_and_smallest(space: SearchSpace) -> tuple[Architecture, Architecture
     def madds(arch: Architecture) -> float:
         return float(cost(arch).madds)
 
-    return space.fastest(madds, slowest=True), space.fastest(madds)
+    return space.argmax(madds), space.argmin(madds)
 
 
 class SupernetTraining:

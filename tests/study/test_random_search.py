@@ -48,7 +48,7 @@ def study(tiny: Path, tmp_path: Path) -> Study:
     board.close()
     made = Study(
         run, space, Goal(load_objective("mnasnet"), 0.6), sampler=make_sampler("random", 0), storage=None, seed=0,
-        latency=milliseconds, num_classes=10, board=board, fastest=space.fastest(milliseconds), slowest_ms=2.0,
+        latency=milliseconds, num_classes=10, board=board, fastest=space.argmin(milliseconds), slowest_ms=2.0,
         limits=Limits((Limit("--max-params", params, lambda counted: counted.params),), 10),
     )  # fmt: skip
     made.optimize(Counting(), trials=12, deadline=None)

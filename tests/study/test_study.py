@@ -65,7 +65,7 @@ def make(tiny: Path, tmp_path: Path) -> Callable[..., Study]:
         return Study(
             run, space or load_space(tiny), Goal(load_objective(objective), budget_ms), sampler=made, storage=None,
             seed=0, latency=milliseconds, num_classes=10, board=board, slowest_ms=2.0,
-            fastest=(space or load_space(tiny)).fastest(milliseconds), **options,
+            fastest=(space or load_space(tiny)).argmin(milliseconds), **options,
         )  # fmt: skip
 
     return study
