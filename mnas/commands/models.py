@@ -19,6 +19,7 @@ from mnas.export.onnx import export_onnx
 from mnas.export.pytorch import export_pytorch
 from mnas.io.files import read_json
 from mnas.io.versions import versions
+from mnas.latency.conditions import Conditions
 from mnas.latency.timing.device import device_name
 from mnas.pipeline.metrics import add_latencies
 from mnas.space.cost import cost
@@ -60,7 +61,7 @@ def train(
         "resolution": size, "accuracy_resolution": size,
     }  # fmt: skip
     write_model(output, trained, images, size=size, title=label)
-    add_latencies([row], [trained], output, runtime="torch", threads=1, batch=1, seed=seed)
+    add_latencies([row], [trained], output, Conditions("torch"), seed=seed)
     metrics = {
         "title": label, "notes": [], "networks": [row],
         "latency": {

@@ -13,9 +13,12 @@ import torch
 from mnas.data.sources import ImageData
 from mnas.errors import BadInput
 from mnas.io.files import write_atomic
-from mnas.latency.measure import measure, on_cores
-from mnas.latency.model import LatencySource, Source, keeps
+from mnas.latency.conditions import Conditions
+from mnas.latency.machine import measuring
+from mnas.latency.measure import measure
+from mnas.latency.model import DeviceLatency, LatencyModel, keeps
 from mnas.latency.runtimes import get_runtime
+from mnas.latency.timing.rounds import RoundLimits
 from mnas.space.architecture import Architecture
 from mnas.space.cost import cost
 from mnas.study.constraints import BYTES_IN_MB
@@ -49,22 +52,19 @@ def rows_of(
 
 
 def add_all_latencies(
-    rows: Sequence[dict[str, Any]], trained: Sequence[Trained], folder: Path, source: LatencySource, seed: int
+    rows: Sequence[dict[str, Any]], trained: Sequence[Trained], folder: Path, source: LatencyModel, seed: int
 ) -> None:
     """Each network's latency on each device: measured here, where that can be; else what is stated of it."""
-    for one in source.each:
+    for one in source.devices:
         if one.how == "measured":
-            add_latencies(
-                rows, trained, folder, runtime=one.runtime, threads=one.threads, batch=one.batch, seed=seed,
-                budget_ms=one.budget_ms,
-            )  # fmt: skip
+            add_latencies(rows, trained, folder, one.conditions, seed=seed, budget_ms=one.budget_ms)
         else:
             _add_stated(rows, trained, one)
         _warn(rows[0]["latencies"][-1])
 
 
-def _add_stated(rows: Sequence[dict[str, Any]], trained: Sequence[Trained], source: Source) -> None:
-    where = {"device": source.device, "runtime": source.runtime, "threads": source.threads, "batch": source.batch}
+def _add_stated(rows: Sequence[dict[str, Any]], trained: Sequence[Trained], source: DeviceLatency) -> None:
+    where = {"device": source.device, **vars(source.conditions)}
     for row, one in zip(rows, trained, strict=True):
         try:
             found = source.measure([one.architecture])[0]
@@ -97,22 +97,22 @@ WRITTEN = {".pt2": "model.py", ".onnx": "model.onnx"}
 
 
 def add_latencies(
-    rows: Sequence[dict[str, Any]], trained: Sequence[Trained], folder: Path, *, runtime: str, threads: int, batch: int,
-    seed: int, budget_ms: float | None = None,
+    rows: Sequence[dict[str, Any]], trained: Sequence[Trained], folder: Path, conditions: Conditions, *, seed: int,
+    budget_ms: float | None = None,
 ) -> None:  # fmt: skip
     """Add each network's latency here to its row, and that of the first one's exported file: all in the same rounds."""
-    adapter = get_runtime(runtime)
+    adapter, threads = get_runtime(conditions.runtime), conditions.threads
     sizes = [one.architecture.resolution for one in trained]
-    examples = [torch.rand(batch, 3, size, size) for size in sizes]
-    with on_cores(adapter, threads):
-        exported = _exported(trained[0], examples[0], folder, runtime)
+    examples = [torch.rand(conditions.batch, 3, size, size) for size in sizes]
+    with measuring(adapter, threads):
+        exported = _exported(trained[0], examples[0], folder, conditions.runtime)
         runs: dict[int, Callable[[], object]] = {
             i: adapter.prepare(one.network.to("cpu").eval(), example, threads)
             for i, (one, example) in enumerate(zip(trained, examples, strict=True))
         }
         runs[-1] = adapter.prepare_file(exported, examples[0], threads)
-        found = measure(runs, threads=threads, rounds=50, rng=random.Random(seed), timer=adapter.timed_ms)
-    where = {"device": adapter.device_name(), "runtime": runtime, "threads": threads, "batch": batch}
+        found = measure(runs, RoundLimits(50), threads=threads, rng=random.Random(seed), timer=adapter.timed_ms)
+    where = {"device": adapter.device_name(), **vars(conditions)}
     for i, row in enumerate(rows):
         add_latency(row, where, found[i].median_ms, found[i].spread_ms, budget_ms, "measured")
     again = found[-1]

@@ -17,7 +17,7 @@ from mnas.estimators.factory import EstimatorCallable, accuracy_source
 from mnas.estimators.train import MAX_VAL_IMAGES
 from mnas.estimators.weight_sharing import WeightSharing
 from mnas.io.strict_yaml import validate
-from mnas.latency.model import LatencyCallable, latency_source, within
+from mnas.latency.model import LatencyCallable, latency_model, with_budget
 from mnas.monitor.console import log_file
 from mnas.monitor.tensorboard import TensorBoard
 from mnas.pipeline.plan import (
@@ -116,7 +116,7 @@ class Search:
         self.data = self.task.data
         baselines = self._baselines()
         self.limits = limits_of(config, self.data.num_classes)
-        self.latency = latency_source(
+        self.latency = latency_model(
             self.run, self.space, config, self.given.latency, self.data.num_classes, [arch for _, arch in baselines]
         )
         self._find_extremes()
@@ -155,10 +155,10 @@ class Search:
         return self.config.targets[0].latency_ms
 
     def _find_extremes(self) -> None:
-        self._fastest, slowest = extremes(within(self.latency, self.config.wanted_ms[0]), self.space, self.limits)
+        self._fastest, slowest = extremes(with_budget(self.latency, self.config.wanted_ms[0]), self.space, self.limits)
         fastest_ms, self._slowest_ms = self.latency.predict(self._fastest), self.latency.predict(slowest)
         log.info("space %s: fastest network %.2f ms, slowest %.2f ms", self.space.name, fastest_ms, self._slowest_ms)
-        if len(self.latency.each) > 1:
+        if len(self.latency.devices) > 1:
             log.info("where one latency is told, it is the binding device's, on the scale of the first one's budget")
 
     # --- plan and study
@@ -183,7 +183,7 @@ class Search:
             return plan
         goal = "the front" if self._budget_ms is None else "the most accurate within " + " and ".join(
             f"{'/'.join(f'{ms:g}' for ms in config.budgets_ms or (one.budget_ms,))} ms ({one.runtime} on {one.device})"
-            for one in self.latency.each
+            for one in self.latency.devices
         )
         winners = f"{len(config.budgets_ms)} winners" if config.budgets_ms else "the winner"
         log.info("space %s: %.3g networks; looking for %s", self.space.name, self.space.size, goal)

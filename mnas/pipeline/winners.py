@@ -21,7 +21,7 @@ from mnas.export.folder import load_model, write_metrics, write_model
 from mnas.io.files import write_atomic
 from mnas.io.strict_yaml import read_text
 from mnas.io.versions import versions
-from mnas.latency.model import LatencySource, within
+from mnas.latency.model import LatencyModel, with_budget
 from mnas.monitor.tensorboard import TensorBoard, describe
 from mnas.nn.network import Network
 from mnas.pipeline.finalists import best_by_fine_tuning, finalists, most_accurate
@@ -107,7 +107,7 @@ class Handover:
     config: RunConfig
     space: SearchSpace
     task: Task
-    latency: LatencySource
+    latency: LatencyModel
     limits: Limits
     sharing: WeightSharing | None
     board: TensorBoard
@@ -223,7 +223,7 @@ class Handover:
         size, notes = self.task.size_of(trained[0].architecture), self.task.notes()
         title = f"{self.space.name} {trained[0].name}"
         write_model(folder, trained[0], data, size=size, title=title, notes=notes)
-        latency = within(self.latency, budget_ms) if self.config.budgets_ms else self.latency
+        latency = with_budget(self.latency, budget_ms) if self.config.budgets_ms else self.latency
         add_all_latencies(rows, trained, folder, latency, self.config.seed)
         metrics = {
             "title": title, "notes": notes, **self._metrics(rows, recipe, size), "search": search,

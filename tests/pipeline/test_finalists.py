@@ -16,6 +16,7 @@ from mnas.config import Recipe
 from mnas.data.sources import ImageData, load_data
 from mnas.data.splits import limited
 from mnas.export.folder import load_model
+from mnas.latency.conditions import Conditions
 from mnas.latency.timing.rounds import Measurement
 from mnas.nn.pretrained import load_weights
 from mnas.pipeline.finalists import finalists, most_accurate
@@ -192,7 +193,7 @@ def test_a_runtime_with_files_of_its_own_gets_one(runtime: str, package: str, fi
     pytest.importorskip(package)
     rows: list[dict[str, Any]] = [{}]
     trained = Trained("winner", ARCHS[0], mnas.build(ARCHS[0], 10), 0.5)
-    add_latencies(rows, [trained], tmp_path, runtime=runtime, threads=1, batch=1, seed=0, budget_ms=1000)
+    add_latencies(rows, [trained], tmp_path, Conditions(runtime), seed=0, budget_ms=1000)
     assert (tmp_path / file).stat().st_size > 1000
     assert rows[0]["exported_file"] == file
     assert 0 < rows[0]["exported_latency_ms"] < 1000

@@ -47,7 +47,7 @@ class Runtime(Protocol):
     def prepare(self, module: nn.Module, example: torch.Tensor, threads: int) -> Callable[[], object]:
         """Runs `module` (a layer or a network in eval mode, left as it is) on `example`."""
 
-    def prepare_file(self, path: Path, example: torch.Tensor, threads: int) -> Callable[[], object]:
+    def prepare_file(self, path: str | Path, example: torch.Tensor, threads: int) -> Callable[[], object]:
         """Runs a model file on `example`; BadInput where the runtime has no files or cannot read this one."""
 
     def artifact(self, module: nn.Module, example: torch.Tensor) -> bytes:

@@ -40,7 +40,7 @@ def prepare(module: nn.Module, example: Tensor, threads: int) -> Callable[[], Te
     return _run(*on_gpu(copy.deepcopy(module), example))
 
 
-def prepare_file(path: Path, example: Tensor, threads: int) -> Callable[[], Tensor]:
+def prepare_file(path: str | Path, example: Tensor, threads: int) -> Callable[[], Tensor]:
     """Runs the network of an exported model.py or of a .pt2 file on the GPU; it has run once."""
     del threads
     with naming(path, name):

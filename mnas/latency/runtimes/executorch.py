@@ -59,11 +59,11 @@ def prepare(module: nn.Module, example: Tensor, threads: int) -> Callable[[], Te
     return _run(artifact(module, example), example.contiguous())
 
 
-def prepare_file(path: Path, example: Tensor, threads: int) -> Callable[[], Tensor]:
+def prepare_file(path: str | Path, example: Tensor, threads: int) -> Callable[[], Tensor]:
     """Runs a .pte file with one input and one output; it has run once."""
     del threads
     with naming(path, name):
-        program = path.read_bytes()
+        program = Path(path).read_bytes()
         with silence():
             run = _run(program, _as_the_program_reads(program, example))
             run()

@@ -38,10 +38,10 @@ def prepare(module: nn.Module, example: Tensor, threads: int) -> Callable[[], ob
     return Run(_interpreter(artifact(module, example), threads), _array(nhwc(example)))
 
 
-def prepare_file(path: Path, example: Tensor, threads: int) -> Callable[[], object]:
+def prepare_file(path: str | Path, example: Tensor, threads: int) -> Callable[[], object]:
     """An interpreter of a .tflite file with one output and one float32 input: (b, h, w, c) or (b, c, h, w)."""
     with naming(path, name), silence():
-        run = _run_of_file(path.read_bytes(), example, threads)
+        run = _run_of_file(Path(path).read_bytes(), example, threads)
         run()
     return run
 

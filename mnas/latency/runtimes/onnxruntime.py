@@ -37,7 +37,7 @@ def prepare(module: nn.Module, example: Tensor, threads: int) -> Callable[[], ob
     return _run_of(_session(artifact(module, example), threads), _array(example))
 
 
-def prepare_file(path: Path, example: Tensor, threads: int) -> Callable[[], object]:
+def prepare_file(path: str | Path, example: Tensor, threads: int) -> Callable[[], object]:
     """A session of an .onnx file with one input and one output; it has run once."""
     with naming(path, name):
         return _run_of(_session(str(path), threads), _array(example))

@@ -41,7 +41,7 @@ def prepare(module: nn.Module, example: Tensor, threads: int) -> Callable[[], ob
     return _run(_CORE.read_model(artifact(module, example)), example, threads)
 
 
-def prepare_file(path: Path, example: Tensor, threads: int) -> Callable[[], object]:
+def prepare_file(path: str | Path, example: Tensor, threads: int) -> Callable[[], object]:
     """A compiled model of an .onnx file with one input and one output, for the shape of `example`; it has run once."""
     with naming(path, name):
         # not Core.read_model, which tries all formats on a broken file, and they write to stderr

@@ -40,7 +40,7 @@ def prepare(module: nn.Module, example: Tensor, threads: int) -> Callable[[], Te
     return _run(copy.deepcopy(module), example)
 
 
-def prepare_file(path: Path, example: Tensor, threads: int) -> Callable[[], Tensor]:
+def prepare_file(path: str | Path, example: Tensor, threads: int) -> Callable[[], Tensor]:
     """Runs the network of an exported model.py or of a .pt2 file; it has run once."""
     del threads
     with naming(path, name):
@@ -69,8 +69,9 @@ def threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def loaded(path: Path) -> nn.Module:
+def loaded(path: str | Path) -> nn.Module:
     """The network of an exported model.py or of a .pt2 file."""
+    path = Path(path)
     if path.suffix not in (".py", suffix):
         raise BadInput(
             f"{path}: PyTorch runs an exported model.py or a {suffix} file; --runtime onnxruntime runs .onnx files"

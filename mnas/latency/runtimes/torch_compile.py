@@ -51,7 +51,7 @@ def prepare(module: nn.Module, example: Tensor, threads: int) -> Callable[[], Te
     return _run(copy.deepcopy(module), example)
 
 
-def prepare_file(path: Path, example: Tensor, threads: int) -> Callable[[], Tensor]:
+def prepare_file(path: str | Path, example: Tensor, threads: int) -> Callable[[], Tensor]:
     """Compiles the network of an exported model.py or of a .pt2 file; it has run once."""
     del threads
     with naming(path, name):
