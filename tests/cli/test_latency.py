@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 from pathlib import Path
 
@@ -104,7 +105,6 @@ def test_measure_a_model_file(latency: Mnas) -> None:
     (("mobilenet_v3_small", "--threads", "1000"), f"{os.cpu_count()} core"),
     (("mobilenet_v3_small", "--rounds", "0"), "--rounds"),
     (("mobilenet_v3_small", "--seconds", "inf"), "--seconds inf"),
-    (("mobilenet_v3_small", "--seconds", "nan"), "--seconds nan"),
     ((), "Missing argument"),
 ])  # fmt: skip
 def test_mistakes_in_measure(latency: Mnas, args: tuple[str, ...], message: str) -> None:
@@ -124,7 +124,7 @@ def test_build_then_check(latency: Mnas) -> None:
     )  # fmt: skip
     assert 0 < built["fastest_ms"] < built["slowest_ms"] < 100
     assert table.calibration is not None
-    assert built["calibration"] == table.calibration.to_dict()
+    assert built["calibration"] == json.loads(json.dumps(table.calibration.to_dict()))
     content = Path("table.yaml").read_bytes()
     shown = latency(*BUILD)
     assert f"table.yaml: {len(table.entries)} layers; space tiny takes" in shown.out

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -29,9 +29,10 @@ MS = st.floats(0.01, 100)
 
 
 def source(ms: Callable[[Architecture], float], budget_ms: float | None, spread: float = 0.0) -> DeviceLatency:
-    return DeviceLatency(
-        "a device", Conditions("torch"), budget_ms, ms, lambda archs: [Measurement(ms(arch), spread, 30) for arch in archs]
-    )
+    def measure(archs: Sequence[Architecture]) -> list[Measurement]:
+        return [Measurement(ms(arch), spread, 30) for arch in archs]
+
+    return DeviceLatency("a device", Conditions("torch"), budget_ms, ms, measure)
 
 
 @given(st.lists(st.tuples(MS, MS, st.floats(0, 10)), min_size=1, max_size=4))

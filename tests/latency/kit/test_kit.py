@@ -158,7 +158,7 @@ def test_a_kit_makes_a_table_like_one_built_here(measured: Path, space: SearchSp
     layers = {layer for arch in archs for layer in arch.layers(CLASSES)}
     here = build_table(layers, Conditions("onnxruntime"), rng=rng, rounds=9)
     ratio = there.layer_sums(archs, CLASSES) / here.layer_sums(archs, CLASSES)
-    assert 1 / 8 < ratio.min() <= ratio.max() < 8, "a busy machine's speed varies; a wrong unit is a factor of 1000"
+    assert 1 / 30 < ratio.min() <= ratio.max() < 30, "a busy machine's speed varies; a wrong unit is a factor of 1000"
     assert (there.predict_many(archs, CLASSES) > 0).all()
     there.save(tmp_path / "table.yaml")
     assert LatencyTable.load(tmp_path / "table.yaml") == there
@@ -416,7 +416,7 @@ def test_litert(space: SearchSpace, tmp_path: Path) -> None:
 
 
 def test_other_runtimes(space: SearchSpace, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="--runtime torch.*onnxruntime or litert"):
+    with pytest.raises(BadInput, match=r"--runtime torch.*onnxruntime or litert"):
         make_kit(tmp_path / "kit.zip", space, Conditions("torch"), rng=random.Random(0))
 
 

@@ -93,7 +93,8 @@ def test_nothing_to_do() -> None:
     empty = build_table([], TORCH, rng=random.Random(0), save=lambda table: pytest.fail("nothing to save"))
     assert empty.entries == {}
     then = changed(empty, entries=dict.fromkeys(WANTED, 0.5), calibration=FIT, date="2026-01-31", clock_mhz=1234.5)
-    assert build_table(WANTED[:9], TORCH, rng=random.Random(0), table=then) == then, "its day is that of its measurements"
+    again = build_table(WANTED[:9], TORCH, rng=random.Random(0), table=then)
+    assert again == then, "its day is that of its measurements"
 
 
 @pytest.mark.parametrize(

@@ -228,7 +228,9 @@ def test_cache_path(space: SearchSpace, tmp_path: Path, monkeypatch: pytest.Monk
         cache_path(space, Conditions("torch", 2, 1)), cache_path(larger, Conditions("torch", 2, 8)),
     ]  # fmt: skip
     assert len({path, *others}) == 5
-    both, turned = (cache_path(space.with_resolutions(sizes), Conditions("torch", 2, 8)) for sizes in ((32, 48), (48, 32)))
+    both, turned = (
+        cache_path(space.with_resolutions(sizes), Conditions("torch", 2, 8)) for sizes in ((32, 48), (48, 32))
+    )
     assert both == turned != path
     monkeypatch.setenv("XDG_CACHE_HOME", "")
     monkeypatch.setenv("HOME", str(tmp_path))

@@ -66,7 +66,10 @@ def test_each_round_times_everything_once_in_a_new_order() -> None:
 
 def test_progress() -> None:
     world, seen = World(), list[tuple[int, int]]()
-    sample({"a": world.run(1)}, RoundLimits(3), rng=random.Random(0), timer=world.timer, progress=lambda *at: seen.append(at))
+    sample(
+        {"a": world.run(1)}, RoundLimits(3), rng=random.Random(0), timer=world.timer,
+        progress=lambda *at: seen.append(at),
+    )  # fmt: skip
     assert seen == [(1, 3), (2, 3), (3, 3)]
 
 
