@@ -19,7 +19,9 @@ import numpy as np
 from common import save
 
 from mnas import Architecture, LatencyTable, load_space
-from mnas.latency.table.calibration import Calibration
+from mnas.latency.conditions import Conditions
+from mnas.latency.table.calibration import Calibration, CalibrationNetworks, TableError
+from mnas.latency.table.provenance import Provenance
 
 MANY, FEW, ROUNDS = 100_000, 2_000, 3
 
@@ -27,11 +29,13 @@ rng = random.Random(0)
 space = load_space("v3_large")
 entries = {layer: rng.uniform(0.001, 1) for layer in sorted(space.layers(), key=str)}
 fit = Calibration(
-    offset_ms=0.5, factor=0.9, networks=40, held_out=20, mean_error=0.01, max_error=0.03, bias=0.0, spearman=0.99,
-    repeatability=0.01, space="v3_large", resolutions=space.resolutions, date="2026-01-31", anchor_ms=12.5,
+    0.5, 0.9, TableError(mean_error=0.01, max_error=0.03, bias=0.0, spearman=0.99),
+    CalibrationNetworks(40, 20, "v3_large", space.resolutions, "2026-01-31", anchor_ms=12.5, repeatability=0.01),
 )  # fmt: skip
-table = LatencyTable("made up", "torch", "0", 1, 1, "float32", "2026-01-31", "0", entries, calibration=fit,
-                     corrected={layer: 1.01 * ms for layer, ms in entries.items()})  # fmt: skip
+table = LatencyTable(
+    Conditions("torch"), Provenance("made up", "0", "2026-01-31", "0"), entries, calibration=fit,
+    corrected={layer: 1.01 * ms for layer, ms in entries.items()},
+)  # fmt: skip
 loaded = replace(table, corrected={replace(layer): ms for layer, ms in table.corrected.items()})
 
 

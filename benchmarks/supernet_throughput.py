@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 import mnas
 from mnas.config import Recipe
-from mnas.latency.timing.rounds import by_key, sample
+from mnas.latency.timing.rounds import RoundLimits, by_key, sample
 from mnas.nn import supernet as supernet_module
 from mnas.space.architecture import Architecture
 from mnas.training.recipe import optimizer
@@ -94,7 +94,7 @@ def beside_static(whole_step: bool) -> dict[str, Any]:
     for name, arch in subnets.items():
         runs[name, "supernet"] = run(shared, last, arch, whole_step)
         runs[name, "alone"] = run(shared.extract(arch), last, None, whole_step)
-    ms = by_key(sample(runs, rounds=ROUNDS, rng=rng, settle=0))
+    ms = by_key(sample(runs, RoundLimits(ROUNDS), rng=rng, settle=0))
     return {
         name: {
             "supernet": per_s(ms[name, "supernet"]),
@@ -120,7 +120,7 @@ def by_layout() -> dict[str, Any]:
         "static_default": run(in_layout(mnas.build(reference, CLASSES), default), default, None, True),
         "supernet": run(new_supernet(last), last, reference, True),
         "indexed_default": indexed_step,
-    }, rounds=ROUNDS, rng=rng, settle=0))  # fmt: skip
+    }, RoundLimits(ROUNDS), rng=rng, settle=0))  # fmt: skip
     found: dict[str, Any] = {name: per_s(times) for name, times in ms.items()}
     return found | {
         "supernet_over_static_default": ratio(ms["static_default"], ms["supernet"]),

@@ -20,9 +20,10 @@ from mnas.estimators.factory import EstimatorCallable
 from mnas.io.strict_yaml import validate
 from mnas.io.versions import versions
 from mnas.latency.model import LatencyCallable
-from mnas.latency.resolve import is_elsewhere
+from mnas.latency.resolve import admit_table
 from mnas.latency.runtimes import get_runtime
-from mnas.latency.targets import asked_for, load_table
+from mnas.latency.table.table import load_table
+from mnas.latency.targets import targets_and_budgets
 from mnas.latency.timing.device import device_name
 from mnas.nn.pretrained import read_weights
 from mnas.pipeline.context import Overrides, space_of
@@ -94,7 +95,7 @@ def search(
     )  # fmt: skip
     with process_group() as group, restored_threads():
         with group.all_succeed():
-            targets, budgets = asked_for(latency_ms, runtime, latency_table)
+            targets, budgets = targets_and_budgets(latency_ms, runtime, latency_table)
             loaded = load_objective(objective or ("pareto" if budgets else "mnasnet_hard"))
             if isinstance(estimator, str) and estimator != loaded.accuracy:
                 loaded = merged(loaded, {"accuracy": estimator.replace("-", "_")}, "--estimator")
@@ -179,7 +180,7 @@ def _check(config: RunConfig, overrides: Overrides) -> None:
             get_runtime(target.runtime)
         else:
             path = Path(target.latency_table)
-            is_elsewhere(load_table(path), target, config, path)
+            admit_table(load_table(path), target, config, path)
     check_gpus(pick_device(config.device))
     if config.init is not None:
         read_weights(Path(config.init))

@@ -18,6 +18,7 @@ from mnas.export.onnx import export_onnx
 from mnas.export.pytorch import export_pytorch
 from mnas.io.files import read_json
 from mnas.io.versions import versions
+from mnas.latency.conditions import Conditions
 from mnas.latency.timing.device import device_name
 from mnas.pipeline.metrics import accuracy_facts, add_latencies, rows_of
 from mnas.space.zoo import baseline_architecture
@@ -52,7 +53,7 @@ def train(
     shutil.rmtree(output / ".weights")
     rows = rows_of([trained], "trained", trainer)
     write_model(output, trained, images, size=size, title=label)
-    add_latencies(rows, [trained], output, runtime="torch", threads=1, batch=1, seed=seed)
+    add_latencies(rows, [trained], output, Conditions("torch"), seed=seed)
     metrics = {
         "title": label, "notes": [], "networks": rows,
         "latency": {

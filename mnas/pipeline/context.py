@@ -13,7 +13,7 @@ from mnas.data.loader import cached
 from mnas.data.sources import ImageData, load_data
 from mnas.estimators.factory import EstimatorCallable
 from mnas.io.strict_yaml import validate
-from mnas.latency.model import LatencyCallable, LatencySource
+from mnas.latency.model import LatencyCallable, LatencyModel
 from mnas.monitor.tensorboard import TensorBoard
 from mnas.run import Run
 from mnas.space.schema import SpaceFile
@@ -55,7 +55,7 @@ class Context:
     trainer: Trainer
     group: ProcessGroup
     board: TensorBoard
-    latency: LatencySource
+    latency: LatencyModel
     constraints: Limits
 
     @property

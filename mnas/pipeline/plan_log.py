@@ -19,7 +19,7 @@ def log_plan(plan: Plan, context: Context, networks: int, own_estimator: bool) -
         " and ".join(
             f"{'/'.join(f'{ms:g}' for ms in config.budgets_ms or (source.budget_ms,))} ms "
             f"({source.runtime} on {source.device})"
-            for source in context.latency.each
+            for source in context.latency.devices
         )
     )
     winners = f"{len(config.budgets_ms)} winners" if config.budgets_ms else "the winner"

@@ -13,7 +13,7 @@ from mnas.config import Recipe, RunConfig
 from mnas.estimators import Estimator
 from mnas.estimators.factory import CallableEstimator, make_estimator
 from mnas.estimators.weight_sharing import WeightSharing
-from mnas.latency.model import latency_source, within
+from mnas.latency.model import latency_model, with_budget
 from mnas.monitor.console import log_file
 from mnas.monitor.tensorboard import TensorBoard
 from mnas.pipeline.clock import RunClock, now
@@ -111,7 +111,7 @@ def _open(
     classes = trainer.data.num_classes
     names = config.baselines or (space.reference,)
     baselines = [(name, baseline_architecture(name, trainer.sizes.base)) for name in names]
-    latency = latency_source(run, space, config, overrides.latency, classes, [arch for _, arch in baselines])
+    latency = latency_model(run, space, config, overrides.latency, classes, [arch for _, arch in baselines])
     context = Context(
         run, config, space, trainer, group, TensorBoard(run.tensorboard), latency, constraints_of(config, classes)
     )
@@ -121,10 +121,10 @@ def _open(
 def _extremes(context: Context) -> tuple[Architecture, float]:
     """The fastest network that keeps budgets and constraints, and the slowest one's milliseconds."""
     latency = context.latency
-    fastest, slowest = extremes(within(latency, context.config.wanted_ms[0]), context.space, context.constraints)
+    fastest, slowest = extremes(with_budget(latency, context.config.wanted_ms[0]), context.space, context.constraints)
     fastest_ms, slowest_ms = latency.predict(fastest), latency.predict(slowest)
     log.info("space %s: fastest network %.2f ms, slowest %.2f ms", context.space.name, fastest_ms, slowest_ms)
-    if len(latency.each) > 1:
+    if len(latency.devices) > 1:
         log.info("with several devices, one latency is that of the binding device, scaled to the first one's budget")
     return fastest, slowest_ms
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from mnas.config import RunConfig
 from mnas.errors import Infeasible
-from mnas.latency.model import LatencySource, Source
+from mnas.latency.model import DeviceLatency, LatencyModel
 from mnas.space.architecture import Architecture
 from mnas.space.cost import Cost, cost
 from mnas.space.space import SearchSpace
@@ -81,7 +81,7 @@ NEARLY = 1.05
 """A network that takes no more of its budgets and limits may have neighbours that keep them."""
 
 
-def extremes(source: LatencySource, space: SearchSpace, limits: Limits) -> tuple[Architecture, Architecture]:
+def extremes(source: LatencyModel, space: SearchSpace, limits: Limits) -> tuple[Architecture, Architecture]:
     """The fastest network of a space, and the slowest of all; Infeasible where none keeps budgets and limits.
 
     Where the fastest breaks one of them, the network that is farthest within all stands for it. A source that is not
@@ -89,11 +89,11 @@ def extremes(source: LatencySource, space: SearchSpace, limits: Limits) -> tuple
     """
     by = source.predict if source.quick else _madds
     fastest, slowest = space.argmin(by), space.argmax(by)
-    budget_ms = source.each[0].budget_ms
+    budget_ms = source.devices[0].budget_ms
     if limits.keeps(fastest) and (budget_ms is None or source.predict(fastest) <= budget_ms):
         return fastest, slowest
     limits.refuse_unreachable(space)
-    for one in source.each:
+    for one in source.devices:
         _refuse_unreachable(one, space)
 
     def load(arch: Architecture) -> float:
@@ -111,14 +111,14 @@ def extremes(source: LatencySource, space: SearchSpace, limits: Limits) -> tuple
     return found, slowest
 
 
-def _refuse_unreachable(source: Source, space: SearchSpace) -> None:
+def _refuse_unreachable(source: DeviceLatency, space: SearchSpace) -> None:
     if source.budget_ms is None:
         return
     fastest_ms = source.predict(space.argmin(source.predict if source.quick else _madds))
     if fastest_ms > source.budget_ms:
         raise Infeasible(
             f"--latency-ms {source.budget_ms:g}: no network of space '{space.name}' is that fast on {source.device} "
-            f"with {source.runtime}; the fastest reachable latency is {fastest_ms:.2f} ms{source.doubt}"
+            f"with {source.runtime}; the fastest reachable latency is {fastest_ms:.2f} ms{source.caveat}"
         )
 
 

@@ -19,7 +19,8 @@ from mnas.data.sources import ImageData, load_data
 from mnas.data.splits import limited
 from mnas.estimators.weight_sharing import WeightSharing
 from mnas.export.folder import load_model
-from mnas.latency.model import LatencySource, Source
+from mnas.latency.conditions import Conditions
+from mnas.latency.model import DeviceLatency, LatencyModel
 from mnas.latency.timing.rounds import Measurement
 from mnas.monitor.tensorboard import TensorBoard
 from mnas.nn.pretrained import load_weights
@@ -121,9 +122,9 @@ def context(few: ImageData, tmp_path: Path) -> Callable[..., Context]:
         )
         run = Run(tmp_path / "run")
         run.folder.mkdir(exist_ok=True)
-        source = Source("here", "torch", 1, 1, budget_ms, lambda arch: 0.0, device)
+        source = DeviceLatency("here", Conditions("torch"), budget_ms, lambda arch: 0.0, device)
         board = TensorBoard(run.tensorboard)
-        return Context(run, config, space, trainer(few), SINGLE, board, LatencySource((source,)), constraints)
+        return Context(run, config, space, trainer(few), SINGLE, board, LatencyModel((source,)), constraints)
 
     return make
 
@@ -323,7 +324,7 @@ def test_a_runtime_with_files_of_its_own_gets_one(runtime: str, package: str, fi
     pytest.importorskip(package)
     rows: list[dict[str, Any]] = [{}]
     trained = Trained("winner", ARCHS[0], mnas.build(ARCHS[0], 10), 0.5)
-    add_latencies(rows, [trained], tmp_path, runtime=runtime, threads=1, batch=1, seed=0, budget_ms=1000)
+    add_latencies(rows, [trained], tmp_path, Conditions(runtime), seed=0, budget_ms=1000)
     assert (tmp_path / file).stat().st_size > 1000
     assert rows[0]["exported_file"] == file
     assert 0 < rows[0]["exported_latency_ms"] < 1000
