@@ -19,6 +19,7 @@ import mnas
 from mnas.errors import BadInput
 from mnas.export.folder import load_model, model_folder, trained_size, write_metrics
 
+DOCS = Path(mnas.__file__).parent.parent / "docs" / "winner.md"
 FILES = {
     "README.md", "architecture.yaml", "metrics.json", "model.onnx", "model.py", "preprocessing.json",
     "weights.safetensors", "weights.safetensors.sha256",
@@ -81,13 +82,27 @@ def test_another_number_of_classes(written: Any) -> None:
         load_model(written.folder, classes=4)
 
 
-def test_the_cards_python_runs(written: Any) -> None:
-    code = (written.folder / "README.md").read_text().split("```python\n")[1].split("\n```")[0]
+def python_in(markdown: Path) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", markdown.read_text(), re.DOTALL)
+
+
+def test_the_python_of_card_and_docs_runs_in_the_folder(written: Any) -> None:
+    card, docs = python_in(written.folder / "README.md"), python_in(DOCS)
+    assert (len(card), len(docs)) == (1, 3)
+    code = "\n".join([*card, "print(tuple(logits.shape))", *docs])
     done = subprocess.run(
-        [sys.executable, "-B", "-c", f"{code}\nprint(tuple(logits.shape), len(CLASSES))"],
-        cwd=written.folder, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.stdout == "(1, 10) 10\n", done.stderr
+        [sys.executable, "-B", "-W", "error", "-c", code], cwd=written.folder, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    first, *_, last = done.stdout.splitlines()
+    params = mnas.cost(written.architecture, 10).params
+    assert (first, last) == ("(1, 10)", f"32 {params}")
+
+
+def test_the_docs_list_every_file() -> None:
+    rows = [line for line in DOCS.read_text().split("## ")[0].splitlines() if line.startswith("| `")]
+    names = {name for row in rows for name in re.findall(r"`(.+?)`", row.split("|")[1])}
+    assert names == FILES | {"model.tflite", "model.pte"}
 
 
 def test_the_card_lists_a_runtimes_own_file(written: Any, metrics: dict[str, Any], tmp_path: Path) -> None:
