@@ -130,8 +130,8 @@ def test_search_from_scratch(mnas: Mnas, tiny: Path, tmp_path: Path) -> None:
     assert "a candidate is judged with inherited weights" in done.err
     assert "once more" not in done.err, "finalists are not trained where candidates are not"
     card = (tmp_path / "run" / "winner" / "README.md").read_text()
-    assert "accuracy with the supernet's weights as they are" in card
-    assert "training of the winner: 1 epoch from fresh weights" in card
+    assert "accuracy with the supernet's weights" in card
+    assert "1 epoch from scratch" in card
 
 
 def test_train(mnas: Mnas, tmp_path: Path) -> None:

@@ -54,7 +54,9 @@ def test_a_winner_for_each_budget(several: mnas.Result) -> None:
         assert (row["name"], baseline["name"]) == (f"winner-{winner.budget_ms}ms", "mobilenet_v3_small@0.35")
         assert winner.load()(torch.zeros(1, 3, 32, 32)).shape == (1, 10)
         card = (winner.folder / "README.md").read_text()
-        assert f"the winner keeps the budget: {winner.latency_ms:.2f} of {winner.budget_ms:.2f} ms" in card
+        assert f"{winner.latency_ms:.2f} ms" in card
+        assert f"{winner.budget_ms:.2f} ms" in card
+        assert "NOT" not in card
     val = [winner.metrics["networks"][0]["val_accuracy"] for winner in several.winners]
     assert val == sorted(val), "what keeps a smaller budget keeps a larger one"
     assert len({winner.metrics["networks"][1]["test_accuracy"] for winner in several.winners}) == 1
@@ -98,7 +100,7 @@ def test_a_random_search_is_told(several: mnas.Result) -> None:
         within = [line["accuracy"] for line in lines if line["latency_ms"] <= winner.budget_ms]
         assert found["trials"] == len(found["curve"]) == len(found["search_curve"]) == 12
         assert found["best_accuracy"] == max(within, default=None)
-        assert "after 12 evaluations each" in (winner.folder / "README.md").read_text()
+        assert "12 evaluations" in (winner.folder / "README.md").read_text()
     events = read(several.folder / "tb")
     seen = [event.value for event in events.Scalars("random/best_feasible_accuracy")]  # type: ignore[no-untyped-call]
     assert seen == sorted(seen)

@@ -1,4 +1,4 @@
-"""Which candidate is handed over, and what is read back from its folder."""
+"""Which candidate is handed over."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import safetensors.torch
 import torch
 from trainers import trainer
 
@@ -18,12 +17,10 @@ from mnas.config import Recipe, RunConfig, Target
 from mnas.data.sources import ImageData, load_data
 from mnas.data.splits import limited
 from mnas.estimators.weight_sharing import WeightSharing
-from mnas.export.folder import load_model
 from mnas.latency.conditions import Conditions
 from mnas.latency.model import DeviceLatency, LatencyModel
 from mnas.latency.timing.rounds import Measurement
 from mnas.monitor.tensorboard import TensorBoard
-from mnas.nn.pretrained import load_weights
 from mnas.pipeline.context import Context
 from mnas.pipeline.finalists import Finalist, best_trained, choose, fine_tuned_again, measured_finalists
 from mnas.pipeline.metrics import add_latencies, add_latency
@@ -329,25 +326,3 @@ def test_a_runtime_with_files_of_its_own_gets_one(runtime: str, package: str, fi
     assert rows[0]["exported_file"] == file
     assert 0 < rows[0]["exported_latency_ms"] < 1000
     assert rows[0]["latencies"][0]["exported_keeps"]
-
-
-def test_folders_that_are_not_right(tmp_path: Path) -> None:
-    with pytest.raises(mnas.BadInput, match=r"architecture\.yaml: missing"):
-        load_model(tmp_path)
-    (tmp_path / "architecture.yaml").write_text(ARCHS[0].to_yaml())
-    weights = tmp_path / "weights.safetensors"
-    weights.write_bytes(b"not weights")
-    with pytest.raises(mnas.BadInput, match="cannot be read as safetensors"):
-        load_model(tmp_path)
-    safetensors.torch.save_file(mnas.build(ARCHS[1], 10).state_dict(), weights)
-    with pytest.raises(mnas.BadInput, match="does not fit this architecture"):
-        load_weights(mnas.build(ARCHS[0], 10), weights)
-    safetensors.torch.save_file(mnas.build(ARCHS[0], 10).state_dict(), weights)
-    digest = tmp_path / "weights.safetensors.sha256"
-    digest.write_text("0" * 64 + "  weights.safetensors\n")
-    with pytest.raises(mnas.BadInput, match="the file was changed or damaged"):
-        load_model(tmp_path)
-    digest.unlink()
-    network, arch = load_model(tmp_path, classes=10)
-    assert arch == ARCHS[0]
-    assert not network.training

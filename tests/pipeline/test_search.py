@@ -93,9 +93,9 @@ def test_it_says_how_accuracies_were_found_and_weights_began(done: mnas.Result) 
     assert (search["estimator"], search["chosen_grade"]) == ("supernet", "fine-tuned")
     assert [row["weights"] for row in done.metrics["networks"]] == ["inherited", "scratch"]
     card = (done.folder / "winner" / "README.md").read_text()
-    assert "accuracy after a short training on from the supernet's weights" in card
-    assert "from weights inherited from the supernet, its largest network as teacher" in card
-    assert "mobilenet_v3_small@0.5 was trained 2 epochs from fresh weights" in card
+    assert "after fine-tuning the supernet's weights" in card
+    assert "1 epoch from the supernet's weights" in card
+    assert "2 epochs from scratch" in card
     log = (done.folder / "run.log").read_text()
     assert log.count("second fine-tuning") >= 2
 
