@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 from command import Done, Mnas
-from small_search import QUICK, TINY_SPACE, guess, milliseconds
+from small_search import QUICK, TINY_SPACE, guess, milliseconds, no_onnx
 
 from mnas import ImageData, Result, load_data
 from mnas import search as run_search
@@ -35,7 +35,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 @contextmanager
 def turn(alone: bool) -> Iterator[None]:
-    """A lock on this folder, shared by tests of several processes unless one is alone; this file is the queue for it."""
+    """A lock on this folder, shared by tests of several processes but for those alone; this file is its queue."""
     with open(__file__) as queue, opened(Path(__file__).parent) as room:
         fcntl.flock(queue, fcntl.LOCK_EX)
         fcntl.flock(room, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
@@ -91,7 +91,21 @@ def tiny(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def search(tiny: Path, tmp_path: Path) -> Callable[..., Result]:
+def without_onnx() -> Iterator[None]:
+    with no_onnx():
+        yield
+
+
+@pytest.fixture
+def search(whole_search: Callable[..., Result], without_onnx: None) -> Callable[..., Result]:
+    """A small search whose winner gets no model.onnx."""
+    return whole_search
+
+
+@pytest.fixture
+def whole_search(tiny: Path, tmp_path: Path) -> Callable[..., Result]:
+    """A small search: names, paths and callables of `mnas.search` in place of its own."""
+
     def run(**options: Any) -> Result:
         given: dict[str, Any] = {
             "space": tiny, "latency_ms": 0.6, "trials": 4, "run": tmp_path / "run", "estimator": guess,

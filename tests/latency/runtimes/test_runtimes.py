@@ -159,7 +159,7 @@ def test_says_what_it_is(adapter: Runtime) -> None:
 
 BUSY_THREADS = """
 import json, os, sys, time, torch
-from mnas.architecture import Layer
+from mnas.space.layer import Layer
 from mnas.latency.runtimes import get_runtime
 from mnas.nn.network import module_of
 
