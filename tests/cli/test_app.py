@@ -28,6 +28,7 @@ def test_help_has_an_example_and_json(mnas: Mnas, command: str) -> None:
     assert "--json" in done.out
 
 
+@pytest.mark.alone
 def test_help_is_quick() -> None:
     command = [sys.executable, "-m", "mnas", "--help"]
     subprocess.run(command, capture_output=True, check=True)

@@ -57,6 +57,7 @@ def at_rest(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- the figures ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.alone
 def test_known_durations() -> None:
     tries: list[dict[str, Measurement]] = []
     while not tries or (len(tries) < 5 and tries[-1]["short"].median_ms > 0.5):  # a busy neighbour may spoil a try
@@ -159,6 +160,7 @@ def test_instabilities_of_several_name_each_kind_once() -> None:
     assert instabilities(found[:1]) == ""
 
 
+@pytest.mark.alone
 @needs_proc
 def test_a_busy_machine_is_unstable() -> None:
     others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count() or 1)]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from small_search import QUICK, milliseconds, read
+from small_search import QUICK, TINY_SPACE, milliseconds, no_onnx, read
 
 import mnas
 from mnas.errors import Infeasible
@@ -32,14 +32,13 @@ SEVERAL: dict[str, Any] = {"latency_ms": [0.9, 0.25, 0.5], "trials": 12, "estima
 @pytest.fixture(scope="module")
 def several(tmp_path_factory: pytest.TempPathFactory, few: mnas.ImageData) -> mnas.Result:
     """A search with three budgets."""
-    from small_search import TINY_SPACE
-
     folder = tmp_path_factory.mktemp("several")
     (folder / "tiny.yaml").write_text(TINY_SPACE)
-    return mnas.search(
-        **SEVERAL, space=folder / "tiny.yaml", data=few, latency=milliseconds, run=folder / "run",
-        baseline=["mobilenet_v3_small@0.35"], set={**QUICK, "recipe.epochs": 1, "recipe.images": 100},
-    )  # fmt: skip
+    with no_onnx():
+        return mnas.search(
+            **SEVERAL, space=folder / "tiny.yaml", data=few, latency=milliseconds, run=folder / "run",
+            baseline=["mobilenet_v3_small@0.35"], set={**QUICK, "recipe.epochs": 1, "recipe.images": 100},
+        )  # fmt: skip
 
 
 def test_a_winner_for_each_budget(several: mnas.Result) -> None:
@@ -61,7 +60,7 @@ def test_a_winner_for_each_budget(several: mnas.Result) -> None:
     assert val == sorted(val), "what keeps a smaller budget keeps a larger one"
     assert len({winner.metrics["networks"][1]["test_accuracy"] for winner in several.winners}) == 1
     last = several.winners[-1].folder
-    for file in ("metrics.json", "weights.safetensors", "README.md", "model.onnx", "model.py"):
+    for file in ("metrics.json", "weights.safetensors", "README.md", "model.py"):
         assert (several.folder / "winner" / file).read_bytes() == (last / file).read_bytes()
     assert several.metrics == json.loads((several.folder / "winner" / "metrics.json").read_text())
     assert yaml.safe_load((several.folder / "config.yaml").read_text())["config"]["budgets_ms"] == [0.25, 0.5, 0.9]
@@ -108,6 +107,7 @@ def test_a_random_search_is_told(several: mnas.Result) -> None:
     assert "best within 0.9 ms after 12 evaluations: " in (several.folder / "run.log").read_text()
 
 
+@pytest.mark.usefixtures("without_onnx")
 def test_a_budget_that_no_whole_network_keeps(
     few: mnas.ImageData, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,6 +136,7 @@ def test_a_budget_that_no_whole_network_keeps(
     assert all(winner.metrics["networks"][0]["keeps_budget"] for winner in result.winners)
 
 
+@pytest.mark.usefixtures("without_onnx")
 @pytest.mark.parametrize("moment", ["random search", "between winners"])
 def test_interrupted_after_the_search(
     several: mnas.Result, few: mnas.ImageData, moment: str, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

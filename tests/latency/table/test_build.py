@@ -170,6 +170,7 @@ def test_a_runtime_that_raises_on_a_layer_fails_on_it_alone(monkeypatch: pytest.
 # --- against whole networks -------------------------------------------------------------------------------------
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("runtime", ["torch", "onnxruntime"])
 def test_a_prediction_is_near_the_measured_latency(runtime: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # alone, a network would find its weights in the cache, as no layer of the table did

@@ -141,6 +141,7 @@ def test_a_prediction_is_of_the_entries_as_they_are() -> None:
         table.entries[replace(layer)] += 2.0
 
 
+@pytest.mark.alone
 def test_a_hundred_thousand_predictions_a_second() -> None:
     space, rng = load_space("v3_large").with_resolutions((224,)), random.Random(0)
     plain = replace(table_of(), entries={layer: rng.uniform(0.001, 3) for layer in space.layers()})

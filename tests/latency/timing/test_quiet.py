@@ -106,6 +106,7 @@ def test_without_the_system_call_nothing_happens(monkeypatch: pytest.MonkeyPatch
 # --- disturbed --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.alone
 @needs_proc
 def test_a_busy_process_is_seen() -> None:
     watch = Watch()
@@ -117,6 +118,7 @@ def test_a_busy_process_is_seen() -> None:
     assert float(why.split()[-2]) >= 0.3
 
 
+@pytest.mark.alone
 @needs_proc
 def test_own_work_is_no_disturbance() -> None:
     """A machine that rests is not to be had in a test, so that only the difference is looked at."""

@@ -121,6 +121,7 @@ def test_warms_up_until_it_gets_no_faster() -> None:
     assert warm_ups([0.9**i for i in range(99)])[0] == 1 + MAX_WARM_UPS
 
 
+@pytest.mark.alone
 def test_wall_clock() -> None:
     tries = [wall_ms(busy(lambda: 0.5), 4) for _ in range(5)]
     assert 0.5 <= min(tries) < 0.6
@@ -221,6 +222,7 @@ def test_a_machine_that_slows_down_steadily_gives_narrow_intervals() -> None:
         assert steady.spread_ms < 0.02 * steady.median_ms
 
 
+@pytest.mark.alone
 def test_drift_of_the_real_clock() -> None:
     turn = 0
 
