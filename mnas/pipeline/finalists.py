@@ -15,7 +15,7 @@ from mnas.estimators.weight_sharing import WeightSharing
 from mnas.latency.model import PREDICTED, Measure, keeps
 from mnas.space.space import SearchSpace
 from mnas.study import objective
-from mnas.study.constraints import Limits
+from mnas.study.constraints import Constraints
 from mnas.study.trial import Trial
 from mnas.training.trainer import Trained
 
@@ -53,7 +53,7 @@ def finalists(
         for trial, latency in zip(some, measured, strict=True):
             log.info(
                 "finalist: trial %d, %s, %.2f ms by the search, %.2f +- %.2f ms %s: %s",
-                trial.number, trial.told, trial.latency_ms, latency.median_ms, latency.spread_ms,
+                trial.number, trial.summary, trial.latency_ms, latency.median_ms, latency.spread_ms,
                 "measured" if latency.rounds != PREDICTED else "predicted by a table, not measured",
                 "keeps the budget" if keeps(latency.median_ms, latency.spread_ms, budget_ms) else "over the budget",
             )  # fmt: skip
@@ -78,13 +78,13 @@ def finalists(
 
 
 def most_accurate(
-    trained: Sequence[Trained], space: SearchSpace, measure: Measure, budget_ms: float | None, limits: Limits
+    trained: Sequence[Trained], space: SearchSpace, measure: Measure, budget_ms: float | None, constraints: Constraints
 ) -> Trained:
     """The best, by full training, of the chosen network (the first) and those baselines that a search could have found.
 
     A short training may have ranked a reference network too low: what is now known to be worse is not handed over.
     """
-    able = [one for one in trained[1:] if one.architecture in space and limits.keeps(one.architecture)]
+    able = [one for one in trained[1:] if one.architecture in space and constraints.satisfied_by(one.architecture)]
     rivals = [one for one in able if one.val_accuracy > trained[0].val_accuracy]
     if not rivals or budget_ms is None:
         return trained[0]
@@ -108,10 +108,10 @@ def best_by_fine_tuning(finalists: Sequence[Trial], sharing: WeightSharing, fine
     reached = {}
     for trial in finalists:
         again = estimated(judge, trial.architecture, never).accuracy or 0.0
-        both = [again, trial.accuracy or 0.0] if trial.grade == FINE_TUNED else [again]
+        both = [again, trial.accuracy or 0.0] if trial.fidelity == FINE_TUNED else [again]
         reached[trial.number] = statistics.fmean(both)
         log.info(
             "finalist: trial %d, accuracy %.2f%% %s, %.2f%% when trained on once more: %.2f%%", trial.number,
-            100 * (trial.accuracy or 0), trial.grade, 100 * again, 100 * reached[trial.number],
+            100 * (trial.accuracy or 0), trial.fidelity, 100 * again, 100 * reached[trial.number],
         )  # fmt: skip
     return max(finalists, key=lambda trial: reached[trial.number])

@@ -40,11 +40,14 @@ from mnas.space.architecture import Architecture
 from mnas.space.schema import SpaceFile
 from mnas.space.space import SearchSpace
 from mnas.space.zoo import baseline_architecture
-from mnas.study.analysis import Findings
-from mnas.study.constraints import extremes, limits_of
+from mnas.study.analysis import analyse
+from mnas.study.constraints import constraints_of, fastest_and_slowest
+from mnas.study.problem import Problem
+from mnas.study.progress import search_progress
 from mnas.study.random_search import random_search
 from mnas.study.sampler import search_sampler
-from mnas.study.study import Goal, Study
+from mnas.study.schedule import Schedule
+from mnas.study.study import Study
 from mnas.study.trial import Trial
 from mnas.training.device import pick_device
 from mnas.training.distributed import ALONE, Peers
@@ -115,7 +118,7 @@ class Search:
         self.task = task_of(config, self.space, self.given.data)
         self.data = self.task.data
         baselines = self._baselines()
-        self.limits = limits_of(config, self.data.num_classes)
+        self.constraints = constraints_of(config, self.data.num_classes)
         self.latency = latency_source(
             self.run, self.space, config, self.given.latency, self.data.num_classes, [arch for _, arch in baselines]
         )
@@ -137,8 +140,8 @@ class Search:
         self.peers.dismiss()
         facts = self._facts(study, drawn)
         handover = Handover(
-            self.run, config, self.space, self.task, self.latency, self.limits, self.sharing, self.board, self.device,
-            self._save_elapsed,
+            self.run, config, self.space, self.task, self.latency, self.constraints, self.sharing, self.board,
+            self.device, self._save_elapsed,
         )  # fmt: skip
         chosen = handover.choose(study.trials, plan.proxy)
         recipe = self._final_recipe(study.trials, plan, networks)
@@ -155,7 +158,8 @@ class Search:
         return self.config.targets[0].latency_ms
 
     def _find_extremes(self) -> None:
-        self._fastest, slowest = extremes(within(self.latency, self.config.wanted_ms[0]), self.space, self.limits)
+        latency = within(self.latency, self.config.wanted_ms[0])
+        self._fastest, slowest = fastest_and_slowest(latency, self.space, self.constraints)
         fastest_ms, self._slowest_ms = self.latency.predict(self._fastest), self.latency.predict(slowest)
         log.info("space %s: fastest network %.2f ms, slowest %.2f ms", self.space.name, fastest_ms, self._slowest_ms)
         if len(self.latency.each) > 1:
@@ -228,18 +232,18 @@ class Search:
 
     def _study(self, plan: Plan) -> Study:
         config = self.config
-        goal = Goal(config.objective, self._budget_ms, config.budgets_ms)
+        problem = Problem(
+            self.space, config.objective, self.latency.predict, fastest=self._fastest, slowest_ms=self._slowest_ms,
+            budgets_ms=tuple(ms for ms in config.wanted_ms if ms is not None), constraints=self.constraints,
+            num_classes=self.data.num_classes,
+        )  # fmt: skip
         sampler = self.given.sampler or search_sampler(
-            config.sampler, config.seed, len(self.run.read_trials()), self.space,
-            latency=self.latency.predict if self.latency.quick else None, limit_ms=goal.limit_ms, limits=self.limits,
-        )  # fmt: skip
+            config.sampler, problem, seed=config.seed, finished=len(self.run.read_trials()), quick=self.latency.quick
+        )
+        prune_after = plan.proxy.epochs // 2 if self.sharing is None else 0
         return Study(
-            self.run, self.space, goal, sampler=sampler, storage=config.storage, seed=config.seed,
-            latency=self.latency.predict, num_classes=self.data.num_classes, board=self.board,
-            fastest=self._fastest, slowest_ms=self._slowest_ms, limits=self.limits,
-            prune_after=plan.proxy.epochs // 2 if self.sharing is None else 0,
-            callbacks=(lambda trial: self._save_elapsed(), *self.given.callbacks),
-        )  # fmt: skip
+            self.run, problem, sampler, storage=config.storage, seed=config.seed, prune_after=prune_after
+        )
 
     def _weight_sharing(self) -> WeightSharing | None:
         if self.given.estimator is not None or self.config.objective.accuracy != "supernet":
@@ -254,21 +258,22 @@ class Search:
             self.config, self.given.estimator, self.space, self.task, self.device, self.sharing, plan.proxy,
             plan.select,
         )  # fmt: skip
-        about: dict[str, Any] = {
-            "at_once": max(self.peers.size, AT_ONCE if self.sharing is not None else 1), "peers": self.peers,
-        }  # fmt: skip
+        at_once = max(self.peers.size, AT_ONCE if self.sharing is not None else 1)
         if not self.run.read_state().get("searched"):
-            study.optimize(estimator, trials=plan.trials, deadline=self._deadline(plan, plan.searches), **about)
+            schedule = Schedule(plan.trials, self._deadline(plan, plan.searches), at_once, self.peers)
+            with search_progress(study.problem, self.board, study.trials, schedule) as show:
+                callbacks = [show, lambda trial: self._save_elapsed(), *self.given.callbacks]
+                study.optimize(estimator, schedule, callbacks)
             self.run.write_state(searched=True)
         if not self.config.compare_random:
             return []
-        over = self.run.read_state().get("compared")
-        drawn = random_search(
-            study, estimator, seed=self.config.seed, board=self.board,
-            deadline=now() if over else self._deadline(plan, 1), callback=lambda trial: self._save_elapsed(), **about,
+        deadline = now() if self.run.read_state().get("compared") else self._deadline(plan, 1)
+        random_trials = random_search(
+            study.problem, estimator, Schedule(study.evaluated, deadline, at_once, self.peers), run=self.run,
+            board=self.board, seed=self.config.seed, callbacks=[lambda trial: self._save_elapsed()],
         )  # fmt: skip
         self.run.write_state(compared=True)
-        return drawn
+        return random_trials
 
     def _deadline(self, plan: Plan, searches: int) -> float | None:
         """When the first of so many searches ends, one candidate in any case; winners and baselines need the rest."""
@@ -293,14 +298,14 @@ class Search:
 
     def _facts(self, study: Study, drawn: Sequence[Trial]) -> Facts:
         """What metrics.json says of the search."""
-        config, findings = self.config, Findings(self.config, self.space, study.trials, drawn)
+        config, analysis = self.config, analyse(self.config, self.space, study.trials, drawn)
 
         def facts(budget_ms: float | None) -> dict[str, Any]:
             return {
                 "space": self.space.name, "objective": config.objective.name, "sampler": config.sampler,
                 "trials": study.evaluated, "seed": config.seed, "elapsed_s": round(self._elapsed(), 1),
                 "estimator": "own" if self.given.estimator is not None else config.objective.accuracy,
-                **findings.of(budget_ms),
+                **analysis.metrics(budget_ms),
             }  # fmt: skip
 
         return facts

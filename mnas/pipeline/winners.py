@@ -22,7 +22,7 @@ from mnas.io.files import write_atomic
 from mnas.io.strict_yaml import read_text
 from mnas.io.versions import versions
 from mnas.latency.model import LatencySource, within
-from mnas.monitor.tensorboard import TensorBoard, describe
+from mnas.monitor.tensorboard import TensorBoard, markdown_table
 from mnas.nn.network import Network
 from mnas.pipeline.finalists import best_by_fine_tuning, finalists, most_accurate
 from mnas.pipeline.metrics import add_all_latencies, rows_of
@@ -30,7 +30,7 @@ from mnas.run import Run
 from mnas.space.architecture import Architecture
 from mnas.space.space import SearchSpace
 from mnas.study.analysis import front_of
-from mnas.study.constraints import Limits
+from mnas.study.constraints import Constraints
 from mnas.study.trial import Trial
 from mnas.training.task import Task
 from mnas.training.trainer import Trained, train_fully
@@ -108,7 +108,7 @@ class Handover:
     space: SearchSpace
     task: Task
     latency: LatencySource
-    limits: Limits
+    constraints: Constraints
     sharing: WeightSharing | None
     board: TensorBoard
     device: torch.device
@@ -175,7 +175,7 @@ class Handover:
             best.append(replace(better, name=winner.name))
             rows = rows_of(best[-1:], "winner", **about) + [dict(row) for row in compared]
             search = facts(budget_ms) | {
-                "chosen_trial": trial.number, "chosen_estimate": trial.accuracy, "chosen_grade": trial.grade,
+                "chosen_trial": trial.number, "chosen_estimate": trial.accuracy, "chosen_grade": trial.fidelity,
                 "chosen_predicted_ms": trial.latency_ms,
                 "replaced_by": None if better is winner else better.name,
             }  # fmt: skip
@@ -208,7 +208,7 @@ class Handover:
         self, winner: Trained, trial: Trial, others: Sequence[Trained], budget_ms: float | None
     ) -> Trained:
         """The winner, or what is more accurate within its budget: a smaller budget's winner, or a baseline."""
-        best = most_accurate([winner, *others], self.space, self.latency.measure, budget_ms, self.limits)
+        best = most_accurate([winner, *others], self.space, self.latency.measure, budget_ms, self.constraints)
         if best is not winner:
             log.info("%s is more accurate than trial %d when both are fully trained, and keeps the budget: it is the "
                      "winner", best.name, trial.number)
@@ -230,7 +230,8 @@ class Handover:
             "versions": versions(), "date": datetime.date.today().isoformat(),
         }  # fmt: skip
         write_metrics(folder, metrics, data.classes)
-        self.board.text(trained[0].name, describe(rows[0]) + f"\n```yaml\n{trained[0].architecture.to_yaml()}```\n")
+        architecture = f"\n```yaml\n{trained[0].architecture.to_yaml()}```\n"
+        self.board.text(trained[0].name, markdown_table(rows[0]) + architecture)
         log.info("%s: %s", trained[0].name, folder)
 
     def _metrics(self, rows: list[dict[str, Any]], recipe: Recipe, size: int) -> dict[str, Any]:
@@ -239,7 +240,7 @@ class Handover:
         return {
             "networks": rows,
             "latency": {"resolution": rows[0]["resolution"], **{name: first[name] for name in named}},
-            "limits": {limit.option.removeprefix("--").replace("-", "_"): limit.most for limit in self.limits.each},
+            "limits": {c.option.removeprefix("--").replace("-", "_"): c.limit for c in self.constraints.items},
             "accuracy": {
                 "resolution": size, "data": data.name, "source": self.config.data, "seed": self.config.seed,
                 "train_images": len(limited(data.train, recipe.images, self.config.seed)),

@@ -9,7 +9,7 @@ from optuna.study import Study
 
 from mnas.samplers.base import ChoiceSampler, Floats
 from mnas.samplers.choices import Points
-from mnas.samplers.improvement import ranks
+from mnas.samplers.pareto import ranks
 
 CHILDREN = 32
 """Bred at a time, of which the first that is new and within the budget is proposed."""

@@ -13,7 +13,8 @@ from threadpoolctl import ThreadpoolController
 
 from mnas.samplers.base import ChoiceSampler, Floats, directions
 from mnas.samplers.choices import Points
-from mnas.samplers.improvement import hypervolume_improvement, log_expected_improvement, nondominated, ranks
+from mnas.samplers.improvement import hypervolume_improvement, log_expected_improvement
+from mnas.samplers.pareto import nondominated, ranks
 from mnas.samplers.surrogate import CostModel, Features, Hyperparameters, Surrogate, fitted, spread
 
 STARTUP = 5

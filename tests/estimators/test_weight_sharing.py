@@ -28,7 +28,7 @@ from mnas.space.architecture import Architecture
 from mnas.space.cost import cost
 from mnas.space.space import SearchSpace, load_space
 from mnas.study.objective import load_objective
-from mnas.study.trial import Trial
+from mnas.study.trial import Evaluation, Trial
 from mnas.training.loop import Diverged, recalibrate
 from mnas.training.speed import sandwich_speed
 from mnas.training.task import Task
@@ -160,7 +160,8 @@ def test_the_reference_is_judged_where_the_space_has_it(task: Task, tmp_path: Pa
 
 def finalists(space: SearchSpace, count: int) -> list[Trial]:
     archs = [space.sample(random.Random(i)) for i in range(count)]
-    return [Trial(10 + i, "complete", arch, 5.0, 0.9 - i / 10, grade="fine-tuned") for i, arch in enumerate(archs)]
+    tuned = Evaluation("fine-tuned")
+    return [Trial(10 + i, "complete", arch, 5.0, 0.9 - i / 10, evaluation=tuned) for i, arch in enumerate(archs)]
 
 
 def test_finalists_are_ranked_by_two_trainings(
@@ -178,7 +179,7 @@ def test_finalists_are_ranked_by_two_trainings(
         ranked = [replace(trial, accuracy=accuracies[i]) for i, trial in enumerate(found)]
         with caplog.at_level(logging.INFO, "mnas"):
             assert best_by_fine_tuning(ranked, one, recipe) is ranked[wins]
-        unjudged = [replace(trial, grade="inherited") for trial in ranked]
+        unjudged = [replace(trial, evaluation=Evaluation("inherited")) for trial in ranked]
         assert best_by_fine_tuning(unjudged, one, recipe) is unjudged[better], "only what was trained on counts twice"
     assert "when trained on once more" in caplog.text
 

@@ -21,7 +21,7 @@ from mnas.nn.pretrained import load_weights
 from mnas.pipeline.finalists import finalists, most_accurate
 from mnas.pipeline.metrics import add_latencies, add_latency
 from mnas.space.architecture import Architecture
-from mnas.study.constraints import NO_LIMITS, Limit, Limits
+from mnas.study.constraints import NO_CONSTRAINTS, Constraint, Constraints
 from mnas.study.trial import Trial
 from mnas.training.trainer import Trained, train_fully
 
@@ -104,10 +104,10 @@ def test_what_is_known_to_be_worse_is_not_handed_over() -> None:
     device = Device([1, 2, 5, 7, 12, 15])
     assert ARCHS[3] in space
     assert ARCHS[4] not in space
-    assert most_accurate([found, small, large, outside], space, device, 10, NO_LIMITS) is small
-    assert most_accurate([found, small], space, device, 6, NO_LIMITS) is found, "over the budget"
-    assert most_accurate([small, found], space, device, 10, NO_LIMITS) is small
-    tight = Limits((Limit("--max-params", mnas.cost(ARCHS[3], 10).params - 1, lambda one: one.params),), 10)
+    assert most_accurate([found, small, large, outside], space, device, 10, NO_CONSTRAINTS) is small
+    assert most_accurate([found, small], space, device, 6, NO_CONSTRAINTS) is found, "over the budget"
+    assert most_accurate([small, found], space, device, 10, NO_CONSTRAINTS) is small
+    tight = Constraints((Constraint("--max-params", mnas.cost(ARCHS[3], 10).params - 1, lambda one: one.params),), 10)
     assert most_accurate([found, small], space, device, 10, tight) is found, "more parameters than allowed"
 
 

@@ -86,9 +86,9 @@ def test_it_says_how_accuracies_were_found_and_weights_began(done: mnas.Result) 
     grades = {"complete": "fine-tuned", "pruned": "inherited"}
     for trial in done.trials:
         if trial.evaluated:
-            assert trial.grade == grades[trial.state]
+            assert trial.fidelity == grades[trial.state]
     lines = [json.loads(line) for line in (done.folder / "trials.jsonl").read_text().splitlines()]
-    assert [line["grade"] for line in lines] == [trial.grade for trial in done.trials]
+    assert [line["grade"] for line in lines] == [trial.fidelity for trial in done.trials]
     search = done.metrics["search"]
     assert (search["estimator"], search["chosen_grade"]) == ("supernet", "fine-tuned")
     assert [row["weights"] for row in done.metrics["networks"]] == ["inherited", "scratch"]
@@ -300,7 +300,7 @@ def test_zero_cost(search: Callable[..., mnas.Result]) -> None:
     result = search(estimator="zero_cost", set={**QUICK, "recipe.epochs": 1, "zero_cost": "params"})
     evaluated = [trial for trial in result.trials if trial.evaluated]
     assert len(evaluated) == 4
-    assert {trial.grade for trial in evaluated} == {"zero-cost"}
+    assert {trial.fidelity for trial in evaluated} == {"zero-cost"}
     by_size = sorted(evaluated, key=lambda trial: cost(trial.architecture, 10).params)
     assert [trial.accuracy for trial in by_size] == sorted(trial.accuracy or 0 for trial in evaluated)
     assert result.metrics["search"]["estimator"] == "zero_cost"

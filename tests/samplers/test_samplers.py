@@ -17,7 +17,8 @@ from optuna.trial import TrialState
 
 from mnas.samplers import EvolutionSampler, PredictorSampler
 from mnas.samplers.choices import ABSENT, Choices, choice_of
-from mnas.samplers.improvement import hypervolume, hypervolume_improvement, log_expected_improvement, ranks
+from mnas.samplers.improvement import hypervolume_improvement, log_expected_improvement
+from mnas.samplers.pareto import hypervolume, ranks
 from mnas.samplers.surrogate import Features, Surrogate, fitted
 
 BOTH = [PredictorSampler, EvolutionSampler]
