@@ -18,7 +18,7 @@ from mnas.monitor.tensorboard import TensorBoard
 from mnas.run import Run
 from mnas.space.schema import SpaceFile
 from mnas.space.space import SearchSpace
-from mnas.study.constraints import Limits
+from mnas.study.constraints import Constraints
 from mnas.study.trial import Trial
 from mnas.training.device import pick_device
 from mnas.training.distributed import ProcessGroup
@@ -56,7 +56,7 @@ class Context:
     group: ProcessGroup
     board: TensorBoard
     latency: LatencyModel
-    constraints: Limits
+    constraints: Constraints
 
     @property
     def data(self) -> ImageData:

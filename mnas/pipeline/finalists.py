@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from mnas.config import Recipe
+from mnas.config import Objective, Recipe
 from mnas.errors import Infeasible
 from mnas.estimators import make_estimate, never
 from mnas.estimators.supernet import FINE_TUNED
@@ -17,7 +17,7 @@ from mnas.latency.model import PREDICTED, Measure, keeps
 from mnas.latency.timing.rounds import Measurement
 from mnas.pipeline.context import Context
 from mnas.space.architecture import Architecture
-from mnas.study.objective import Ranking, knee, prefers_faster, ranking
+from mnas.study.objective import knee, prefers_faster, ranking_key
 from mnas.study.trial import Trial
 from mnas.training.trainer import Trained
 
@@ -25,6 +25,15 @@ log = logging.getLogger("mnas")
 
 MAX_RATIO = 1.5
 """Measured and predicted latencies that differ by a larger factor were not taken under the same conditions."""
+
+
+Ranking = Callable[[float, float], tuple[float, float]]
+"""(accuracy 0..1, latency in ms) -> a sort key; the largest is the best."""
+
+
+def ranking(objective: Objective, budget_ms: float) -> Ranking:
+    """The order of networks within a budget, by the objective."""
+    return lambda accuracy, latency_ms: ranking_key(objective, accuracy, latency_ms, budget_ms)
 
 
 @dataclass(frozen=True)
@@ -148,7 +157,7 @@ def best_trained(context: Context, trained: Sequence[Trained], budget_ms: float 
         return trained[0]
 
     def eligible(arch: Architecture) -> bool:
-        return arch in context.space and context.constraints.keeps(arch)
+        return arch in context.space and context.constraints.satisfied_by(arch)
 
     objective = context.config.objective
     rivals = [other for other in trained[1:] if eligible(other.architecture)]

@@ -23,7 +23,7 @@ from mnas.latency.measure import measure
 from mnas.latency.model import DeviceLatency, LatencyModel, keeps, with_budget
 from mnas.latency.runtimes import get_runtime
 from mnas.latency.timing.rounds import RoundLimits
-from mnas.monitor.tensorboard import describe
+from mnas.monitor.tensorboard import markdown_table
 from mnas.pipeline.context import Context, size_notes
 from mnas.space.cost import cost
 from mnas.study.constraints import BYTES_IN_MB
@@ -171,7 +171,8 @@ def write_winner(
     add_all_latencies(rows, trained, folder, latency, config.seed)
     first = rows[0]["latencies"][0]
     constraints = {
-        limit.option.removeprefix("--").replace("-", "_"): limit.most for limit in context.constraints.each
+        constraint.option.removeprefix("--").replace("-", "_"): constraint.limit
+        for constraint in context.constraints.items
     }
     metrics = {
         "title": title, "notes": notes, "networks": rows,
@@ -184,7 +185,7 @@ def write_winner(
         "versions": versions(), "date": datetime.date.today().isoformat(),
     }  # fmt: skip
     write_metrics(folder, metrics, trainer.data.classes)
-    context.board.text(winner.name, describe(rows[0]) + f"\n```yaml\n{winner.architecture.to_yaml()}```\n")
+    context.board.text(winner.name, markdown_table(rows[0]) + f"\n```yaml\n{winner.architecture.to_yaml()}```\n")
     log.info("%s: %s", winner.name, folder)
 
 

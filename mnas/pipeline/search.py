@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -26,12 +26,14 @@ from mnas.pipeline.worker import Job
 from mnas.run import Run
 from mnas.space.architecture import Architecture
 from mnas.space.zoo import baseline_architecture
-from mnas.study.analysis import Findings
-from mnas.study.constraints import extremes
-from mnas.study.constraints import limits_of as constraints_of
+from mnas.study.analysis import analyse
+from mnas.study.constraints import constraints_of, fastest_and_slowest
+from mnas.study.problem import Problem
+from mnas.study.progress import search_progress
 from mnas.study.random_search import random_search
 from mnas.study.sampler import search_sampler
-from mnas.study.study import Goal, Study
+from mnas.study.schedule import Schedule
+from mnas.study.study import Study
 from mnas.study.trial import Trial
 from mnas.training.distributed import SINGLE, ProcessGroup
 
@@ -77,10 +79,11 @@ def _search(run: Run, config: RunConfig, overrides: Overrides, group: ProcessGro
         pass
     if sharing is not None and supernet is not None:
         sharing.train(supernet, context.board, clock.save)
-    study = _study(context, plan, overrides, (fastest, slowest_ms), clock)
-    random_trials = _evaluate(context, study, plan, _estimator(context, overrides, sharing, plan), clock)
+    study = _study(context, plan, overrides, (fastest, slowest_ms))
+    estimator = _estimator(context, overrides, sharing, plan)
+    random_trials = _evaluate(context, study, plan, estimator, overrides.callbacks, clock)
     group.release()
-    findings = Findings(config, context.space, study.trials, random_trials)
+    analysis = analyse(config, context.space, study.trials, random_trials)
     finetune = candidate.recipe if config.finetune_epochs else None
     chosen = choose(context, study.trials, sharing, finetune)
     recipe = _final_recipe(context, study.trials, plan, networks, clock.elapsed_s())
@@ -90,7 +93,7 @@ def _search(run: Run, config: RunConfig, overrides: Overrides, group: ProcessGro
             "space": context.space.name, "objective": config.objective.name, "sampler": config.sampler,
             "trials": study.evaluated, "seed": config.seed, "elapsed_s": round(clock.elapsed_s(), 1),
             "estimator": "own" if overrides.estimator is not None else config.objective.accuracy,
-            **findings.of(budget_ms),
+            **analysis.metrics(budget_ms),
         }  # fmt: skip
 
     hand_over(FinalTraining(context, recipe, sharing, clock.save), chosen, baselines, describe)
@@ -121,7 +124,8 @@ def _open(
 def _extremes(context: Context) -> tuple[Architecture, float]:
     """The fastest network that keeps budgets and constraints, and the slowest one's milliseconds."""
     latency = context.latency
-    fastest, slowest = extremes(with_budget(latency, context.config.wanted_ms[0]), context.space, context.constraints)
+    within_budget = with_budget(latency, context.config.wanted_ms[0])
+    fastest, slowest = fastest_and_slowest(within_budget, context.space, context.constraints)
     fastest_ms, slowest_ms = latency.predict(fastest), latency.predict(slowest)
     log.info("space %s: fastest network %.2f ms, slowest %.2f ms", context.space.name, fastest_ms, slowest_ms)
     if len(latency.devices) > 1:
@@ -139,38 +143,47 @@ def _estimator(context: Context, overrides: Overrides, sharing: WeightSharing | 
 
 
 def _study(
-    context: Context, plan: Plan, overrides: Overrides, extremes: tuple[Architecture, float], clock: RunClock
+    context: Context, plan: Plan, overrides: Overrides, extremes: tuple[Architecture, float]
 ) -> Study:
+    """The study of the run; `extremes` are the fastest network and the slowest one's milliseconds."""
     config, latency = context.config, context.latency
-    goal = Goal(config.objective, config.targets[0].latency_ms, config.budgets_ms)
+    problem = Problem(
+        context.space, config.objective, latency.predict, fastest=extremes[0], slowest_ms=extremes[1],
+        budgets_ms=tuple(ms for ms in config.wanted_ms if ms is not None), constraints=context.constraints,
+        num_classes=context.data.num_classes,
+    )  # fmt: skip
     sampler = overrides.sampler or search_sampler(
-        config.sampler, config.seed, len(context.run.read_trials()), context.space,
-        latency=latency.predict if latency.quick else None, limit_ms=goal.limit_ms, limits=context.constraints,
-    )  # fmt: skip
+        config.sampler, problem, seed=config.seed, finished=len(context.run.read_trials()), quick=latency.quick
+    )
+    prune_after = plan.candidate.recipe.epochs // 2 if plan.supernet is None else 0
     return Study(
-        context.run, context.space, goal, sampler=sampler, storage=config.storage, seed=config.seed,
-        latency=latency.predict, num_classes=context.data.num_classes, board=context.board,
-        fastest=extremes[0], slowest_ms=extremes[1], limits=context.constraints,
-        prune_after=plan.candidate.recipe.epochs // 2 if plan.supernet is None else 0,
-        callbacks=(lambda trial: clock.save(), *overrides.callbacks),
-    )  # fmt: skip
+        context.run, problem, sampler, storage=config.storage, seed=config.seed, prune_after=prune_after
+    )
 
 
-def _evaluate(context: Context, study: Study, plan: Plan, estimator: Estimator, clock: RunClock) -> list[Trial]:
+def _evaluate(
+    context: Context, study: Study, plan: Plan, estimator: Estimator, after_trial: Sequence[Callable[[Trial], None]],
+    clock: RunClock,
+) -> list[Trial]:  # fmt: skip
     """Run the search, and the random search that it is compared with; returns the latter's trials."""
-    run, group = context.run, context.group
+    run, group, config = context.run, context.group, context.config
     at_once = max(group.size, AT_ONCE if plan.supernet is not None else 1)
+
+    def save(trial: Trial) -> None:
+        clock.save()
+
     if not run.state().searched:
-        deadline = _deadline(context.config, plan, plan.searches, clock)
-        study.optimize(estimator, trials=plan.trials, deadline=deadline, at_once=at_once, group=group)
+        schedule = Schedule(plan.trials, _deadline(config, plan, plan.searches, clock), at_once, group)
+        with search_progress(study.problem, context.board, study.trials, schedule) as show:
+            study.optimize(estimator, schedule, [show, save, *after_trial])
         run.update_state(searched=True)
-    if not context.config.compare_random:
+    if not config.compare_random:
         return []
-    deadline = now() if run.state().compared else _deadline(context.config, plan, 1, clock)
+    deadline = now() if run.state().compared else _deadline(config, plan, 1, clock)
+    schedule = Schedule(study.evaluated, deadline, at_once, group)
     trials = random_search(
-        study, estimator, seed=context.config.seed, board=context.board, deadline=deadline, at_once=at_once,
-        group=group, callback=lambda trial: clock.save(),
-    )  # fmt: skip
+        study.problem, estimator, schedule, run=run, board=context.board, seed=config.seed, callbacks=[save]
+    )
     run.update_state(compared=True)
     return trials
 

@@ -22,13 +22,21 @@ from mnas.latency.model import DeviceLatency, LatencyModel
 from mnas.latency.timing.rounds import Measurement
 from mnas.monitor.tensorboard import TensorBoard
 from mnas.pipeline.context import Context
-from mnas.pipeline.finalists import Finalist, best_trained, choose, fine_tuned_again, measured_finalists
+from mnas.pipeline.finalists import (
+    Finalist,
+    Ranking,
+    best_trained,
+    choose,
+    fine_tuned_again,
+    measured_finalists,
+    ranking,
+)
 from mnas.pipeline.metrics import add_latencies, add_latency
 from mnas.run import Run
 from mnas.space.architecture import Architecture
-from mnas.study.constraints import NO_LIMITS, Limit, Limits
-from mnas.study.objective import Ranking, load_objective, ranking
-from mnas.study.trial import Trial
+from mnas.study.constraints import NO_CONSTRAINTS, Constraint, Constraints
+from mnas.study.objective import load_objective
+from mnas.study.trial import Evaluation, Trial
 from mnas.training.distributed import SINGLE
 from mnas.training.loop import Diverged
 from mnas.training.trainer import Trained, train_fully
@@ -111,7 +119,9 @@ def test_nothing_keeps_the_budget() -> None:
 def context(few: ImageData, tmp_path: Path) -> Callable[..., Context]:
     """The context of a run whose only stand-in is the device."""
 
-    def make(device: Device, objective: str = "mnasnet_hard", constraints: Limits = NO_LIMITS, **given: Any) -> Context:
+    def make(
+        device: Device, objective: str = "mnasnet_hard", constraints: Constraints = NO_CONSTRAINTS, **given: Any
+    ) -> Context:
         space = mnas.load_space("v3_small").with_resolutions((32,))
         budget_ms = given.pop("latency_ms", 10.0)
         config = RunConfig(
@@ -183,7 +193,7 @@ def test_a_rival_that_is_better_when_trained_becomes_the_winner(context: Callabl
     assert best_trained(made, [chosen, small], 6) is chosen, "over the budget"
     assert best_trained(made, [small, chosen], 10) is small
     assert best_trained(made, [chosen, small], None) is chosen
-    tight = Limits((Limit("--max-params", mnas.cost(ARCHS[3], 10).params - 1, lambda one: one.params),), 10)
+    tight = Constraints((Constraint("--max-params", mnas.cost(ARCHS[3], 10).params - 1, lambda one: one.params),), 10)
     assert best_trained(context(device, constraints=tight), [chosen, small], 10) is chosen, "too many parameters"
     slower, faster = trained(3, 0.82), replace(chosen, val_accuracy=0.81)
     assert best_trained(made, [faster, slower], 10) is slower
@@ -207,7 +217,10 @@ FINETUNE = Recipe(epochs=6, batch_size=16, lr=2.0, dropout=0.0)
 def tiny_finalists(sharing: WeightSharing, count: int) -> list[Finalist]:
     archs = [sharing.supernet.space.sample(random.Random(i)) for i in range(count)]
     return [
-        Finalist(Trial(10 + i, "complete", arch, 5.0, 0.9 - i / 10, fidelity="fine-tuned"), Measurement(5.0, 0.0, 30))
+        Finalist(
+            Trial(10 + i, "complete", arch, 5.0, 0.9 - i / 10, evaluation=Evaluation("fine-tuned")),
+            Measurement(5.0, 0.0, 30),
+        )
         for i, arch in enumerate(archs)
     ]
 
@@ -224,7 +237,7 @@ def test_finalists_are_ranked_by_two_fine_tunings(sharing: WeightSharing) -> Non
         accuracies = {better: 0.5, 1 - better: 0.5 + lead}
         given = [replace(f, trial=replace(f.trial, accuracy=accuracies[i])) for i, f in enumerate(finalists)]
         assert fine_tuned_again(given, sharing, FINETUNE, HARD)[0] is given[wins]
-        inherited = [replace(f, trial=replace(f.trial, fidelity="inherited")) for f in given]
+        inherited = [replace(f, trial=replace(f.trial, evaluation=Evaluation("inherited"))) for f in given]
         assert fine_tuned_again(inherited, sharing, FINETUNE, HARD)[0] is inherited[better], "only fine-tunings count"
 
 
