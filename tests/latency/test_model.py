@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -68,6 +69,16 @@ def own(answer: Any, tiny: Path) -> LatencyModel:
 def test_any_real_number_may_be_the_users_own_latency(answer: Any, tiny: Path) -> None:
     ms = own(answer, tiny).predict(ARCH)
     assert (ms, type(ms)) == (2.5, float)
+
+
+@pytest.mark.parametrize("latency", ["measured", "table"])
+def test_no_search_here_with_more_threads_than_cores(latency: str, tiny: Path) -> None:
+    config = RunConfig(
+        space="tiny.yaml", targets=(Target(latency_ms=3.0),), threads=1000,
+        objective=Objective(name="mnasnet", formula="mnasnet", latency=latency),
+    )  # fmt: skip
+    with pytest.raises(BadInput, match=rf"--threads 1000: .* {os.cpu_count()} core"):
+        latency_model(Run(tiny.parent), mnas.load_space(tiny), config, None, 10)
 
 
 @pytest.mark.parametrize("answer", [0, -1.0, np.float32("nan"), float("inf"), "2.5", None, 2j, np.ones(1)])
