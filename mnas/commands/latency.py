@@ -211,7 +211,7 @@ def _range_ms(space: SearchSpace, table: LatencyTable, num_classes: int) -> tupl
     def ms(arch: Architecture) -> float:
         return table.predict(arch, num_classes)
 
-    return ms(space.fastest(ms)), ms(space.fastest(ms, slowest=True))
+    return ms(space.argmin(ms)), ms(space.argmax(ms))
 
 
 # --- kit and import ---------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from torch.utils.tensorboard import SummaryWriter
 log = logging.getLogger("mnas")
 
 
@@ -24,13 +26,16 @@ class Seen(NamedTuple):
 
 
 class TensorBoard:
-    """Event files of one run under `folder`; `tensorboard --logdir runs` shows them while the run goes on."""
+    """Event files of one run under `folder`, which the first figure creates; `tensorboard --logdir runs` shows them."""
 
     def __init__(self, folder: Path):
+        self._folder = folder
+
+    @functools.cached_property
+    def _writer(self) -> SummaryWriter:
         from torch.utils.tensorboard import SummaryWriter
 
-        self._folder = folder
-        self._writer = SummaryWriter(str(folder), flush_secs=5)
+        return SummaryWriter(str(self._folder), flush_secs=5)
 
     def trial(self, number: int, figures: Mapping[str, float]) -> None:
         """Scalars of one trial, such as trial/accuracy and best/hypervolume."""

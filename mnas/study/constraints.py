@@ -55,7 +55,7 @@ class Limits:
     def refuse_unreachable(self, space: SearchSpace) -> None:
         """Infeasible where no network of `space` keeps a limit, naming the smallest reachable value."""
         for limit in self.each:
-            least = space.fastest(lambda arch, of=limit.of: of(cost(arch, self.num_classes)))  # type: ignore[misc]
+            least = space.argmin(lambda arch, of=limit.of: of(cost(arch, self.num_classes)))  # type: ignore[misc]
             smallest = limit.of(cost(least, self.num_classes))
             if smallest > limit.most:
                 raise Infeasible(
@@ -88,7 +88,7 @@ def extremes(source: LatencyModel, space: SearchSpace, limits: Limits) -> tuple[
     quick is asked about one network alone: instead of latencies, multiply-adds say which is fastest and which slowest.
     """
     by = source.predict if source.quick else _madds
-    fastest, slowest = space.fastest(by), space.fastest(by, slowest=True)
+    fastest, slowest = space.argmin(by), space.argmax(by)
     budget_ms = source.devices[0].budget_ms
     if limits.keeps(fastest) and (budget_ms is None or source.predict(fastest) <= budget_ms):
         return fastest, slowest
@@ -101,7 +101,7 @@ def extremes(source: LatencyModel, space: SearchSpace, limits: Limits) -> tuple[
         part = source.predict(arch) / budget_ms if source.quick and budget_ms is not None else 0.0
         return max(part, limits.load(arch))
 
-    found = space.fastest(load)
+    found = space.argmin(load)
     if load(found) > 1:
         takes = ", ".join(filter(None, [source.shown(found) if source.quick else "", limits.shown(found)]))
         message = f"no network of space '{space.name}' was found that keeps all at once; the closest takes {takes}"
@@ -114,7 +114,7 @@ def extremes(source: LatencyModel, space: SearchSpace, limits: Limits) -> tuple[
 def _refuse_unreachable(source: DeviceLatency, space: SearchSpace) -> None:
     if source.budget_ms is None:
         return
-    fastest_ms = source.predict(space.fastest(source.predict if source.quick else _madds))
+    fastest_ms = source.predict(space.argmin(source.predict if source.quick else _madds))
     if fastest_ms > source.budget_ms:
         raise Infeasible(
             f"--latency-ms {source.budget_ms:g}: no network of space '{space.name}' is that fast on {source.device} "

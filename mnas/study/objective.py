@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from mnas.config import Objective
@@ -12,6 +12,7 @@ from mnas.io.strict_yaml import load_yaml, validate
 
 Point = tuple[float, float]
 """(accuracy in 0..1, latency in ms)."""
+Ranking = Callable[[float, float], tuple[float, float]]
 
 
 def load_objective(name: str | Path) -> Objective:
@@ -50,6 +51,26 @@ def values(objective: Objective, accuracy: float, latency_ms: float, budget_ms: 
         return [accuracy, latency_ms]
     assert budget_ms is not None
     return [reward(objective, accuracy, latency_ms, budget_ms)]
+
+
+def ranking(objective: Objective, budget_ms: float | None) -> Ranking:
+    """A key (accuracy, latency in ms) -> larger for the better of two networks that keep the budget.
+
+    By the objective's reward, then the faster one; for a front, or without a budget, by accuracy.
+    """
+
+    def key(accuracy: float, latency_ms: float) -> tuple[float, float]:
+        if budget_ms is None or is_pareto(objective):
+            return accuracy, -latency_ms
+        # within the budget: what a network saves or exceeds by noise does not change the formula's side
+        return reward(objective, accuracy, min(latency_ms, budget_ms), budget_ms), -latency_ms
+
+    return key
+
+
+def prefers_faster(objective: Objective) -> bool:
+    """Whether the objective prefers the faster of two equally accurate networks by more than a tie-break."""
+    return objective.formula == "tunas" or (objective.formula == "mnasnet" and objective.alpha != 0)
 
 
 def front(points: Iterable[Point]) -> list[Point]:

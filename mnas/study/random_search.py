@@ -7,14 +7,14 @@ import random
 import time
 from collections.abc import Callable, Sequence
 
-from mnas.estimators import Estimate, Estimator, estimated, never
+from mnas.estimators import Estimate, Estimator, make_estimate, never
 from mnas.monitor.console import progress
 from mnas.monitor.tensorboard import TensorBoard
 from mnas.space.architecture import Architecture
 from mnas.study.analysis import Best
 from mnas.study.study import Study
 from mnas.study.trial import Trial
-from mnas.training.distributed import ALONE, Peers
+from mnas.training.distributed import SINGLE, ProcessGroup
 
 log = logging.getLogger("mnas")
 
@@ -24,7 +24,7 @@ DRAWS = 20_000
 
 def random_search(
     study: Study, estimator: Estimator, *, seed: int, board: TensorBoard, deadline: float | None = None,
-    at_once: int = 1, peers: Peers = ALONE, callback: Callable[[Trial], None] = lambda trial: None,
+    at_once: int = 1, group: ProcessGroup = SINGLE, callback: Callable[[Trial], None] = lambda trial: None,
 ) -> list[Trial]:  # fmt: skip
     """As many random networks as the study evaluated, with their estimates; fewer where `deadline` (time.monotonic)
     is past, or no further one is found. Those in random_trials.jsonl are kept.
@@ -39,7 +39,7 @@ def random_search(
         best.add(trial)
 
     def estimate(arch: Architecture) -> Estimate:
-        return estimated(estimator, arch, never)
+        return make_estimate(estimator, arch, never)
 
     with progress("random search", count) as shown:
         while len(trials) < count and (deadline is None or time.monotonic() < deadline):
@@ -47,10 +47,10 @@ def random_search(
             if not archs and (deadline is None or time.monotonic() < deadline):
                 log.info("random search: no further network that may be evaluated was found")
                 break
-            for arch, found in zip(archs, peers.map(estimate, archs), strict=True):
+            for arch, found in zip(archs, group.map(estimate, archs), strict=True):
                 trial = Trial(
                     len(trials), found.state, arch, study.latency(arch), found.accuracy, None, found.seconds,
-                    found.curve, "", found.grade,
+                    found.curve, "", found.fidelity,
                 )  # fmt: skip
                 run.append_trial(trial.to_json(), run.random_trials_path)
                 trials.append(trial)

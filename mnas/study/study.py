@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from mnas.config import Objective
 from mnas.errors import BadInput, MnasError
-from mnas.estimators import Estimate, Estimator, estimated, never
+from mnas.estimators import Estimate, Estimator, make_estimate, never
 from mnas.monitor.console import progress
 from mnas.monitor.tensorboard import Seen, TensorBoard
 from mnas.run import Run
@@ -30,7 +30,7 @@ from mnas.study.progress import DRAW_EVERY_S, describe
 from mnas.study.seeding import references
 from mnas.study.storage import choices_of, open_storage
 from mnas.study.trial import Trial
-from mnas.training.distributed import ALONE, Peers
+from mnas.training.distributed import SINGLE, ProcessGroup
 
 log = logging.getLogger("mnas")
 
@@ -99,8 +99,8 @@ class Study:
         """In the run's own database always the same; in a shared one a name of its own."""
         if storage is None:
             return "mnas"
-        name = self.run.read_state().get("study") or f"{self.space.name}-{uuid.uuid4().hex[:8]}"
-        self.run.write_state(study=name)
+        name = self.run.state().study or f"{self.space.name}-{uuid.uuid4().hex[:8]}"
+        self.run.update_state(study=name)
         return str(name)
 
     # --- what is known so far
@@ -130,11 +130,11 @@ class Study:
 
     def optimize(
         self, estimator: Estimator, *, trials: int | None, deadline: float | None, at_once: int = 1,
-        peers: Peers = ALONE,
+        group: ProcessGroup = SINGLE,
     ) -> None:  # fmt: skip
         """Evaluate until `trials` estimates are spent, `deadline` (time.monotonic) is past, or nothing new is left.
 
-        Optuna is asked for `at_once` candidates before it is told of any; `peers` share their estimates.
+        Optuna is asked for `at_once` candidates before it is told of any; `group` share their estimates.
         """
         self._enqueue_references()
         began, before, idle = time.monotonic(), self.evaluated, 0
@@ -144,7 +144,7 @@ class Study:
                     log.info("no further network that may be evaluated was found")
                     break
                 left = at_once if trials is None else min(at_once, trials - self.evaluated)
-                done = self._guarded(estimator, left, peers)
+                done = self._guarded(estimator, left, group)
                 idle = 0 if any(trial.evaluated for trial in done) else idle % MAX_IDLE + len(done)
                 part = self.evaluated / trials if trials else 0.0
                 if deadline is not None:
@@ -154,26 +154,26 @@ class Study:
         spent = self.evaluated - before
         log.info("search: %d candidates evaluated in %.0f s", spent, time.monotonic() - began)
 
-    def _guarded(self, estimator: Estimator, count: int, peers: Peers) -> list[Trial]:
+    def _guarded(self, estimator: Estimator, count: int, group: ProcessGroup) -> list[Trial]:
         try:
-            return self._some(estimator, count, peers)
+            return self._some(estimator, count, group)
         except optuna.exceptions.StorageInternalError as error:
             raise MnasError(
                 f"{self.run.folder / 'study.db'}: cannot be written ({str(error.__cause__ or error).splitlines()[0]}); "
                 f"what was finished is kept: free some space, then mnas resume {self.run.folder}"
             ) from None
 
-    def _some(self, estimator: Estimator, count: int, peers: Peers) -> list[Trial]:
+    def _some(self, estimator: Estimator, count: int, group: ProcessGroup) -> list[Trial]:
         """`count` proposals: asked, judged, written, told."""
         asked = [self._ask() for _ in range(count)]
         new = {arch: trial for trial, arch, _ in reversed(asked) if self._is_new(arch)}
         prunes = {arch: self._pruner(trial, arch) for arch, trial in new.items()}
 
         def estimate(arch: Architecture) -> Estimate:
-            return estimated(estimator, arch, prunes.get(arch, never))
+            return make_estimate(estimator, arch, prunes.get(arch, never))
 
         archs = list(reversed(new))
-        estimates = dict(zip(archs, peers.map(estimate, archs), strict=True))
+        estimates = dict(zip(archs, group.map(estimate, archs), strict=True))
         trials = []
         for trial, arch, latency_ms in asked:
             first = arch in new and new[arch] is trial
@@ -222,12 +222,13 @@ class Study:
             reward = None if accuracy is None else self.goal.reward(accuracy, latency_ms)
             return Trial(
                 number, estimate.state, arch, latency_ms, accuracy, reward, estimate.seconds, estimate.curve, name,
-                estimate.grade,
+                estimate.fidelity,
             )  # fmt: skip
         same = next((trial for trial in self.trials if trial.evaluated and trial.architecture == arch), None)
         if same is None:
             return Trial(number, "over_budget", arch, latency_ms, name=name)
-        return Trial(number, "repeated", arch, latency_ms, same.accuracy, same.reward, name=name, grade=same.grade)
+        fidelity = same.fidelity
+        return Trial(number, "repeated", arch, latency_ms, same.accuracy, same.reward, name=name, fidelity=fidelity)
 
     def _tell(self, trial: Trial) -> None:
         same = trial.state == "repeated" and trial.accuracy is not None and self._was_complete(trial.architecture)
@@ -313,7 +314,7 @@ class Study:
         best = self.best()
         if best is None:
             return f"{self.evaluated} candidates, nothing within the budget yet"
-        reached = best.told.removeprefix("accuracy ")
+        reached = best.summary.removeprefix("accuracy ")
         return f"{self.evaluated} candidates, best {reached} at {best.latency_ms:.2f} ms"
 
     def _show(self, trial: Trial) -> None:
@@ -338,7 +339,7 @@ class Study:
             self._draw()
         what = f" ({trial.name})" if trial.name else ""
         log.info(
-            "trial %d%s: %s, %s, %.2f ms, %.1f s; %s", trial.number, what, trial.state, trial.told, trial.latency_ms,
+            "trial %d%s: %s, %s, %.2f ms, %.1f s; %s", trial.number, what, trial.state, trial.summary, trial.latency_ms,
             trial.seconds, self._standing(),
         )  # fmt: skip
 

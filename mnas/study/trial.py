@@ -29,8 +29,8 @@ class Trial:
     """Accuracy after each epoch of the estimate."""
     name: str = ""
     """A reference network's name."""
-    grade: str = ""
-    """How its accuracy was found: trained, inherited, fine-tuned, zero-cost."""
+    fidelity: str = ""
+    """How its accuracy was obtained: trained, inherited, fine-tuned, zero-cost."""
 
     @property
     def evaluated(self) -> bool:
@@ -38,19 +38,23 @@ class Trial:
         return self.state in ("complete", "pruned", "failed")
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """Its estimate in words; a zero-cost score is no accuracy."""
         if self.accuracy is None:
             return "no accuracy"
-        return f"score {self.accuracy:.3f}" if self.grade == ZERO_COST else f"accuracy {self.accuracy:.2%}"
+        return f"score {self.accuracy:.3f}" if self.fidelity == ZERO_COST else f"accuracy {self.accuracy:.2%}"
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        record = asdict(self)
+        record["grade"] = record.pop("fidelity")  # the name in files
+        return record
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Trial:
         try:
             architecture = Architecture.from_dict(data["architecture"], f"trial {data['number']}")
-            return cls(**(data | {"architecture": architecture, "curve": tuple(data["curve"])}))
+            fields = {name: value for name, value in data.items() if name != "grade"}
+            fields |= {"architecture": architecture, "curve": tuple(data["curve"]), "fidelity": data.get("grade", "")}
+            return cls(**fields)
         except (TypeError, KeyError, AttributeError):
             raise BadInput(f"trials.jsonl: {str(data)[:60]!r} is no finished trial; delete that line") from None

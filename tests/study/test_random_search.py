@@ -31,7 +31,7 @@ class Counting:
     """An estimator that remembers what it was asked."""
 
     def __init__(self) -> None:
-        self.asked, self.grade = list[Architecture](), "counted"
+        self.asked, self.fidelity = list[Architecture](), "counted"
 
     def __call__(self, arch: Architecture, report: Report) -> float:
         self.asked.append(arch)
@@ -48,7 +48,7 @@ def study(tiny: Path, tmp_path: Path) -> Study:
     board.close()
     made = Study(
         run, space, Goal(load_objective("mnasnet"), 0.6), sampler=make_sampler("random", 0), storage=None, seed=0,
-        latency=milliseconds, num_classes=10, board=board, fastest=space.fastest(milliseconds), slowest_ms=2.0,
+        latency=milliseconds, num_classes=10, board=board, fastest=space.argmin(milliseconds), slowest_ms=2.0,
         limits=Limits((Limit("--max-params", params, lambda counted: counted.params),), 10),
     )  # fmt: skip
     made.optimize(Counting(), trials=12, deadline=None)
@@ -70,7 +70,7 @@ def test_as_many_as_the_search_and_all_may_be_evaluated(study: Study, drawn: Cal
     assert all(study.may_be_evaluated(trial.architecture) for trial in trials)
     assert seen == trials
     assert [trial.number for trial in trials] == list(range(12))
-    assert {(trial.state, trial.grade) for trial in trials} == {("complete", "counted")}
+    assert {(trial.state, trial.fidelity) for trial in trials} == {("complete", "counted")}
     assert [Trial.from_json(record) for record in study.run.read_trials(study.run.random_trials_path)] == trials
     assert len(study.run.read_trials()) == len(study.trials), "the search's own are left alone"
 

@@ -40,14 +40,14 @@ class Counting:
 
     def __init__(self, of: Callable[[Architecture], float] = accuracy):
         self.of, self.asked = of, list[Architecture]()
-        self.grade = ""
+        self.fidelity = ""
 
     def __call__(self, arch: Architecture, report: Report) -> float:
         self.asked.append(arch)
-        self.grade = "guessed"
+        self.fidelity = "guessed"
         for step in (1, 2, 3):
             report(step, self.of(arch) * step / 3)
-        self.grade = "counted"
+        self.fidelity = "counted"
         return self.of(arch)
 
 
@@ -65,7 +65,7 @@ def make(tiny: Path, tmp_path: Path) -> Callable[..., Study]:
         return Study(
             run, space or load_space(tiny), Goal(load_objective(objective), budget_ms), sampler=made, storage=None,
             seed=0, latency=milliseconds, num_classes=10, board=board, slowest_ms=2.0,
-            fastest=(space or load_space(tiny)).fastest(milliseconds), **options,
+            fastest=(space or load_space(tiny)).argmin(milliseconds), **options,
         )  # fmt: skip
 
     return study
@@ -232,13 +232,13 @@ def test_a_trial_says_how_its_accuracy_was_found(make: Callable[..., Study], at_
     assert {trial.state for trial in study.trials if trial.evaluated} == set(grades)
     for trial in study.trials:
         if trial.evaluated:
-            assert trial.grade == grades[trial.state]
+            assert trial.fidelity == grades[trial.state]
         elif trial.state == "repeated":
             same = next(one for one in study.trials if one.evaluated and one.architecture == trial.architecture)
-            assert (trial.grade, trial.accuracy) == (same.grade, same.accuracy)
+            assert (trial.fidelity, trial.accuracy) == (same.fidelity, same.accuracy)
         else:
-            assert trial.grade == ""
-    assert [record["grade"] for record in study.run.read_trials()] == [trial.grade for trial in study.trials]
+            assert trial.fidelity == ""
+    assert [record["grade"] for record in study.run.read_trials()] == [trial.fidelity for trial in study.trials]
 
 
 def test_a_study_lost_with_the_power_is_made_again(make: Callable[..., Study]) -> None:
