@@ -1,4 +1,4 @@
-"""What whole networks say about a latency table: the line from layer sums to whole networks, and the error left."""
+"""A calibration: the line from layer sums to whole networks, fitted on measured networks, and its error."""
 
 from __future__ import annotations
 

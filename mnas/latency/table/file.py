@@ -181,7 +181,7 @@ def _check_corrected(
     if wrong:
         raise BadInput(
             f"{path}: layers: corrected_ms: {wrong}: delete every corrected_ms and the calibration, and "
-            "mnas latency build -o FILE calibrates it anew"
+            "mnas latency build -o FILE calibrates it again"
         )
 
 

@@ -56,7 +56,7 @@ class Measurement:
     anchor_ms: float | None = None
     """Geometric mean of the anchor networks' medians in the same rounds."""
     repeatability: float | None = None
-    """|first / second - 1| where it was measured twice; prepared anew in between unless that is slow."""
+    """|first / second - 1| where it was measured twice; prepared again in between unless that is slow."""
     unstable: str = ""
     """Why the figure may be wrong; empty where no disturbance was seen."""
 

@@ -13,7 +13,7 @@ from mnas.latency.timing.rounds import Inference, K, Timer, no_garbage_collectio
 
 # A layer's weights are as cold as in a network when about a network's other layers ran since it ran last.
 # The sum of layers against whole networks timed in turn (onnxruntime): -19% for layers alone, 0 to +2% in groups of 20,
-# +5% in groups of 32. Groups are drawn anew for every three samples: with four draws for twenty samples, two
+# +5% in groups of 32. Groups are drawn again for every three samples: with four draws for twenty samples, two
 # measurements of a layer differed by 7% in the mean.
 GROUP = 20
 MAX_SECTION = 600

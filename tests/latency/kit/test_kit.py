@@ -10,6 +10,7 @@ import os
 import random
 import re
 import signal
+import statistics
 import subprocess
 import sys
 import venv
@@ -157,8 +158,8 @@ def test_a_kit_makes_a_table_like_one_built_here(measured: Path, space: SearchSp
     archs = [space.sample(rng) for _ in range(5)]
     layers = {layer for arch in archs for layer in arch.layers(CLASSES)}
     here = build_table(layers, Conditions("onnxruntime"), rng=rng, rounds=9)
-    ratio = there.layer_sums(archs, CLASSES) / here.layer_sums(archs, CLASSES)
-    assert 1 / 30 < ratio.min() <= ratio.max() < 30, "a busy machine's speed varies; a wrong unit is a factor of 1000"
+    ratio = statistics.median(there.entries[layer] / here.entries[layer] for layer in layers)
+    assert 1 / 8 < ratio < 8, "a busy machine's speed varies; a wrong unit is a factor of 1000"
     assert (there.predict_many(archs, CLASSES) > 0).all()
     there.save(tmp_path / "table.yaml")
     assert LatencyTable.load(tmp_path / "table.yaml") == there

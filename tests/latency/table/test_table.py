@@ -225,7 +225,7 @@ def test_the_versions_of_different_runtimes_are_not_compared() -> None:
 # --- the file ---------------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(
     st.dictionaries(layers, milliseconds, max_size=5), st.integers(0, 9),
     st.dictionaries(layers, st.text(max_size=9), max_size=2),
@@ -419,9 +419,9 @@ def test_three_thousand_layers_load_quickly(tmp_path: Path) -> None:
     }  # fmt: skip
     assert len(entries) == 3000
     replace(table_of(), entries=entries).save(tmp_path / "table.yaml")
-    taken = []
-    for _ in range(3):
+    seconds: list[float] = []
+    while len(seconds) < 3 and (not seconds or seconds[-1] > 1.5):  # a busy neighbour may spoil a try
         start = time.process_time()
         LatencyTable.load(tmp_path / "table.yaml")
-        taken.append(time.process_time() - start)
-    assert min(taken) < 1.5
+        seconds.append(time.process_time() - start)
+    assert seconds[-1] < 1.5
