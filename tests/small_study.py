@@ -41,14 +41,14 @@ class Counting:
 
     def __init__(self, accuracy: Callable[[Architecture], Any] = accuracy):
         self.accuracy, self.evaluated = accuracy, list[Architecture]()
-        self.grade = ""
+        self.fidelity = ""
 
     def __call__(self, arch: Architecture, report: Report) -> float:
         self.evaluated.append(arch)
-        self.grade = "guessed"
+        self.fidelity = "guessed"
         for step in (1, 2, 3):
             report(step, self.accuracy(arch) * step / 3)
-        self.grade = "counted"
+        self.fidelity = "counted"
         return self.accuracy(arch)
 
 
@@ -57,7 +57,7 @@ def problem_of(
 ) -> Problem:
     """The search for an accurate network of `space` within the budgets."""
     return Problem(
-        space, load_objective(objective), milliseconds, fastest=space.fastest(milliseconds), slowest_ms=2.0,
+        space, load_objective(objective), milliseconds, fastest=space.argmin(milliseconds), slowest_ms=2.0,
         budgets_ms=budgets_ms, num_classes=10, **options,
     )  # fmt: skip
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from torch.utils.tensorboard import SummaryWriter
 
 
 class PlottedTrial(NamedTuple):
@@ -21,13 +23,16 @@ class PlottedTrial(NamedTuple):
 
 
 class TensorBoard:
-    """Event files of one run under `folder`; `tensorboard --logdir runs` shows them while the run goes on."""
+    """Event files of one run under `folder`, which the first figure creates; `tensorboard --logdir runs` shows them."""
 
     def __init__(self, folder: Path):
+        self._folder = folder
+
+    @functools.cached_property
+    def _writer(self) -> SummaryWriter:
         from torch.utils.tensorboard import SummaryWriter
 
-        self._folder = folder
-        self._writer = SummaryWriter(str(folder), flush_secs=5)
+        return SummaryWriter(str(self._folder), flush_secs=5)
 
     def trial(self, number: int, figures: Mapping[str, float]) -> None:
         """Scalars of one trial, such as trial/accuracy and best/hypervolume."""

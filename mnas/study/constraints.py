@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from mnas.config import RunConfig
 from mnas.errors import Infeasible
-from mnas.latency.model import LatencySource, Source
+from mnas.latency.model import DeviceLatency, LatencyModel
 from mnas.space.architecture import Architecture
 from mnas.space.cost import Cost, cost
 from mnas.space.space import SearchSpace
@@ -85,7 +85,7 @@ def constraints_of(config: RunConfig, num_classes: int) -> Constraints:
 
 
 def fastest_and_slowest(
-    latency: LatencySource, space: SearchSpace, constraints: Constraints
+    latency: LatencyModel, space: SearchSpace, constraints: Constraints
 ) -> tuple[Architecture, Architecture]:
     """The fastest network of `space` within the budgets and constraints, and the slowest network of all.
 
@@ -94,12 +94,12 @@ def fastest_and_slowest(
     Raises Infeasible where no network is within the budgets and constraints.
     """
     order = latency.predict if latency.quick else _madds
-    fastest, slowest = space.fastest(order), space.fastest(order, slowest=True)
-    budget_ms = latency.each[0].budget_ms
+    fastest, slowest = space.argmin(order), space.argmax(order)
+    budget_ms = latency.devices[0].budget_ms
     if constraints.satisfied_by(fastest) and (budget_ms is None or latency.predict(fastest) <= budget_ms):
         return fastest, slowest
     constraints.require_reachable(space)
-    for device in latency.each:
+    for device in latency.devices:
         _require_reachable_budget(device, space)
 
     def usage(arch: Architecture) -> float:
@@ -107,7 +107,7 @@ def fastest_and_slowest(
         part = latency.predict(arch) / budget_ms if latency.quick and budget_ms is not None else 0.0
         return max(part, constraints.usage(arch))
 
-    closest = space.fastest(usage)
+    closest = space.argmin(usage)
     if usage(closest) > 1:
         uses = ", ".join(filter(None, [latency.shown(closest) if latency.quick else "", constraints.describe(closest)]))
         message = f"found no network of space '{space.name}' within all budgets and limits; the closest uses {uses}"
@@ -117,14 +117,14 @@ def fastest_and_slowest(
     return closest, slowest
 
 
-def _require_reachable_budget(device: Source, space: SearchSpace) -> None:
+def _require_reachable_budget(device: DeviceLatency, space: SearchSpace) -> None:
     if device.budget_ms is None:
         return
-    fastest_ms = device.predict(space.fastest(device.predict if device.quick else _madds))
+    fastest_ms = device.predict(space.argmin(device.predict if device.quick else _madds))
     if fastest_ms > device.budget_ms:
         raise Infeasible(
             f"--latency-ms {device.budget_ms:g}: no network of space '{space.name}' is that fast on {device.device} "
-            f"with {device.runtime}; the fastest reachable latency is {fastest_ms:.2f} ms{device.doubt}"
+            f"with {device.runtime}; the fastest reachable latency is {fastest_ms:.2f} ms{device.caveat}"
         )
 
 
@@ -134,7 +134,7 @@ def _smallest(space: SearchSpace, quantity: Callable[[Cost], float], num_classes
     def of(arch: Architecture) -> float:
         return quantity(cost(arch, num_classes))
 
-    return of(space.fastest(of))
+    return of(space.argmin(of))
 
 
 def _madds(arch: Architecture) -> float:

@@ -71,6 +71,11 @@ def ranking_key(
     return reward(objective, accuracy, min(latency_ms, budget_ms), budget_ms), -latency_ms
 
 
+def prefers_faster(objective: Objective) -> bool:
+    """Whether the objective prefers the faster of two equally accurate networks by more than a tie-break."""
+    return objective.formula == "tunas" or (objective.formula == "mnasnet" and objective.alpha != 0)
+
+
 def front(points: Iterable[Point]) -> list[Point]:
     """The points that no other point dominates in accuracy and latency, from fast to slow."""
     unique = sorted(set(points), key=lambda point: point[1])

@@ -6,7 +6,7 @@ import logging
 import random
 from collections.abc import Callable, Sequence
 
-from mnas.estimators import Estimate, Estimator, estimated, never
+from mnas.estimators import Estimate, Estimator, make_estimate, never
 from mnas.monitor.console import progress
 from mnas.monitor.tensorboard import TensorBoard
 from mnas.run import Run
@@ -37,7 +37,7 @@ def random_search(
     best = _best(trials, problem.budget_ms)
 
     def estimate(arch: Architecture) -> Estimate:
-        return estimated(estimator, arch, never)
+        return make_estimate(estimator, arch, never)
 
     with progress("random search", schedule.trials) as bar:
         while count := schedule.batch(len(trials)):
@@ -46,8 +46,8 @@ def random_search(
                 if not schedule.is_late:
                     log.info("random search: found no further network that may be evaluated")
                 break
-            for arch, result in zip(archs, schedule.peers.map(estimate, archs), strict=True):
-                evaluation = Evaluation(result.grade, result.seconds, result.curve)
+            for arch, result in zip(archs, schedule.group.map(estimate, archs), strict=True):
+                evaluation = Evaluation(result.fidelity, result.seconds, result.curve)
                 number, ms = len(trials), problem.latency(arch)
                 trial = Trial(number, result.state, arch, ms, result.accuracy, evaluation=evaluation)
                 run.append_trial(trial.to_json(), path)

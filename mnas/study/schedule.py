@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from mnas.training.distributed import ALONE, Peers
+from mnas.training.distributed import SINGLE, ProcessGroup
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Schedule:
     """Seconds on time.monotonic(); None for no limit."""
     at_once: int = 1
     """Networks proposed together, before the sampler learns the result of any."""
-    peers: Peers = ALONE
+    group: ProcessGroup = SINGLE
     """The processes that share their evaluations."""
 
     @property

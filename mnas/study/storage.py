@@ -73,8 +73,8 @@ def _study_name(run: Run, url: str | None, space_name: str) -> str:
     """The name of a run's study: `mnas` in its own database, a unique one in a shared database."""
     if url is None:
         return "mnas"
-    name = run.read_state().get("study") or f"{space_name}-{uuid.uuid4().hex[:8]}"
-    run.write_state(study=name)
+    name = run.state().study or f"{space_name}-{uuid.uuid4().hex[:8]}"
+    run.update_state(study=name)
     return str(name)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import optuna
 
-from mnas.estimators import Estimate, Estimator, estimated
+from mnas.estimators import Estimate, Estimator, make_estimate
 from mnas.run import Run
 from mnas.space.architecture import Architecture
 from mnas.study.objective import directions
@@ -85,9 +85,10 @@ class Study:
                 new.setdefault(proposal.architecture, proposal)
 
         def estimate(arch: Architecture) -> Estimate:
-            return estimated(estimator, arch, pruner(new[arch], self.problem, may_prune=arch not in self._references))
+            prune = pruner(new[arch], self.problem, may_prune=arch not in self._references)
+            return make_estimate(estimator, arch, prune)
 
-        return dict(zip(new, schedule.peers.map(estimate, list(new)), strict=True))
+        return dict(zip(new, schedule.group.map(estimate, list(new)), strict=True))
 
     def _finish(self, proposal: Proposal, estimate: Estimate | None) -> Trial:
         """A proposal's trial, written and told."""
