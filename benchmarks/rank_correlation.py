@@ -24,7 +24,7 @@ import safetensors.torch
 import torch
 from common import RESULTS, options_parser, save_part
 from rank_truth import CPU, IMAGES, architectures, space
-from scipy.stats import kendalltau
+from scipy.stats import bootstrap, kendalltau
 
 import mnas
 from mnas.config import Objective, RunConfig, Target, changed
@@ -41,14 +41,17 @@ Accuracies = dict[str, list[list[float]]]
 """For each split, the accuracies of each network, by seed."""
 
 
+def tau(estimate: Sequence[float], truth: Sequence[float]) -> float:
+    return float(kendalltau(estimate, truth).statistic)
+
+
 def with_interval(estimate: Sequence[float], truth: Sequence[float]) -> dict[str, Any]:
-    """Tau, and its 95% bootstrap interval over the networks."""
-    rng = np.random.default_rng(0)
-    draws = (rng.integers(0, len(truth), len(truth)) for _ in range(BOOTSTRAPS))
-    taus = [kendalltau(np.array(estimate)[rows], np.array(truth)[rows]).statistic for rows in draws]
-    low, high = np.nanquantile(taus, (0.025, 0.975))
-    tau = float(kendalltau(estimate, truth).statistic)
-    return {"tau": round(tau, 3), "interval": [round(float(low), 3), round(float(high), 3)]}
+    """Kendall's tau and its 95% interval, by a bootstrap over networks."""
+    interval = bootstrap(
+        (estimate, truth), tau, paired=True, vectorized=False, n_resamples=BOOTSTRAPS, method="percentile",
+        random_state=np.random.default_rng(0),
+    ).confidence_interval  # fmt: skip
+    return {"tau": round(tau(estimate, truth), 3), "interval": [round(float(end), 3) for end in interval]}
 
 
 def trained_supernet(data: mnas.ImageData, config: RunConfig, file: Path | None) -> tuple[mnas.Supernet, float]:
