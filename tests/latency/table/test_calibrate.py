@@ -122,7 +122,7 @@ def test_calibrated_twice_is_as_once(table: LatencyTable, space: SearchSpace) ->
 def test_the_networks_of_a_space_are_always_the_same(space: SearchSpace) -> None:
     assert networks(space) == networks(space)
     assert all(arch in space for arch in networks(space))
-    assert len(set(networks(space))) > 20
+    assert len(set(networks(space))) > 10
     assert networks(space.with_resolutions((48, 32))) == networks(space.with_resolutions((32, 48)))
 
 
