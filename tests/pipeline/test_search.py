@@ -327,7 +327,8 @@ def test_pretrained_weights_of_the_reference(
         train(sharing, *given)
 
     monkeypatch.setattr(WeightSharing, "train", watched)
-    quick = {**QUICK, "supernet.images": 64, "supernet.batch_size": 32, "recipe.images": 64, "recipe.epochs": 1, "finetune_epochs": 0}
+    quick = {**QUICK, "supernet.images": 64, "supernet.batch_size": 32, "recipe.images": 64, "recipe.epochs": 1,
+             "finetune_epochs": 0}  # fmt: skip
     result = search(
         estimator="supernet", space="v3_small", resolution=[32], latency_ms=50, trials=1, init=tmp_path / "small.pth",
         baseline=["mobilenet_v3_small@0.35"], set=quick,
