@@ -32,12 +32,13 @@ def batches(
     device: torch.device,
     generator: torch.Generator | None = None,
     order: NDArray[np.int64] | None = None,
-    workers: int = 0,
+    workers: int | None = None,
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Images uint8 (b, 3, h, w) and labels int64 (b,) on `device`, decoded at `size` pixels where not in memory.
 
     With a generator: shuffled, without the last partial batch (unless it is the only one). Without: the rows
     of `order`, or all, in order and complete.
+    Image files are decoded by `workers` processes, one for each CPU by default; 0 decodes in this process.
     A broken image is left out with its label, so a batch may be smaller. Raises BadInput past the limit of them.
     """
     if generator is not None:
@@ -48,7 +49,7 @@ def batches(
         order = np.arange(len(split))
     parts = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
     if isinstance(split, FolderSplit):
-        yield from _streamed(split, parts, size, device, workers)
+        yield from _streamed(split, parts, size, device, default_workers() if workers is None else workers)
         return
     labels = torch.from_numpy(split.labels.copy())
     pixels = None

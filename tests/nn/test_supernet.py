@@ -21,7 +21,8 @@ from mnas.nn.supernet import Supernet
 from mnas.space import zoo
 from mnas.space.architecture import Architecture
 from mnas.space.choices import Option
-from mnas.space.space import SearchSpace, SpaceFile, load_space
+from mnas.space.schema import SpaceFile
+from mnas.space.space import SearchSpace, load_space
 
 SPACES = preset_names("search_spaces")
 CLASSES = 7

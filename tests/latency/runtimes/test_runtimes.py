@@ -123,7 +123,8 @@ def test_an_artifact_is_a_file_that_runs(adapter: Runtime, tmp_path: Path, capfd
     content = adapter.artifact(module, x)
     path.write_bytes(content)
     with adapter.threads(1):
-        expect_close(adapter.prepare_file(path, x, 1)(), module, x, 1e-3)
+        for file in (path, str(path)):
+            expect_close(adapter.prepare_file(file, x, 1)(), module, x, 1e-3)
         with pytest.raises(BadInput, match=path.name):
             adapter.prepare_file(path, torch.rand(1, 9, 12, 12), 1)
     assert capfd.readouterr() == ("", "")
