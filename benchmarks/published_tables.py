@@ -71,7 +71,7 @@ def coverage(path: Path, space: SearchSpace) -> dict[str, Any]:
     layers = space.layers(1000)
     table = import_table(path, layers, device=path.stem, unit="ms")
     seconds = time.perf_counter() - start
-    extremes = (space.fastest(table.predict, slowest=slow) for slow in (False, True))
+    extremes = (space.argmin(table.predict), space.argmax(table.predict))
     fastest_ms, slowest_ms = (round(table.predict(arch), 2) for arch in extremes)
     return {
         "layers": len(layers), "missing": len(table.missing(layers)), "fastest_ms": fastest_ms,

@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 import safetensors.torch
 import torch
-from common import RESULTS, options_parser, save_part
-from rank_truth import CPU, IMAGES, architectures, space
+from common import RESULTS, cpu_trainer, options_parser, save_part
+from rank_truth import IMAGES, architectures, space
 from scipy.stats import bootstrap, kendalltau
 
 import mnas
@@ -32,7 +32,7 @@ from mnas.data.sources import load_data
 from mnas.data.splits import limited
 from mnas.estimators.supernet import SupernetEstimator
 from mnas.estimators.zero_cost import ZeroCostEstimator
-from mnas.pipeline.plan import partial
+from mnas.pipeline.plan import partial_epochs
 from mnas.space.architecture import Architecture
 from mnas.training.supernet import SupernetTraining
 
@@ -62,10 +62,7 @@ def trained_supernet(data: mnas.ImageData, config: RunConfig, file: Path | None)
         supernet.load_state_dict(safetensors.torch.load_file(file))
         return supernet, float(file.with_suffix(".txt").read_text())
     began = time.perf_counter()
-    training = SupernetTraining(
-        supernet, data.train, config.supernet, size_of=lambda arch: arch.resolution, flip=bool(data.flip), device=CPU,
-        seed=config.seed,
-    )  # fmt: skip
+    training = SupernetTraining(supernet, config.supernet, cpu_trainer(data, bool(data.flip), config.seed))
     for interval in training.run():
         print(f"{time.perf_counter() - began:.0f} s", interval, file=sys.stderr, flush=True)
     seconds = time.perf_counter() - began
@@ -116,11 +113,10 @@ def figures(source: str, settings: Sequence[str]) -> dict[str, Any]:
         if all(len(seeds) > 1 for seeds in by_network):
             result[f"ceiling_{split}"] = with_interval(*zip(*by_network, strict=True))
     supernet, result["supernet_s"] = trained_supernet(data, config, Path(weights_file) if weights_file else None)
-    finetune = partial(config.finetune, config.finetune_epochs, len(data.train))
-    estimator = SupernetEstimator(supernet, data, finetune, size_of=lambda arch: arch.resolution, device=CPU, seed=0)
+    finetune = partial_epochs(config.finetune, config.finetune_epochs, len(data.train))
+    estimator = SupernetEstimator(supernet, cpu_trainer(data, bool(data.flip)), finetune)
     zero_cost = {
-        score: ZeroCostEstimator(space(), data, score, size_of=lambda arch: arch.resolution, device=CPU, seed=0)
-        for score in ("naswot", "synflow")
+        score: ZeroCostEstimator(space(), cpu_trainer(data), score) for score in ("naswot", "synflow")
     }
     estimates: dict[str, Callable[[Architecture], float]] = {
         "madds": lambda arch: mnas.cost(arch).madds, "params": lambda arch: mnas.cost(arch).params,
