@@ -51,7 +51,7 @@ def compare(name: str, library: str, theirs: str) -> dict[str, Any]:
     torch.manual_seed(0)
     made = package.create_model(theirs) if library == "timm" else getattr(package.models, theirs)(weights=None)
     randomise(made)
-    arch = mnas.zoo.parse(name)
+    arch = mnas.zoo.load_architecture(name)
     if library == "timm":
         arch = dataclasses.replace(arch, bn_eps=1e-5)
     ours = mnas.load_reference(mnas.build(arch), made.state_dict()).eval()

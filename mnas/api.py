@@ -31,7 +31,7 @@ from mnas.pipeline.worker import follow
 from mnas.run import Run, file_names, new_folder, withdraw
 from mnas.samplers import make_sampler
 from mnas.space.space import SearchSpace, load_space
-from mnas.space.zoo import baseline_architecture
+from mnas.space.zoo import load_architecture
 from mnas.study.objective import is_pareto, load_objective
 from mnas.study.trial import Trial
 from mnas.training.device import pick_device
@@ -188,7 +188,7 @@ def _check(config: RunConfig, given: Objects) -> None:
         raise BadInput(f"{len(budgets)} latency budgets and one latency callable: give it one budget")
     space = space_of(config, given)
     for name in config.baselines or (space.reference,):
-        baseline_architecture(name, max(space.resolutions))
+        load_architecture(name, max(space.resolutions))
     if given.sampler is None:
         make_sampler(config.sampler, config.seed)
     for target in config.targets if given.latency is None else ():

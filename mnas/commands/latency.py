@@ -27,7 +27,7 @@ from mnas.monitor.console import progress
 from mnas.nn.network import Network, build
 from mnas.space.architecture import Architecture
 from mnas.space.space import SearchSpace, load_space
-from mnas.space.zoo import baseline_architecture
+from mnas.space.zoo import load_architecture
 
 log = logging.getLogger("mnas")
 
@@ -69,7 +69,7 @@ def _run(target: str, adapter: Runtime, threads: int, batch: int, resolution: in
     path = Path(target)
     if path.suffix in MODEL_FILES:
         stated = path.with_name("architecture.yaml")
-        own = baseline_architecture(str(stated), 224).resolution if stated.exists() else 224
+        own = load_architecture(stated).resolution if stated.exists() else 224
         size = resolution or own
         return adapter.prepare_file(path, torch.rand(batch, 3, size, size), threads)
     network, arch = _network(target, resolution, num_classes)
@@ -81,7 +81,7 @@ def _network(target: str, resolution: int | None, num_classes: int) -> tuple[Net
     if Path(target).is_dir():
         network, arch = load_model(model_folder(Path(target)))
     else:
-        arch = baseline_architecture(target, resolution or 224)
+        arch = load_architecture(target, resolution or 224)
         network = build(arch, num_classes).eval()
     return network, replace(arch, resolution=resolution) if resolution else arch
 

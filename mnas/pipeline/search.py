@@ -39,7 +39,7 @@ from mnas.space import zoo
 from mnas.space.architecture import Architecture
 from mnas.space.schema import SpaceFile
 from mnas.space.space import SearchSpace
-from mnas.space.zoo import baseline_architecture
+from mnas.space.zoo import load_architecture
 from mnas.study.analysis import Findings
 from mnas.study.constraints import extremes, limits_of
 from mnas.study.random_search import random_search
@@ -165,7 +165,7 @@ class Search:
 
     def _baselines(self) -> list[tuple[str, Architecture]]:
         names = self.config.baselines or (self.space.reference,)
-        return [(name, baseline_architecture(name, self.task.base)) for name in names]
+        return [(name, load_architecture(name, self.task.base)) for name in names]
 
     def _plan(self, networks: int) -> Plan:
         config = self.config
