@@ -1,12 +1,15 @@
 # The two commands of the README; each makes .venv and installs mnas there on first use.
 #   make search                     search for the default 15 ms
 #   make search ARGS="--data photos --latency-ms 10"
-#   make test                       run the tests
-# And one for whoever works on runtimes; it installs all of them, so better give it an environment of its own.
+#   make test                       run the tests, one process a core
+#   make test PYTEST="-k latency"   some of them
+# And one for whoever works on runtimes; it installs all of them into the environment.
 #   make test-runtimes VENV=.venv-runtimes
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?= --latency-ms 15
+PYTEST ?=
+pytest = $(VENV)/bin/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile $(PYTEST)
 
 .PHONY: search test test-runtimes lint
 
@@ -14,14 +17,15 @@ search: $(VENV)/.installed
 	$(VENV)/bin/mnas search --space v3_large $(ARGS)
 
 test: $(VENV)/.installed-dev
-	$(VENV)/bin/python -m pytest
+	$(pytest)
 
 test-runtimes: $(VENV)/.installed-runtimes
-	MNAS_TEST_ALL_RUNTIMES=1 $(VENV)/bin/python -m pytest -rs tests/latency/runtimes tests/latency/kit
+	MNAS_TEST_ALL_RUNTIMES=1 $(pytest) -rs tests/latency/runtimes tests/latency/kit
 
 lint: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/mypy benchmarks
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "mnas needs Python 3.11 or newer: make PYTHON=python3.11")'

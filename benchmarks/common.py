@@ -1,7 +1,8 @@
-"""Where a benchmark's result goes: a JSON file with figures, machine, versions, date and command."""
+"""What the benchmarks share: options, and result files with figures, machine, versions, date and command."""
 
 from __future__ import annotations
 
+import argparse
 import datetime
 import json
 import sys
@@ -15,7 +16,12 @@ from mnas.latency.timing.device import device_name
 from mnas.monitor.console import log_to_console
 
 RESULTS = Path(__file__).parent / "results"
-log_to_console()
+
+
+def options_parser(description: str | None) -> argparse.ArgumentParser:
+    """A parser whose --help shows the script's docstring; from now on mnas's log goes to stderr."""
+    log_to_console()
+    return argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
 def save(name: str, figures: dict[str, Any]) -> None:
@@ -23,18 +29,18 @@ def save(name: str, figures: dict[str, Any]) -> None:
     _write(name, _result(figures))
 
 
-def keep(name: str, part: str, figures: dict[str, Any]) -> None:
-    """Write one part of benchmarks/results/NAME.json, beside those that were measured at other times or elsewhere."""
+def save_part(name: str, part: str, figures: dict[str, Any]) -> None:
+    """Write one part of benchmarks/results/NAME.json and keep the other parts."""
     print(f"{name}, {part}:")
-    _write(name, _results(name) | {part: _result(figures)})
+    _write(name, _read(name) | {part: _result(figures)})
 
 
-def kept(name: str) -> dict[str, dict[str, Any]]:
-    """The figures of each part that was kept."""
-    return {part: result["figures"] for part, result in _results(name).items()}
+def saved_parts(name: str) -> dict[str, dict[str, Any]]:
+    """The figures of each part of benchmarks/results/NAME.json."""
+    return {part: result["figures"] for part, result in _read(name).items()}
 
 
-def _results(name: str) -> dict[str, Any]:
+def _read(name: str) -> dict[str, Any]:
     file = RESULTS / f"{name}.json"
     return json.loads(file.read_text()) if file.exists() else {}
 

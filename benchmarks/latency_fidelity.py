@@ -1,26 +1,26 @@
-"""Is the predicted latency the real one? v3_large at 224 pixels, one thread, 40 fresh random networks.
+"""The error of predicted latencies: v3_large at 224 pixels, one thread, 40 new random networks.
 
     python benchmarks/latency_fidelity.py [RUNTIME ...] [ROUNDS]        torch and onnxruntime, 60 rounds by default
 
-A table is built and calibrated as `mnas latency build` does it; then networks that it has not seen are measured four
-times, in so many rounds each. `error`: prediction against the mean of the four at the machine's speed when the table
-was made (by the networks of the fit, timed in the same rounds); `error_today`: as measured. `repeatability`: how far
-one measurement of a network differs from the next.
-The results of runtimes that are not named are kept.
+A table is built and calibrated as by `mnas latency build`; then networks that it has not seen are measured four times,
+with ROUNDS rounds each. `error` compares the prediction with the mean of the four measurements, scaled to the machine's
+speed when the table was built (known from the networks of the fit, timed in the same rounds); `error_today` compares it
+with the mean as measured. `repeatability` is the difference between two measurements of one network.
+The results of other runtimes in the file are kept.
 """
 
 from __future__ import annotations
 
 import random
-import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import keep
+from common import options_parser, save_part
 from numpy.typing import NDArray
 
 from mnas import load_space
@@ -32,52 +32,60 @@ from mnas.latency.table.calibrate import fidelity, mean_ms, networks
 NETWORKS = 40
 MEASUREMENTS = 4
 CLASSES = 1000
-ROUNDS = next((int(word) for word in sys.argv[1:] if word.isdigit()), 60)
 
 
-def figures(runtime: str) -> dict[str, Any]:
+def figures(runtime: str, rounds: int) -> dict[str, Any]:
     rng = random.Random(2026)
     space = load_space("v3_large").with_resolutions((224,))
     archs = [space.sample(rng) for _ in range(NETWORKS)]
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        # the first table, whatever it says of itself
+        # accepted=1.0: take the first table, whatever its stated error
         table = table_for(
             space, CLASSES, runtime=runtime, threads=1, batch=1, path=Path(folder) / "table.yaml", accepted=1.0
         )
-    seconds = time.perf_counter() - began
-    fit = table.calibration
-    assert fit is not None
-    known = networks(space)[: fit.networks]
-    parts = [
-        measure_networks([*archs, *known], runtime=runtime, num_classes=CLASSES, rounds=ROUNDS, rng=rng)
+    build_s = time.perf_counter() - began
+    calibration = table.calibration
+    assert calibration is not None
+    fitted = networks(space)[: calibration.networks]
+    measurements = [
+        measure_networks([*archs, *fitted], runtime=runtime, num_classes=CLASSES, rounds=rounds, rng=rng)
         for _ in range(MEASUREMENTS)
     ]
-    slower = [mean_ms(part[NETWORKS:]) / fit.anchor_ms for part in parts]
-    today = np.array([[one.median_ms for one in part[:NETWORKS]] for part in parts])
-    then = today / np.array(slower)[:, None]
+    slowdowns = [mean_ms(measured[NETWORKS:]) / calibration.anchor_ms for measured in measurements]
+    today = np.array([[network.median_ms for network in measured[:NETWORKS]] for measured in measurements])
+    then = today / np.array(slowdowns)[:, None]
     predicted = table.predict_many(archs, CLASSES)
     return {
         "version": get_runtime(runtime).version(), "layers": len(table.entries), "failed": len(table.failed),
-        "networks": NETWORKS, "rounds": MEASUREMENTS * ROUNDS,
+        "networks": NETWORKS, "rounds": MEASUREMENTS * rounds,
         "median_ms": [round(float(today.min()), 3), round(float(today.max()), 3)],
-        "build_and_calibrate_s": round(seconds, 1), "slower": [round(one, 4) for one in slower],
+        "build_and_calibrate_s": round(build_s, 1), "slower": [round(factor, 4) for factor in slowdowns],
         "error": asdict(fidelity(predicted, then.mean(0))),
         "repeatability": round(float(differences(then).mean()), 5),
         "repeatability_max": round(float(differences(then).max()), 5),
         "error_today": asdict(fidelity(predicted, today.mean(0))),
         "repeatability_today": round(float(differences(today).mean()), 5),
         "error_of_plain_sum": asdict(fidelity(table.layer_sums(archs, CLASSES), then.mean(0))),
-        "stated": {k: v for k, v in asdict(fit).items() if k in (
+        "stated": {k: v for k, v in asdict(calibration).items() if k in (
             "offset_ms", "factor", "mean_error", "max_error", "bias", "spearman", "repeatability")},
-        "unstable": sorted({one.unstable for part in parts for one in part if one.unstable}),
+        "unstable": sorted({network.unstable for measured in measurements for network in measured if network.unstable}),
     }  # fmt: skip
 
 
 def differences(ms: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of each first measurement from the second, of each third from the fourth."""
+    """Relative differences between the first and second, and the third and fourth, measurement of each network."""
     return np.abs(ms[::2] / ms[1::2] - 1)
 
 
-for name in [word for word in sys.argv[1:] if not word.isdigit()] or ["torch", "onnxruntime"]:
-    keep("latency_fidelity", name, figures(name))
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = options_parser(__doc__)
+    parser.add_argument("words", nargs="*", metavar="RUNTIME|ROUNDS")
+    words = parser.parse_args(arguments).words
+    rounds = next((int(word) for word in words if word.isdigit()), 60)
+    for runtime in [word for word in words if not word.isdigit()] or ["torch", "onnxruntime"]:
+        save_part("latency_fidelity", runtime, figures(runtime, rounds))
+
+
+if __name__ == "__main__":
+    main()

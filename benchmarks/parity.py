@@ -3,25 +3,24 @@
     pip install --no-deps torchvision==0.28.0 timm
     python benchmarks/parity.py
 
-Weights and batch-normalisation statistics are random, the same on both sides; images are 224x224.
+Weights and batch normalisation statistics are random and equal on both sides; images are 224x224.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
-from common import save
+from common import options_parser, save
 
 import mnas
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-from references import reference
-
-PAIRS = [  # mnas, library, its name
+PAIRS = [  # the name in mnas, the library, the name there
     ("mobilenet_v1", "timm", "mobilenetv1_100"),
     ("mobilenet_v2", "torchvision", "mobilenet_v2"),
     ("mobilenet_v2@0.5", "timm", "mobilenetv2_050"),
@@ -35,33 +34,48 @@ PAIRS = [  # mnas, library, its name
 ]
 
 
+def library(name: str) -> ModuleType:
+    """torchvision or timm, imported as the tests import it."""
+    sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+    from references import reference
+
+    return reference(name)
+
+
 def randomise(network: torch.nn.Module) -> None:
-    """Statistics that no freshly made network has, so that eps and order matter."""
-    draw = torch.Generator().manual_seed(1)
+    """Give batch normalisation statistics that no new network has, so that eps and order matter."""
+    generator = torch.Generator().manual_seed(1)
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d) and module.running_mean is not None:
-            module.running_mean.copy_(0.1 * torch.randn(module.num_features, generator=draw))
+            module.running_mean.copy_(0.1 * torch.randn(module.num_features, generator=generator))
             assert module.running_var is not None
-            module.running_var.copy_(0.5 + torch.rand(module.num_features, generator=draw))
+            module.running_var.copy_(0.5 + torch.rand(module.num_features, generator=generator))
 
 
 @torch.no_grad()
-def compare(name: str, library: str, theirs: str) -> dict[str, Any]:
-    package = reference(library)
+def compare(name: str, package: str, name_there: str) -> dict[str, Any]:
+    models = library(package)
     torch.manual_seed(0)
-    made = package.create_model(theirs) if library == "timm" else getattr(package.models, theirs)(weights=None)
-    randomise(made)
+    make = models.create_model if package == "timm" else models.models.get_model
+    theirs = make(name_there)
+    randomise(theirs)
     arch = mnas.zoo.load_architecture(name)
-    if library == "timm":
+    if package == "timm":
         arch = dataclasses.replace(arch, bn_eps=1e-5)
-    ours = mnas.load_reference(mnas.build(arch), made.state_dict()).eval()
+    ours = mnas.load_reference(mnas.build(arch), theirs.state_dict()).eval()
     x = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(2))
     cost = mnas.cost(arch)
     return {
-        "same_as": f"{library} {theirs}", "params": cost.params, "madds_millions": round(cost.madds / 1e6, 3),
-        "params_equal": cost.params == sum(p.numel() for p in made.parameters()),
-        "largest_output_difference": float((ours(x) - made.eval()(x)).abs().max()),
+        "same_as": f"{package} {name_there}", "params": cost.params, "madds_millions": round(cost.madds / 1e6, 3),
+        "params_equal": cost.params == sum(p.numel() for p in theirs.parameters()),
+        "largest_output_difference": float((ours(x) - theirs.eval()(x)).abs().max()),
     }  # fmt: skip
 
 
-save("parity", {name: compare(name, library, theirs) for name, library, theirs in PAIRS})
+def main(arguments: Sequence[str] | None = None) -> None:
+    options_parser(__doc__).parse_args(arguments)
+    save("parity", {name: compare(name, package, name_there) for name, package, name_there in PAIRS})
+
+
+if __name__ == "__main__":
+    main()

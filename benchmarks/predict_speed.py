@@ -1,79 +1,102 @@
-"""Predictions a second: networks of v3_large that were never predicted before, and a made-up, calibrated table.
+"""Speed of latency predictions for new networks of v3_large, with a made-up, calibrated table.
 
     python benchmarks/predict_speed.py
 
-The plain loop adds up the entries of `layers()`, one after another, without the calibration. The layers of the loaded
-table are equal to the networks', but not the same objects, as when it was read from a file. Medians over the rounds.
+The plain loop adds up the entries of `layers()` one after another, without the calibration. The layers of the loaded
+table are equal to the networks' layers, but other objects, as in a table that was read from a file. Figures are medians
+over the rounds.
 """
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from statistics import median
 from typing import Any
 
 import numpy as np
-from common import save
+from common import options_parser, save
 
-from mnas import Architecture, LatencyTable, load_space
+from mnas import Architecture, LatencyTable, SearchSpace, load_space
 from mnas.latency.table.calibration import Calibration
 
 MANY, FEW, ROUNDS = 100_000, 2_000, 3
 
-rng = random.Random(0)
-space = load_space("v3_large")
-entries = {layer: rng.uniform(0.001, 1) for layer in sorted(space.layers(), key=str)}
-fit = Calibration(
-    offset_ms=0.5, factor=0.9, networks=40, held_out=20, mean_error=0.01, max_error=0.03, bias=0.0, spearman=0.99,
-    repeatability=0.01, space="v3_large", resolutions=space.resolutions, date="2026-01-31", anchor_ms=12.5,
-)  # fmt: skip
-table = LatencyTable("made up", "torch", "0", 1, 1, "float32", "2026-01-31", "0", entries, calibration=fit,
-                     corrected={layer: 1.01 * ms for layer, ms in entries.items()})  # fmt: skip
-loaded = replace(table, corrected={replace(layer): ms for layer, ms in table.corrected.items()})
+
+def made_up_table(space: SearchSpace, rng: random.Random) -> LatencyTable:
+    entries = {layer: rng.uniform(0.001, 1) for layer in sorted(space.layers(), key=str)}
+    calibration = Calibration(
+        offset_ms=0.5, factor=0.9, networks=40, held_out=20, mean_error=0.01, max_error=0.03, bias=0.0, spearman=0.99,
+        repeatability=0.01, space="v3_large", resolutions=space.resolutions, date="2026-01-31", anchor_ms=12.5,
+    )  # fmt: skip
+    return LatencyTable(
+        "made up", "torch", "0", 1, 1, "float32", "2026-01-31", "0", entries, calibration=calibration,
+        corrected={layer: 1.01 * ms for layer, ms in entries.items()},
+    )  # fmt: skip
+
+
+def loaded(table: LatencyTable) -> LatencyTable:
+    """The table with equal layers that are other objects."""
+    return replace(table, corrected={replace(layer): ms for layer, ms in table.corrected.items()})
 
 
 def us_each(call: Callable[[], Any], count: int) -> float:
-    """Microseconds for each of the `count` things that a call does."""
+    """Microseconds for each of the `count` items that a call handles."""
     start = time.perf_counter()
     call()
     return 1e6 * (time.perf_counter() - start) / count
 
 
-def fresh(count: int) -> list[Architecture]:
-    return [space.sample(rng) for _ in range(count)]
-
-
-def plain(archs: list[Architecture]) -> list[float]:
+def plain_loop(table: LatencyTable, archs: Sequence[Architecture]) -> list[float]:
     return [sum(table.entries[layer] for layer in arch.layers()) for arch in archs]
 
 
-def one_round() -> dict[str, float]:
-    many, few, others = fresh(MANY), fresh(FEW), fresh(FEW)
+def one_round(
+    space: SearchSpace, table: LatencyTable, from_file: LatencyTable, rng: random.Random, sizes: tuple[int, int]
+) -> dict[str, float]:
+    """Microseconds of each operation, over `sizes` new networks (many, few)."""
+    def new_networks(count: int) -> list[Architecture]:
+        return [space.sample(rng) for _ in range(count)]
+
+    many_count, few_count = sizes
+    many, few, others = new_networks(many_count), new_networks(few_count), new_networks(few_count)
     return {
-        "predict_many": us_each(lambda: table.predict_many(many), MANY),
-        "predict_many_loaded": us_each(lambda: loaded.predict_many(many), MANY),
-        "plain_loop": us_each(lambda: plain(many), MANY),
-        "predict_fresh": us_each(lambda: [table.predict(arch) for arch in few], FEW),
-        "predict_known": us_each(lambda: [table.predict(arch) for arch in few], FEW),
-        "predict_loaded_fresh": us_each(lambda: [loaded.predict(arch) for arch in others], FEW),
-        "predict_loaded_known": us_each(lambda: [loaded.predict(arch) for arch in others], FEW),
-        "sample": us_each(lambda: fresh(FEW), FEW),
-        "mutate": us_each(lambda: [space.mutate(arch, rng) for arch in few], FEW),
-        "difference": float(np.abs(table.layer_sums(many) / plain(many) - 1).max()),
+        "predict_many": us_each(lambda: table.predict_many(many), many_count),
+        "predict_many_loaded": us_each(lambda: from_file.predict_many(many), many_count),
+        "plain_loop": us_each(lambda: plain_loop(table, many), many_count),
+        "predict_fresh": us_each(lambda: [table.predict(arch) for arch in few], few_count),
+        "predict_known": us_each(lambda: [table.predict(arch) for arch in few], few_count),
+        "predict_loaded_fresh": us_each(lambda: [from_file.predict(arch) for arch in others], few_count),
+        "predict_loaded_known": us_each(lambda: [from_file.predict(arch) for arch in others], few_count),
+        "sample": us_each(lambda: new_networks(few_count), few_count),
+        "mutate": us_each(lambda: [space.mutate(arch, rng) for arch in few], few_count),
+        "difference": float(np.abs(table.layer_sums(many) / plain_loop(table, many) - 1).max()),
     }
 
 
-rounds = [one_round() for _ in range(ROUNDS)]
-us = {name: median(one[name] for one in rounds) for name in rounds[0]}
-difference = max(one["difference"] for one in rounds)
-del us["difference"]
-save("predict_speed", {
-    "networks": MANY, "rounds": ROUNDS, "layers": len(entries),
-    "predict_many_architectures_per_s": round(1e6 / us["predict_many"]),
-    "factor_against_plain_loop": round(us["plain_loop"] / us["predict_many"], 1),
-    "us_each": {name: round(value, 2) for name, value in us.items()},
-    "largest_relative_difference_from_plain_loop": difference,
-})  # fmt: skip
+def figures(many: int, few: int, rounds: int) -> dict[str, Any]:
+    rng = random.Random(0)
+    space = load_space("v3_large")
+    table = made_up_table(space, rng)
+    from_file = loaded(table)
+    measured = [one_round(space, table, from_file, rng, (many, few)) for _ in range(rounds)]
+    us = {name: median(result[name] for result in measured) for name in measured[0]}
+    del us["difference"]
+    return {
+        "networks": many, "rounds": rounds, "layers": len(table.entries),
+        "predict_many_architectures_per_s": round(1e6 / us["predict_many"]),
+        "factor_against_plain_loop": round(us["plain_loop"] / us["predict_many"], 1),
+        "us_each": {name: round(value, 2) for name, value in us.items()},
+        "largest_relative_difference_from_plain_loop": max(result["difference"] for result in measured),
+    }  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options_parser(__doc__).parse_args(arguments)
+    save("predict_speed", figures(MANY, FEW, ROUNDS))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,21 +1,21 @@
-"""Published latency tables, imported, against the latencies published for once-for-all's networks (arXiv 1908.09791).
+"""Imported latency tables against the latencies published for Once-for-All's networks (arXiv 1908.09791).
 
     python benchmarks/published_tables.py FOLDER
 
-FOLDER holds OFA's Note10 tables (note10_ofa_mbv3_w1.2/224_lookup_table.yaml and 16 more), its networks
-(ofa_specialized_nets.json), a table of an i7-8700K in the MBConv dialect (i7-8700K_lut.yaml) and ProxylessNAS's of a
-Pixel 1 (pixel1_mobile_trim.yaml).
+FOLDER holds Once-for-All's Note10 tables (note10_ofa_mbv3_w1.2/224_lookup_table.yaml and 16 more), its networks
+(ofa_specialized_nets.json), a table of an i7-8700K in the MBConv dialect (i7-8700K_lut.yaml) and ProxylessNAS's table
+of a Pixel 1 (pixel1_mobile_trim.yaml).
 """
 
 from __future__ import annotations
 
 import json
-import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from common import save
+from common import options_parser, save
 
 import mnas
 from mnas.io.strict_yaml import validate
@@ -30,7 +30,7 @@ ACTIVATIONS: dict[str, Any] = {"relu": "relu", "h_swish": "hard_swish"}
 
 
 def architecture(net: dict[str, Any]) -> Architecture:
-    """One of OFA's published networks; a block without a shortcut begins a stage."""
+    """One of Once-for-All's published networks; a block without a shortcut begins a stage."""
     stages: list[list[Block]] = []
     for row in net["blocks"]:
         hidden = row["mid"] or row["in_ch"]
@@ -47,12 +47,12 @@ def architecture(net: dict[str, Any]) -> Architecture:
 
 
 def predicted_ms(table: LatencyTable, arch: Architecture) -> float | None:
-    """None where the table lacks a layer, as it does for resolutions that it was not made for."""
+    """None if the table lacks a layer, such as those of a resolution that was not measured."""
     return None if table.missing(arch.layers()) else round(table.predict(arch), 3)
 
 
 def proxyless_space() -> SearchSpace:
-    """The space that ProxylessNAS's table was made for (arXiv 1812.00332)."""
+    """The space of ProxylessNAS's table (arXiv 1812.00332)."""
     rows = [(24, 2, 4), (40, 2, 4), (80, 2, 4), (96, 1, 4), (192, 2, 4), (320, 1, 1)]
     stages = [{"channels": 16, "stride": 1, "depth": 1, "kernel": [3, 5, 7], "activation": "relu6"}] + [
         {"channels": channels, "stride": stride, "depth": list(range(1, depth + 1)), "kernel": [3, 5, 7],
@@ -66,40 +66,47 @@ def proxyless_space() -> SearchSpace:
 
 
 def coverage(path: Path, space: SearchSpace) -> dict[str, Any]:
-    """What a table has of a space's layers, and the latencies that its networks then have."""
+    """How many of the space's layers a table has, and the fastest and slowest networks by it."""
     start = time.perf_counter()
     layers = space.layers(1000)
     table = import_table(path, layers, device=path.stem, unit="ms")
     seconds = time.perf_counter() - start
-    ends = (space.argmin(table.predict), space.argmax(table.predict))
-    fastest, slowest = (round(table.predict(arch), 2) for arch in ends)
+    extremes = (space.argmin(table.predict), space.argmax(table.predict))
+    fastest_ms, slowest_ms = (round(table.predict(arch), 2) for arch in extremes)
     return {
-        "layers": len(layers), "missing": len(table.missing(layers)), "fastest_ms": fastest, "slowest_ms": slowest,
-        "import_s": round(seconds, 2),
+        "layers": len(layers), "missing": len(table.missing(layers)), "fastest_ms": fastest_ms,
+        "slowest_ms": slowest_ms, "import_s": round(seconds, 2),
     }  # fmt: skip
 
 
-folder = Path(sys.argv[1])
-note10, i7, pixel1 = folder / "note10_ofa_mbv3_w1.2", folder / "i7-8700K_lut.yaml", folder / "pixel1_mobile_trim.yaml"
-space = mnas.load_space("ofa_mbv3")
-published = [
-    (net, architecture(net)) for net in json.loads((folder / "ofa_specialized_nets.json").read_text())
-    if net["first_conv"] == 24  # width 1.2
-]  # fmt: skip
-wanted = space.layers(1000).union(*(arch.layers() for _, arch in published))
-tables = {name: import_table(path, wanted, device=name, unit="ms") for name, path in (("note10", note10), ("i7", i7))}
-networks = [
-    {
-        "network": net["name"], "resolution": arch.resolution, "in_ofa_mbv3": arch in space,
-        "in_ofa_mbv3_at_its_resolution": arch in space.with_resolutions((arch.resolution,)),
-        "published_device": net["device"], "published_ms": net["published"],
-        "note10_ms": predicted_ms(tables["note10"], arch), "i7_8700k_ms": predicted_ms(tables["i7"], arch),
-    }
-    for net, arch in published
-]  # fmt: skip
-save("published_tables", {
-    "networks": networks,
-    "note10": coverage(note10, space),
-    "i7_8700k": coverage(i7, space),
-    "pixel1": coverage(pixel1, proxyless_space()),
-})  # fmt: skip
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = options_parser(__doc__)
+    parser.add_argument("folder", type=Path)
+    folder = parser.parse_args(arguments).folder
+    note10, i7 = folder / "note10_ofa_mbv3_w1.2", folder / "i7-8700K_lut.yaml"
+    space = mnas.load_space("ofa_mbv3")
+    published = [
+        (net, architecture(net)) for net in json.loads((folder / "ofa_specialized_nets.json").read_text())
+        if net["first_conv"] == 24  # width 1.2
+    ]  # fmt: skip
+    layers = space.layers(1000).union(*(arch.layers() for _, arch in published))
+    note10_table, i7_table = (import_table(path, layers, device=path.stem, unit="ms") for path in (note10, i7))
+    networks = [
+        {
+            "network": net["name"], "resolution": arch.resolution, "in_ofa_mbv3": arch in space,
+            "in_ofa_mbv3_at_its_resolution": arch in space.with_resolutions((arch.resolution,)),
+            "published_device": net["device"], "published_ms": net["published"],
+            "note10_ms": predicted_ms(note10_table, arch), "i7_8700k_ms": predicted_ms(i7_table, arch),
+        }
+        for net, arch in published
+    ]  # fmt: skip
+    save("published_tables", {
+        "networks": networks,
+        "note10": coverage(note10, space),
+        "i7_8700k": coverage(i7, space),
+        "pixel1": coverage(folder / "pixel1_mobile_trim.yaml", proxyless_space()),
+    })  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,10 +1,11 @@
-"""How well does a supernet rank architectures? Kendall's tau with what each reaches when it is trained alone.
+"""How well a supernet ranks architectures: Kendall's tau with the accuracy of each when it is trained alone.
 
     python benchmarks/rank_correlation.py path/to/fashion_mnist.npz [NAME [KEY=VALUE ...]]
 
-NAME is what this combination is called in the result file (`default`); KEY=VALUE change it, such as
-supernet.epochs=16, finetune.lr=0.05, finetune_epochs=2, val_images=4000. The truth is from rank_truth.py. Beside the
-estimates: the ceiling (one seed of the truth against the other), MAdds, parameters and the zero-cost scores.
+NAME is the name of these settings in the result file (`default`). KEY=VALUE changes a setting, such as
+supernet.epochs=16, finetune.lr=0.05, finetune_epochs=2, val_images=4000; keep=FILE stores the supernet's weights and
+reuses them. The truth is from rank_truth.py. The result also has the ceiling (one seed of the truth against the other),
+MAdds, parameters and the zero-cost scores.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import json
 import random
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from typing import Any
 import numpy as np
 import safetensors.torch
 import torch
-from common import RESULTS, keep
+from common import RESULTS, options_parser, save_part
 from rank_truth import CPU, IMAGES, architectures, space
 from scipy.stats import kendalltau
 
@@ -32,27 +33,26 @@ from mnas.data.splits import limited
 from mnas.estimators.supernet import SupernetEstimator
 from mnas.estimators.zero_cost import ZeroCostEstimator
 from mnas.pipeline.plan import partial
+from mnas.space.architecture import Architecture
 from mnas.training.supernet import SupernetTraining
 
 BOOTSTRAPS = 2000
-MOST = 10**6
-
-
-def tau(one: Sequence[float], other: Sequence[float]) -> float:
-    return round(float(kendalltau(one, other).statistic), 3)
+Accuracies = dict[str, list[list[float]]]
+"""For each split, the accuracies of each network, by seed."""
 
 
 def with_interval(estimate: Sequence[float], truth: Sequence[float]) -> dict[str, Any]:
-    """Tau, and the interval of 95% over networks drawn with replacement."""
+    """Tau, and its 95% bootstrap interval over the networks."""
     rng = np.random.default_rng(0)
     draws = (rng.integers(0, len(truth), len(truth)) for _ in range(BOOTSTRAPS))
     taus = [kendalltau(np.array(estimate)[rows], np.array(truth)[rows]).statistic for rows in draws]
     low, high = np.nanquantile(taus, (0.025, 0.975))
-    return {"tau": tau(estimate, truth), "interval": [round(float(low), 3), round(float(high), 3)]}
+    tau = float(kendalltau(estimate, truth).statistic)
+    return {"tau": round(tau, 3), "interval": [round(float(low), 3), round(float(high), 3)]}
 
 
 def trained_supernet(data: mnas.ImageData, config: RunConfig, file: Path | None) -> tuple[mnas.Supernet, float]:
-    """The supernet and the seconds of its training; kept in `file` where one is named."""
+    """The supernet and the seconds of its training; stored in and read from `file` if one is named."""
     torch.manual_seed(config.seed)
     supernet = mnas.Supernet(space(), data.num_classes)
     if file is not None and file.exists():
@@ -73,47 +73,73 @@ def trained_supernet(data: mnas.ImageData, config: RunConfig, file: Path | None)
     return supernet, seconds
 
 
+def judged(
+    estimate: Callable[[Architecture], float], archs: Sequence[Architecture], accuracies: Accuracies
+) -> dict[str, Any]:
+    """An estimate's values, its seconds per network, and its tau on each split."""
+    began = time.perf_counter()
+    values = [estimate(arch) for arch in archs]
+    seconds = time.perf_counter() - began
+    return {
+        "values": [round(value, 5) for value in values], "seconds_each": round(seconds / len(values), 2),
+        **{
+            split: with_interval(values, [float(np.mean(seeds)) for seeds in by_network])
+            for split, by_network in accuracies.items()
+        },
+    }  # fmt: skip
+
+
+def true_accuracies(source: str, archs: Sequence[Architecture]) -> Accuracies:
+    """The accuracies in the result file of rank_truth.py."""
+    trainings = json.loads((RESULTS / f"rank_truth_{Path(source).stem}.json").read_text())["figures"]["trainings"]
+    trainings = sorted(trainings, key=lambda training: training["seed"])
+    return {
+        split: [[training[split] for training in trainings if training["id"] == arch.id] for arch in archs]
+        for split in ("val", "test")
+    }
+
+
 def figures(source: str, settings: Sequence[str]) -> dict[str, Any]:
-    given = dict(setting.split("=", 1) for setting in settings)
-    keep, val_images = given.pop("keep", None), int(given.pop("val_images", MOST))
+    changes = dict(setting.split("=", 1) for setting in settings)
+    weights_file, val_images = changes.pop("keep", ""), int(changes.pop("val_images", 10**6))
     config = RunConfig(space="v3_small", targets=(Target(),), objective=Objective(name="", formula="pareto"))
-    config = changed(config, given)
+    config = changed(config, changes)
     data = load_data(source)
     data = replace(data, train=limited(data.train, IMAGES, 0), val=limited(data.val, val_images, 1))
-    truth = json.loads((RESULTS / f"rank_truth_{Path(source).stem}.json").read_text())["figures"]["trainings"]
     archs = architectures()
-    seeds = sorted({one["seed"] for one in truth})
-    by_seed = {kind: [[one[kind] for seed in seeds for one in truth if (one["id"], one["seed"]) == (arch.id, seed)]
-                      for arch in archs] for kind in ("val", "test")}
-    found: dict[str, Any] = {"settings": given, "val_images": len(data.val), "estimates": {}}
-
-    def judge(name: str, values: Sequence[float], seconds: float) -> None:
-        one = {"values": [round(value, 5) for value in values], "seconds_each": round(seconds / len(values), 2)}
-        for kind, reached in by_seed.items():
-            one[kind] = with_interval(values, [float(np.mean(both)) for both in reached])
-        found["estimates"][name] = one
-        print(name, one["val"], one["test"], one["seconds_each"], file=sys.stderr, flush=True)
-
-    for kind, reached in by_seed.items():
-        if all(len(both) > 1 for both in reached):
-            found[f"ceiling_{kind}"] = with_interval(*zip(*reached, strict=True))
-    judge("madds", [mnas.cost(arch).madds for arch in archs], 0)
-    judge("params", [mnas.cost(arch).params for arch in archs], 0)
-    for score in ("naswot", "synflow"):
-        began = time.perf_counter()
-        zero = ZeroCostEstimator(space(), data, score, size_of=lambda arch: arch.resolution, device=CPU, seed=0)
-        judge(score, [zero.score(arch) for arch in archs], time.perf_counter() - began)
-    supernet, found["supernet_s"] = trained_supernet(data, config, None if keep is None else Path(keep))
+    accuracies = true_accuracies(source, archs)
+    result: dict[str, Any] = {"settings": changes, "val_images": len(data.val), "estimates": {}}
+    for split, by_network in accuracies.items():
+        if all(len(seeds) > 1 for seeds in by_network):
+            result[f"ceiling_{split}"] = with_interval(*zip(*by_network, strict=True))
+    supernet, result["supernet_s"] = trained_supernet(data, config, Path(weights_file) if weights_file else None)
     finetune = partial(config.finetune, config.finetune_epochs, len(data.train))
     estimator = SupernetEstimator(supernet, data, finetune, size_of=lambda arch: arch.resolution, device=CPU, seed=0)
-    for name, estimate in (("inherited", estimator.inherited), ("fine-tuned", estimator.fine_tuned)):
-        began = time.perf_counter()
-        judge(name, [estimate(arch) for arch in archs], time.perf_counter() - began)
-    return found
+    zero_cost = {
+        score: ZeroCostEstimator(space(), data, score, size_of=lambda arch: arch.resolution, device=CPU, seed=0)
+        for score in ("naswot", "synflow")
+    }
+    estimates: dict[str, Callable[[Architecture], float]] = {
+        "madds": lambda arch: mnas.cost(arch).madds, "params": lambda arch: mnas.cost(arch).params,
+        **{score: zero.score for score, zero in zero_cost.items()},
+        "inherited": estimator.inherited, "fine-tuned": estimator.fine_tuned,
+    }  # fmt: skip
+    for name, estimate in estimates.items():
+        result["estimates"][name] = row = judged(estimate, archs, accuracies)
+        print(name, row["val"], row["test"], row["seconds_each"], file=sys.stderr, flush=True)
+    return result
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = options_parser(__doc__)
+    parser.add_argument("data")
+    parser.add_argument("name", nargs="?", default="default")
+    parser.add_argument("settings", nargs="*", metavar="KEY=VALUE")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    random.seed(0)
+    save_part(f"rank_correlation_{Path(options.data).stem}", options.name, figures(options.data, options.settings))
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
-    random.seed(0)
-    source, name, *settings = [*sys.argv[1:], "default"] if len(sys.argv) == 2 else sys.argv[1:]
-    keep(f"rank_correlation_{Path(source).stem}", name, figures(source, settings))
+    main()

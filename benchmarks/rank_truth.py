@@ -1,23 +1,23 @@
-"""What 24 architectures of v3_small really reach, each trained alone with two seeds: the truth for rank_correlation.py.
+"""The accuracy of 24 architectures of v3_small, each trained alone with two seeds: the truth for rank_correlation.py.
 
     python benchmarks/rank_truth.py path/to/fashion_mnist.npz
 
-The architectures are spread over the space's MAdds and three resolutions. One network at a time, on one thread; what
-is in the result file is not trained again. Accuracies are of the search-validation split and of the test split.
+The architectures are spread over the space's MAdds and three resolutions. Networks are trained one at a time, on one
+thread; those in the result file are not trained again. Accuracies are of the search-validation and the test split.
 """
 
 from __future__ import annotations
 
 import json
 import random
-import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from common import RESULTS, save
+from common import RESULTS, options_parser, save
 
 import mnas
 from mnas.config import Recipe
@@ -29,7 +29,7 @@ from mnas.training.loop import accuracy, fit, recalibrate
 
 NETWORKS, SEEDS = 24, (0, 1)
 IMAGES = 10_000
-"""Training images; the supernet sees the same ones."""
+"""Training images, the same as the supernet's."""
 RECIPE = Recipe(epochs=8, dropout=0.0)
 CPU = torch.device("cpu")
 
@@ -39,7 +39,7 @@ def space() -> SearchSpace:
 
 
 class Sized:
-    """A proposal whose blocks lean to the small or the large end, at any resolution: random ones are all middling."""
+    """A proposal whose blocks are mostly small or mostly large; uniformly random ones are all of medium size."""
 
     def __init__(self, rng: random.Random):
         self.rng, self.share = rng, rng.random()
@@ -51,12 +51,13 @@ class Sized:
 
 
 def architectures() -> list[Architecture]:
-    """One network for each of equal steps of log MAdds, between those that one in 250 falls short of."""
-    rng = random.Random(2026)
-    drawn = [space().suggest(Sized(rng)) for _ in range(3000)]
+    """One network for each of equal steps of log MAdds, between the quantiles 0.4% and 99.6%."""
+    rng, opened = random.Random(2026), space()
+    drawn = [opened.suggest(Sized(rng)) for _ in range(3000)]
     madds = np.log([mnas.cost(arch).madds for arch in drawn])
-    wanted = np.linspace(*np.quantile(madds, (0.004, 0.996)), NETWORKS)
-    return [drawn[int(np.abs(madds - one).argmin())] for one in wanted]
+    low, high = np.quantile(madds, (0.004, 0.996))
+    steps = np.linspace(float(low), float(high), NETWORKS)
+    return [drawn[int(np.abs(madds - step).argmin())] for step in steps]
 
 
 def train_alone(arch: Architecture, seed: int, data: mnas.ImageData) -> dict[str, Any]:
@@ -68,23 +69,30 @@ def train_alone(arch: Architecture, seed: int, data: mnas.ImageData) -> dict[str
         pass
     recalibrate(network, train, images=4096, size=arch.resolution, device=CPU)
     seconds = time.perf_counter() - began
-    judged = {kind: accuracy(network, split, size=arch.resolution, device=CPU)
-              for kind, split in (("val", data.val), ("test", data.test))}
-    return {"id": arch.id, "seed": seed, "seconds": round(seconds, 1), **judged}
+    accuracies = {kind: accuracy(network, split, size=arch.resolution, device=CPU)
+                  for kind, split in (("val", data.val), ("test", data.test))}  # fmt: skip
+    return {"id": arch.id, "seed": seed, "seconds": round(seconds, 1), **accuracies}
 
 
-if __name__ == "__main__":
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = options_parser(__doc__)
+    parser.add_argument("data")
+    source = parser.parse_args(arguments).data
     torch.set_num_threads(1)
-    data = load_data(sys.argv[1])
-    name = f"rank_truth_{Path(sys.argv[1]).stem}"
+    data = load_data(source)
+    name = f"rank_truth_{Path(source).stem}"
     file = RESULTS / f"{name}.json"
-    found = json.loads(file.read_text())["figures"]["trainings"] if file.exists() else []
+    trainings = json.loads(file.read_text())["figures"]["trainings"] if file.exists() else []
     for seed in SEEDS:
         for number, arch in enumerate(architectures()):
-            if any((one["id"], one["seed"]) == (arch.id, seed) for one in found):
+            if any((training["id"], training["seed"]) == (arch.id, seed) for training in trainings):
                 continue
-            found.append(train_alone(arch, seed, data) | {
+            trainings.append(train_alone(arch, seed, data) | {
                 "number": number, "madds": mnas.cost(arch).madds, "params": mnas.cost(arch).params,
                 "resolution": arch.resolution,
             })  # fmt: skip
-            save(name, {"images": IMAGES, "recipe": RECIPE.model_dump(), "trainings": found})
+            save(name, {"images": IMAGES, "recipe": RECIPE.model_dump(), "trainings": trainings})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,67 +1,75 @@
-"""What supernet and search cost, against training the space's reference network once to the end by the same recipe.
+"""The time of supernet and search, against training the space's reference network once by the same recipe.
 
     python benchmarks/search_cost.py [NAME path/to/data SPACE IMAGES]
 
-By default the default command's space and data: v3_large, the digits. IMAGES of the training split are used (0: all).
-Both parts run here, one after the other, on the threads that the search chose; latencies are counted multiply-adds, so
-no table is made. Seconds of the search are those between its plan and its last candidate.
+Without arguments: the default command's data and space, digits and v3_large. IMAGES limits the training split (0: all).
+Both parts run on this machine one after the other, on the threads that the search chose. Multiply-adds serve as
+latencies, so no table is built. The time of the search is that from its plan to its last candidate.
 """
 
 from __future__ import annotations
 
 import datetime
-import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from common import keep
+from common import options_parser, save_part
+from mnas.training.task import task_of
 
 import mnas
 from mnas.config import Recipe
 from mnas.run import Run
-from mnas.space import zoo
-from mnas.training.task import task_of
 from mnas.training.trainer import train_fully
 
 
-def at(log: list[str], words: str) -> datetime.datetime:
-    """When a line with these words was written."""
-    line = next(line for line in log if words in line)
+def time_of(log: Sequence[str], text: str) -> datetime.datetime:
+    """When the first line of the log with `text` was written."""
+    line = next(line for line in log if text in line)
     return datetime.datetime.fromisoformat(" ".join(line.split()[:2]).replace(",", "."))
 
 
 def costs(space: str, data: str, images: int | None) -> dict[str, Any]:
-    few = {f"{part}.images": images for part in ("recipe", "supernet", "finetune")} if images else {}
+    limit = {f"{part}.images": images for part in ("recipe", "supernet", "finetune")} if images else {}
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         mnas.search(
             space=space, data=data, latency=lambda arch: mnas.cost(arch).madds / 2e7, latency_ms=1000, run=run,
-            set=few | {"recipe.epochs": 1},
+            set=limit | {"recipe.epochs": 1},
         )  # fmt: skip
         log, config = (run / "run.log").read_text().splitlines(), Run.open(run).config()
-    took = at(log, "search: ") - at(log, "a supernet trains for")
+    search_s = (time_of(log, "search: ") - time_of(log, "a supernet trains for")).total_seconds()
     opened = mnas.load_space(space)
     task = task_of(config, opened, None)
-    reference = zoo.get(opened.reference, resolution=task.base)
+    reference = mnas.zoo.get(opened.reference, resolution=task.base)
     recipe = config.recipe.model_copy(update={"epochs": Recipe().epochs})
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
-        alone = train_fully(
+        trained = train_fully(
             "reference", reference, task.data, recipe, size=task.size_of(reference), device=torch.device("cpu"), seed=0,
             checkpoints=Path(folder),
         )  # fmt: skip
-        seconds = time.perf_counter() - began
+        reference_s = time.perf_counter() - began
     return {
         "space": space, "images": images or len(task.data.train), "threads": torch.get_num_threads(),
-        "supernet_and_search_s": round(took.total_seconds(), 1), "reference_s": round(seconds, 1),
-        "reference_epochs": recipe.epochs,
-        "reference_val_accuracy": round(alone.val_accuracy, 4),
-        "ratio": round(took.total_seconds() / seconds, 2),
+        "supernet_and_search_s": round(search_s, 1), "reference_s": round(reference_s, 1),
+        "reference_epochs": recipe.epochs, "reference_val_accuracy": round(trained.val_accuracy, 4),
+        "ratio": round(search_s / reference_s, 2),
     }  # fmt: skip
 
 
-name, data, space, count = (*sys.argv[1:], *["digits", "digits", "v3_large", "0"][len(sys.argv) - 1 :])
-keep("search_cost", name, costs(space, data, int(count) or None))
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = options_parser(__doc__)
+    parser.add_argument("name", nargs="?", default="digits", help="the name of this part in the result file")
+    parser.add_argument("data", nargs="?", default="digits")
+    parser.add_argument("space", nargs="?", default="v3_large")
+    parser.add_argument("images", nargs="?", type=int, default=0)
+    options = parser.parse_args(arguments)
+    save_part("search_cost", options.name, costs(options.space, options.data, options.images or None))
+
+
+if __name__ == "__main__":
+    main()

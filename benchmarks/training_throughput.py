@@ -1,4 +1,4 @@
-"""Training images/s of MobileNetV3-Large and -Small at 32x32, batch 128, by number of threads.
+"""Training speed of MobileNetV3-Large and -Small: images/s at 32x32, batch 128, by number of threads.
 
     python benchmarks/training_throughput.py
 """
@@ -6,26 +6,33 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Sequence
 
 import torch
-from common import save
+from common import options_parser, save
 
 import mnas
 from mnas.config import Recipe
-from mnas.data.sources import load_data
 from mnas.training.loop import fit
 
-DATA = load_data("digits")
+NETWORKS = ("mobilenet_v3_large", "mobilenet_v3_small")
 RECIPE = Recipe(epochs=6, batch_size=128)
 
 
-def images_per_s(name: str, threads: int) -> float:
+def images_per_s(name: str, data: mnas.ImageData, threads: int) -> float:
+    """The median over the epochs, without the first."""
     torch.set_num_threads(threads)
-    network = mnas.build(mnas.space.zoo.get(name), 10)
-    epochs = fit(network, DATA.train, RECIPE, size=32, flip=False, device=torch.device("cpu"), seed=0)
+    network = mnas.build(mnas.zoo.get(name), data.num_classes)
+    epochs = fit(network, data.train, RECIPE, size=32, flip=False, device=torch.device("cpu"), seed=0)
     return round(statistics.median([epoch.images_per_s for epoch in epochs][1:]), 1)
 
 
-names = ("mobilenet_v3_large", "mobilenet_v3_small")
-counts = sorted({1, torch.get_num_threads()})
-save("training_throughput", {name: {f"{n}_threads": images_per_s(name, n) for n in counts} for name in names})
+def main(arguments: Sequence[str] | None = None) -> None:
+    options_parser(__doc__).parse_args(arguments)
+    data, counts = mnas.load_data("digits"), sorted({1, torch.get_num_threads()})
+    figures = {name: {f"{n}_threads": images_per_s(name, data, n) for n in counts} for name in NETWORKS}
+    save("training_throughput", figures)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,4 +1,4 @@
-"""`mnas.search` and `mnas.resume`: what was asked for, as one configuration, handed to the workflow."""
+"""`mnas.search` and `mnas.resume`: the arguments become one configuration, which the pipeline runs."""
 
 from __future__ import annotations
 
@@ -15,27 +15,29 @@ import optuna
 
 from mnas.config import RunConfig, Target, changed, merged, parse_count, parse_duration
 from mnas.data.sources import ImageData, load_data
-from mnas.errors import BadInput, MnasError, RunLocked
+from mnas.errors import BadInput
 from mnas.estimators.factory import EstimatorCallable
 from mnas.io.strict_yaml import validate
 from mnas.io.versions import versions
 from mnas.latency.model import LatencyCallable
-from mnas.latency.resolve import is_elsewhere
+from mnas.latency.resolve import admit_table
 from mnas.latency.runtimes import get_runtime
-from mnas.latency.targets import asked_for, load_table
+from mnas.latency.table.table import load_table
+from mnas.latency.targets import targets_and_budgets
 from mnas.latency.timing.device import device_name
 from mnas.nn.pretrained import read_weights
-from mnas.pipeline.search import Objects, Search, space_of
+from mnas.pipeline.context import Overrides, space_of
+from mnas.pipeline.search import run_search
 from mnas.pipeline.winners import Result
-from mnas.pipeline.worker import follow
-from mnas.run import Run, file_names, new_folder, withdraw
+from mnas.pipeline.worker import work
+from mnas.run import Run, new_folder, removed_unless_started
 from mnas.samplers import make_sampler
 from mnas.space.space import SearchSpace, load_space
 from mnas.space.zoo import load_architecture
 from mnas.study.objective import is_pareto, load_objective
 from mnas.study.trial import Trial
-from mnas.training.device import pick_device
-from mnas.training.distributed import Peers, check_gpus, joined
+from mnas.training.device import pick_device, restored_threads
+from mnas.training.distributed import check_gpus, process_group
 
 log = logging.getLogger("mnas")
 
@@ -83,32 +85,33 @@ def search(
     each finished Trial. The other names are the command line's. Raises BadInput for what cannot be used and Infeasible
     where no network keeps the budget.
     """
-    with joined() as peers:
-        with peers.agreed():
-            given = Objects(
-                space if isinstance(space, SearchSpace) else None,
-                data if isinstance(data, ImageData) else None,
-                estimator if callable(estimator) else None,
-                latency if callable(latency) else None,
-                sampler if isinstance(sampler, optuna.samplers.BaseSampler) else None,
-                callbacks,
-            )
-            targets, budgets = asked_for(latency_ms, runtime, latency_table)
+    overrides = Overrides(
+        space if isinstance(space, SearchSpace) else None,
+        data if isinstance(data, ImageData) else None,
+        estimator if callable(estimator) else None,
+        latency if callable(latency) else None,
+        sampler if isinstance(sampler, optuna.samplers.BaseSampler) else None,
+        callbacks,
+    )  # fmt: skip
+    with process_group() as group, restored_threads():
+        with group.all_succeed():
+            targets, budgets = targets_and_budgets(latency_ms, runtime, latency_table)
             loaded = load_objective(objective or ("pareto" if budgets else "mnasnet_hard"))
             if isinstance(estimator, str) and estimator != loaded.accuracy:
                 loaded = merged(loaded, {"accuracy": estimator.replace("-", "_")}, "--estimator")
             if isinstance(latency, str):
                 loaded = merged(loaded, {"latency": latency}, "latency")
+            searched = overrides.space or load_space(space)  # type: ignore[arg-type]
             values = {
-                "space": given.space.name if given.space else str(space),
-                "space_file": (given.space or load_space(space)).file.model_dump(mode="json"),  # type: ignore[arg-type]
-                "data": given.data.name if given.data else _absolute(str(data)),
+                "space": overrides.space.name if overrides.space else str(space),
+                "space_file": searched.file.model_dump(mode="json"),
+                "data": overrides.data.name if overrides.data else _absolute(str(data)),
                 "targets": [target.model_dump() for target in targets], "budgets_ms": budgets,
                 "objective": loaded.model_dump(),
                 "threads": threads, "batch": batch, "allow_foreign_table": allow_foreign_table,
                 "max_params": _count(max_params, "--max-params"), "max_madds": _count(max_madds, "--max-madds"),
                 "max_memory_mb": max_memory_mb,
-                "sampler": type(sampler).__name__ if given.sampler else sampler,
+                "sampler": type(sampler).__name__ if overrides.sampler else sampler,
                 "trials": trials,
                 "budget_s": parse_duration(budget) if isinstance(budget, str) else budget,
                 "seed": seed,
@@ -117,7 +120,7 @@ def search(
                 "proxy_resolution": proxy_resolution,
                 "init": None if init is None else _absolute(str(init)), "from_scratch": from_scratch,
                 "compare_random": compare_random,
-                "device": device, "storage": storage, "custom": list(given.names()),
+                "device": device, "storage": storage, "custom": list(overrides.names()),
             }  # fmt: skip
             config = validate(RunConfig, values, "options")
             for name in set or {}:
@@ -126,56 +129,37 @@ def search(
                 if name == "budgets_ms":
                     raise BadInput("--set budgets_ms: state them as --latency-ms 5 10 15")
             config = changed(config, set or {})
-            if run is None and peers.size > 1:
+            if run is None and group.size > 1:
                 raise BadInput("under torchrun name the run's folder: torchrun ... -m -- mnas search --run DIR ...")
-            _check(config, given)
-        if not peers.leads:
-            return follow(config, given, peers)
-        return _lead(config, given, None if run is None else Path(run), peers)
-
-
-def _lead(config: RunConfig, given: Objects, run: Path | None, peers: Peers) -> Result:
-    """The search, in the process that owns the run's folder."""
-    folder = run or new_folder(config)
-    stage = Run(folder)
-    before = file_names(folder)
-    try:
-        with stage.lock():
-            return Search(Run.create(folder, config, _about()), config, given, peers).go()
-    except RunLocked:
-        raise
-    except MnasError:
-        withdraw(folder, before)
-        raise
+            _check(config, overrides)
+        if not group.is_main:
+            return work(config, overrides, group)
+        folder = new_folder(config) if run is None else Path(run)
+        with removed_unless_started(folder), Run(folder).lock():
+            return run_search(Run.create(folder, config, _provenance()), config, overrides, group)
 
 
 def resume(run: str | Path, *, callbacks: Sequence[Callable[[Trial], None]] = ()) -> Result:
     """Continue a run after an interruption: finished trials are kept, none is run twice."""
-    with joined() as peers:
-        with peers.agreed():
-            stage = Run.open(Path(run))
-            config = stage.config()
+    with process_group() as group, restored_threads():
+        with group.all_succeed():
+            existing = Run.open(Path(run))
+            config = existing.config()
             if config.custom:
                 raise BadInput(
-                    f"{stage.folder}: this run was given {', '.join(config.custom)} as Python objects, which no file "
-                    f"holds; call mnas.search(..., run='{stage.folder}') with the same arguments to continue it"
+                    f"{existing.folder}: this run was given {', '.join(config.custom)} as Python objects, which no "
+                    f"file keeps; call mnas.search(..., run='{existing.folder}') with the same arguments to continue"
                 )
             check_gpus(pick_device(config.device))
-        given = Objects(callbacks=callbacks)
-        if not peers.leads:
-            return follow(config, given, peers)
-        with stage.lock():
-            return Search(stage, config, given, peers).go()
+        overrides = Overrides(callbacks=callbacks)
+        if not group.is_main:
+            return work(config, overrides, group)
+        with existing.lock():
+            return run_search(existing, config, overrides, group)
 
 
-
-
-
-
-
-
-def _check(config: RunConfig, given: Objects) -> None:
-    """What can be refused before a folder is made."""
+def _check(config: RunConfig, overrides: Overrides) -> None:
+    """Refuse what can be refused before a folder is made."""
     budgets = [target.latency_ms for target in config.targets]
     if None in budgets and not is_pareto(config.objective):
         raise BadInput("no latency budget: give --latency-ms, such as --latency-ms 15, or --objective pareto")
@@ -184,23 +168,23 @@ def _check(config: RunConfig, given: Objects) -> None:
             f"{len(config.budgets_ms)} latency budgets for one device, and '{config.objective.name}' is about one: "
             "leave --objective out (several budgets mean pareto), or give one --latency-ms"
         )
-    if len(budgets) > 1 and given.latency is not None:
+    if len(budgets) > 1 and overrides.latency is not None:
         raise BadInput(f"{len(budgets)} latency budgets and one latency callable: give it one budget")
-    space = space_of(config, given)
+    space = space_of(config, overrides.space)
     for name in config.baselines or (space.reference,):
         load_architecture(name, max(space.resolutions))
-    if given.sampler is None:
+    if overrides.sampler is None:
         make_sampler(config.sampler, config.seed)
-    for target in config.targets if given.latency is None else ():
+    for target in config.targets if overrides.latency is None else ():
         if target.latency_table is None:
             get_runtime(target.runtime)
         else:
             path = Path(target.latency_table)
-            is_elsewhere(load_table(path), target, config, path)
+            admit_table(load_table(path), target, config, path)
     check_gpus(pick_device(config.device))
     if config.init is not None:
         read_weights(Path(config.init))
-    if given.data is None:
+    if overrides.data is None:
         load_data(config.data, seed=config.seed, max_broken=config.max_broken)
 
 
@@ -219,7 +203,7 @@ def _count(given: int | str | None, what: str) -> int | None:
 
 
 
-def _about() -> dict[str, Any]:
+def _provenance() -> dict[str, Any]:
     """Provenance for config.yaml."""
     return {
         "versions": versions(),

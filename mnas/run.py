@@ -1,41 +1,56 @@
-"""A run's folder: resolved configuration, lock, atomic files, one line a trial."""
+"""A run's folder: resolved configuration, lock, state, trials."""
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import fnmatch
 import itertools
 import json
-import logging
-import math
 import os
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import filelock
+import pydantic
 import yaml
 
-from mnas.config import RunConfig
-from mnas.errors import BadInput, RunLocked, one_line
+from mnas.config import Recipe, RunConfig, SupernetRecipe
+from mnas.errors import BadInput, MnasError, RunLocked, one_line
 from mnas.io.files import write_atomic, write_json
-from mnas.io.strict_yaml import load_yaml, validate
-
-log = logging.getLogger("mnas")
-
+from mnas.io.jsonl import append_record, read_records
+from mnas.io.strict_yaml import Positive, Strict, load_yaml, validate
 
 
+class RunState(Strict):
+    """What outlives a process of a run: state.json."""
 
-
-
-
+    elapsed_s: Annotated[float, pydantic.Field(ge=0, allow_inf_nan=False)] = 0.0
+    """Seconds spent so far, in all processes of the run."""
+    study: str | None = None
+    """The study's name in a shared database."""
+    sandwich_per_s: Positive | None = None
+    """Training images per second of the supernet, each image counted once a subnet."""
+    supernet: SupernetRecipe | None = None
+    """The recipe with which the supernet's training began."""
+    proxy: Recipe | None = None
+    """The recipe with which the candidates' estimates began."""
+    select: bool | None = None
+    """Whether only promising candidates are fine-tuned."""
+    searched: bool = False
+    compared: bool = False
+    """Whether the random search that --compare-random asks for is finished."""
+    winner_trials: tuple[int | None, ...] = ()
+    """The chosen trial of each budget; None where it is not chosen yet, or no candidate keeps the budget."""
+    recipe: Recipe | None = None
+    """The recipe with which the final trainings began."""
+    done: bool = False
 
 
 class Run:
-    """One run's folder. Every file in it is complete whenever it is there."""
+    """One run's folder. Every file in it is complete whenever it exists."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -52,20 +67,20 @@ class Run:
 
     @property
     def storage_url(self) -> str:
-        """Where the Optuna study lies unless --storage names a server."""
+        """The URL of the run's own Optuna database, used unless --storage names another."""
         return f"sqlite:///{(self.folder / 'study.db').resolve()}"
 
     # --- configuration
 
     @classmethod
     def create(cls, folder: Path, config: RunConfig, about: Mapping[str, Any]) -> Run:
-        """The run in `folder`, new or of this very configuration; BadInput where another one lies there."""
+        """The run in `folder`: new, or one of the same configuration; BadInput if the folder holds anything else."""
         run = cls(folder)
         if run.config_path.exists():
-            stands = run.config()
-            if stands != config:
+            existing = run.config()
+            if existing != config:
                 raise BadInput(
-                    f"{folder}: holds a run of another configuration ({_difference(stands, config)}); "
+                    f"{folder}: holds a run of another configuration ({_difference(existing, config)}); "
                     f"name another folder with --run, or continue this one: mnas resume {folder}"
                 )
             return run
@@ -77,23 +92,23 @@ class Run:
 
     @classmethod
     def open(cls, folder: Path) -> Run:
-        """The run in `folder`; BadInput where there is none."""
+        """The run in `folder`; BadInput if there is none."""
         run = cls(folder)
         if not run.config_path.exists():
-            raise BadInput(f"{folder}: no run there (it has no config.yaml); `ls runs` shows what there is")
+            raise BadInput(f"{folder}: not a run (it has no config.yaml); `ls runs` lists the runs")
         return run
 
     def config(self) -> RunConfig:
         data = load_yaml(self.config_path)
         if not isinstance(data, dict) or "config" not in data:
-            raise BadInput(f"{self.config_path}: expected the key 'config'; the file was changed by hand")
+            raise BadInput(f"{self.config_path}: expected the key 'config'; the file was edited by hand")
         return validate(RunConfig, data["config"], str(self.config_path))
 
     # --- the lock
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Own this folder until the end of the block. The system frees the lock of a process that dies."""
+        """Own this folder until the end of the block; the system releases the lock of a process that dies."""
         self.folder.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(self.folder / ".lock", timeout=0)
         owner = self.folder / "owner.json"
@@ -102,8 +117,8 @@ class Run:
         except filelock.Timeout:
             held = json.loads(owner.read_text()) if owner.exists() else {}
             raise RunLocked(
-                f"{self.folder}: process {held.get('pid', '?')} on {held.get('host', '?')} has been working there "
-                f"since {held.get('since', '?')}; wait for it, end it, or name another folder with --run"
+                f"{self.folder}: process {held.get('pid', '?')} on {held.get('host', '?')} has been using it "
+                f"since {held.get('since', '?')}; wait for it, stop it, or name another folder with --run"
             ) from None
         try:
             now = datetime.datetime.now().isoformat(timespec="seconds")
@@ -116,71 +131,38 @@ class Run:
     # --- trials
 
     def append_trial(self, record: Mapping[str, Any], path: Path | None = None) -> None:
-        """Add one line to trials.jsonl, or to `path`; a write that fails leaves the lines before it as they were."""
-        line, path = (json.dumps(record, allow_nan=False) + "\n").encode(), path or self.trials_path
-        with path.open("ab") as file:
-            size = file.tell()
-            try:
-                file.write(line)
-                file.flush()
-                os.fsync(file.fileno())
-            except OSError:
-                os.truncate(path, size)
-                raise
+        """Add a line to trials.jsonl, or to `path`."""
+        append_record(path or self.trials_path, record)
 
     def read_trials(self, path: Path | None = None) -> list[dict[str, Any]]:
-        """All finished trials; a last line torn by a kill is cut off, one that lacks its newline alone is kept."""
-        path = path or self.trials_path
-        if not path.exists():
-            return []
-        content = path.read_bytes()
-        whole = content[: content.rfind(b"\n") + 1]
-        last = content[len(whole) :]
-        if last and _is_record(last):  # complete but for its newline
-            with path.open("ab") as file:
-                file.write(b"\n")
-            whole = content + b"\n"
-        elif last:
-            os.truncate(path, len(whole))
-        records = []
-        for number, line in enumerate(whole.splitlines(), start=1):
-            try:
-                records.append(json.loads(line))
-            except ValueError:
-                raise BadInput(f"{path}, line {number}: not JSON; the file was changed by hand") from None
-        return records
+        """All finished trials in trials.jsonl, or in `path`."""
+        return read_records(path or self.trials_path)
 
-    # --- small facts that outlive a process
+    # --- state
 
-    def read_state(self) -> dict[str, Any]:
-        """What earlier processes of this run left: seconds spent, phases done."""
+    def state(self) -> RunState:
+        """What earlier processes of this run left; BadInput where the file is damaged."""
         path = self.folder / "state.json"
         if not path.exists():
-            return {}
-        state: Any = None
-        with contextlib.suppress(ValueError):
-            state = json.loads(path.read_bytes())
-        spent_s = state.get("elapsed_s", 0.0) if isinstance(state, dict) else None
-        if not isinstance(spent_s, int | float) or not 0 <= spent_s < math.inf:
-            raise BadInput(f"{path}: is damaged; delete it to go on: the finished trials are in trials.jsonl")
-        return state
+            return RunState()
+        try:
+            return validate(RunState, json.loads(path.read_bytes()), str(path))
+        except (ValueError, BadInput):
+            raise BadInput(
+                f"{path}: damaged; delete it to continue: the finished trials are in trials.jsonl"
+            ) from None
 
-    def write_state(self, **changes: Any) -> None:
-        write_json(self.folder / "state.json", self.read_state() | changes)
-
-
-def _is_record(line: bytes) -> bool:
-    try:
-        return isinstance(json.loads(line), dict)
-    except ValueError:
-        return False
+    def update_state(self, **changes: Any) -> None:
+        """Set fields of the state; the others stay as they are."""
+        state = self.state().model_copy(update=changes)
+        write_json(self.folder / "state.json", state.model_dump(mode="json", exclude_defaults=True))
 
 
-def _difference(stands: RunConfig, asked: RunConfig) -> str:
-    there, here = dict(_leaves(stands.model_dump())), dict(_leaves(asked.model_dump()))
+def _difference(existing: RunConfig, requested: RunConfig) -> str:
+    there, here = dict(_leaves(existing.model_dump())), dict(_leaves(requested.model_dump()))
     differ = [key for key in {**there, **here} if there.get(key) != here.get(key)]
     return ", ".join(
-        f"{key}: {one_line(repr(there.get(key))):.60} there, {one_line(repr(here.get(key))):.60} asked for"
+        f"{key}: {one_line(repr(there.get(key))):.60} there, {one_line(repr(here.get(key))):.60} requested"
         for key in differ[:3]
     ) + f", and {len(differ) - 3} more" * (len(differ) > 3)
 
@@ -197,12 +179,15 @@ def _leaves(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
         yield place, value
 
 
-BEFORE_IT_BEGAN = (".lock", "config.yaml", "run.log", "state.json", "latency_table*.yaml")
+# --- folders of new runs
+
+UNSTARTED_FILES = (".lock", "config.yaml", "run.log", "state.json", "latency_table*.yaml")
 """What a run's folder holds before anything is trained."""
 
 
 def new_folder(config: RunConfig) -> Path:
-    budgets = config.budgets_ms or [one.latency_ms for one in config.targets]
+    """A path in runs/ that does not exist yet, named after the space, the budgets and the time."""
+    budgets = config.budgets_ms or [target.latency_ms for target in config.targets]
     goal = "".join(f"-{ms:g}ms" for ms in budgets if ms is not None) or "-pareto"
     name = f"{Path(config.space).stem}{goal}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
     folder = Path("runs") / name
@@ -210,16 +195,26 @@ def new_folder(config: RunConfig) -> Path:
     return next(path for path in itertools.chain([folder], others) if not path.exists())
 
 
-def file_names(folder: Path) -> set[str] | None:
+@contextmanager
+def removed_unless_started(folder: Path) -> Iterator[None]:
+    """Remove what the block wrote into `folder` if it ends in a MnasError before anything was trained.
+
+    So a refused run leaves its folder free for another one. A folder that another process owns is left alone.
+    """
+    before = _file_names(folder)
+    try:
+        yield
+    except RunLocked:
+        raise
+    except MnasError:
+        added = (_file_names(folder) or set()) - (before or set())
+        if all(any(fnmatch.fnmatch(name, pattern) for pattern in UNSTARTED_FILES) for name in added):
+            for name in added:
+                (folder / name).unlink()
+            if before is None:
+                folder.rmdir()
+        raise
+
+
+def _file_names(folder: Path) -> set[str] | None:
     return {path.name for path in folder.iterdir()} if folder.is_dir() else None
-
-
-def withdraw(folder: Path, before: set[str] | None) -> None:
-    """Leaves nothing of a run that was refused before it began, so that its folder is free for another one."""
-    added = (file_names(folder) or set()) - (before or set())
-    if not all(any(fnmatch.fnmatch(name, known) for known in BEFORE_IT_BEGAN) for name in added):
-        return
-    for name in added:
-        (folder / name).unlink()
-    if before is None:
-        folder.rmdir()

@@ -1,17 +1,20 @@
 """What several test files need: a small space, a cache of their own, the `mnas` command."""
 
 import dataclasses
+import fcntl
 import logging
 import math
+import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from command import Done, Mnas
-from small_search import QUICK, TINY_SPACE, guess, milliseconds
+from small_search import QUICK, TINY_SPACE, guess, milliseconds, no_onnx
 
 from mnas import ImageData, Result, load_data
 from mnas import search as run_search
@@ -21,6 +24,36 @@ from mnas.space import zoo
 
 # torch writes a structured trace of each export to whoever listens, as pytest does: ten times the export's time
 logging.getLogger("torch.__trace").disabled = True
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Run a test marked `alone` while the other processes of `pytest -n` run none."""
+    with turn(alone=item.get_closest_marker("alone") is not None):
+        return (yield)
+
+
+@contextmanager
+def turn(alone: bool) -> Iterator[None]:
+    """A lock on this folder, shared by tests of several processes but for those alone; this file is its queue."""
+    with open(__file__) as queue, opened(Path(__file__).parent) as room:
+        fcntl.flock(queue, fcntl.LOCK_EX)
+        fcntl.flock(room, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        fcntl.flock(queue, fcntl.LOCK_UN)
+        try:
+            yield
+        finally:
+            fcntl.flock(room, fcntl.LOCK_UN)
+
+
+@contextmanager
+def opened(folder: Path) -> Iterator[int]:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
 
 @pytest.fixture(autouse=True, scope="session")
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
@@ -58,7 +91,21 @@ def tiny(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def search(tiny: Path, tmp_path: Path) -> Callable[..., Result]:
+def without_onnx() -> Iterator[None]:
+    with no_onnx():
+        yield
+
+
+@pytest.fixture
+def search(whole_search: Callable[..., Result], without_onnx: None) -> Callable[..., Result]:
+    """A small search whose winner gets no model.onnx."""
+    return whole_search
+
+
+@pytest.fixture
+def whole_search(tiny: Path, tmp_path: Path) -> Callable[..., Result]:
+    """A small search: names, paths and callables of `mnas.search` in place of its own."""
+
     def run(**options: Any) -> Result:
         given: dict[str, Any] = {
             "space": tiny, "latency_ms": 0.6, "trials": 4, "run": tmp_path / "run", "estimator": guess,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mnas.space.architecture import Architecture
@@ -36,6 +39,14 @@ def milliseconds(arch: Architecture) -> float:
 
 def guess(arch: Architecture) -> float:
     return min(0.99, 0.5 + cost(arch, 10).params / 1e6)
+
+
+@contextmanager
+def no_onnx() -> Iterator[None]:
+    """Winners are written without model.onnx, whose export takes most of a small search's time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mnas.export.folder.export_onnx", lambda *args, **options: None)
+        yield
 
 
 def read(folder: Path) -> EventAccumulator:

@@ -12,7 +12,7 @@ import pytest
 from mnas.config import Objective, RunConfig, Target
 from mnas.errors import BadInput, RunLocked
 from mnas.io.files import write_atomic, write_json
-from mnas.run import Run
+from mnas.run import Run, RunState
 
 
 def config(**changes: object) -> RunConfig:
@@ -34,16 +34,16 @@ def test_the_same_configuration_goes_on(tmp_path: Path) -> None:
 def test_another_configuration_is_refused(tmp_path: Path) -> None:
     Run.create(tmp_path, config(), {})
     before = (tmp_path / "config.yaml").read_bytes()
-    with pytest.raises(BadInput, match=r"another configuration \(seed: 0 there, 1 asked for\)"):
+    with pytest.raises(BadInput, match=r"seed: 0 there, 1 "):
         Run.create(tmp_path, config(seed=1), {})
     assert (tmp_path / "config.yaml").read_bytes() == before
 
 
 def test_a_foreign_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "holiday.jpg").write_bytes(b"x")
-    with pytest.raises(BadInput, match="not empty and holds no run"):
+    with pytest.raises(BadInput, match=str(tmp_path)):
         Run.create(tmp_path, config(), {})
-    with pytest.raises(BadInput, match="no run there"):
+    with pytest.raises(BadInput, match="nowhere"):
         Run.open(tmp_path / "nowhere")
 
 
@@ -77,8 +77,8 @@ def test_a_whole_last_line_without_its_newline_is_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"elapsed_s": "x"}', '{"elapsed_s": NaN}', '{"elapsed_s": -1}'])
 def test_a_damaged_state_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "state.json").write_text(text)
-    with pytest.raises(BadInput, match=r"state\.json: is damaged; delete it to go on"):
-        Run(tmp_path).read_state()
+    with pytest.raises(BadInput, match=r"state\.json"):
+        Run(tmp_path).state()
 
 
 @pytest.mark.parametrize("torn", ['{"number": 2, "acc', "{", '{"number": 2'])
@@ -116,16 +116,17 @@ def test_a_line_changed_by_hand_is_named(tmp_path: Path) -> None:
 
 def test_state_is_merged(tmp_path: Path) -> None:
     run = Run(tmp_path)
-    assert run.read_state() == {}
-    run.write_state(elapsed_s=1.5)
-    run.write_state(searched=True)
-    assert run.read_state() == {"elapsed_s": 1.5, "searched": True}
+    assert run.state() == RunState()
+    run.update_state(elapsed_s=1.5)
+    run.update_state(searched=True)
+    assert run.state() == RunState(elapsed_s=1.5, searched=True)
+    assert json.loads((tmp_path / "state.json").read_text()) == {"elapsed_s": 1.5, "searched": True}
 
 
 HOLD = """
     import sys, time
     from pathlib import Path
-    from mnas.run import Run
+    from mnas.run import Run, RunState
     with Run(Path(sys.argv[1])).lock():
         print("locked", flush=True)
         time.sleep(60)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -41,10 +42,12 @@ def latency_measure(
     Example: mnas latency measure mobilenet_v3_large mobilenet_v3_small@0.75 --runtime onnxruntime
     """
     from mnas.commands import latency as latency_commands
+    from mnas.latency.conditions import Conditions
+    from mnas.latency.timing.rounds import RoundLimits
 
     done = latency_commands.measure_latency(
-        targets, runtime=runtime, threads=threads, batch=batch, num_classes=classes, resolution=resolution,
-        rounds=rounds, seconds=seconds, precision=precision / 100, seed=seed,
+        targets, Conditions(runtime, threads, batch), RoundLimits(rounds, seconds, precision / 100),
+        resolution=resolution, num_classes=classes, seed=seed,
     )  # fmt: skip
 
     def table() -> None:
@@ -79,11 +82,10 @@ def latency_build(
     Example: mnas latency build --space v3_large --runtime onnxruntime -o table.yaml
     """
     from mnas.commands import latency as latency_commands
+    from mnas.latency.conditions import Conditions
 
-    done = latency_commands.build_latency_table(
-        space, runtime=runtime, threads=threads, batch=batch, num_classes=classes, resolution=sizes(resolution),
-        output=output, seed=seed,
-    )  # fmt: skip
+    choice = latency_commands.SpaceChoice(space, classes, sizes(resolution))
+    done = latency_commands.build_latency_table(choice, Conditions(runtime, threads, batch), output=output, seed=seed)
 
     def lines() -> None:
         if done["fastest_ms"] is None:
@@ -113,7 +115,7 @@ def latency_check(
     seed: Annotated[int | None, typer.Option(help="Which networks; others each time by default.")] = None,
     as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Measure fresh random networks and say how far the table's predictions are from them today.
+    """Measure fresh random networks and compare the table's predictions with them: good, worse than stated, or inexact.
 
     Example: mnas latency check table.yaml
     """
@@ -124,7 +126,9 @@ def latency_check(
     )
 
     def shown() -> None:
-        names = {"stated": "when it was made", "today": "today", "same_speed": "today, at the machine's speed of then"}
+        names = {
+            "stated": "when it was made", "today": "today", "same_speed": "today, scaled to the machine's speed then"
+        }
         rows = [
             [label, f"{f['mean_error']:.1%}", f"{f['max_error']:.1%}", f"{f['bias']:+.1%}", f"{f['spearman']:.3f}"]
             for label, f in ((label, done[name]) for name, label in names.items()) if f
@@ -132,10 +136,23 @@ def latency_check(
         which = f"{networks} networks of space {done['space']} for {done['classes']} classes"
         twice = f"measured twice to {done['repeatability']:.1%}"
         print_table(f"{done['path']}: {which}, {twice}", ["", "mean error", "largest", "bias", "Spearman"], rows)
+        typer.echo(_verdict(done))
         if done["unstable"]:
-            typer.echo(f"unstable: {done['unstable']}")
+            typer.echo(f"unstable, so check again: {done['unstable']}")
 
     show(done, as_json, shown)
+
+
+def _verdict(check: Mapping[str, Any]) -> str:
+    """One sentence on a checked table."""
+    error = (check["same_speed"] or check["today"])["mean_error"]
+    sentence = f"{check['verdict']}: the table's mean error today is {error:.1%}"
+    if check["verdict"] == "inexact":
+        return f"{sentence}, above 5%: measure a new table with mnas latency build"
+    if check["stated"] is None:
+        return f"{sentence}, at most 5%; the table states none"
+    bound = f"{check['stated']['mean_error']:.1%} stated plus {check['repeatability']:.1%} repeatability"
+    return f"{sentence}, {'above' if check['verdict'] == 'worse than stated' else 'within'} the {bound}"
 
 
 @latency_app.command("kit")
@@ -157,11 +174,10 @@ def latency_kit(
     Example: mnas latency kit --space v3_large --runtime litert -o kit.zip
     """
     from mnas.commands import latency as latency_commands
+    from mnas.latency.conditions import Conditions
 
-    done = latency_commands.make_latency_kit(
-        space, runtime=runtime, threads=threads, batch=batch, num_classes=classes, resolution=sizes(resolution),
-        output=output, seed=seed,
-    )  # fmt: skip
+    choice = latency_commands.SpaceChoice(space, classes, sizes(resolution))
+    done = latency_commands.make_latency_kit(choice, Conditions(runtime, threads, batch), output=output, seed=seed)
     show(done, as_json, lambda: typer.echo(
         f"{done['path']}: {done['layers']} layers of space {done['space']} and {done['networks']} networks, "
         f"{done['megabytes']:.1f} MB; on the device: pip install {done['needs']} numpy; python3 {output.name}"
@@ -200,6 +216,7 @@ def latency_import(
     Example: mnas latency import note10 --space ofa_mbv3 --device "Galaxy Note10" -o note10.yaml
     """
     from mnas.commands import latency as latency_commands
+    from mnas.latency.conditions import Conditions
 
     if source.suffix == ".json":
         told = [
@@ -219,9 +236,9 @@ def latency_import(
     if device is None or space is None:
         raise BadInput(f"{source}: state --device and --space; only a kit's results.json says both itself")
     done = latency_commands.import_table(
-        source, space=space, device=device, runtime=runtime, runtime_version=runtime_version, threads=threads,
-        batch=batch, num_classes=classes, unit=unit, resolution=sizes(resolution), output=output,
-    )  # fmt: skip
+        source, latency_commands.SpaceChoice(space, classes, sizes(resolution)), Conditions(runtime, threads, batch),
+        device=device, runtime_version=runtime_version, unit=unit, output=output,
+    )
     takes = "" if done["missing"] else f", which takes {done['fastest_ms']:.2f} to {done['slowest_ms']:.2f} ms"
     show(done, as_json, lambda: typer.echo(
         f"{done['path']}: {done['layers']} layers of space {done['space']} on {done['device']}{takes}"

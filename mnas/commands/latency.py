@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,25 @@ import torch
 
 from mnas.errors import BadInput
 from mnas.export.folder import load_model, model_folder
+from mnas.latency.conditions import Conditions
 from mnas.latency.importers import tables as importers
 from mnas.latency.kit import kit
-from mnas.latency.measure import PRECISION, anchor_runs, doubts, measure, measure_networks, on_cores
+from mnas.latency.machine import measuring
+from mnas.latency.measure import (
+    ONE_NETWORK,
+    anchor_inferences,
+    check_limits,
+    instabilities,
+    measure,
+    measure_networks,
+)
 from mnas.latency.runtimes import Runtime, get_runtime
 from mnas.latency.table import calibrate
 from mnas.latency.table.cache import cache_path, table_for
+from mnas.latency.table.calibration import Calibration
 from mnas.latency.table.table import LatencyTable, differences
 from mnas.latency.timing.device import clock_mhz
-from mnas.latency.timing.rounds import Run
+from mnas.latency.timing.rounds import Inference, RoundLimits
 from mnas.monitor.console import progress
 from mnas.nn.network import Network, build
 from mnas.space.architecture import Architecture
@@ -32,48 +42,67 @@ from mnas.space.zoo import load_architecture
 log = logging.getLogger("mnas")
 
 MODEL_FILES = (".onnx", ".tflite", ".pte", ".pt2", ".py")
+MAX_ERROR = 0.05
+"""Mean error above which a table is inexact."""
+
+
+@dataclass(frozen=True)
+class SpaceChoice:
+    """The layers that a table is about: a space by its preset's name or file, its input sizes, a number of classes."""
+
+    name: str
+    num_classes: int = 1000
+    resolution: Sequence[int] | None = None
+    """All sizes of the space by default."""
+
+    def load(self) -> SearchSpace:
+        space = load_space(self.name)
+        return space.with_resolutions(tuple(self.resolution)) if self.resolution else space
+
+
+# --- measure ----------------------------------------------------------------------------------------------------
 
 
 def measure_latency(
-    targets: Sequence[str], *, runtime: str, threads: int, batch: int, resolution: int | None, num_classes: int = 1000,
-    rounds: int = 200, seconds: float = 60.0, precision: float = PRECISION, seed: int = 0,
+    targets: Sequence[str], conditions: Conditions, limits: RoundLimits = ONE_NETWORK, *,
+    resolution: int | None = None, num_classes: int = 1000, seed: int = 0,
 ) -> dict[str, Any]:  # fmt: skip
-    """Latency of whole networks in the same rounds: zoo names, architecture files, run folders, model files.
-
-    Ends when every median's 95% interval is within `precision`, after `rounds`, or after `seconds`.
-    """
-    adapter = get_runtime(runtime)
+    """Latency of whole networks in the same rounds: zoo names, architecture files, run folders, model files."""
+    check_limits(limits)
+    adapter = get_runtime(conditions.runtime)
     version = adapter.version()
-    with on_cores(adapter, threads), torch.random.fork_rng(devices=[]):
+    with measuring(adapter, conditions.threads), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        runs = {target: _run(target, adapter, threads, batch, resolution, num_classes) for target in targets}
+        inferences = {name: _prepared(name, adapter, conditions, resolution, num_classes) for name in targets}
         with progress("measure", 1.0) as shown:
-            found = measure(
-                runs, anchors=anchor_runs(adapter, threads), threads=threads, rounds=rounds, seconds=seconds,
-                precision=precision, rng=random.Random(seed), timer=adapter.timed_ms,
-                progress=lambda done, total: shown.update(done / total, 1.0, f"{done} rounds"),
+            measurements = measure(
+                inferences, limits, anchors=anchor_inferences(adapter, conditions.threads), threads=conditions.threads,
+                rng=random.Random(seed), timer=adapter.timed_ms,
+                progress=lambda count, total: shown.update(count / total, 1.0, f"{count} rounds"),
             )  # fmt: skip
     return {
-        "device": adapter.device_name(), "runtime": runtime, "runtime_version": version, "threads": threads,
-        "batch": batch, "clock_mhz": clock_mhz(),
+        "device": adapter.device_name(), "runtime": conditions.runtime, "runtime_version": version,
+        "threads": conditions.threads, "batch": conditions.batch, "clock_mhz": clock_mhz(),
         "networks": [
-            {"name": name, "latency_ms": one.median_ms, "spread_ms": one.spread_ms, "rounds": one.rounds,
-             "unstable": one.unstable or None}
-            for name, one in found.items()
+            {"name": name, "latency_ms": timed.median_ms, "spread_ms": timed.spread_ms, "rounds": timed.rounds,
+             "unstable": timed.unstable or None}
+            for name, timed in measurements.items()
         ],
     }  # fmt: skip
 
 
-def _run(target: str, adapter: Runtime, threads: int, batch: int, resolution: int | None, num_classes: int) -> Run:
-    """What is named, prepared for `adapter`."""
+def _prepared(
+    target: str, adapter: Runtime, conditions: Conditions, resolution: int | None, num_classes: int
+) -> Inference:
+    """The network that a command's argument names, prepared for a runtime."""
     path = Path(target)
     if path.suffix in MODEL_FILES:
-        stated = path.with_name("architecture.yaml")
-        own = load_architecture(stated).resolution if stated.exists() else 224
-        size = resolution or own
-        return adapter.prepare_file(path, torch.rand(batch, 3, size, size), threads)
+        beside = path.with_name("architecture.yaml")
+        size = resolution or (load_architecture(beside).resolution if beside.exists() else 224)
+        return adapter.prepare_file(path, torch.rand(conditions.batch, 3, size, size), conditions.threads)
     network, arch = _network(target, resolution, num_classes)
-    return adapter.prepare(network, torch.rand(batch, 3, arch.resolution, arch.resolution), threads)
+    images = torch.rand(conditions.batch, 3, arch.resolution, arch.resolution)
+    return adapter.prepare(network, images, conditions.threads)
 
 
 def _network(target: str, resolution: int | None, num_classes: int) -> tuple[Network, Architecture]:
@@ -86,75 +115,94 @@ def _network(target: str, resolution: int | None, num_classes: int) -> tuple[Net
     return network, replace(arch, resolution=resolution) if resolution else arch
 
 
+# --- build and check --------------------------------------------------------------------------------------------
+
+
 def build_latency_table(
-    space: str, *, runtime: str, threads: int, batch: int, num_classes: int, resolution: Sequence[int] | None,
-    output: Path | None, seed: int = 0,
+    choice: SpaceChoice, conditions: Conditions, *, output: str | Path | None = None, seed: int = 0
 ) -> dict[str, Any]:
-    """Measure every layer that the space can reach, and calibrate; layers that the table has already are kept."""
-    loaded = _space(space, resolution)
-    path = output or cache_path(loaded, runtime, threads, batch)
-    table = table_for(loaded, num_classes, runtime=runtime, threads=threads, batch=batch, seed=seed, path=output)
-    missing = table.missing(loaded.layers(num_classes))
-    fastest, slowest = (None, None) if missing else _range_ms(loaded, table, num_classes)
+    """Measures every layer of the space, and calibrates; layers that the table has already are kept."""
+    space = choice.load()
+    path = output or cache_path(space, conditions)
+    table = table_for(space, choice.num_classes, conditions, seed=seed, path=output)
+    missing = table.missing(space.layers(choice.num_classes))
+    fastest, slowest = (None, None) if missing else _range_ms(space, table, choice.num_classes)
     return {
-        "path": str(path), "device": table.device, "runtime": table.runtime, "threads": threads, "batch": batch,
-        "layers": len(table.entries), "failed": len(table.failed), "space": loaded.name, "fastest_ms": fastest,
-        "slowest_ms": slowest, "calibration": table.calibration and asdict(table.calibration),
+        "path": str(path), **_about(table), "layers": len(table.entries), "failed": len(table.failed),
+        "space": space.name, "fastest_ms": fastest, "slowest_ms": slowest,
+        "calibration": table.calibration and table.calibration.to_dict(),
     }  # fmt: skip
 
 
 def check_table(
-    path: Path, *, space: str | None, num_classes: int | None, resolution: Sequence[int] | None, networks: int,
+    path: str | Path, *, space: str | None, num_classes: int | None, resolution: Sequence[int] | None, networks: int,
     seed: int | None,
 ) -> dict[str, Any]:
-    """How far the table's predictions are from fresh random networks of the space, measured here and now.
+    """The error of the table's predictions for fresh random networks of the space, measured here and now.
 
-    Without `num_classes` the networks have the most classes that the table has a classifier for. `today`: as measured.
-    `same_speed`: brought to the machine's speed when the table was made, by the networks of its fit.
+    Without `num_classes` the networks have the most classes that the table has a classifier for. `today` is the error
+    as measured; `same_speed` the error at the machine's speed when the table was made, which the networks of its
+    calibration show; `verdict` is that of `verdict_of`.
     """
     table = LatencyTable.load(path)
     if table.origin == "imported":
         raise BadInput(f"{path}: was imported; it can be checked on its own device alone ({table.device})")
-    differ = differences(table, runtime=table.runtime, threads=table.threads, batch=table.batch)
+    differ = differences(table, table.conditions)
     if differ:
         raise BadInput(f"{path}: cannot be checked here: measured on {'; '.join(differ)}")
-    fit = table.calibration
-    if fit is None and space is None:
-        raise BadInput(f"{path}: says nothing of its space; name it: --space v3_large")
-    loaded = _space(space or str(fit and fit.space), resolution or (fit.resolutions if fit else None))
+    stated = table.calibration
+    if stated is None and space is None:
+        raise BadInput(f"{path}: has no calibration that names its space; name it: --space v3_large")
+    if not resolution and stated is not None:
+        resolution = stated.networks.resolutions
     num_classes = num_classes or max(table.classes(), default=1000)
+    choice = SpaceChoice(space or str(stated and stated.networks.space), num_classes, resolution)
+    loaded = choice.load()
     rng = random.Random(seed)
     archs = [loaded.sample(rng) for _ in range(networks)]
-    predicted = table.predict_many(archs, num_classes)  # what is missing is said before anything is measured
-    fitted_on = fit is not None and (loaded.name, tuple(sorted(loaded.resolutions))) == (fit.space, fit.resolutions)
-    known = calibrate.networks(loaded)[: fit.networks] if fit and fitted_on else []
+    predicted = table.predict_many(archs, num_classes)  # missing layers are reported before anything is measured
+    fitted = _fitted_networks(stated, loaded)
     with progress("check", 1.0) as shown:
-        found = measure_networks(
-            [*archs, *known], runtime=table.runtime, threads=table.threads, batch=table.batch, num_classes=num_classes,
-            rounds=calibrate.ROUNDS, seconds=calibrate.SECONDS, rng=rng,
-            progress=lambda done, total: shown.update(done / total, 1.0, "whole networks"),
+        measurements = measure_networks(
+            [*archs, *fitted], table.conditions, calibrate.round_limits(), num_classes=num_classes, rng=rng,
+            progress=lambda count, total: shown.update(count / total, 1.0, "whole networks"),
         )  # fmt: skip
-    ms = np.array([one.median_ms for one in found[:networks]])
-    slower = calibrate.mean_ms(found[networks:]) / fit.anchor_ms if fit and known else None
+    ms = np.array([measurement.median_ms for measurement in measurements[:networks]])
+    slower = calibrate.mean_ms(measurements[networks:]) / stated.networks.anchor_ms if stated and fitted else None
+    today = calibrate.table_error(predicted, ms)
+    same_speed = calibrate.table_error(predicted, ms / slower) if slower else None
+    repeatability = float(np.mean([measurement.repeatability or 0.0 for measurement in measurements]))
     return {
         "path": str(path), "device": table.device, "runtime": table.runtime, "space": loaded.name, "networks": networks,
-        "classes": num_classes, "stated": asdict(fit) if fit else None,
-        "today": asdict(calibrate.fidelity(predicted, ms)),
-        "same_speed": asdict(calibrate.fidelity(predicted, ms / slower)) if slower else None, "slower": slower,
-        "repeatability": float(np.mean([one.repeatability or 0.0 for one in found])),
-        "unstable": doubts(found) or None,
+        "classes": num_classes,
+        "verdict": verdict_of((same_speed or today).mean_error, stated, repeatability),
+        "stated": stated and stated.to_dict(), "today": asdict(today),
+        "same_speed": same_speed and asdict(same_speed), "slower": slower, "repeatability": repeatability,
+        "unstable": instabilities(measurements) or None,
     }  # fmt: skip
 
 
-def _space(name: str, resolution: Sequence[int] | None) -> SearchSpace:
-    loaded = load_space(name)
-    return loaded.with_resolutions(tuple(resolution)) if resolution else loaded
+def verdict_of(mean_error: float, stated: Calibration | None, repeatability: float) -> str:
+    """The verdict on a table by its mean error today.
+
+    inexact: above 5%, the limit of a search. worse than stated: above the stated error plus the repeatability of
+    today's measurements. good: neither.
+    """
+    if mean_error > MAX_ERROR:
+        return "inexact"
+    worse = stated is not None and mean_error > stated.error.mean_error + repeatability
+    return "worse than stated" if worse else "good"
 
 
-def _new(output: Path) -> None:
-    """BadInput where the file to write exists."""
-    if output.exists():
-        raise BadInput(f"{output}: exists; name another file with -o")
+def _fitted_networks(stated: Calibration | None, space: SearchSpace) -> list[Architecture]:
+    """The networks that the table's correction was fitted on, where it was on this space; else none."""
+    if stated is None or not stated.is_of(space):
+        return []
+    return calibrate.calibration_networks(space)[: stated.networks.fitted]
+
+
+def _about(table: LatencyTable) -> dict[str, Any]:
+    return {"device": table.device, "runtime": table.runtime, "threads": table.threads, "batch": table.batch}
 
 
 def _range_ms(space: SearchSpace, table: LatencyTable, num_classes: int) -> tuple[float, float]:
@@ -166,60 +214,68 @@ def _range_ms(space: SearchSpace, table: LatencyTable, num_classes: int) -> tupl
     return ms(space.argmin(ms)), ms(space.argmax(ms))
 
 
+# --- kit and import ---------------------------------------------------------------------------------------------
+
+
 def make_latency_kit(
-    space: str, *, runtime: str, threads: int, batch: int, num_classes: int, resolution: Sequence[int] | None,
-    output: Path, seed: int = 0,
+    choice: SpaceChoice, conditions: Conditions, *, output: str | Path, seed: int = 0
 ) -> dict[str, Any]:
-    """Every layer of the space as a model file, in a .zip that measures them where python3 runs it."""
-    _new(output)
+    """Writes every layer of the space as a model file into a .zip that measures them where python3 runs it."""
+    output = _new(output)
     with progress("kit") as shown:
-        made = kit.make_kit(
-            output, _space(space, resolution), runtime=runtime, threads=threads, batch=batch, num_classes=num_classes,
-            rng=random.Random(seed), progress=lambda done, total: shown.update(done, total, f"{done} files"),
-        )  # fmt: skip
+        manifest = kit.make_kit(
+            output, choice.load(), conditions, num_classes=choice.num_classes, rng=random.Random(seed),
+            progress=lambda count, total: shown.update(count, total, f"{count} files"),
+        )
     return {
-        "path": str(output), "kit": made["kit"], "space": made["space"], "runtime": runtime, "needs": made["needs"],
-        "threads": threads, "batch": batch, "layers": len(made["layers"]), "networks": len(made["networks"]),
+        "path": str(output), "kit": manifest["kit"], "space": manifest["space"], "runtime": conditions.runtime,
+        "needs": manifest["needs"], "threads": conditions.threads, "batch": conditions.batch,
+        "layers": len(manifest["layers"]), "networks": len(manifest["networks"]),
         "megabytes": output.stat().st_size / 1e6,
     }  # fmt: skip
 
 
-def import_kit(source: Path, *, device: str | None, output: Path) -> dict[str, Any]:
-    """What a kit measured, as a table in `output`."""
-    _new(output)
+def import_kit(source: str | Path, *, device: str | None, output: str | Path) -> dict[str, Any]:
+    """Writes a kit's results as a table."""
+    output = _new(output)
     table = kit.import_results(source)
-    table = replace(table, device=device or table.device)
+    if device:
+        table = replace(table, provenance=replace(table.provenance, device=device))
     table.save(output)
     return {
-        "path": str(output), "device": table.device, "runtime": table.runtime, "threads": table.threads,
-        "batch": table.batch, "layers": len(table.entries), "failed": len(table.failed),
-        "calibration": table.calibration and asdict(table.calibration),
+        "path": str(output), **_about(table), "layers": len(table.entries), "failed": len(table.failed),
+        "calibration": table.calibration and table.calibration.to_dict(),
     }  # fmt: skip
 
 
 def import_table(
-    source: Path, *, space: str, device: str, runtime: str, runtime_version: str, threads: int, batch: int,
-    num_classes: int, unit: str | None, resolution: Sequence[int] | None, output: Path,
+    source: str | Path, choice: SpaceChoice, conditions: Conditions, *, device: str, runtime_version: str,
+    unit: str | None, output: str | Path,
 ) -> dict[str, Any]:  # fmt: skip
-    """What a table of others has of the space's layers, as a table of ours in `output`; what it lacks is logged."""
-    _new(output)
-    loaded = _space(space, resolution)
-    layers = sorted(loaded.layers(num_classes), key=str)
+    """Writes those layers of the space that another tool's table has as a table of ours; missing ones are logged."""
+    output = _new(output)
+    space = choice.load()
+    layers = sorted(space.layers(choice.num_classes), key=str)
     table = importers.import_table(
-        source, layers, device=device, runtime=runtime, runtime_version=runtime_version, threads=threads, batch=batch,
-        unit=unit,
-    )  # fmt: skip
+        source, layers, conditions, device=device, runtime_version=runtime_version, unit=unit
+    )
     missing = table.missing(layers)
     if missing:
         log.warning(
-            "%s lacks %d of the %d layers of space '%s' for %d classes, and no network that has one can be predicted: "
-            "%s%s", source, len(missing), len(layers), loaded.name, num_classes, "; ".join(map(str, missing[:3])),
-            "; ..." * (len(missing) > 3),
+            "%s lacks %d of the %d layers of space '%s' for %d classes, and networks with such a layer cannot be "
+            "predicted: %s%s", source, len(missing), len(layers), space.name, choice.num_classes,
+            "; ".join(map(str, missing[:3])), "; ..." * (len(missing) > 3),
         )  # fmt: skip
     table.save(output)
-    fastest, slowest = (None, None) if missing else _range_ms(loaded, table, num_classes)
+    fastest, slowest = (None, None) if missing else _range_ms(space, table, choice.num_classes)
     return {
-        "path": str(output), "device": device, "runtime": runtime, "threads": threads, "batch": batch,
-        "space": loaded.name, "layers": len(layers) - len(missing), "missing": len(missing),
-        "fastest_ms": fastest, "slowest_ms": slowest,
+        "path": str(output), **_about(table), "space": space.name, "layers": len(layers) - len(missing),
+        "missing": len(missing), "fastest_ms": fastest, "slowest_ms": slowest,
     }  # fmt: skip
+
+
+def _new(output: str | Path) -> Path:
+    """The file to write; BadInput where it exists."""
+    if Path(output).exists():
+        raise BadInput(f"{output}: exists; name another file with -o")
+    return Path(output)

@@ -12,21 +12,20 @@ from typing import Any
 from mnas.config import Recipe
 from mnas.data.loader import cached
 from mnas.data.sources import load_data
-from mnas.data.splits import limited
 from mnas.errors import BadInput, nearest
 from mnas.export.folder import load_model, model_folder, trained_size, write_metrics, write_model
 from mnas.export.onnx import export_onnx
 from mnas.export.pytorch import export_pytorch
 from mnas.io.files import read_json
 from mnas.io.versions import versions
+from mnas.latency.conditions import Conditions
 from mnas.latency.timing.device import device_name
-from mnas.pipeline.metrics import add_latencies
-from mnas.space.cost import cost
+from mnas.pipeline.metrics import accuracy_facts, add_latencies, rows_of
 from mnas.space.zoo import load_architecture
 from mnas.training.device import pick_device
 from mnas.training.loop import accuracy
-from mnas.training.task import native_size
-from mnas.training.trainer import test_accuracy, train_fully
+from mnas.training.sizes import TrainingSizes, native_size
+from mnas.training.trainer import Trainer, train_fully
 
 log = logging.getLogger("mnas")
 
@@ -38,7 +37,7 @@ def train(
     device: str = "auto",
 ) -> dict[str, Any]:  # fmt: skip
     """Train one architecture (zoo name or YAML file) by the recipe and write it as a winner's folder is written."""
-    recipe, where = recipe or Recipe(), pick_device(device)
+    recipe = recipe or Recipe()
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise BadInput(f"{output}: exists and is not empty; name another folder with -o")
     images = load_data(data, seed=seed)
@@ -47,32 +46,21 @@ def train(
         arch = replace(arch, resolution=resolution)
     size = arch.resolution
     images = replace(images, train=cached(images.train, size), val=cached(images.val, size))
+    trainer = Trainer(images, TrainingSizes(size, size), pick_device(device), seed)
     label = Path(name).stem if name.endswith((".yaml", ".yml")) else name
     output.mkdir(parents=True, exist_ok=True)
-    trained = train_fully(
-        label, arch, images, recipe, size=size, device=where, seed=seed, checkpoints=output / ".weights"
-    )
+    trained = train_fully(label, arch, recipe, trainer, checkpoints=output / ".weights")
     shutil.rmtree(output / ".weights")
-    counted = cost(arch, images.num_classes)
-    row = {
-        "name": label, "role": "trained", "test_accuracy": test_accuracy(trained, images, size=size, device=where),
-        "val_accuracy": trained.val_accuracy, "madds": counted.madds, "params": counted.params,
-        "resolution": size, "accuracy_resolution": size,
-    }  # fmt: skip
+    rows = rows_of([trained], "trained", trainer)
     write_model(output, trained, images, size=size, title=label)
-    add_latencies([row], [trained], output, runtime="torch", threads=1, batch=1, seed=seed)
+    add_latencies(rows, [trained], output, Conditions("torch"), seed=seed)
     metrics = {
-        "title": label, "notes": [], "networks": [row],
+        "title": label, "notes": [], "networks": rows,
         "latency": {
             "device": device_name(), "runtime": "torch", "threads": 1, "batch": 1, "resolution": size,
             "budget_ms": None,
         },
-        "accuracy": {
-            "resolution": size, "data": images.name, "source": data, "seed": seed,
-            "train_images": len(limited(images.train, recipe.images, seed)), "val_images": len(images.val),
-            "test_images": len(images.test), "epochs": recipe.epochs,
-        },
-        "versions": versions(),
+        "accuracy": accuracy_facts(trainer, recipe, size, data), "versions": versions(),
     }  # fmt: skip
     write_metrics(output, metrics, images.classes)
     return {"folder": str(output), **metrics}

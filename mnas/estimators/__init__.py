@@ -1,4 +1,4 @@
-"""Sources of an architecture's accuracy."""
+"""Estimators: what gives a candidate's accuracy, and one estimate made by it."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ from mnas.training.loop import Diverged
 log = logging.getLogger("mnas")
 
 Report = Callable[[int, float], None]
-"""Told (step, accuracy so far) during an estimate; it raises Pruned to end a hopeless one."""
+"""Called with (step, accuracy so far) during an estimate; raises Pruned to end it early."""
 
 
 class Pruned(Exception):
-    """The estimate was ended early, because the candidate is hopeless."""
+    """The estimate was ended early, because the candidate is far worse than others."""
 
 
 class Estimator(Protocol):
     """Gives an architecture's accuracy, 0..1, on the search-validation split."""
 
-    grade: str
-    """How the last accuracy was found: trained, inherited, fine-tuned, zero-cost."""
+    fidelity: str
+    """How the last accuracy was obtained: trained, inherited, fine-tuned, zero-cost."""
 
     def __call__(self, arch: Architecture, report: Report) -> float: ...
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What came of one estimate."""
+    """One estimate of an accuracy."""
 
     state: Literal["complete", "pruned", "failed"]
     accuracy: float | None
-    grade: str
+    fidelity: str
     curve: tuple[float, ...]
-    """What was reported on the way."""
+    """The accuracies reported on the way."""
     seconds: float
 
 
-def estimated(estimator: Estimator, arch: Architecture, prune: Callable[[int, float], bool]) -> Estimate:
-    """One estimate, ended where `prune(step, accuracy)` says so; a network that cannot be trained is a failed one."""
+def make_estimate(estimator: Estimator, arch: Architecture, prune: Callable[[int, float], bool]) -> Estimate:
+    """Estimate one accuracy; `prune(step, accuracy)` may end it early. A diverging training is a failed one."""
     curve: list[float] = []
 
     def report(step: int, accuracy: float) -> None:
@@ -63,11 +63,11 @@ def estimated(estimator: Estimator, arch: Architecture, prune: Callable[[int, fl
     except Diverged as error:
         log.warning("%s: %s", arch.id, error)
         state, accuracy = "failed", None
-    return Estimate(state, accuracy, estimator.grade, tuple(curve), round(time.monotonic() - began, 3))
+    return Estimate(state, accuracy, estimator.fidelity, tuple(curve), round(time.monotonic() - began, 3))
 
 
 def never(step: int, accuracy: float) -> bool:
-    """Prunes nothing."""
+    """Never prune."""
     return False
 
 

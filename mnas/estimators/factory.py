@@ -1,13 +1,10 @@
-"""Where the accuracies of a run's candidates come from, in each of its processes."""
+"""The estimator that a run's configuration asks for."""
 
 from __future__ import annotations
 
 import contextlib
 import inspect
 from collections.abc import Callable
-from typing import Any
-
-import torch
 
 from mnas.config import Recipe, RunConfig
 from mnas.estimators import Estimator, Report
@@ -16,30 +13,28 @@ from mnas.estimators.weight_sharing import WeightSharing
 from mnas.estimators.zero_cost import ZeroCostEstimator
 from mnas.space.architecture import Architecture
 from mnas.space.space import SearchSpace
-from mnas.training.task import Task
+from mnas.training.trainer import Trainer
 
 EstimatorCallable = Callable[..., float]
+"""The user's own: `estimator(arch)` or `estimator(arch, report)` -> accuracy, 0..1."""
 
 
-def accuracy_source(
-    config: RunConfig, own: EstimatorCallable | None, space: SearchSpace, task: Task, device: torch.device,
-    sharing: WeightSharing | None, proxy: Recipe, select: bool,
+def make_estimator(
+    config: RunConfig, space: SearchSpace, trainer: Trainer, sharing: WeightSharing | None, proxy: Recipe,
+    select: bool = False,
 ) -> Estimator:  # fmt: skip
-    """The user's own callable, the supernet, zero-cost scores, or short trainings by the recipe `proxy`."""
-    if own is not None:
-        return _Own(own)
+    """Supernet, zero-cost scores, or short trainings; `proxy` is how candidates are trained, or fine-tuned."""
     if sharing is not None:
         return sharing.estimator(proxy if config.finetune_epochs else None, select)
-    about: dict[str, Any] = {"size_of": task.size_of, "device": device, "seed": config.seed}
     if config.objective.accuracy == "zero_cost":
-        return ZeroCostEstimator(space, task.data, config.zero_cost, **about)
-    return TrainEstimator(task.data, proxy, **about)
+        return ZeroCostEstimator(space, trainer, config.zero_cost)
+    return TrainEstimator(trainer, proxy)
 
 
-class _Own:
+class CallableEstimator:
     """A callable of one argument, or of two (the second is `report`), as an estimator."""
 
-    grade = "own"
+    fidelity = "own"
 
     def __init__(self, estimator: EstimatorCallable):
         self._estimator, self._reports = estimator, False

@@ -1,1 +1,1 @@
-"""The winner as files that stand alone: PyTorch source with its weights, ONNX, preprocessing, model card."""
+"""A trained network as files: PyTorch source and weights, ONNX, preprocessing, metrics, model card."""

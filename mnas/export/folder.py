@@ -1,4 +1,4 @@
-"""The folder of a trained network: written as a winner's, read back."""
+"""The folder of a trained network, such as a run's winner/: its path, writing it, reading it."""
 
 from __future__ import annotations
 
@@ -9,72 +9,77 @@ from typing import Any
 
 import torch
 
-from mnas.data.augment import MEAN, STD
 from mnas.data.sources import ImageData
 from mnas.errors import BadInput
 from mnas.export.card import model_card
 from mnas.export.onnx import export_onnx
-from mnas.export.preprocessing import write_preprocessing
-from mnas.export.pytorch import export_pytorch
-from mnas.io.files import read_json, write_atomic, write_json
+from mnas.export.preprocessing import PREPROCESSING_FILE, input_size, write_preprocessing
+from mnas.export.pytorch import WEIGHTS_FILE, export_pytorch
+from mnas.io.files import write_atomic, write_json
 from mnas.io.strict_yaml import read_text
 from mnas.nn.network import Network, build
 from mnas.nn.pretrained import check_sum, load_state, read_safetensors
 from mnas.space.architecture import Architecture
 from mnas.training.trainer import Trained
 
+ARCHITECTURE_FILE, METRICS_FILE, CARD_FILE = "architecture.yaml", "metrics.json", "README.md"
 
-def model_folder(target: Path) -> Path:
-    """The folder of a trained network: a run's winner/, or the folder itself."""
+
+def model_folder(target: str | Path) -> Path:
+    """The folder of a trained network: winner/ of the run `target`, or `target` itself; BadInput if neither is one."""
+    target = Path(target)
     for folder in (target / "winner", target):
-        if (folder / "architecture.yaml").exists():
+        if (folder / ARCHITECTURE_FILE).exists():
             return folder
     if (target / "config.yaml").exists():
         raise BadInput(f"{target}: this run has no winner yet; continue it: mnas resume {target}")
-    raise BadInput(f"{target}: expected a run's folder or a folder with architecture.yaml and weights.safetensors")
+    raise BadInput(f"{target}: expected a run's folder or a folder with {ARCHITECTURE_FILE} and {WEIGHTS_FILE}")
 
 
-def trained_size(folder: Path, arch: Architecture) -> int:
-    """Pixels at which the network of `folder` was trained."""
-    if not (folder / "preprocessing.json").exists():
-        return arch.resolution
-    return int(read_json(folder / "preprocessing.json")["crop"]["height"])
+def trained_size(folder: str | Path, arch: Architecture) -> int:
+    """Height and width in pixels of the images on which the network in `folder` was trained."""
+    path = Path(folder) / PREPROCESSING_FILE
+    return input_size(path) if path.exists() else arch.resolution
 
 
 def write_model(
-    folder: Path, trained: Trained, data: ImageData, *, size: int, title: str, notes: Sequence[str] = ()
+    folder: str | Path, trained: Trained, data: ImageData, *, size: int, title: str, notes: Sequence[str] = ()
 ) -> None:
-    """A trained network's files into `folder`: model.py, weights, model.onnx, architecture, preprocessing."""
+    """Write the files of a network trained at `size` pixels: model.py, weights, ONNX, architecture, preprocessing."""
+    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     network = trained.network.to("cpu", memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
-    # model.py speaks of the size at which its weights were trained
-    used = replace(trained.architecture, resolution=size)
-    export_pytorch(network, used, folder, classes=data.classes, title=title, notes=notes)
-    write_atomic(folder / "architecture.yaml", trained.architecture.to_yaml())
-    write_preprocessing(folder / "preprocessing.json", resolution=size, classes=data.classes, mean=MEAN, std=STD)
+    at_trained_size = replace(trained.architecture, resolution=size)  # the sizes in model.py are those of its weights
+    export_pytorch(network, at_trained_size, folder, classes=data.classes, title=title, notes=notes)
+    write_atomic(folder / ARCHITECTURE_FILE, trained.architecture.to_yaml())
+    write_preprocessing(folder / PREPROCESSING_FILE, size, data.classes)
     export_onnx(network, size, folder / "model.onnx")
 
 
-def write_metrics(folder: Path, metrics: dict[str, Any], classes: Sequence[str]) -> None:
-    """metrics.json and the model card that tells the same figures."""
-    write_json(folder / "metrics.json", metrics)
-    files = sorted({path.name for path in folder.iterdir() if not path.name.startswith(".")} | {"README.md"})
-    card = model_card(title=metrics["title"], metrics=metrics, classes=classes, files=files)
-    write_atomic(folder / "README.md", card)
+def write_metrics(folder: str | Path, metrics: dict[str, Any], classes: Sequence[str]) -> None:
+    """Write metrics.json and the model card with the same figures."""
+    folder = Path(folder)
+    write_json(folder / METRICS_FILE, metrics)
+    files = {path.name for path in folder.iterdir() if not path.name.startswith(".")} | {CARD_FILE}
+    write_atomic(folder / CARD_FILE, model_card(metrics, classes, sorted(files)))
 
 
-def load_model(folder: Path, classes: int | None = None) -> tuple[Network, Architecture]:
-    """The trained network of a folder that `write_model` wrote."""
-    arch_file, weights = folder / "architecture.yaml", folder / "weights.safetensors"
-    for path in (arch_file, weights):
+def load_model(folder: str | Path, classes: int | None = None) -> tuple[Network, Architecture]:
+    """The trained network of `folder` in eval mode, and its architecture.
+
+    Raises BadInput if a file is missing or damaged, or if the network does not have `classes` outputs.
+    """
+    folder = Path(folder)
+    arch_path, weights_path = folder / ARCHITECTURE_FILE, folder / WEIGHTS_FILE
+    for path in (arch_path, weights_path):
         if not path.exists():
             raise BadInput(f"{path}: missing; expected the winner/ folder of a finished run")
-    arch = Architecture.from_yaml(read_text(arch_file), str(arch_file))
-    check_sum(weights)
-    state = read_safetensors(weights)
-    found = state["classifier.weight"].shape[0] if "classifier.weight" in state else 0
-    if classes is not None and found != classes:
-        raise BadInput(f"{folder}: the network knows {found} classes, the data has {classes}; they must be the same")
-    network = build(arch, found or 1000)
-    load_state(network, state, weights)
+    arch = Architecture.from_yaml(read_text(arch_path), str(arch_path))
+    check_sum(weights_path)
+    state = read_safetensors(weights_path)
+    outputs = state["classifier.weight"].shape[0] if "classifier.weight" in state else 0
+    if classes is not None and outputs != classes:
+        raise BadInput(f"{folder}: the network has {outputs} classes and the data {classes}; they must be equal")
+    network = build(arch, outputs or 1000)  # without a classifier load_state raises the error
+    load_state(network, state, weights_path)
     return network.eval(), arch

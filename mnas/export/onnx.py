@@ -16,41 +16,44 @@ from mnas.export.checks import check_equal, plain_copy
 from mnas.io.files import write_atomic
 from mnas.nn.network import Network
 
-OPSET = 18  # the exporter's own; 17 would need a conversion
-IR_VERSION = 8  # the oldest for opset 18, which onnxruntime reads since 1.14
+OPSET = 18  # what the exporter writes; 17 would need a conversion
+IR_VERSION = 8  # the oldest that allows opset 18; onnxruntime reads it since 1.14
 TOLERANCE = 1e-4
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
-def export_onnx(network: Network, resolution: int, path: Path) -> Path:
-    """Write `images` (batch, 3, height, width) to `logits` (batch, n) as ONNX, all but the 3 and n free.
+def export_onnx(network: Network, size: int, path: str | Path) -> Path:
+    """Write `images` (batch, 3, height, width) to `logits` (batch, n) as ONNX; batch, height and width are free.
 
-    MnasError where onnxruntime computes other logits than PyTorch; MissingDependency without the packages for it.
+    Raises MnasError if onnxruntime's logits differ from PyTorch's, MissingDependency if a package is not installed.
     """
-    onnx, _, onnxruntime = (_package(name) for name in PACKAGES)
+    path = Path(path)
+    onnx, _, onnxruntime = (_import(name) for name in PACKAGES)
     plain = plain_copy(network)
-    model = _converted(plain, resolution)
+    model = _convert(plain, size)
     _strip(model)
     onnx.checker.check_model(model, full_check=True)
     data: bytes = model.SerializeToString()
-    _check(plain, data, resolution, path, onnxruntime)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors only; warnings would go to stderr
+    _check(plain, size, onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"]), path)
     write_atomic(path, data)
     return path
 
 
-def _package(name: str) -> Any:
+def _import(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError:
         raise MissingDependency(f"ONNX export needs {name}: pip install {' '.join(PACKAGES)}") from None
 
 
-def _converted(network: nn.Module, size: int) -> Any:
-    """The ModelProto, by way of an example of `size` pixels."""
-    # one line for each operator of a torchvision that is not there and not needed
+def _convert(network: nn.Module, size: int) -> Any:
+    """The network as an onnx.ModelProto, traced with images of `size` pixels."""
+    # the exporter logs one line for each operator of torchvision if that is not installed
     logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
     with warnings.catch_warnings(), torch.no_grad():
-        # torch.export's own use of a deprecated class
+        # torch.export itself uses a deprecated class
         warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)`", category=FutureWarning)
         program = torch.onnx.export(
             network, (torch.zeros(2, 3, size, size),), dynamo=True, verbose=False, opset_version=OPSET,
@@ -62,9 +65,9 @@ def _converted(network: nn.Module, size: int) -> Any:
 
 
 def _strip(model: Any) -> None:
-    """Drop what the exporter adds: stack traces with this machine's paths, and the sizes of inner feature maps.
+    """Remove stack traces, which hold this machine's paths, and the shapes of the inner feature maps.
 
-    It states wrong sizes where weights lie in channels_last (torch 2.13); runtimes infer the right ones themselves.
+    The exporter states wrong shapes for weights in channels_last (torch 2.13); runtimes infer the right ones.
     """
     model.ir_version = IR_VERSION
     graph = model.graph
@@ -74,12 +77,10 @@ def _strip(model: Any) -> None:
         part.doc_string = ""
 
 
-def _check(network: nn.Module, data: bytes, resolution: int, path: Path, onnxruntime: Any) -> None:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors; warnings would go to stderr
-    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+def _check(network: nn.Module, size: int, session: Any, path: Path) -> None:
+    """Compare the session's logits with the network's for several batches and image sizes."""
     generator = torch.Generator().manual_seed(0)
-    for batch, height, width in ((1, resolution, resolution), (8, resolution, resolution), (1, resolution + 32, 64)):
+    for batch, height, width in ((1, size, size), (8, size, size), (1, size + 32, 64)):
         images = torch.randn(batch, 3, height, width, generator=generator)
-        got = torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
-        check_equal(network, images, got, TOLERANCE, f"{path} at batch {batch}, {height}x{width}")
+        logits = torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
+        check_equal(network, images, logits, TOLERANCE, f"{path} at batch {batch}, {height}x{width}")

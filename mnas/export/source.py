@@ -1,4 +1,4 @@
-"""Source text of a network: the building blocks that it uses, its class, and the literals that Python reads back."""
+"""Source text of a network: the building blocks that it uses and its class."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import ast
 import inspect
 import re
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
+from mnas.export.literals import WIDTH
 from mnas.nn import blocks
 from mnas.space.architecture import Architecture
 from mnas.space.layer import Layer
 
-WIDTH = 120
 CLASS_NAMES = {"conv": "ConvBNAct", "sepconv": "SepConv", "mbconv": "MBConv"}
 DEFINITIONS = (
     "act", "conv", "SqueezeExcite", "PoolSkip", "ConvBNAct", "SepConv", "MBConv", "shortcut", "LinearAct",
@@ -23,26 +23,26 @@ DEFINITIONS = (
 
 
 def block_sources(arch: Architecture) -> str:
-    """The definitions of mnas/nn/blocks.py that `arch` needs, without the options that it does not use."""
+    """The definitions from mnas/nn/blocks.py that `arch` needs, without the options that it does not use."""
     layers = arch.layers()
-    texts = {name: _tailored(_source(name), arch) for name in DEFINITIONS}
+    sources = {name: _without_unused_options(_source(name), arch) for name in DEFINITIONS}
     needed = {CLASS_NAMES[layer.operator] for layer in layers if layer.operator in CLASS_NAMES}
     if arch.head.hidden and arch.head.activation != "none":
         needed.add("LinearAct")
-    waiting = list(needed)
-    while waiting:
-        found = _names(texts[waiting.pop()]) & texts.keys() - needed
-        needed |= found
-        waiting += found
-    return "\n\n\n".join([_activations(layers), *(text for name, text in texts.items() if name in needed)])
+    queue = list(needed)
+    while queue:
+        dependencies = _names(sources[queue.pop()]) & sources.keys() - needed
+        needed |= dependencies
+        queue += dependencies
+    return "\n\n\n".join([_activations(layers), *(text for name, text in sources.items() if name in needed)])
 
 
 def _source(name: str) -> str:
     return inspect.getsource(getattr(blocks, name)).replace("  # fmt: skip", "").rstrip()
 
 
-def _tailored(text: str, arch: Architecture) -> str:
-    """One definition as a person would have written it for this network alone."""
+def _without_unused_options(text: str, arch: Architecture) -> str:
+    """One definition with the defaults of `arch`, and without pooled shortcuts, SE or activations that it lacks."""
     text = re.sub(r"(eps: float = )[\d.e-]+", rf"\g<1>{_number(arch.bn_eps)}", text)
     text = re.sub(r'(gate: str = )"\w+"', rf'\1"{arch.gate}"', text)
     layers = arch.layers()
@@ -58,13 +58,13 @@ def _tailored(text: str, arch: Architecture) -> str:
         text = re.sub(r" *self\.act2 = act\(output_activation\)\n", "", text)
         text = text.replace("self.act2(self.bn2(self.conv_pw(out)))", "self.bn2(self.conv_pw(out))")
         text = text.replace('output_activation: str = "none", ', "")
-        text = text.replace(" unless `output_activation` says more", "")
+        text = re.sub(r"[;,]? [^.;]*`output_activation`[^.;]*", "", text)  # the docstring's clause about it
     return text
 
 
 def _number(value: float) -> str:
-    short = f"{value:.0e}".replace("e-0", "e-")
-    return short if float(short) == value else repr(value)
+    scientific = f"{value:.0e}".replace("e-0", "e-")
+    return scientific if float(scientific) == value else repr(value)
 
 
 def _names(text: str) -> set[str]:
@@ -84,24 +84,24 @@ def _activations(layers: Sequence[Layer]) -> str:
 
 
 def network_source(arch: Architecture, num_classes: int) -> str:
-    """The network's class: one line a block, the feature map's size wherever it changes."""
+    """The network's class: one line per block, with the feature map's size in a comment where it changes."""
     layers = arch.layers(num_classes)
     pool = [layer.operator for layer in layers].index("pool")
     last = pool - bool(arch.head.channels)
     stem, rows = layers[0], layers[1:last]
-    before = [stem, *rows]
+    channels = "in, hidden and out" if any(layer.operator == "mbconv" for layer in rows) else "in and out"
     lines = [
         f"self.stem = {_call(stem)}{_size(stem)}",
-        "# in, hidden and out channels; beside them the feature map's size where it changes",
+        f"# {channels} channels; a comment gives the feature map's size where it changes",
         "self.blocks = nn.Sequential(",
     ]
-    for previous, layer in zip(before, rows, strict=False):
+    for previous, layer in zip([stem, *rows], rows, strict=False):
         lines += _row(layer, _size(layer) if layer.out_size != previous.out_size else "")
     lines.append(")")
-    steps = [f"x = self.stem(x)  # {_map(stem)}", f"x = self.blocks(x)  # {_map(rows[-1])}"]
+    steps = [f"x = self.stem(x)  # {_shape(stem)}", f"x = self.blocks(x)  # {_shape(rows[-1])}"]
     if arch.head.channels:
         lines.append(f"self.conv_head = {_call(layers[last])}")
-        steps.append(f"x = self.conv_head(x)  # {_map(layers[last])}")
+        steps.append(f"x = self.conv_head(x)  # {_shape(layers[last])}")
     steps.append(f"x = x.mean((2, 3))  # (b, {layers[pool].out_channels})")
     if arch.head.hidden:
         lines.append(f"self.hidden = {_call(layers[pool + 1])}")
@@ -111,7 +111,10 @@ def network_source(arch: Architecture, num_classes: int) -> str:
     size = arch.resolution
     return "\n".join([
         "class Network(nn.Module):",
-        f'    """Images (b, 3, h, w), normalised, to logits (b, num_classes); sizes are for {size}x{size} images."""',
+        '    """Maps normalised images (b, 3, h, w) to logits (b, num_classes).',
+        "",
+        f"    Sizes in comments are for images of {size}x{size} pixels.",
+        '    """',
         "",
         "    def __init__(self, num_classes: int = len(CLASSES), dropout: float = 0.0):",
         "        super().__init__()",
@@ -124,7 +127,7 @@ def network_source(arch: Architecture, num_classes: int) -> str:
 
 
 def _call(layer: Layer) -> str:
-    """The expression that builds one layer; values that are the class's defaults are not stated."""
+    """The expression that builds one layer; arguments equal to the class's defaults are left out."""
     if layer.operator == "linear":
         shape = f"{layer.in_channels}, {layer.out_channels}"
         return f"nn.Linear({shape})" if layer.activation == "none" else f'LinearAct({shape}, "{layer.activation}")'
@@ -143,6 +146,7 @@ def _call(layer: Layer) -> str:
 
 
 def _row(layer: Layer, comment: str) -> list[str]:
+    """The lines of one block in `nn.Sequential(...)`."""
     call = f"    {_call(layer)},"
     if 8 + len(call + comment) <= WIDTH:
         return [call + comment]
@@ -155,45 +159,5 @@ def _size(layer: Layer) -> str:
     return f"  # {layer.out_size}x{layer.out_size}"
 
 
-def _map(layer: Layer) -> str:
+def _shape(layer: Layer) -> str:
     return f"(b, {layer.out_channels}, {layer.out_size}, {layer.out_size})"
-
-
-# --- literals ---------------------------------------------------------------------------------------------------
-
-
-def docstring(paragraphs: Iterable[str]) -> str:
-    """A module's docstring of wrapped paragraphs, safe for any text."""
-    wrapped = []
-    for paragraph in paragraphs:
-        text = "".join(char if char.isprintable() else " " for char in paragraph).replace('"""', "'''")
-        wrapped.append("\n".join(textwrap.wrap(text, WIDTH - 5)).replace("\\", "\\\\"))
-    return '"""' + "\n\n".join(text for text in wrapped if text) + '\n"""'
-
-
-def tuple_source(name: str, values: Sequence[str]) -> str:
-    """`name = ("a", "b")`, over several lines where one is too short."""
-    literals = [_literal(value) for value in values]
-    line = f"{name} = ({', '.join(literals)}{',' if len(literals) == 1 else ''})"
-    if len(line) <= WIDTH:
-        return line
-    lines = [""]
-    for literal in literals:
-        pieces = [f"{literal},"] if len(literal) < WIDTH - 5 else _split(literal)
-        for piece in pieces:
-            if lines[-1] and len(lines[-1]) + 1 + len(piece) > WIDTH - 4:
-                lines.append("")
-            lines[-1] += f"{' ' if lines[-1] else ''}{piece}"
-    return "\n".join([f"{name} = (", *(f"    {line}" for line in lines), ")"])
-
-
-def _literal(text: str) -> str:
-    literal = repr(text)
-    return f'"{literal[1:-1]}"' if literal.startswith("'") and '"' not in literal else literal
-
-
-def _split(literal: str) -> list[str]:
-    """A very long text as literals that Python joins, one a line."""
-    value: str = ast.literal_eval(literal)
-    parts = [_literal(value[i : i + 50]) for i in range(0, len(value), 50)]
-    return [f"({parts[0]}", *parts[1:-1], f"{parts[-1]}),"]

@@ -1,4 +1,4 @@
-"""Reading a safetensors file with torch and the standard library; exported model files carry this source text."""
+"""A reader of safetensors files that needs only torch; its source text is copied into exported model files."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from torch import Tensor
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, once its sha256 is found equal to the one in the file beside it."""
+    """Read a safetensors file after comparing its SHA-256 with the .sha256 file beside it."""
     data = bytearray(path.read_bytes())
-    stated = Path(f"{path}.sha256").read_text().split()[0]
-    if hashlib.sha256(data).hexdigest() != stated:
-        raise RuntimeError(f"{path}: its sha256 is not the one in {path.name}.sha256; the file was changed or damaged")
-    start = 8 + int.from_bytes(data[:8], "little")  # header's length, header in JSON, values
+    expected = Path(f"{path}.sha256").read_text().split()[0]
+    if hashlib.sha256(data).hexdigest() != expected:
+        raise RuntimeError(f"{path}: its SHA-256 differs from {path.name}.sha256: the file was changed or damaged")
+    start = 8 + int.from_bytes(data[:8], "little")  # 8 bytes with the header's length, a JSON header, the values
     header = json.loads(data[8:start])
     weights = {}
     for name, entry in header.items():

@@ -1,19 +1,31 @@
-"""Latency of whole networks on this machine, beside an anchor network that shows how fast the machine is just then."""
+"""Latency of whole networks on this machine, timed beside anchor networks that show the machine's speed."""
 
 from __future__ import annotations
 
+import math
 import random
 import statistics
 import time
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from mnas.errors import BadInput
+from mnas.latency.conditions import Conditions
+from mnas.latency.machine import measuring, on_cores
 from mnas.latency.runtimes import Runtime, get_runtime
-from mnas.latency.timing.quiet import Watch, pinned
-from mnas.latency.timing.rounds import Measurement, Run, Timer, by_key, sample, summary, wall_ms, without_drift
+from mnas.latency.timing.quiet import Watch
+from mnas.latency.timing.rounds import (
+    Inference,
+    Measurement,
+    RoundLimits,
+    Timer,
+    by_key,
+    sample,
+    summary,
+    wall_ms,
+    without_drift,
+)
 from mnas.space import zoo
 from mnas.space.architecture import Architecture
 
@@ -21,6 +33,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 K = TypeVar("K", bound=Hashable)
+Progress = Callable[[int, int], None]
+"""Called with the rounds timed so far and the rounds in all."""
 
 ANCHORS = tuple(
     zoo.get(name, width, resolution) for name, width, resolution in (
@@ -29,187 +43,185 @@ ANCHORS = tuple(
         ("mobilenet_v2", 0.75, 192), ("mobilenet_v1", 0.5, 160),
     )
 )  # fmt: skip
-"""Timed beside everything else. Several, since a busy neighbour slows large networks more than small ones."""
-PRECISION = 0.01
+"""Networks timed beside all others. Several sizes, since a busy neighbour slows large networks more than small ones."""
 WIDE = 0.05
-"""An interval wider than this part of the median is called unstable."""
+"""A 95% interval whose half is wider than this part of the median is called unstable."""
 NETWORKS_AT_ONCE = 80
+ONE_NETWORK = RoundLimits(rounds=200, seconds=60.0, precision=0.01)
+"""For `mnas latency measure`."""
 
 
 def measure(
-    runs: Mapping[K, Run], *, anchors: Sequence[Run] = (), threads: int = 1, rounds: int = 30, rng: random.Random,
-    timer: Timer = wall_ms, seconds: float | None = None, precision: float | None = None,
-    progress: Callable[[int, int], None] | None = None, settle: int = 1, sample_us: float = 200.0,
-) -> dict[K, Measurement]:
-    """Times each of `runs` once a round (see `rounds.sample`), on pinned cores, and says what disturbed.
+    inferences: Mapping[K, Inference], limits: RoundLimits | None = None, *, anchors: Sequence[Inference] = (),
+    threads: int = 1, rng: random.Random, timer: Timer = wall_ms, progress: Progress | None = None,
+) -> dict[K, Measurement]:  # fmt: skip
+    """Times each inference once a round (see `rounds.sample`), on pinned cores, while no other process measures.
 
-    Drift that all have in common, the anchors among them, is taken out.
+    The drift that all have in common, anchors included, is taken out. Disturbances are recorded in `unstable`.
+    BadInput for limits that cannot be kept, and for more `threads` than this machine has cores.
     """
-    if rounds < 1:
-        raise BadInput(f"rounds {rounds}: expected at least 1")
-    watch = Watch()
-    with pinned(threads):
-        samples = sample(
-            _with_anchors(runs, anchors), rounds=rounds, rng=rng, timer=timer, settle=settle, sample_us=sample_us,
-            seconds=seconds, precision=precision, progress=progress,
-        )  # fmt: skip
+    limits = limits or RoundLimits()
+    check_limits(limits)
+    with on_cores(threads):
+        watch = Watch()
+        samples = sample(_with_anchors(inferences, anchors), limits, rng=rng, timer=timer, progress=progress)
+        disturbance = watch.disturbed(_speed_probe(samples, anchors))
     steady = without_drift(samples)
     anchor_ms = _anchor_ms(steady, anchors)
-    disturbed = watch.disturbed(_first(samples, anchors))
-    return {key: _judged(replace(summary(steady[key]), anchor_ms=anchor_ms), disturbed) for key in runs}
+    return {
+        key: _with_instability(replace(summary(steady[key]), anchor_ms=anchor_ms), disturbance) for key in inferences
+    }
 
 
-def _with_anchors(runs: Mapping[K, Run], anchors: Sequence[Run]) -> dict[Hashable, Run]:
-    named: dict[Hashable, Run] = {("anchor", i): run for i, run in enumerate(anchors)}
-    named.update(runs.items())
+def check_limits(limits: RoundLimits) -> None:
+    """BadInput for limits that are not finite numbers above zero."""
+    if limits.rounds < 1:
+        raise BadInput(f"--rounds {limits.rounds}: expected at least 1")
+    if limits.seconds is not None and not 0 < limits.seconds < math.inf:
+        raise BadInput(f"--seconds {limits.seconds:g}: expected a finite number above zero, such as --seconds 60")
+    if limits.precision is not None and not 0 <= limits.precision < math.inf:
+        raise BadInput(f"--precision {100 * limits.precision:g}: expected a finite number of percent, 0 or more")
+
+
+def _with_anchors(inferences: Mapping[K, Inference], anchors: Sequence[Inference]) -> dict[Hashable, Inference]:
+    named: dict[Hashable, Inference] = {("anchor", i): anchor for i, anchor in enumerate(anchors)}
+    named.update(inferences.items())
     return named
 
 
-def _anchor_ms(steady: Mapping[Hashable, Sequence[float]], anchors: Sequence[Run]) -> float | None:
+def _anchor_ms(steady: Mapping[Hashable, Sequence[float]], anchors: Sequence[Inference]) -> float | None:
     medians = [statistics.median(steady["anchor", i]) for i in range(len(anchors))]
     return statistics.geometric_mean(medians) if medians else None
 
 
-def _first(samples: Sequence[tuple[Hashable, float]], anchors: Sequence[Run]) -> list[float]:
-    """The times of the first anchor, or of whatever ran first: they show how the machine changed."""
+def _speed_probe(samples: Sequence[tuple[Hashable, float]], anchors: Sequence[Inference]) -> list[float]:
+    """The times of the first anchor, or of the first network: they show whether the machine's speed changed."""
     times = by_key(samples)
     return times["anchor", 0] if anchors else next(iter(times.values()), [])
 
 
-@contextmanager
-def on_cores(adapter: Runtime, threads: int) -> Iterator[None]:
-    """Inside, the runtime has `threads` threads on as many cores, and so has PyTorch, which makes what is timed.
-
-    With 16 threads on one core, PyTorch took two seconds to copy a network.
-    """
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        with adapter.threads(threads), pinned(threads):
-            yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def _judged(one: Measurement, disturbed: str) -> Measurement:
-    share = one.spread_ms / one.median_ms if one.rounds > 1 else 0.0
-    wide = f"its times vary: +-{100 * share:.0f}% after {one.rounds} rounds" if share > WIDE else ""
-    return replace(one, unstable="; ".join(filter(None, [disturbed, wide])))
+def _with_instability(measurement: Measurement, disturbance: str) -> Measurement:
+    """The measurement with `unstable` set: the disturbance, and a wide interval."""
+    share = measurement.spread_ms / measurement.median_ms if measurement.rounds > 1 else 0.0
+    wide = f"its times vary: +-{100 * share:.0f}% after {measurement.rounds} rounds" if share > WIDE else ""
+    return replace(measurement, unstable="; ".join(filter(None, [disturbance, wide])))
 
 
 def measure_networks(
-    archs: Sequence[Architecture], *, runtime: str = "torch", threads: int = 1, batch: int = 1,
-    num_classes: int = 1000, rounds: int = 30, seconds: float | None = None, rng: random.Random,
-    progress: Callable[[int, int], None] | None = None,
-) -> list[Measurement]:
-    """Each whole network, with random weights, in the same rounds as the others.
+    archs: Sequence[Architecture], conditions: Conditions, limits: RoundLimits | None = None, *,
+    num_classes: int = 1000, rng: random.Random, progress: Progress | None = None,
+) -> list[Measurement]:  # fmt: skip
+    """Latency of each whole network, with random weights, all in the same rounds.
 
-    In two passes of half the rounds each. For the second they are prepared anew, unless that takes longer than timing:
-    where weights lie changes a latency by 1%. No new round begins when `seconds`, without those of preparing, are over;
-    but ten are done in each pass.
-    80 networks are timed at once; where there are more, the anchors bring all to the machine's speed of the first 80.
+    In two passes of half the rounds and half the seconds each, with at least ten rounds a pass. For the second pass the
+    networks are prepared again, unless that takes longer than timing them: where weights lie in memory changes a
+    latency by 1%. The seconds do not include preparing.
+    80 networks are timed at once; where there are more, the anchors scale all to the machine's speed of the first 80.
     """
     import torch
 
     from mnas.nn.network import build
 
-    def prepared(some: Sequence[int]) -> dict[int, Run]:
-        runs = {}
-        for i in some:
-            images = torch.rand(batch, 3, archs[i].resolution, archs[i].resolution)
-            runs[i] = adapter.prepare(build(archs[i], num_classes).eval(), images, threads)
-        return runs
+    def prepare(indices: Sequence[int]) -> dict[int, Inference]:
+        inferences = {}
+        for i in indices:
+            images = torch.rand(conditions.batch, 3, archs[i].resolution, archs[i].resolution)
+            inferences[i] = adapter.prepare(build(archs[i], num_classes).eval(), images, conditions.threads)
+        return inferences
 
-    if rounds < 1:
-        raise BadInput(f"rounds {rounds}: expected at least 1")
-    adapter = get_runtime(runtime)
+    limits = limits or RoundLimits()
+    check_limits(limits)
+    adapter = get_runtime(conditions.runtime)
     parts = -(-len(archs) // NETWORKS_AT_ONCE)
-    found: dict[int, Measurement] = {}
-    first_ms = None
-    with on_cores(adapter, threads), torch.random.fork_rng(devices=[]):
+    measurements: dict[int, Measurement] = {}
+    first_anchor_ms = None
+    with measuring(adapter, conditions.threads), torch.random.fork_rng(devices=[]):
         torch.manual_seed(rng.getrandbits(63))
-        anchors = anchor_runs(adapter, threads)
+        anchors = anchor_inferences(adapter, conditions.threads)
         order = rng.sample(range(len(archs)), len(archs))
+        seconds = None if limits.seconds is None else limits.seconds / max(1, parts) / 2
+        per_pass = replace(limits, rounds=-(-limits.rounds // 2), seconds=seconds)
         for nth in range(parts):
             part = _in_two_passes(
-                order[nth::parts], prepared, anchors, rounds=-(-rounds // 2), rng=rng, timer=adapter.timed_ms,
-                seconds=None if seconds is None else seconds / parts / 2,
-                progress=None if progress is None else _within(progress, nth, parts),
-            )
-            for i, one in part.items():
-                first_ms = first_ms or one.anchor_ms
-                found[i] = at_speed(one, first_ms)
-    return [found[i] for i in range(len(archs))]
+                order[nth::parts], prepare, anchors, per_pass, rng=rng, timer=adapter.timed_ms,
+                progress=None if progress is None else _step(progress, nth, parts),
+            )  # fmt: skip
+            for i, measurement in part.items():
+                first_anchor_ms = first_anchor_ms or measurement.anchor_ms
+                measurements[i] = rescaled_to_anchor(measurement, first_anchor_ms)
+    return [measurements[i] for i in range(len(archs))]
 
 
 def _in_two_passes(
-    keys: Sequence[int], prepared: Callable[[Sequence[int]], dict[int, Run]], anchors: Sequence[Run], *, rounds: int,
-    rng: random.Random, timer: Timer, seconds: float | None, progress: Callable[[int, int], None] | None,
+    keys: Sequence[int], prepare: Callable[[Sequence[int]], dict[int, Inference]], anchors: Sequence[Inference],
+    limits: RoundLimits, *, rng: random.Random, timer: Timer, progress: Progress | None,
 ) -> dict[int, Measurement]:  # fmt: skip
-    """So many rounds of all in each pass; the drift of both is taken out at once."""
+    """Two passes within `limits` each; the drift of both is taken out together."""
     passes: list[list[tuple[Hashable, float]]] = []
-    runs: dict[int, Run] = {}
-    disturbed = ""
+    inferences: dict[int, Inference] = {}
+    disturbance = ""
     for nth in range(2):
-        began = time.perf_counter()
-        # in the other order the second time: what is prepared later lies elsewhere, and ran 2% faster (onnxruntime)
-        runs = runs or prepared(keys[:: -1 if nth else 1])
+        start = time.perf_counter()
+        # in reverse order the second time: networks prepared later ran 2% faster (onnxruntime)
+        inferences = inferences or prepare(keys[:: -1 if nth else 1])
         ready = time.perf_counter()
         watch = Watch()
         passes.append(sample(
-            _with_anchors(runs, anchors), rounds=rounds, rng=rng, timer=timer, seconds=seconds,
-            progress=None if progress is None else _within(progress, nth, 2),
+            _with_anchors(inferences, anchors), limits, rng=rng, timer=timer,
+            progress=None if progress is None else _step(progress, nth, 2),
         ))  # fmt: skip
-        disturbed = disturbed or watch.disturbed(_first(passes[nth], anchors))
-        if ready - began < time.perf_counter() - ready:
-            runs = {}
-    steady = without_drift([one for samples in passes for one in samples])
-    first = len(passes[0]) // (len(keys) + len(anchors))  # rounds of the first pass
+        disturbance = disturbance or watch.disturbed(_speed_probe(passes[nth], anchors))
+        if ready - start < time.perf_counter() - ready:
+            inferences = {}
+    steady = without_drift([timed for samples in passes for timed in samples])
+    first_rounds = len(passes[0]) // (len(keys) + len(anchors))
     anchor_ms = _anchor_ms(steady, anchors)
-    found = {key: together([summary(steady[key][:first]), summary(steady[key][first:])]) for key in keys}
-    return {key: _judged(replace(one, anchor_ms=anchor_ms), disturbed) for key, one in found.items()}
+    both = {key: pooled([summary(steady[key][:first_rounds]), summary(steady[key][first_rounds:])]) for key in keys}
+    return {key: _with_instability(replace(both[key], anchor_ms=anchor_ms), disturbance) for key in keys}
 
 
-def _within(progress: Callable[[int, int], None], step: int, steps: int) -> Callable[[int, int], None]:
-    return lambda done, total: progress(step * total + done, steps * total)
+def _step(progress: Progress, step: int, steps: int) -> Progress:
+    """Progress of one step of several."""
+    return lambda count, total: progress(step * total + count, steps * total)
 
 
-def together(parts: Sequence[Measurement]) -> Measurement:
-    """One figure from several measurements of one network; their difference counts as uncertainty."""
-    medians = [one.median_ms for one in parts]
-    spread = max([(max(medians) - min(medians)) / 2, *(one.spread_ms / len(parts) ** 0.5 for one in parts)])
+def pooled(measurements: Sequence[Measurement]) -> Measurement:
+    """One measurement from several of one network; their difference counts as uncertainty."""
+    medians = [part.median_ms for part in measurements]
+    spread = max([(max(medians) - min(medians)) / 2, *(p.spread_ms / len(medians) ** 0.5 for p in measurements)])
     repeatability = abs(medians[0] / medians[1] - 1) if len(medians) == 2 else None
-    reasons = dict.fromkeys(one.unstable for one in parts if one.unstable)
+    reasons = dict.fromkeys(part.unstable for part in measurements if part.unstable)
     return replace(
-        parts[0], median_ms=statistics.fmean(medians), spread_ms=spread, rounds=sum(one.rounds for one in parts),
-        repeatability=repeatability, unstable="; ".join(reasons),
+        measurements[0], median_ms=statistics.fmean(medians), spread_ms=spread,
+        rounds=sum(part.rounds for part in measurements), repeatability=repeatability, unstable="; ".join(reasons),
     )  # fmt: skip
 
 
-def doubts(measured: Iterable[Measurement]) -> str:
-    """Why figures of several networks may be wrong, each kind of reason once; or empty."""
-    reasons = [why for one in measured for why in one.unstable.split("; ") if why]
+def instabilities(measurements: Iterable[Measurement]) -> str:
+    """Why the measurements may be wrong, one example of each kind of reason; empty where there is none."""
+    reasons = [why for measurement in measurements for why in measurement.unstable.split("; ") if why]
     return "; ".join({why.partition(":")[0]: why for why in reasons}.values())
 
 
-def at_speed(one: Measurement, anchor_ms: float | None) -> Measurement:
-    """The measurement as it would be where the anchor takes `anchor_ms`."""
-    if anchor_ms is None or one.anchor_ms is None:
-        return one
-    factor = anchor_ms / one.anchor_ms
-    return replace(one, median_ms=one.median_ms * factor, spread_ms=one.spread_ms * factor, anchor_ms=anchor_ms)
+def rescaled_to_anchor(measurement: Measurement, anchor_ms: float | None) -> Measurement:
+    """The measurement at the machine's speed at which the anchors take `anchor_ms`."""
+    if anchor_ms is None or measurement.anchor_ms is None:
+        return measurement
+    factor = anchor_ms / measurement.anchor_ms
+    return replace(
+        measurement, median_ms=measurement.median_ms * factor, spread_ms=measurement.spread_ms * factor,
+        anchor_ms=anchor_ms,
+    )  # fmt: skip
 
 
-def anchor_runs(adapter: Runtime, threads: int) -> list[Run]:
+def anchor_inferences(adapter: Runtime, threads: int) -> list[Inference]:
     """The anchor networks under this runtime, with random weights, at batch 1."""
     import torch
 
     from mnas.nn.network import build
 
-    runs = []
+    inferences = []
     for arch in ANCHORS:
         images: Tensor = torch.rand(1, 3, arch.resolution, arch.resolution)
-        runs.append(adapter.prepare(build(arch, 1000).eval(), images, threads))
-    return runs
+        inferences.append(adapter.prepare(build(arch, 1000).eval(), images, threads))
+    return inferences

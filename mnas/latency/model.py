@@ -1,6 +1,6 @@
-"""Where a search's latencies come from: tables or devices for candidates, the devices for finalists.
+"""The latencies of a search: predicted or measured on each device, and combined into one number.
 
-Several devices become one number: the latency on the device that binds, on the scale of the first one's budget.
+With several devices, a network's latency is that on the binding device, scaled to the first device's budget.
 """
 
 from __future__ import annotations
@@ -15,79 +15,84 @@ from typing import Literal
 
 from mnas.config import RunConfig
 from mnas.errors import BadInput
+from mnas.latency.conditions import Conditions
+from mnas.latency.machine import check_threads
 from mnas.latency.measure import measure_networks
-from mnas.latency.resolve import table_of
+from mnas.latency.resolve import resolve_table
 from mnas.latency.runtimes import get_runtime
 from mnas.latency.table.table import LatencyTable
-from mnas.latency.timing.rounds import Measurement
+from mnas.latency.timing.rounds import Measurement, RoundLimits
 from mnas.run import Run
 from mnas.space.architecture import Architecture
 from mnas.space.space import SearchSpace
 
 log = logging.getLogger("mnas")
 
-
-
-
-
 LatencyCallable = Callable[[Architecture], float]
-"""Milliseconds of one run of a network."""
+"""Milliseconds of a network's inference."""
 Measure = Callable[[Sequence[Architecture]], list[Measurement]]
-"""Latency of whole networks on the device, all in the same rounds."""
+"""Latencies of whole networks on a device, all in the same rounds."""
 PREDICTED = 0
-"""Rounds of a `Measurement` that is a table's word."""
+"""`rounds` of a `Measurement` that was predicted by a table."""
+FINALIST_ROUNDS = 40
 
 
 @dataclass(frozen=True)
-class Source:
-    """One device: what a network takes there, and what it may take."""
+class DeviceLatency:
+    """The latencies of networks on one device, and the budget there."""
 
     device: str
-    runtime: str
-    threads: int
-    batch: int
+    conditions: Conditions
     budget_ms: float | None
     predict: LatencyCallable
-    """Of candidates."""
+    """Latency of a candidate."""
     measure: Measure
-    """Of finalists."""
+    """Latencies of finalists."""
     quick: bool = True
-    """Whether `predict` answers thousands of questions a second."""
+    """Whether `predict` takes less than a millisecond."""
     how: Literal["measured", "predicted", "given"] = "measured"
-    """How `measure` knows: by this machine, by the table of a device that is elsewhere, by the user's function."""
-    doubt: str = ""
-    """Why `predict` may be wrong; empty where nothing speaks against it."""
+    """What `measure` does: measure on this machine, predict by a table, or call the user's function."""
+    caveat: str = ""
+    """Why `predict` may be wrong, for error messages; empty where nothing is known against it."""
+
+    runtime = property(lambda self: self.conditions.runtime)
+    threads = property(lambda self: self.conditions.threads)
+    batch = property(lambda self: self.conditions.batch)
 
 
 @dataclass(frozen=True)
-class LatencySource:
-    """All devices of a search, at least one."""
+class LatencyModel:
+    """The latencies on all devices of a search, at least one."""
 
-    each: tuple[Source, ...]
+    devices: tuple[DeviceLatency, ...]
 
     @property
     def quick(self) -> bool:
-        return all(source.quick for source in self.each)
+        """Whether `predict` takes less than a millisecond."""
+        return all(device.quick for device in self.devices)
 
     def predict(self, arch: Architecture) -> float:
-        """Milliseconds of a candidate on the device that binds, on the scale of the first one's budget."""
-        return max(source.predict(arch) * self._scale(source) for source in self.each)
+        """Milliseconds of a candidate on the binding device, scaled to the first device's budget."""
+        return max(device.predict(arch) * self._scale(device) for device in self.devices)
 
     def measure(self, archs: Sequence[Architecture]) -> list[Measurement]:
-        """Of each network the measurement that is closest to its budget, or farthest above it; scaled as `predict`."""
-        found = [[_scaled(one, self._scale(source)) for one in source.measure(archs)] for source in self.each]
-        return [max(row, key=upper_ms) for row in zip(*found, strict=True)]
+        """Each network's measurement on the binding device, scaled as `predict`."""
+        by_device = [
+            [_scaled(measurement, self._scale(device)) for measurement in device.measure(archs)]
+            for device in self.devices
+        ]
+        return [max(measurements, key=upper_ms) for measurements in zip(*by_device, strict=True)]
 
     def shown(self, arch: Architecture) -> str:
-        """What a network takes on each device, of what it may take."""
+        """A network's predicted latency on each device, and the budget there."""
         return ", ".join(
-            f"{one.predict(arch):.2f} of {one.budget_ms:g} ms with {one.runtime} on {one.device}"
-            for one in self.each if one.budget_ms is not None
+            f"{device.predict(arch):.2f} of {device.budget_ms:g} ms with {device.runtime} on {device.device}"
+            for device in self.devices if device.budget_ms is not None
         )  # fmt: skip
 
-    def _scale(self, source: Source) -> float:
-        first = self.each[0].budget_ms
-        return 1.0 if first is None or source.budget_ms is None else first / source.budget_ms
+    def _scale(self, device: DeviceLatency) -> float:
+        first = self.devices[0].budget_ms
+        return 1.0 if first is None or device.budget_ms is None else first / device.budget_ms
 
 
 def upper_ms(latency: Measurement) -> float:
@@ -100,115 +105,113 @@ def keeps(latency_ms: float, spread_ms: float, budget_ms: float) -> bool:
     return latency_ms + spread_ms <= budget_ms
 
 
-def latency_source(
-    run: Run, space: SearchSpace, config: RunConfig, own: LatencyCallable | None, num_classes: int,
+def with_budget(model: LatencyModel, budget_ms: float | None) -> LatencyModel:
+    """`model` with this budget for its first device, the only one where a search has several budgets."""
+    return replace(model, devices=(replace(model.devices[0], budget_ms=budget_ms), *model.devices[1:]))
+
+
+def latency_model(
+    run: Run, space: SearchSpace, config: RunConfig, user_latency: LatencyCallable | None, num_classes: int,
     others: Iterable[Architecture] = (),
-) -> LatencySource:  # fmt: skip
-    """A callable of the user's own, or for each target its table, which is made on first need, or networks timed.
+) -> LatencyModel:  # fmt: skip
+    """The latency model of a run: the user's callable; or for each target its table, or whole networks timed.
 
-    Of the networks `others`, which need not lie in the space, a table keeps the layers that it has.
+    Tables are built where needed. They keep the layers of the networks `others`, which may lie outside the space.
+    BadInput for a table that cannot be used and for more threads than this machine has cores, if it measures.
     """
-    if own is not None:
-        known = _remembered(_positive(own))
-        first = config.targets[0]
-        return LatencySource((Source(
-            "a device of your own", "your function latency(arch)", config.threads, config.batch, first.latency_ms,
-            known, lambda archs: [Measurement(known(arch), 0.0, 1) for arch in archs], quick=False, how="given",
-        ),))  # fmt: skip
+    if user_latency is not None:
+        return LatencyModel((_by_callable(user_latency, config),))
     layers = {layer for arch in others for layer in arch.layers(num_classes)}
-    sources = []
+    devices = []
     for index in range(len(config.targets)):
-        table, here = table_of(run, space, config, index, num_classes, layers)
-        sources.append(_of_target(config, index, table, here, num_classes))
-    return LatencySource(tuple(sources))
+        table, here = resolve_table(run, space, config, index, num_classes, layers)
+        devices.append(_of_target(config, index, table, here, num_classes))
+    return LatencyModel(tuple(devices))
 
 
-
-
+def _by_callable(user_latency: LatencyCallable, config: RunConfig) -> DeviceLatency:
+    predict = _memoized(_checked(user_latency))
+    return DeviceLatency(
+        "a device of your own", Conditions("your function latency(arch)", config.threads, config.batch),
+        config.targets[0].latency_ms, predict, lambda archs: [Measurement(predict(arch), 0.0, 1) for arch in archs],
+        quick=False, how="given",
+    )  # fmt: skip
 
 
 def _of_target(
     config: RunConfig, index: int, table: LatencyTable | None, here: bool, num_classes: int
-) -> Source:
+) -> DeviceLatency:
     target = config.targets[index]
     if table is not None and not here:
         return _by_table(table, target.latency_ms, num_classes)
-    measure = _device(config, target.runtime, num_classes)
+    conditions = Conditions(target.runtime, config.threads, config.batch)
+    check_threads(conditions.threads)
+    measure = _by_measuring(conditions, config.seed, num_classes)
     predict = (
-        _remembered(lambda arch: measure([arch])[0].median_ms)
+        _memoized(lambda arch: measure([arch])[0].median_ms)
         if table is None
         else lambda arch: table.predict(arch, num_classes)
     )
-    return Source(
-        get_runtime(target.runtime).device_name(), target.runtime, config.threads, config.batch, target.latency_ms,
-        predict, measure, quick=table is not None, doubt=_doubt(table),
+    return DeviceLatency(
+        get_runtime(target.runtime).device_name(), conditions, target.latency_ms, predict, measure,
+        quick=table is not None, caveat=_caveat(table),
     )  # fmt: skip
 
 
-def _doubt(table: LatencyTable | None) -> str:
-    fit = None if table is None else table.calibration
-    if fit is None or not fit.unstable:
+def _caveat(table: LatencyTable | None) -> str:
+    unstable = "" if table is None or table.calibration is None else table.calibration.networks.unstable
+    if not unstable:
         return ""
     return (
-        f" (by a table that was made while the machine was not at rest: {fit.unstable}; remove it, the log names its "
-        "file, and it is made anew)"
+        f" (by a table that was measured on a busy machine: {unstable}; remove the table's file, which the log names, "
+        "to have it measured again)"
     )
 
 
-def _by_table(table: LatencyTable, budget_ms: float | None, num_classes: int) -> Source:
-    """A device that is elsewhere: its table is all that is known."""
-    log.info("%s is not here: its latencies are predicted by its table, not measured", table.device)
-    error = 0.0 if table.calibration is None else table.calibration.mean_error
+def _by_table(table: LatencyTable, budget_ms: float | None, num_classes: int) -> DeviceLatency:
+    """A device that is elsewhere: finalists are predicted by its table too."""
+    log.info("latencies on %s are predicted by its table: that device cannot be measured from here", table.device)
+    error = 0.0 if table.calibration is None else table.calibration.error.mean_error
 
     def predict(arch: Architecture) -> float:
         return table.predict(arch, num_classes)
 
-    def stated(archs: Sequence[Architecture]) -> list[Measurement]:
+    def predict_all(archs: Sequence[Architecture]) -> list[Measurement]:
         return [Measurement(ms, error * ms, PREDICTED) for ms in map(predict, archs)]
 
-    return Source(table.device, table.runtime, table.threads, table.batch, budget_ms, predict, stated, how="predicted")
+    return DeviceLatency(table.device, table.conditions, budget_ms, predict, predict_all, how="predicted")
 
 
-def _device(config: RunConfig, runtime: str, num_classes: int) -> Measure:
-    rng = random.Random(config.seed)
+def _by_measuring(conditions: Conditions, seed: int, num_classes: int) -> Measure:
+    rng = random.Random(seed)
 
     def measure(archs: Sequence[Architecture]) -> list[Measurement]:
-        return measure_networks(
-            archs, runtime=runtime, threads=config.threads, batch=config.batch, num_classes=num_classes, rng=rng,
-            rounds=40,
-        )  # fmt: skip
+        return measure_networks(archs, conditions, RoundLimits(FINALIST_ROUNDS), num_classes=num_classes, rng=rng)
 
     return measure
-
-
 
 
 def _scaled(latency: Measurement, factor: float) -> Measurement:
     return replace(latency, median_ms=latency.median_ms * factor, spread_ms=latency.spread_ms * factor)
 
 
-def _remembered(latency: LatencyCallable) -> LatencyCallable:
-    seen: dict[Architecture, float] = {}
+def _memoized(latency: LatencyCallable) -> LatencyCallable:
+    latencies: dict[Architecture, float] = {}
 
-    def known(arch: Architecture) -> float:
-        if arch not in seen:
-            seen[arch] = latency(arch)
-        return seen[arch]
+    def memoized(arch: Architecture) -> float:
+        if arch not in latencies:
+            latencies[arch] = latency(arch)
+        return latencies[arch]
 
-    return known
+    return memoized
 
 
-def _positive(latency: LatencyCallable) -> LatencyCallable:
+def _checked(latency: LatencyCallable) -> LatencyCallable:
     def checked(arch: Architecture) -> float:
         value: object = latency(arch)
         ms = float(value) if isinstance(value, numbers.Real) else math.nan
         if not 0 < ms < math.inf:
-            raise BadInput(f"the latency callable gave {value!r}; expected milliseconds above zero")
+            raise BadInput(f"the latency callable returned {value!r}; expected milliseconds above zero")
         return ms
 
     return checked
-
-
-def within(source: LatencySource, budget_ms: float | None) -> LatencySource:
-    """`source` with this budget for its first device, which is the only one where there are several budgets."""
-    return replace(source, each=(replace(source.each[0], budget_ms=budget_ms), *source.each[1:]))

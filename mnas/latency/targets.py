@@ -1,44 +1,39 @@
-"""The devices that a winner must suit: options in pairs."""
+"""Options paired into the devices that a winner must suit."""
 
 from __future__ import annotations
 
-import functools
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from mnas.config import Target, positive_ms
 from mnas.errors import BadInput
-from mnas.latency.table.table import LatencyTable
-
-log = logging.getLogger("mnas")
+from mnas.latency.table.table import load_table
 
 
-
-def asked_for(
+def targets_and_budgets(
     latency_ms: float | Sequence[float] | None, runtime: str | Sequence[str | None],
     latency_table: str | Path | Sequence[str | Path | None] | None,
 ) -> tuple[tuple[Target, ...], tuple[float, ...]]:  # fmt: skip
-    """The devices, and the budgets, ascending, where several are given for one device; its own is then the largest."""
-    budgets, runtimes, tables = _listed(latency_ms), _listed(runtime), _listed(latency_table)
+    """The devices, and the ascending budgets where one device has several; its target then has the largest."""
+    budgets, runtimes, tables = _as_list(latency_ms), _as_list(runtime), _as_list(latency_table)
     if None in budgets or len(runtimes) > 1 or len(tables) > 1:
-        return paired(budgets, runtimes, tables), ()
-    different = tuple(sorted({positive_ms(ms) for ms in budgets}))
-    return paired(different[-1:], runtimes, tables), different if len(different) > 1 else ()
+        return pair_targets(budgets, runtimes, tables), ()
+    distinct = tuple(sorted({positive_ms(ms) for ms in budgets}))
+    return pair_targets(distinct[-1:], runtimes, tables), distinct if len(distinct) > 1 else ()
 
 
-def paired(
+def pair_targets(
     latency_ms: float | Sequence[float] | None, runtime: str | Sequence[str | None],
     latency_table: str | Path | Sequence[str | Path | None] | None,
 ) -> tuple[Target, ...]:  # fmt: skip
-    """Budgets with runtimes and tables, in order; a runtime or a table that is given once holds for every budget.
+    """Budgets with runtimes and tables, in order; a single runtime or table goes with every budget.
 
-    None holds the place of a runtime or a table that is not stated. An imported table brings its own runtime.
+    None stands for a runtime or a table that is not stated. An imported table has its own runtime.
     """
-    budgets = _listed(latency_ms)
-    runtimes = _for_each(_listed(runtime), len(budgets), "--runtime")
-    tables = _for_each(_listed(latency_table), len(budgets), "--latency-table")
+    budgets = _as_list(latency_ms)
+    runtimes = _for_each(_as_list(runtime), len(budgets), "--runtime")
+    tables = _for_each(_as_list(latency_table), len(budgets), "--latency-table")
     targets: list[Target] = []
     for ms, name, table in zip(budgets, runtimes, tables, strict=True):
         path = None if table is None else Path(table).expanduser().resolve()
@@ -49,38 +44,30 @@ def paired(
             runtime=name or "torch", latency_table=None if path is None else str(path),
             latency_ms=None if ms is None else positive_ms(ms),
         )  # fmt: skip
-        if any((one.runtime, one.latency_table) == (target.runtime, target.latency_table) for one in targets):
+        device = target.runtime, target.latency_table
+        if any((earlier.runtime, earlier.latency_table) == device for earlier in targets):
             raise BadInput(
                 f"two latency budgets for one device ({target.latency_table or target.runtime}): give --runtime or "
                 "--latency-table once for each --latency-ms, in the same order"
             )
         targets.append(target)
     if len(targets) > 1 and None in budgets:
-        raise BadInput("several devices and not a budget for each: give a latency budget with each runtime or table")
+        raise BadInput("several devices, but not a budget for each: give --latency-ms with each runtime or table")
     return tuple(targets)
 
 
-def _listed(given: Any) -> list[Any]:
-    """Several values as they are, one as a list of it."""
-    return list(given) if isinstance(given, Sequence) and not isinstance(given, str) else [given]
+def _as_list(values: Any) -> list[Any]:
+    """A sequence as a list, a single value as a list of one."""
+    return list(values) if isinstance(values, Sequence) and not isinstance(values, str) else [values]
 
 
-def _for_each(given: list[Any], count: int, option: str) -> list[Any]:
-    if len(given) == count:
-        return given
-    if len(given) != 1:
+def _for_each(values: list[Any], budgets: int, option: str) -> list[Any]:
+    """One value for each budget."""
+    if len(values) == budgets:
+        return values
+    if len(values) != 1:
         raise BadInput(
-            f"{len(given)} times {option} and {count} latency budget{'s' * (count != 1)}: give {option} once, or once "
-            "for each --latency-ms, in the same order; several budgets are for one device alone"
+            f"{len(values)} times {option} and {budgets} latency budget{'s' * (budgets != 1)}: give {option} once, or "
+            "once for each --latency-ms, in the same order; several budgets are for one device alone"
         )
-    return given * count
-
-
-def load_table(path: Path) -> LatencyTable:
-    """The table in a file; a search asks for it several times, and thousands of rows take a second to read."""
-    return _loaded(path, path.stat().st_mtime_ns if path.is_file() else 0)
-
-
-@functools.lru_cache(maxsize=4)
-def _loaded(path: Path, changed_ns: int) -> LatencyTable:
-    return LatencyTable.load(path)
+    return values * budgets

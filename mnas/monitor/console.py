@@ -1,4 +1,4 @@
-"""What a person sees of a run: TensorBoard, a progress bar, a log."""
+"""The console: a progress bar and the log, both on stderr."""
 
 from __future__ import annotations
 
@@ -15,15 +15,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("mnas")
 
-
-
-
-
-
+LINE_EVERY_S = 30.0
+"""Seconds between two lines of progress where stderr is no terminal."""
 
 
 class Progress:
-    """One line on stderr: what is done, what is left. On a terminal a bar; elsewhere a line now and then."""
+    """Progress of one task on stderr: a bar on a terminal, elsewhere a log line now and then."""
 
     def __init__(self, title: str, total: float | None = None):
         from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -31,7 +28,7 @@ class Progress:
 
         console = stderr_console()
         self._live = console.is_terminal
-        self._began = self._said = time.monotonic()
+        self._began = self._logged = time.monotonic()
         self._title, self._note = title, ""
         self._bar = Bar(
             TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.percentage:>3.0f}%"),
@@ -41,34 +38,35 @@ class Progress:
         self._task = self._bar.add_task(title, total=total, note="")
         self._bar.start()
 
-    def update(self, done: float, total: float | None = None, note: str | None = None) -> None:
-        """`done` of `total`, with a few words about how it stands: the last ones, unless there are new ones."""
+    def update(self, completed: float, total: float | None = None, note: str | None = None) -> None:
+        """Show `completed` of `total`, with a short note on the state of the task; None keeps the last note."""
         self._note = note = self._note if note is None else note
-        self._bar.update(self._task, completed=done, total=total, note=note)
-        if not self._live and time.monotonic() - self._said > 30:
-            self._said = time.monotonic()
-            part = f" {done / total:.0%}" if total else ""
-            left = (self._said - self._began) * (total / done - 1) if total and done else 0.0
-            said = [f"{self._title}{part}", note, f"{left:.0f} s left" if left > 0 else ""]
-            log.info(", ".join(filter(None, said)))
+        self._bar.update(self._task, completed=completed, total=total, note=note)
+        if not self._live and time.monotonic() - self._logged > LINE_EVERY_S:
+            self._logged = time.monotonic()
+            percent = f" {completed / total:.0%}" if total else ""
+            left_s = (self._logged - self._began) * (total / completed - 1) if total and completed else 0.0
+            parts = [f"{self._title}{percent}", note, f"{left_s:.0f} s left" if left_s > 0 else ""]
+            log.info(", ".join(filter(None, parts)))
 
     def close(self) -> None:
+        """Remove the bar."""
         self._bar.stop()
 
 
 @contextmanager
 def progress(title: str, total: float | None = None) -> Iterator[Progress]:
-    """A progress line for the length of the block."""
-    shown = Progress(title, total)
+    """The progress of a task for the length of the block."""
+    task = Progress(title, total)
     try:
-        yield shown
+        yield task
     finally:
-        shown.close()
+        task.close()
 
 
 @functools.cache
 def stderr_console() -> Console:
-    """The one console that both the log and the progress bar write to, so that neither tears the other."""
+    """The console of both the log and the progress bar, so that neither breaks the other's lines."""
     from rich.console import Console
 
     return Console(stderr=True, soft_wrap=True)
@@ -81,7 +79,7 @@ class _ConsoleHandler(logging.Handler):
 
 
 def log_to_console() -> None:
-    """Show what mnas logs on stderr, for the length of the process."""
+    """Show mnas's log on stderr until the process ends."""
     log.setLevel(logging.INFO)
     if not any(isinstance(handler, _ConsoleHandler) for handler in log.handlers):
         log.addHandler(_ConsoleHandler())
@@ -89,7 +87,7 @@ def log_to_console() -> None:
 
 @contextmanager
 def log_file(path: Path) -> Iterator[None]:
-    """Everything that mnas logs also goes to `path` for the length of the block."""
+    """Write mnas's log to `path` as well, for the length of the block."""
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     level = log.level
@@ -101,5 +99,3 @@ def log_file(path: Path) -> Iterator[None]:
         log.removeHandler(handler)
         handler.close()
         log.setLevel(level)
-
-

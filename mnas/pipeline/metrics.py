@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import logging
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -10,16 +11,23 @@ from typing import Any, Literal
 
 import torch
 
-from mnas.data.sources import ImageData
+from mnas.config import Recipe
+from mnas.data.splits import limited
 from mnas.errors import BadInput
+from mnas.export.folder import write_metrics, write_model
 from mnas.io.files import write_atomic
-from mnas.latency.measure import measure, on_cores
-from mnas.latency.model import LatencySource, Source, keeps
+from mnas.io.versions import versions
+from mnas.latency.conditions import Conditions
+from mnas.latency.machine import measuring
+from mnas.latency.measure import measure
+from mnas.latency.model import DeviceLatency, LatencyModel, keeps, with_budget
 from mnas.latency.runtimes import get_runtime
-from mnas.space.architecture import Architecture
+from mnas.latency.timing.rounds import RoundLimits
+from mnas.monitor.tensorboard import markdown_table
+from mnas.pipeline.context import Context, size_notes
 from mnas.space.cost import cost
 from mnas.study.constraints import BYTES_IN_MB
-from mnas.training.trainer import Trained, test_accuracy
+from mnas.training.trainer import Trained, Trainer, test_accuracy
 
 log = logging.getLogger("mnas")
 
@@ -29,120 +37,163 @@ log = logging.getLogger("mnas")
 
 
 def rows_of(
-    trained: Sequence[Trained], role: Literal["winner", "baseline"], *, data: ImageData,
-    size_of: Callable[[Architecture], int], device: torch.device,
-) -> list[dict[str, Any]]:  # fmt: skip
-    """One row a network, without latencies."""
+    trained: Sequence[Trained], role: Literal["winner", "baseline", "trained"], trainer: Trainer
+) -> list[dict[str, Any]]:
+    """One row a network, without latencies; reads the test split."""
     rows = []
-    for one in trained:
-        size = size_of(one.architecture)
-        counted = cost(one.architecture, data.num_classes)
+    for network in trained:
+        arch = network.architecture
+        counted = cost(arch, trainer.data.num_classes)
         rows.append({
-            "name": one.name, "role": role,
-            "test_accuracy": test_accuracy(one, data, size=size, device=device),
-            "val_accuracy": one.val_accuracy, "madds": counted.madds, "params": counted.params,
+            "name": network.name, "role": role, "test_accuracy": test_accuracy(network, trainer),
+            "val_accuracy": network.val_accuracy, "madds": counted.madds, "params": counted.params,
             "activation_mb": counted.activation_bytes / BYTES_IN_MB,
-            "resolution": one.architecture.resolution, "accuracy_resolution": size, "weights": one.weights,
-            "epochs": one.epochs,
+            "resolution": arch.resolution, "accuracy_resolution": trainer.sizes.of(arch), "weights": network.weights,
+            "epochs": network.epochs,
         })  # fmt: skip
     return rows
 
 
+# --- latencies
+
+
 def add_all_latencies(
-    rows: Sequence[dict[str, Any]], trained: Sequence[Trained], folder: Path, source: LatencySource, seed: int
+    rows: Sequence[dict[str, Any]], trained: Sequence[Trained], folder: Path, latency: LatencyModel, seed: int
 ) -> None:
-    """Each network's latency on each device: measured here, where that can be; else what is stated of it."""
-    for one in source.each:
-        if one.how == "measured":
-            add_latencies(
-                rows, trained, folder, runtime=one.runtime, threads=one.threads, batch=one.batch, seed=seed,
-                budget_ms=one.budget_ms,
-            )  # fmt: skip
+    """Add each network's latency on each device: measured on this machine, predicted or given for another one."""
+    for device in latency.devices:
+        if device.how == "measured":
+            add_latencies(rows, trained, folder, device.conditions, seed=seed, budget_ms=device.budget_ms)
         else:
-            _add_stated(rows, trained, one)
-        _warn(rows[0]["latencies"][-1])
-
-
-def _add_stated(rows: Sequence[dict[str, Any]], trained: Sequence[Trained], source: Source) -> None:
-    where = {"device": source.device, "runtime": source.runtime, "threads": source.threads, "batch": source.batch}
-    for row, one in zip(rows, trained, strict=True):
-        try:
-            found = source.measure([one.architecture])[0]
-        except BadInput:
-            if row["role"] == "winner" or source.how != "predicted":
-                raise
-            log.info("%s: its latency on %s is not known: the table lacks some of its layers", one.name, source.device)
-            add_latency(row, where, None, 0.0, source.budget_ms, "not in the table")
-            continue
-        add_latency(row, where, found.median_ms, found.spread_ms, source.budget_ms, source.how)
-
-
-def _warn(latency: dict[str, Any]) -> None:
-    """Says where the winner, or its file, does not keep the budget after all."""
-    budget_ms = latency["budget_ms"]
-    if latency["keeps"] is False:
-        log.warning(
-            "the winner takes %.2f +- %.2f ms with %s, not within the budget of %g ms: was the machine busy?",
-            latency["latency_ms"], latency["spread_ms"], latency["runtime"], budget_ms,
-        )  # fmt: skip
-    if latency.get("exported_keeps") is False:
-        log.warning(
-            "%s takes %.2f +- %.2f ms, not within the budget of %g ms: was the machine busy?", latency["exported_file"],
-            latency["exported_latency_ms"], latency["exported_spread_ms"], budget_ms,
-        )  # fmt: skip
-
-
-WRITTEN = {".pt2": "model.py", ".onnx": "model.onnx"}
-"""Of a runtime's own kind of files, what a winner's folder has in any case."""
+            _add_predicted(rows, trained, device)
+        _warn_over_budget(rows[0]["latencies"][-1])
 
 
 def add_latencies(
-    rows: Sequence[dict[str, Any]], trained: Sequence[Trained], folder: Path, *, runtime: str, threads: int, batch: int,
-    seed: int, budget_ms: float | None = None,
+    rows: Sequence[dict[str, Any]], trained: Sequence[Trained], folder: Path, conditions: Conditions, *, seed: int,
+    budget_ms: float | None = None,
 ) -> None:  # fmt: skip
-    """Add each network's latency here to its row, and that of the first one's exported file: all in the same rounds."""
-    adapter = get_runtime(runtime)
-    sizes = [one.architecture.resolution for one in trained]
-    examples = [torch.rand(batch, 3, size, size) for size in sizes]
-    with on_cores(adapter, threads):
-        exported = _exported(trained[0], examples[0], folder, runtime)
-        runs: dict[int, Callable[[], object]] = {
-            i: adapter.prepare(one.network.to("cpu").eval(), example, threads)
-            for i, (one, example) in enumerate(zip(trained, examples, strict=True))
+    """Measure the networks here, and the exported file of the first one, all in the same rounds."""
+    adapter, threads = get_runtime(conditions.runtime), conditions.threads
+    sizes = [network.architecture.resolution for network in trained]
+    examples = [torch.rand(conditions.batch, 3, size, size) for size in sizes]
+    with measuring(adapter, threads):
+        exported = _exported_file(trained[0], examples[0], folder, conditions.runtime)
+        inferences: dict[int, Callable[[], object]] = {
+            i: adapter.prepare(network.network.to("cpu").eval(), example, threads)
+            for i, (network, example) in enumerate(zip(trained, examples, strict=True))
         }
-        runs[-1] = adapter.prepare_file(exported, examples[0], threads)
-        found = measure(runs, threads=threads, rounds=50, rng=random.Random(seed), timer=adapter.timed_ms)
-    where = {"device": adapter.device_name(), "runtime": runtime, "threads": threads, "batch": batch}
+        inferences[-1] = adapter.prepare_file(exported, examples[0], threads)
+        rng = random.Random(seed)
+        measured = measure(inferences, RoundLimits(50), threads=threads, rng=rng, timer=adapter.timed_ms)
+    where = {"device": adapter.device_name(), **vars(conditions)}
     for i, row in enumerate(rows):
-        add_latency(row, where, found[i].median_ms, found[i].spread_ms, budget_ms, "measured")
-    again = found[-1]
-    file = {"exported_file": exported.name, "exported_latency_ms": again.median_ms}
+        add_latency(row, where, measured[i].median_ms, measured[i].spread_ms, budget_ms, "measured")
+    of_file = measured[-1]
+    file = {"exported_file": exported.name, "exported_latency_ms": of_file.median_ms}
     rows[0]["latencies"][-1] |= file | {
-        "exported_spread_ms": again.spread_ms,
-        "exported_keeps": None if budget_ms is None else keeps(again.median_ms, again.spread_ms, budget_ms),
+        "exported_spread_ms": of_file.spread_ms,
+        "exported_keeps": None if budget_ms is None else keeps(of_file.median_ms, of_file.spread_ms, budget_ms),
     }
     if len(rows[0]["latencies"]) == 1:
         rows[0] |= file
 
 
+WRITTEN = {".pt2": "model.py", ".onnx": "model.onnx"}
+"""The files that a winner's folder has in any case, by the suffix of the runtimes that run them."""
+
+
+def _exported_file(trained: Trained, example: torch.Tensor, folder: Path, runtime: str) -> Path:
+    """The file of a written network that a runtime runs; made here if it is for a single input shape."""
+    adapter = get_runtime(runtime)
+    path = folder / WRITTEN.get(adapter.suffix, f"model{adapter.suffix}")
+    if adapter.suffix not in WRITTEN:
+        write_atomic(path, adapter.artifact(trained.network.to("cpu").eval(), example))
+    return path
+
+
+def _add_predicted(rows: Sequence[dict[str, Any]], trained: Sequence[Trained], device: DeviceLatency) -> None:
+    where = {"device": device.device, **vars(device.conditions)}
+    for row, network in zip(rows, trained, strict=True):
+        try:
+            latency = device.measure([network.architecture])[0]
+        except BadInput:
+            if row["role"] == "winner" or device.how != "predicted":
+                raise
+            log.info("%s: no latency on %s: the table lacks some of its layers", network.name, device.device)
+            add_latency(row, where, None, 0.0, device.budget_ms, "not in the table")
+            continue
+        add_latency(row, where, latency.median_ms, latency.spread_ms, device.budget_ms, device.how)
+
+
 def add_latency(
     row: dict[str, Any], where: Mapping[str, Any], ms: float | None, spread_ms: float, budget_ms: float | None, how: str
 ) -> None:
-    """One more device's latency in a row of metrics.json; None where a table does not tell it."""
+    """Add the latency on one more device to a row of metrics.json; None where its table lacks layers."""
     latencies = row.setdefault("latencies", [])
     latencies.append({
         **where, "budget_ms": budget_ms, "latency_ms": ms, "spread_ms": None if ms is None else spread_ms, "how": how,
         "keeps": None if ms is None or budget_ms is None else keeps(ms, spread_ms, budget_ms),
     })  # fmt: skip
     row["latency_ms"], row["latency_spread_ms"] = latencies[0]["latency_ms"], latencies[0]["spread_ms"]
-    kept = [one["keeps"] for one in latencies]
+    kept = [latency["keeps"] for latency in latencies]
     row["keeps_budget"] = False if False in kept else None if None in kept else True
 
 
-def _exported(trained: Trained, example: torch.Tensor, folder: Path, runtime: str) -> Path:
-    """The file of a written network that a runtime runs; one for a single input shape is made of it."""
-    adapter = get_runtime(runtime)
-    path = folder / WRITTEN.get(adapter.suffix, f"model{adapter.suffix}")
-    if adapter.suffix not in WRITTEN:
-        write_atomic(path, adapter.artifact(trained.network.to("cpu").eval(), example))
-    return path
+def _warn_over_budget(latency: dict[str, Any]) -> None:
+    """Warn where the winner, or its exported file, exceeds the budget after all."""
+    budget_ms = latency["budget_ms"]
+    if latency["keeps"] is False:
+        log.warning(
+            "the winner takes %.2f +- %.2f ms with %s, over the budget of %g ms: was the machine busy?",
+            latency["latency_ms"], latency["spread_ms"], latency["runtime"], budget_ms,
+        )  # fmt: skip
+    if latency.get("exported_keeps") is False:
+        log.warning(
+            "%s takes %.2f +- %.2f ms, over the budget of %g ms: was the machine busy?", latency["exported_file"],
+            latency["exported_latency_ms"], latency["exported_spread_ms"], budget_ms,
+        )  # fmt: skip
+
+
+# --- metrics.json
+
+
+def write_winner(
+    context: Context, trained: Sequence[Trained], rows: list[dict[str, Any]], folder: Path, budget_ms: float | None,
+    recipe: Recipe, search: Mapping[str, Any],
+) -> None:  # fmt: skip
+    """Write the folder of a winner, the first of `trained`; `rows` get the latencies, the last figures to be known."""
+    winner, trainer, config = trained[0], context.trainer, context.config
+    title, notes = f"{context.space.name} {winner.name}", size_notes(trainer)
+    size = trainer.sizes.of(winner.architecture)
+    write_model(folder, winner, trainer.data, size=size, title=title, notes=notes)
+    latency = with_budget(context.latency, budget_ms) if config.budgets_ms else context.latency
+    add_all_latencies(rows, trained, folder, latency, config.seed)
+    first = rows[0]["latencies"][0]
+    constraints = {
+        constraint.option.removeprefix("--").replace("-", "_"): constraint.limit
+        for constraint in context.constraints.items
+    }
+    metrics = {
+        "title": title, "notes": notes, "networks": rows,
+        "latency": {
+            "resolution": rows[0]["resolution"],
+            **{name: first[name] for name in ("device", "runtime", "threads", "batch", "budget_ms", "how")},
+        },
+        "limits": constraints,
+        "accuracy": accuracy_facts(trainer, recipe, size, config.data), "search": dict(search),
+        "versions": versions(), "date": datetime.date.today().isoformat(),
+    }  # fmt: skip
+    write_metrics(folder, metrics, trainer.data.classes)
+    context.board.text(winner.name, markdown_table(rows[0]) + f"\n```yaml\n{winner.architecture.to_yaml()}```\n")
+    log.info("%s: %s", winner.name, folder)
+
+
+def accuracy_facts(trainer: Trainer, recipe: Recipe, size: int, source: str) -> dict[str, Any]:
+    """How the accuracies were obtained, as metrics.json holds it; `source` is what --data named."""
+    data = trainer.data
+    return {
+        "resolution": size, "data": data.name, "source": source, "seed": trainer.seed,
+        "train_images": len(limited(data.train, recipe.images, trainer.seed)), "val_images": len(data.val),
+        "test_images": len(data.test), "epochs": recipe.epochs,
+    }  # fmt: skip

@@ -1,47 +1,60 @@
-"""What a process does that torchrun started beside the leading one: train the supernet with it, share its estimates."""
+"""A worker: a process that torchrun started beside the main one, to train the supernet and to share the estimates."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from mnas.config import Recipe, RunConfig, SupernetRecipe
-from mnas.estimators import Estimate, estimated, never
-from mnas.estimators.factory import accuracy_source
+from mnas.estimators import Estimate, make_estimate, never
+from mnas.estimators.factory import CallableEstimator, make_estimator
 from mnas.estimators.weight_sharing import WeightSharing
-from mnas.pipeline.search import Objects, space_of
+from mnas.pipeline.context import Overrides, make_trainer, space_of
 from mnas.pipeline.winners import Result
 from mnas.run import Run
 from mnas.space.architecture import Architecture
-from mnas.training.device import pick_device
-from mnas.training.distributed import Peers
-from mnas.training.task import task_of
+from mnas.training.distributed import ProcessGroup
 
 
-def follow(config: RunConfig, given: Objects, peers: Peers) -> Result:
-    """Work for the leader of `peers` until its search ends; its result. All must see the run's folder."""
-    asked: dict[str, Any] | None = peers.told(None)
-    if asked is not None:
-        _work(config, given, peers, asked)
-    return peers.told(None)
+@dataclass(frozen=True)
+class Job:
+    """What the main process asks of the workers."""
+
+    folder: str
+    threads: int
+    candidate: Recipe
+    select: bool
+    supernet: SupernetRecipe | None
 
 
-def _work(config: RunConfig, given: Objects, peers: Peers, asked: dict[str, Any]) -> None:
-    torch.set_num_threads(asked["threads"])
+def work(config: RunConfig, overrides: Overrides, group: ProcessGroup) -> Result:
+    """Work for the main process until its search ends; returns its result. All processes must see the run's folder."""
+    job: Job | None = group.broadcast(None)
+    if job is not None:
+        _do(job, config, overrides, group)
+    result: Result = group.broadcast(None)
+    return result
+
+
+def _do(job: Job, config: RunConfig, overrides: Overrides, group: ProcessGroup) -> None:
+    torch.set_num_threads(job.threads)
     sharing = None
-    with peers.agreed():
-        space, device = space_of(config, given), pick_device(config.device)
-        task = task_of(config, space, given.data)
-        if asked["supernet"] is not None:
-            sharing = WeightSharing(Run(Path(asked["folder"])), space, config, task, device=device, peers=peers)
-    if sharing is not None:
-        sharing.train(SupernetRecipe(**asked["supernet"]))
-    proxy = Recipe(**asked["proxy"])
-    estimator = accuracy_source(config, given.estimator, space, task, device, sharing, proxy, asked["select"])
+    with group.all_succeed():
+        space = space_of(config, overrides.space)
+        trainer = make_trainer(config, space, overrides.data)
+        if job.supernet is not None:
+            sharing = WeightSharing(Run(Path(job.folder)), config, space, trainer, group)
+    if sharing is not None and job.supernet is not None:
+        sharing.train(job.supernet)
+    estimator = (
+        CallableEstimator(overrides.estimator)
+        if overrides.estimator is not None
+        else make_estimator(config, space, trainer, sharing, job.candidate, job.select)
+    )
 
     def estimate(arch: Architecture) -> Estimate:
-        return estimated(estimator, arch, never)
+        return make_estimate(estimator, arch, never)
 
-    peers.serve(estimate)
+    group.serve(estimate)

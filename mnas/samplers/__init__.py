@@ -1,4 +1,4 @@
-"""Optuna samplers: mnas's own, which know costs before they are paid, and Optuna's by name."""
+"""Optuna samplers by name: mnas's own, which keep within a cost that is known in advance, and Optuna's."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from mnas.errors import BadInput, nearest
-from mnas.samplers.base import Cost
+from mnas.samplers.costs import Cost
 from mnas.samplers.evolution import EvolutionSampler
 from mnas.samplers.predictor import PredictorSampler
 
@@ -19,10 +19,13 @@ SAMPLERS = ("predictor", "evolution", "tpe", "nsga2", "gp", "random")
 
 
 def make_sampler(
-    name: str, seed: int, done: int = 0, *, known_cost: Cost | None = None, budget: float | None = None,
+    name: str, seed: int, finished: int = 0, *, known_cost: Cost | None = None, budget: float | None = None,
     examples: Callable[[], Sequence[FrozenTrial]] = tuple,
 ) -> optuna.samplers.BaseSampler:  # fmt: skip
-    """A sampler by name, for a study of `done` trials; the costs, the budget and the examples are for mnas's own."""
+    """A sampler by name, for a study with `finished` trials; BadInput for an unknown name.
+
+    `known_cost`, `budget` and `examples` are ChoiceSampler's; Optuna's own samplers do not use them.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         match name:
@@ -31,11 +34,11 @@ def make_sampler(
             case "evolution":
                 return EvolutionSampler(seed=seed, known_cost=known_cost, budget=budget, examples=examples())
             case "tpe":  # multivariate, since layers interact; grouped, since some exist only at some depths
-                return optuna.samplers.TPESampler(seed=seed + done, multivariate=True, group=True)
+                return optuna.samplers.TPESampler(seed=seed + finished, multivariate=True, group=True)
             case "nsga2":
-                return optuna.samplers.NSGAIISampler(seed=seed + done, population_size=16)
+                return optuna.samplers.NSGAIISampler(seed=seed + finished, population_size=16)
             case "gp":
-                return optuna.samplers.GPSampler(seed=seed + done)
+                return optuna.samplers.GPSampler(seed=seed + finished)
             case "random":
-                return optuna.samplers.RandomSampler(seed=seed + done)
+                return optuna.samplers.RandomSampler(seed=seed + finished)
     raise BadInput(f"unknown sampler '{name}'{nearest(name, SAMPLERS)}")

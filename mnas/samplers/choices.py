@@ -1,4 +1,4 @@
-"""What a study's trials say of its choices: their options, which of them exist together, and points among them."""
+"""The choices of a study, learned from its trials: their options, which of them exist together, points among them."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from optuna.trial import FrozenTrial
 from sklearn.tree import DecisionTreeClassifier
 
 Points = NDArray[np.int64]
-"""(n, choices): the index of each choice's option; ABSENT where a choice does not exist beside the others."""
+"""(n, choices): the index of each choice's option; ABSENT where a choice does not exist in that point."""
 
 ABSENT = -1
-MOST_OPTIONS = 1000
-"""An integer of more is no choice."""
+MAX_OPTIONS = 1000
+"""An integer parameter with more values is not treated as a choice."""
 ENUMERABLE = 10_000
-"""Spaces of at most so many points are enumerated where random points are all known."""
+"""Largest number of points that are enumerated."""
 
 
 @dataclass(frozen=True)
@@ -32,15 +32,15 @@ class Choice:
     options: Sequence[Any]
 
     def index(self, option: Any) -> int:
-        """Which one an option is; NaN is equal to NaN."""
+        """The index of an option; NaN equals NaN."""
         if isinstance(self.distribution, CategoricalDistribution):
             return int(self.distribution.to_internal_repr(option))
         return self.options.index(option)
 
     @property
     def positions(self) -> NDArray[np.float64] | None:
-        """Where the options lie on a line, in 0..1; None where they have no order."""
-        if any(isinstance(one, bool) or not isinstance(one, int | float) for one in self.options):
+        """Positions (options,) of the options on a line, 0..1; None where they have no order."""
+        if any(isinstance(option, bool) or not isinstance(option, int | float) for option in self.options):
             return None
         if not all(map(math.isfinite, self.options)):
             return None
@@ -51,10 +51,10 @@ class Choice:
 
 
 def choice_of(distribution: BaseDistribution) -> Choice | None:
-    """The choice that a parameter is; None for a float, and for an integer of too many options."""
+    """A parameter as a choice; None for a float, and for an integer with more than MAX_OPTIONS values."""
     if isinstance(distribution, IntDistribution):
         step = 1 if distribution.log else distribution.step
-        if (distribution.high - distribution.low) // step >= MOST_OPTIONS:
+        if (distribution.high - distribution.low) // step >= MAX_OPTIONS:
             return None
         options: Sequence[Any] = range(distribution.low, distribution.high + 1, step)
     elif isinstance(distribution, CategoricalDistribution):
@@ -64,45 +64,49 @@ def choice_of(distribution: BaseDistribution) -> Choice | None:
     return Choice(distribution, options)
 
 
-def _wider(one: IntDistribution, other: IntDistribution) -> IntDistribution:
-    """The range of both."""
-    several = [each for each in (one, other) if not each.single()]
-    low, high = min(one.low, other.low), max(one.high, other.high)
-    log = low > 0 and bool(several) and all(each.log for each in several)
-    step = math.gcd(*(each.step for each in several), one.low - low, other.low - low) or 1
+def _union(first: IntDistribution, second: IntDistribution) -> IntDistribution:
+    """The range that covers both."""
+    ranges = [distribution for distribution in (first, second) if not distribution.single()]
+    low, high = min(first.low, second.low), max(first.high, second.high)
+    log = low > 0 and bool(ranges) and all(distribution.log for distribution in ranges)
+    step = math.gcd(*(distribution.step for distribution in ranges), first.low - low, second.low - low) or 1
     return IntDistribution(low, high, log=log, step=1 if log else step)
 
 
 class Choices:
-    """The choices that trials were seen to have. A choice may exist only beside certain options of those before it.
+    """The choices that occur in a study's trials, as learned so far.
 
-    Which ones, decision trees learn from the trials.
+    A choice may exist only beside certain options of earlier choices; decision trees learn which from the trials.
     """
 
     def __init__(self) -> None:
-        self.each: dict[str, Choice] = {}
-        self._sizes = np.empty(0, dtype=np.int64)
+        self.by_name: dict[str, Choice] = {}
         self.version = 0
-        """Counts the changes of what choices and options there are: points of before mean nothing any more."""
-        self._fixed: dict[str, Any] = {}
-        self._others: set[str] = set()
-        self._seen: dict[int, Mapping[str, Any]] = {}
+        """Grows whenever a choice or an option is added: points of an earlier version are not valid any more."""
+        self._single: dict[str, Any] = {}
+        self._unsupported: set[str] = set()
+        self._params: dict[int, Mapping[str, Any]] = {}
         self._rows: dict[int, NDArray[np.int64]] = {}
         self._trees: list[tuple[list[int], DecisionTreeClassifier]] = []
         self._all: Points | None = None
 
+    @property
+    def _sizes(self) -> NDArray[np.int64]:
+        """The number of options of each choice."""
+        return np.array([len(choice.options) for choice in self.by_name.values()], dtype=np.int64)
+
     # --- learning
 
     def learn(self, trials: Iterable[FrozenTrial]) -> None:
-        """Take in the parameters of `trials`, of which it knows some."""
-        new = [trial for trial in trials if trial.number not in self._seen and trial.params]
+        """Add the choices, options and conditions of those trials that are new."""
+        new = [trial for trial in trials if trial.number not in self._params and trial.params]
         before = self.version
         for trial in new:
-            self._seen[trial.number] = trial.params
+            self._params[trial.number] = trial.params
             self._add_choices(trial)
         if self.version > before:
             self._rows, self._all = {}, None
-        rows = {number: self.row(params) for number, params in self._seen.items() if number not in self._rows}
+        rows = {number: self.row(params) for number, params in self._params.items() if number not in self._rows}
         self._rows |= rows
         if rows:
             new_rows = np.stack(list(rows.values()))
@@ -110,42 +114,42 @@ class Choices:
                 self._learn_existence(np.stack(list(self._rows.values())))
 
     def _add_choices(self, trial: FrozenTrial) -> None:
-        """A new choice's place is behind the one that it followed."""
-        names, after = list(self.each), 0
+        """Add a trial's choices; a new one is inserted after the choice that precedes it in the trial."""
+        names, after = list(self.by_name), 0
         for name, value in trial.params.items():
-            if name in self._others:
+            if name in self._unsupported:
                 continue
-            distribution = self._seen_of(name, value, trial.distributions[name])
-            if name in self.each and distribution == self.each[name].distribution:
+            distribution = self._covering(name, value, trial.distributions[name])
+            if name in self.by_name and distribution == self.by_name[name].distribution:
                 after = names.index(name) + 1
                 continue
             if distribution.single():
-                self._fixed[name] = value
+                self._single[name] = value
                 continue
-            self._fixed.pop(name, None)
+            self._single.pop(name, None)
             self.version += 1
             if name not in names:
                 names.insert(after, name)
             after = names.index(name)
             if (choice := choice_of(distribution)) is None:
-                self._others.add(name)
+                self._unsupported.add(name)
                 names.remove(name)
             else:
-                self.each[name] = choice
+                self.by_name[name] = choice
                 after += 1
-        self.each = {name: self.each[name] for name in names}
-        self._sizes = np.array([len(choice.options) for choice in self.each.values()], dtype=np.int64)
+        self.by_name = {name: self.by_name[name] for name in names}
 
-    def _seen_of(self, name: str, value: Any, distribution: BaseDistribution) -> BaseDistribution:
-        """Of an integer, all that trials had: ranges may differ, and what was enqueued may lie outside of them."""
+    def _covering(self, name: str, value: Any, distribution: BaseDistribution) -> BaseDistribution:
+        """A distribution of all values so far: an integer's range may change, and enqueued values may lie outside."""
         if isinstance(distribution, IntDistribution):
-            for seen in (value, self._fixed.get(name, value)):
-                distribution = _wider(distribution, IntDistribution(seen, seen))
-            if name in self.each and isinstance(before := self.each[name].distribution, IntDistribution):
-                distribution = _wider(distribution, before)
+            for number in (value, self._single.get(name, value)):
+                distribution = _union(distribution, IntDistribution(number, number))
+            if name in self.by_name and isinstance(earlier := self.by_name[name].distribution, IntDistribution):
+                distribution = _union(distribution, earlier)
         return distribution
 
     def _learn_existence(self, rows: Points) -> None:
+        """Fit one tree for each set of choices that exist in the same rows."""
         groups: dict[bytes, list[int]] = {}
         for column in range(rows.shape[1]):
             groups.setdefault((rows[:, column] >= 0).tobytes(), []).append(column)
@@ -157,7 +161,7 @@ class Choices:
                 self._trees.append((columns, tree))
 
     def _existing(self, points: Points) -> Points:
-        """`points` without what does not exist in them."""
+        """`points` with ABSENT for the choices that do not exist in them."""
         points = points.copy()
         for columns, tree in self._trees:
             exists = tree.predict(points[:, : columns[0]])
@@ -169,45 +173,46 @@ class Choices:
     def row(self, params: Mapping[str, Any]) -> NDArray[np.int64]:
         """Parameters as a point."""
         return np.array([
-            choice.index(params[name]) if name in params else ABSENT for name, choice in self.each.items()
+            choice.index(params[name]) if name in params else ABSENT for name, choice in self.by_name.items()
         ], dtype=np.int64)  # fmt: skip
 
     def rows(self, trials: Iterable[FrozenTrial]) -> Points:
-        """The points of trials that were learned."""
-        found = [self._rows[trial.number] for trial in trials]
-        return np.stack(found) if found else np.empty((0, len(self.each)), dtype=np.int64)
+        """The points of learned trials."""
+        rows = [self._rows[trial.number] for trial in trials]
+        return np.stack(rows) if rows else np.empty((0, len(self.by_name)), dtype=np.int64)
 
-    def whole(self, many: Iterable[Mapping[str, Any]]) -> Points:
-        """The points of those parameters that leave nothing open: others are still being asked for.
+    def complete_rows(self, many: Iterable[Mapping[str, Any]]) -> Points:
+        """The points of those parameter sets that are complete, of trials that run or failed.
 
-        Those with a value that no finished trial has had are no points yet.
+        A trial may still be asking for choices, or may have a value that no finished trial has: both are left out.
         """
-        found = []
+        points = []
         for params in many:
             with contextlib.suppress(ValueError):
-                found.append(self.row(params))
-        rows = np.array(found, dtype=np.int64).reshape(-1, len(self.each))
+                points.append(self.row(params))
+        rows = np.array(points, dtype=np.int64).reshape(-1, len(self.by_name))
         return rows[(self._existing(np.maximum(rows, 0)) == rows).all(1)] if len(rows) else rows
 
     def params(self, point: NDArray[np.int64]) -> dict[str, Any]:
-        """A point as parameters, beside those that have one option alone."""
-        return self._fixed | {
+        """The parameters of a point, with those that have a single option."""
+        return self._single | {
             name: choice.options[index]
-            for (name, choice), index in zip(self.each.items(), point, strict=True) if index != ABSENT
+            for (name, choice), index in zip(self.by_name.items(), point, strict=True) if index != ABSENT
         }  # fmt: skip
 
     @property
     def distributions(self) -> dict[str, BaseDistribution]:
-        return {name: choice.distribution for name, choice in self.each.items()}
+        """Optuna's distribution of each choice."""
+        return {name: choice.distribution for name, choice in self.by_name.items()}
 
     # --- new points
 
     def random(self, count: int, rng: np.random.Generator) -> Points:
-        """Each existing choice drawn uniformly."""
+        """`count` points with each existing choice drawn uniformly."""
         return self._existing(self._drawn(count, rng))
 
     def mutated(self, points: Points, rng: np.random.Generator, changes: float = 2.0) -> Points:
-        """Each point with about so many choices changed, at least one; what newly exists is drawn at random."""
+        """Each point with about `changes` choices changed, at least one; choices that newly exist are random."""
         draws = rng.random(points.shape)
         draws[points == ABSENT] = np.inf
         change = draws < changes / np.maximum(1, (points != ABSENT).sum(1, keepdims=True))
@@ -217,25 +222,25 @@ class Choices:
         return self._existing(np.where(change, others, whole))
 
     def crossed(self, points: Points, others: Points, rng: np.random.Generator) -> Points:
-        """Each point with about half of the choices that it and the other one have taken from there."""
+        """Each point with about half of the choices that both have taken from its partner in `others`."""
         take = (rng.random(points.shape) < 0.5) & (points != ABSENT) & (others != ABSENT)
         mixed = np.where(take, others, points)
         return self._existing(np.where(mixed == ABSENT, self._drawn(len(points), rng), mixed))
 
     def all(self) -> Points:
-        """Every point, where they are few; otherwise none."""
+        """Every point; empty where there may be more than ENUMERABLE."""
         if self._all is None:
-            self._all = np.empty((0, len(self.each)), dtype=np.int64)
+            self._all = np.empty((0, len(self.by_name)), dtype=np.int64)
             sizes = self._sizes.tolist()
             if math.prod(sizes) <= ENUMERABLE:
-                every = np.indices(sizes).reshape(len(self.each), -1).T
+                every = np.indices(sizes).reshape(len(self.by_name), -1).T
                 self._all = np.unique(self._existing(every), axis=0)
         return self._all
 
     def _drawn(self, count: int, rng: np.random.Generator) -> Points:
-        return rng.integers(0, self._sizes, (count, len(self.each)))
+        return rng.integers(0, self._sizes, (count, len(self.by_name)))
 
 
-def known(point: NDArray[np.int64], rows: Points) -> bool:
-    """Whether a trial was this point: all that existed in the trial is the same here."""
+def was_tried(point: NDArray[np.int64], rows: Points) -> bool:
+    """Whether one of `rows` is this point: every choice that exists in the row has the point's option."""
     return bool(((rows == point) | (rows == ABSENT)).all(1).any())

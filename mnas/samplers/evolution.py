@@ -1,4 +1,4 @@
-"""A sampler that breeds: regularised evolution for one objective, NSGA-II for several."""
+"""Evolution: regularised evolution for one objective, NSGA-II for several."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from optuna.study import Study
 
 from mnas.samplers.base import ChoiceSampler, Floats
 from mnas.samplers.choices import Points
-from mnas.samplers.improvement import ranks
+from mnas.samplers.pareto import ranks
 
 CHILDREN = 32
-"""Bred at a time, of which the first that is new and within the budget is proposed."""
-CROSSED = 0.5
-"""Part of the children that have two parents."""
+"""Children of a proposal; the first that is new and within the budget is proposed."""
+CROSSOVER = 0.5
+"""Part of the children with two parents."""
 
 
 class EvolutionSampler(ChoiceSampler):
-    """Children of what did best, within a known cost.
+    """Mutates the best trials, within a known cost.
 
-    One objective: regularised evolution (arXiv 1802.01548), the youngest `population` trials compete and the best of
-    `tournament` drawn ones is a parent. Several: NSGA-II (Deb et al. 2002), the best `population` of all by front and
-    crowding. A child mutates its parent in about `changes` choices, half of them after it took choices that both
-    parents have from a second one. The first `population` trials are random.
+    One objective: regularised evolution (arXiv 1802.01548): of the youngest `population` trials, the best of
+    `tournament` random ones is a parent. Several: NSGA-II (Deb et al. 2002) with the best `population` of all trials by
+    front and crowding. A child has about `changes` mutations; half of the children are crossed with a second parent
+    first. The first `population` trials are random. Other arguments are ChoiceSampler's.
     """
 
     def __init__(self, *, population: int = 24, tournament: int = 6, changes: float = 1.5, **options: Any):
@@ -39,13 +39,14 @@ class EvolutionSampler(ChoiceSampler):
             return self.choices.random(CHILDREN, rng)
         if values.shape[1] == 1:
             rows, values = rows[-self._population :], values[-self._population :]
-        place = ranks(values)
-        alive = np.argsort(place)[: self._population]
+        rank = ranks(values)
+        alive = np.argsort(rank)[: self._population]
 
         def parents() -> Points:
+            """The winner (choices,) of a tournament for each child."""
             drawn = rng.choice(alive, (CHILDREN, self._tournament))
-            return rows[drawn[np.arange(CHILDREN), place[drawn].argmin(1)]]
+            return rows[drawn[np.arange(CHILDREN), rank[drawn].argmin(1)]]
 
-        one = parents()
-        children = np.where(rng.random((CHILDREN, 1)) < CROSSED, self.choices.crossed(one, parents(), rng), one)
+        first = parents()
+        children = np.where(rng.random((CHILDREN, 1)) < CROSSOVER, self.choices.crossed(first, parents(), rng), first)
         return self.choices.mutated(children, rng, self._changes)

@@ -1,9 +1,10 @@
-"""A sampler that learns the objective from finished trials and knows costs before they are paid."""
+"""Bayesian optimisation that learns the objectives from finished trials and stays within a cost known in advance."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import sklearn
@@ -13,67 +14,86 @@ from threadpoolctl import ThreadpoolController
 
 from mnas.samplers.base import ChoiceSampler, Floats, directions
 from mnas.samplers.choices import Points
-from mnas.samplers.improvement import hypervolume_improvement, log_expected_improvement, nondominated, ranks
+from mnas.samplers.improvement import hypervolume_improvement, log_expected_improvement
+from mnas.samplers.pareto import nondominated, ranks
 from mnas.samplers.surrogate import CostModel, Features, Hyperparameters, Surrogate, fitted, spread
 
 STARTUP = 5
-"""Values before anything is learned from them; until then points are drawn at random."""
+"""Trials with values before a model is fitted; until then points are random."""
 POOL, ROUNDS, PARENTS = 120, 5, 10
-"""Candidates are bred in rounds, from the best trials and the most promising candidates of the rounds before."""
-ASKED, CHECKED = 256, 40
-"""Random points that teach what points cost about, and the candidates whose cost is asked for in the end."""
+"""Candidates are bred in rounds from the best trials and the best candidates so far: their number, rounds, parents."""
+COST_SAMPLES, CHECKED = 256, 40
+"""Random points that the cost model is fitted to, and candidates whose exact cost is computed in the end."""
 GROWTH = 1.15
-"""What is slow to learn is learned anew whenever there are so many times more values."""
+"""Factor of new trials after which hyperparameters and cost model are fitted again."""
 OPTIMISM = 1.0
 """Standard deviations above its mean at which a candidate is compared with a front."""
-MOST_LEARNED = 192
-"""Of more values, the best half of so many are learned from, and others of all kinds."""
-LEAST_GAIN, LEAST_LOG_CHANCE = 1e-9, -7.0
+MAX_LEARNED = 192
+"""Most trials that a model is fitted to: the best half, and evenly spaced ones of the others."""
+MIN_GAIN, MIN_LOG_CHANCE = 1e-9, -7.0
 MARGIN = 0.1
-"""Of each objective's span, how far below the worst known or expected value the hypervolume begins."""
+"""Distance of the hypervolume's reference below the worst known or expected value, as a part of each range."""
 
 Merit = Callable[[Points, Floats], Floats]
-"""How promising points of these costs are."""
+"""(points (n, choices), costs (n,)) -> how promising each point is (n,)."""
 Costs = Callable[[Points], tuple[Floats, Floats]]
-"""About what points cost, and the logarithm of the chance that it is within the budget."""
+"""Points (n, choices) -> their predicted costs (n,), and the log of the chance (n,) that each is within the budget."""
+
+
+@dataclass
+class Fitted:
+    """The slow fits for one version of the choices, each made once."""
+
+    version: int
+    features: Features
+    hyperparameters: dict[tuple[int, int], Hyperparameters]
+    """By objective and number of trials."""
+    cost_models: dict[int, CostModel | None]
+    """By number of trials."""
 
 
 class PredictorSampler(ChoiceSampler):
     """Bayesian optimisation over categorical and integer choices.
 
-    A Gaussian process learns each objective. Of a pool of mutated, crossed and random points within the budget, the
-    one of greatest expected improvement is proposed; where there are several objectives, the one that adds most to the
-    front's hypervolume, judged optimistically. Trials that still run count as if they had reached what is expected of
-    them. The known cost helps to predict, and an objective that equals it is not learned.
+    A Gaussian process models each objective. The pool of candidates has mutated, crossed and random points within the
+    budget; the one with the largest expected improvement is proposed, or for several objectives the one that adds most
+    to the front's hypervolume at an optimistic estimate. Running trials count with their expected values. The known
+    cost is a feature of the models, and an objective that equals it is not modelled. The arguments are ChoiceSampler's.
     """
 
     def _begin(self) -> None:
         super()._begin()
-        self._fits: dict[tuple[int, int, int], Hyperparameters] = {}
-        self._cost_models: dict[tuple[int, int], CostModel | None] = {}
-        self._described: dict[int, Features] = {}
+        self._cached: Fitted | None = None
+
+    @property
+    def _fitted(self) -> Fitted:
+        version = self.choices.version
+        if self._cached is None or self._cached.version != version:
+            self._cached = Fitted(version, Features(list(self.choices.by_name.values())), {}, {})
+        return self._cached
 
     def proposals(
         self, study: Study, rows: Points, values: Floats, pending: Points, rng: np.random.Generator
     ) -> Points:
         if len(rows) < STARTUP:
             return self.choices.random(POOL, rng)
-        # small matrices: threads would wait for one another, and checks take longer than what is checked
-        checked = sklearn.config_context(assume_finite=True, skip_parameter_validation=True)
-        with _blas().limit(limits=1, user_api="blas"), checked:
-            return self._promising(study, rows, values, pending, rng)
+        # matrices are small: threads would wait for each other, and validation takes longer than the computation
+        unchecked = sklearn.config_context(assume_finite=True, skip_parameter_validation=True)
+        with _blas().limit(limits=1, user_api="blas"), unchecked:
+            return self._ranked_pool(study, rows, values, pending, rng)
 
-    def _promising(
+    def _ranked_pool(
         self, study: Study, rows: Points, values: Floats, pending: Points, rng: np.random.Generator
     ) -> Points:
-        known, about = self.costs(rows), self._cost_model(rows)
+        """A pool of candidates, the most promising first."""
+        known, predict_costs = self.costs(rows), self._cost_predictor(rows)
         order = np.argsort(ranks(values), kind="stable")
-        kept = np.sort(spread(order, MOST_LEARNED))
+        kept = np.sort(spread(order, MAX_LEARNED))
         every = self.choices.all()
         pool = every if len(every) else self.choices.random(POOL, rng)
-        costs, log_chance = self._asked(pool, about) if len(every) else about(pool)
+        costs, log_chance = self._exact_costs(pool, predict_costs) if len(every) else predict_costs(pool)
         merit = self._merit(study, rows, values, known, kept, pending, (pool, costs))
-        scores = _likely(merit, pool, costs, log_chance)
+        scores = _scores(merit, pool, costs, log_chance)
         if len(every):
             return every[np.argsort(-scores, kind="stable")]
         for _ in range(ROUNDS):
@@ -82,90 +102,82 @@ class PredictorSampler(ChoiceSampler):
                 self.choices.mutated(rng.choice(parents, POOL), rng),
                 self.choices.crossed(rng.choice(parents, POOL // 4), rng.choice(parents, POOL // 4), rng),
             ])  # fmt: skip
-            costs, log_chance = about(new)
+            costs, log_chance = predict_costs(new)
             pool = np.concatenate([pool, new])
-            scores = np.concatenate([scores, _likely(merit, new, costs, log_chance)])
+            scores = np.concatenate([scores, _scores(merit, new, costs, log_chance)])
         pool = np.unique(pool[np.argsort(-scores, kind="stable")[:CHECKED]], axis=0)
-        costs, log_chance = self._asked(pool, about)
-        return pool[np.argsort(-_likely(merit, pool, costs, log_chance), kind="stable")]
+        costs, log_chance = self._exact_costs(pool, predict_costs)
+        return pool[np.argsort(-_scores(merit, pool, costs, log_chance), kind="stable")]
 
-    # --- what is learned
+    # --- costs
 
-    def _asked(self, points: Points, about: Costs) -> tuple[Floats, Floats]:
-        """What points cost, and the logarithm of the chance that it is within the budget; predicted where unknown."""
+    def _exact_costs(self, points: Points, predict_costs: Costs) -> tuple[Floats, Floats]:
+        """As `Costs`, with the known costs and predictions where they are not known."""
         costs = self.costs(points)
-        log_chance = np.where(self.too_dear(costs), -np.inf, 0.0)
+        log_chance = np.where(self.over_budget(costs), -np.inf, 0.0)
         if (unknown := np.isnan(costs)).any():
-            costs[unknown], log_chance[unknown] = about(points[unknown])
+            costs[unknown], log_chance[unknown] = predict_costs(points[unknown])
         return costs, log_chance
 
-    def _cost_model(self, rows: Points) -> Costs:
-        """The same, all predicted; known costs alone where they teach too little."""
-        key = (_milestone(len(rows)), self.choices.version)
-        if key not in self._cost_models:
-            points = np.concatenate([
-                rows[: key[0]], self.choices.random(ASKED, np.random.default_rng([self._seed, *key])),
-            ])  # fmt: skip
+    def _cost_predictor(self, rows: Points) -> Costs:
+        """Predicted costs; the known ones alone where too few are known to fit a model."""
+        count, models, features = _milestone(len(rows)), self._fitted.cost_models, self._fitted.features
+        if count not in models:
+            rng = np.random.default_rng([self._seed, count, self.choices.version])
+            points = np.concatenate([rows[:count], self.choices.random(COST_SAMPLES, rng)])
             costs = self.costs(points)
-            known = np.isfinite(costs)
-            learns = self._known_cost is not None and known.sum() > ASKED // 8
-            self._cost_models[key] = CostModel(self._features.of_choices(points), costs) if learns else None
-        model = self._cost_models[key]
+            enough = self._costs.exist and np.isfinite(costs).sum() > COST_SAMPLES // 8
+            models[count] = CostModel(features.of_choices(points), costs) if enough else None
+        model = models[count]
         if model is None:
-            return lambda points: self._asked(points, _unknown)
-        features = self._features
+            return lambda points: self._exact_costs(points, _unknown)
 
-        def predicted(points: Points) -> tuple[Floats, Floats]:
+        def predict(points: Points) -> tuple[Floats, Floats]:
             costs = model(features.of_choices(points))
-            return costs, model.log_chance(costs, self._budget)
+            return costs, model.log_chance(costs, self._costs.budget)
 
-        return predicted
+        return predict
 
-    @property
-    def _features(self) -> Features:
-        version = self.choices.version
-        if version not in self._described:
-            self._described = {version: Features(list(self.choices.each.values()))}
-        return self._described[version]
+    # --- objectives
 
-    def _hyper(self, number: int, rows: Points, values: Floats, known: Floats) -> Hyperparameters:
-        """Those that suit the first values, at rows of known costs."""
-        count = _milestone(len(values))
-        key = (number, count, self.choices.version)
-        if key not in self._fits:
-            describe = self._features.beside(known[:count])
-            features = describe(rows[:count], known[:count])
-            self._fits[key] = fitted(features, describe.owner, values[:count])
-        return self._fits[key]
+    def _hyperparameters(self, number: int, rows: Points, values: Floats, known: Floats) -> Hyperparameters:
+        """Hyperparameters of objective `number`, fitted to its first `values` at `rows` of `known` costs."""
+        count, cache = _milestone(len(values)), self._fitted.hyperparameters
+        if (number, count) not in cache:
+            features_of = self._fitted.features.beside(known[:count])
+            features = features_of(rows[:count], known[:count])
+            cache[number, count] = fitted(features, features_of.owner, values[:count])
+        return cache[number, count]
 
     def _merit(
         self, study: Study, rows: Points, values: Floats, known: Floats, kept: NDArray[np.int64], pending: Points,
-        anywhere: tuple[Points, Floats],
+        sample: tuple[Points, Floats],
     ) -> Merit:  # fmt: skip
-        """What these rows of known costs, of which it learns the `kept`, say after they have reached these values.
+        """The merit of points, from the `values` at `rows` of `known` costs; the models are fitted to the `kept` rows.
 
-        `anywhere` are some of all points, and their costs.
+        `sample` is a sample of all points with their costs.
         """
-        describe, reached, dear = self._features.beside(known), values[kept], self.too_dear(known[kept])
-        # what was tried over the budget teaches, but is not what others have to beat
-        rivals = np.ones(len(kept), dtype=bool) if dear.all() else ~dear
-        x, waiting = describe(rows[kept], known[kept]), describe(pending, self.costs(pending))
-        models: list[Surrogate | float] = []  # or the sign by which the known cost is the objective
+        features_of, reached = self._fitted.features.beside(known), values[kept]
+        over_budget = self.over_budget(known[kept])
+        # a trial over the budget is learned from, but a candidate does not have to beat it
+        rivals = np.ones(len(kept), dtype=bool) if over_budget.all() else ~over_budget
+        x, waiting = features_of(rows[kept], known[kept]), features_of(pending, self.costs(pending))
+        models: list[Surrogate | float] = []  # a number: the objective is the known cost times this sign
         for number, (column, sign) in enumerate(zip(reached.T, directions(study), strict=True)):
-            if self._known_cost is not None and np.allclose(column, sign * known[kept]):
+            if self._costs.exist and np.allclose(column, sign * known[kept]):
                 models.append(float(sign))
             else:
-                hyper = self._hyper(number, rows, values[:, number], known)
-                models.append(Surrogate(hyper, x, column, waiting))
+                hyperparameters = self._hyperparameters(number, rows, values[:, number], known)
+                models.append(Surrogate(hyperparameters, x, column, waiting))
 
         def expected(points: Points, costs: Floats) -> tuple[Floats, Floats]:
-            """Mean and deviation (points, objectives)."""
-            features = describe(points, costs)
-            each = [
+            """Mean and standard deviation (points, objectives)."""
+            features = features_of(points, costs)
+            predictions = [
                 (model * costs, np.zeros(len(points))) if isinstance(model, float) else model(features)
                 for model in models
             ]
-            return np.stack([mean for mean, _ in each], 1), np.stack([deviation for _, deviation in each], 1)
+            return np.stack([mean for mean, _ in predictions], 1), np.stack([std for _, std in predictions], 1)
 
         if len(models) == 1:
             model = models[0]
@@ -177,16 +189,16 @@ class PredictorSampler(ChoiceSampler):
 
             return improvement
         scale = np.maximum(np.ptp(reached, axis=0), 1e-12)
-        worst = np.concatenate([reached, expected(*anywhere)[0]]).min(axis=0)
+        worst = np.concatenate([reached, expected(*sample)[0]]).min(axis=0)
         reference, front = worst / scale - MARGIN, reached[rivals][nondominated(reached[rivals])] / scale
 
         def gain(points: Points, costs: Floats) -> Floats:
             mean, deviation = expected(points, costs)
             optimistic = (mean + OPTIMISM * deviation) / scale
-            # of what gains nothing, the nearer to the front the better
+            # points that add nothing are ordered by their distance to the front
             behind = (front[None] - optimistic[:, None]).max(axis=2).min(axis=1)
             gained = hypervolume_improvement(optimistic, front, reference)
-            return np.log(np.maximum(gained, LEAST_GAIN)) - np.maximum(0, behind)
+            return np.log(np.maximum(gained, MIN_GAIN)) - np.maximum(0, behind)
 
         return gain
 
@@ -196,22 +208,22 @@ def _blas() -> ThreadpoolController:
     return ThreadpoolController()
 
 
-def _likely(merit: Merit, points: Points, costs: Floats, log_chance: Floats) -> Floats:
-    """The merit of each point with its chance to be affordable; what has next to none is not looked at."""
+def _scores(merit: Merit, points: Points, costs: Floats, log_chance: Floats) -> Floats:
+    """Each point's merit times its chance to be within the budget, as logarithms; -inf for a negligible chance."""
     scores = np.full(len(points), -np.inf)
-    able = log_chance > LEAST_LOG_CHANCE
-    if able.any():
-        scores[able] = merit(points[able], costs[able]) + log_chance[able]
+    likely = log_chance > MIN_LOG_CHANCE
+    if likely.any():
+        scores[likely] = merit(points[likely], costs[likely]) + log_chance[likely]
     return scores
 
 
 def _unknown(points: Points) -> tuple[Floats, Floats]:
-    """Costs that nobody knows are no obstacle."""
+    """Costs of points where none is known: every point counts as within the budget."""
     return np.full(len(points), np.nan), np.zeros(len(points))
 
 
 def _milestone(count: int) -> int:
-    """The last of the numbers that grow by GROWTH; between two of them, nothing slow is learned."""
+    """The largest number up to `count` in a series that grows by GROWTH; models are fitted at these numbers."""
     last = STARTUP
     while last * GROWTH + 1 <= count:
         last = int(last * GROWTH + 1)

@@ -1,4 +1,4 @@
-"""What finished trials say of points that were not tried: a Gaussian process over choices."""
+"""A Gaussian process over choices, fitted to finished trials; and a linear model of their costs."""
 
 from __future__ import annotations
 
@@ -21,44 +21,44 @@ from mnas.samplers.choices import Choice, Points
 
 Floats = NDArray[np.float64]
 
-MOST_FITTED = 120
-"""Values that the hyperparameters are fitted to; predictions use all."""
+MAX_FITTED = 120
+"""Most values that hyperparameters are fitted to; predictions use all."""
 STEPS = 20
-LEAST_NOISE = 1e-5
-MOST_ONE_HOT = 12
-"""Options of an ordered choice of which each is a feature."""
+MIN_NOISE = 1e-5
+MAX_ONE_HOT = 12
+"""Most options of an ordered choice that are each a feature of their own."""
 
 
 class Features:
-    """Points as numbers: each choice's option (one-hot) and, where options have an order, its position; the cost."""
+    """Points as features: each choice's option (one-hot), its position where options have an order, and the cost."""
 
     def __init__(self, choices: Sequence[Choice]):
         tables = [_table(choice) for choice in choices]
         options, width = (max(table.shape[axis] for table in tables) for axis in (0, 1))
-        # ABSENT, -1, is the last option, of zeros
+        # ABSENT, -1, is the last row of a table: zeros
         self._tables = np.zeros((len(tables), options + 1, width))
         for index, table in enumerate(tables):
             self._tables[index, : table.shape[0], : table.shape[1]] = table
-        self._each = np.arange(len(tables))
+        self._choices = np.arange(len(tables))
         self._scale: Scale | None = None
-        self.owner = np.repeat(self._each, width)
-        """The choice of each feature; the cost's is one more."""
+        self.owner = np.repeat(self._choices, width)
+        """The choice (features,) that each feature belongs to; the cost counts as one more choice."""
 
     def beside(self, costs: Floats) -> Features:
-        """The same with a feature for the cost, as those of some points (n,) are spread; NaN where one is not known.
+        """The same features and the cost, scaled like `costs` (n,), NaN where one is not known.
 
-        Where none is known, or all are equal, they are no feature.
+        The cost is left out where none is known or all are equal.
         """
         known = costs[np.isfinite(costs)]
         if not known.size or np.ptp(known) == 0:
             return self
         scaled = copy.copy(self)
-        scaled._scale, scaled.owner = Scale(known), np.append(self.owner, len(self._each))
+        scaled._scale, scaled.owner = Scale(known), np.append(self.owner, len(self._choices))
         return scaled
 
     def of_choices(self, points: Points) -> Floats:
         """(n, choices) -> (n, features), without the cost."""
-        return np.asarray(self._tables[self._each, points].reshape(len(points), self._tables[:, 0].size))
+        return np.asarray(self._tables[self._choices, points].reshape(len(points), self._tables[:, 0].size))
 
     def __call__(self, points: Points, costs: Floats) -> Floats:
         """(n, choices) and (n,) -> (n, features)."""
@@ -69,7 +69,7 @@ class Features:
 
 
 class Scale:
-    """Values as they are learned: logarithms where all are positive, then mean 0 and deviation 1."""
+    """Scales values to mean 0 and standard deviation 1, after a logarithm where all are positive."""
 
     def __init__(self, values: Floats):
         self._log = bool((values > 0).all())
@@ -77,16 +77,18 @@ class Scale:
         self._mean, self._deviation = float(plain.mean()), float(plain.std()) or 1.0
 
     def __call__(self, values: Floats) -> Floats:
+        """Scaled values."""
         plain = np.log(np.maximum(values, np.finfo(float).tiny)) if self._log else values
         return np.asarray((plain - self._mean) / self._deviation)
 
     def inverse(self, scaled: Floats) -> Floats:
+        """Values from scaled ones."""
         plain = scaled * self._deviation + self._mean
         return np.asarray(np.exp(plain) if self._log else plain)
 
 
 class CostModel:
-    """About what points cost, from some that were asked for: the logarithm is nearly a sum over choices."""
+    """Predicts costs from some known ones by ridge regression: their logarithm is nearly a sum over choices."""
 
     def __init__(self, features: Floats, costs: Floats):
         known = np.isfinite(costs)
@@ -94,22 +96,23 @@ class CostModel:
         self._model = RidgeCV(alphas=(1e-3, 1e-2, 1e-1), store_cv_results=True)
         self._model.fit(features[known], self._scale(costs[known]))
         self._error = math.sqrt(self._model.cv_results_.mean(axis=0).min())
-        """Of points left out."""
+        """Root mean square error (scaled) on points left out of the fit."""
 
     def __call__(self, features: Floats) -> Floats:
-        # what its predict() computes, which checks the features for longer than that takes
+        """Predicted costs (n,) at features (n, f)."""
+        # as predict() computes them; its validation takes longer than the computation
         return self._scale.inverse(features @ self._model.coef_ + self._model.intercept_)
 
     def log_chance(self, costs: Floats, budget: float) -> Floats:
-        """The logarithm of the chance that what was predicted to cost so much is within the budget."""
+        """Log of the chance (n,) that points with these predicted costs (n,) are within the budget."""
         return np.asarray(log_ndtr((self._scale(np.array(budget)) - self._scale(costs)) / max(self._error, 1e-6)))
 
 
 def _table(choice: Choice) -> Floats:
-    """(options, features): which option (two of them are 1 apart), and where it lies if options have an order."""
+    """Features of each option (options, features): one-hot (two options are 1 apart), and its position if ordered."""
     count, positions = len(choice.options), choice.positions
     parts = []
-    if positions is None or count <= MOST_ONE_HOT:
+    if positions is None or count <= MAX_ONE_HOT:
         parts.append(math.sqrt(0.5) * np.eye(count))
     if positions is not None and count > 2:
         parts.append(positions[:, None])
@@ -118,25 +121,25 @@ def _table(choice: Choice) -> Floats:
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    """k(a, b) = linear * <a, b> + smooth * exp(-|a - b|^2 / 2), of features times their choice's scale; and noise."""
+    """k(a, b) = linear * <a, b> + smooth * exp(-|a - b|^2 / 2) of features times `scales`, and the noise's variance."""
 
     scales: Floats
     linear: float
     smooth: float
     noise: float
-    doubt: float
-    """By how much errors exceed what the model expects of itself: its scales were fitted to few values."""
+    inflation: float
+    """Factor on predicted deviations, since scales that are fitted to few values underestimate them."""
 
 
 class ChoiceKernel(Kernel):  # type: ignore[misc]
-    """What choices add up to, and what they make together, for scikit-learn; its own are sums of slower parts."""
+    """The kernel of `Hyperparameters` for scikit-learn, faster than a sum of scikit-learn's own kernels."""
 
     def __init__(self, linear: float, smooth: float):
         self.linear, self.smooth = linear, smooth
 
     def __call__(self, X: Floats, Y: Floats | None = None, eval_gradient: bool = False) -> Floats:
-        # half the time of a proposal is spent here, so candidates in single precision, and in place; what is factorised
-        # in double, since rounding errors would make it indefinite where there is hardly any noise
+        # half of a proposal's time is spent here, so candidates are computed in place and in single precision; the
+        # training points in double precision, since rounding errors could make their matrix indefinite
         precision = np.dtype(np.float64 if Y is None else np.float32)
         x, y = X.astype(precision), (X if Y is None else Y).astype(precision)
         gram = x @ y.T
@@ -156,93 +159,93 @@ class ChoiceKernel(Kernel):  # type: ignore[misc]
 
 
 class Standard:
-    """Values as they are learned: mean 0, deviation 1; far outliers below (networks that diverged) are brought near."""
+    """Values scaled to mean 0 and deviation 1; outliers far below (networks that diverged) are clipped first."""
 
     def __init__(self, values: Floats):
         largest = float(np.abs(values).max()) or 1.0  # no square of it may overflow
-        low, middle = np.quantile(values / largest, [0.25, 0.5])
-        floor = middle - 5 * max(middle - low, 1e-12) if middle > low else -1.0
-        near = np.maximum(values / largest, floor)
-        self.zero, self.unit = float(near.mean()), float(near.std()) or 1.0
-        self.values = (near - self.zero) / self.unit
+        low, median = np.quantile(values / largest, [0.25, 0.5])
+        floor = median - 5 * max(median - low, 1e-12) if median > low else -1.0
+        clipped = np.maximum(values / largest, floor)
+        self.zero, self.unit = float(clipped.mean()), float(clipped.std()) or 1.0
+        self.values = (clipped - self.zero) / self.unit
         self.zero, self.unit = self.zero * largest, self.unit * largest
 
 
-def spread(order: NDArray[np.int64], most: int) -> NDArray[np.int64]:
-    """Of indices in order, at most so many: the first ones, as half of them, and evenly spaced ones of the rest."""
-    if len(order) <= most:
+def spread(order: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """At most `count` of the ordered indices: half of them the first ones, half evenly spaced ones of the rest."""
+    if len(order) <= count:
         return order
-    half = most // 2
-    return np.concatenate([order[:half], order[np.linspace(half, len(order) - 1, most - half).astype(int)]])
+    half = count // 2
+    return np.concatenate([order[:half], order[np.linspace(half, len(order) - 1, count - half).astype(int)]])
 
 
 def fitted(features: Floats, owner: NDArray[np.int64], values: Floats) -> Hyperparameters:
-    """The hyperparameters of greatest posterior density."""
-    kept = np.sort(spread(np.argsort(-values, kind="stable"), MOST_FITTED))
+    """Hyperparameters of the largest posterior density; features (n, f) belong to the choices `owner` (f,)."""
+    kept = np.sort(spread(np.argsort(-values, kind="stable"), MAX_FITTED))
     features, values = features[kept], values[kept]
     x, y = torch.from_numpy(features), torch.from_numpy(Standard(values).values)
-    of, count = torch.from_numpy(owner), int(owner.max()) + 1
+    choice_of, count = torch.from_numpy(owner), int(owner.max()) + 1
     start = torch.zeros(count + 3, dtype=torch.float64)
     # two random points are about 1 apart
     start[:count] = 0.5 * math.log(2.0 / count)
     start[count:] = torch.tensor([0.5, 0.5, 0.02], dtype=torch.float64).log()
-    # of many choices, few values cannot say how much each one matters
-    doubts = torch.tensor([min(1.0, 4 / math.sqrt(count))] * count + [1.0, 1.0, 1.5], dtype=torch.float64)
+    # the prior's deviations: few values cannot show how much each of many choices matters
+    deviations = torch.tensor([min(1.0, 4 / math.sqrt(count))] * count + [1.0, 1.0, 1.5], dtype=torch.float64)
     eye = torch.eye(len(y), dtype=torch.float64)
 
     def logarithms(free: torch.Tensor) -> torch.Tensor:
-        return start + 3 * doubts * torch.tanh(free / 3)  # a line search may try anything
+        return start + 3 * deviations * torch.tanh(free / 3)  # a line search may try anything
 
     def covariance(logs: torch.Tensor) -> torch.Tensor:
-        scaled = x * logs[:count].exp()[of]
+        scaled = x * logs[:count].exp()[choice_of]
         linear, smooth, noise = logs[count:].exp()
         gram = scaled @ scaled.T
         size = gram.diagonal()
         near = torch.exp(gram - 0.5 * (size[:, None] + size[None, :]))
-        return linear * gram + smooth * near + (noise + LEAST_NOISE) * eye
+        return linear * gram + smooth * near + (noise + MIN_NOISE) * eye
 
-    def loss(tried: Floats) -> tuple[float, Floats]:
-        """And its gradient."""
-        free = torch.from_numpy(tried).requires_grad_()
+    def loss(point: Floats) -> tuple[float, Floats]:
+        """Negative log posterior and its gradient."""
+        free = torch.from_numpy(point).requires_grad_()
         logs = logarithms(free)
         model = torch.distributions.MultivariateNormal(torch.zeros_like(y), covariance(logs), validate_args=False)
-        value = 0.5 * (((logs - start) / doubts) ** 2).sum() - model.log_prob(y)  # type: ignore[no-untyped-call]
+        value = 0.5 * (((logs - start) / deviations) ** 2).sum() - model.log_prob(y)  # type: ignore[no-untyped-call]
         (gradient,) = torch.autograd.grad(value, free)
         return float(value.detach()), gradient.numpy()
 
-    found = start
+    logs = start
     with contextlib.suppress(torch.linalg.LinAlgError):  # type: ignore[attr-defined]
-        # torch's own L-BFGS takes seconds to import the first time
+        # SciPy's L-BFGS: torch's own takes seconds to import
         best = minimize(loss, np.zeros(len(start)), jac=True, method="L-BFGS-B", options={"maxiter": STEPS}).x
-        found = logarithms(torch.from_numpy(best)) if np.isfinite(best).all() else start
-    linear, smooth, noise = found[count:].exp().tolist()
-    doubt = math.sqrt(1 + count / len(y))
-    return Hyperparameters(found[:count].exp().numpy()[owner], linear, smooth, noise + LEAST_NOISE, doubt)
+        logs = logarithms(torch.from_numpy(best)) if np.isfinite(best).all() else start
+    linear, smooth, noise = logs[count:].exp().tolist()
+    inflation = math.sqrt(1 + count / len(y))
+    return Hyperparameters(logs[:count].exp().numpy()[owner], linear, smooth, noise + MIN_NOISE, inflation)
 
 
 class Surrogate:
-    """A Gaussian process of values (n,) at features (n, f), and at `waiting` ones of what it expects there."""
+    """A Gaussian process of values (n,) at features (n, f); `waiting` points (m, f) count as their expected values."""
 
-    def __init__(self, hyper: Hyperparameters, features: Floats, values: Floats, waiting: Floats):
-        self._hyper, self._standard = hyper, Standard(values)
+    def __init__(self, hyperparameters: Hyperparameters, features: Floats, values: Floats, waiting: Floats):
+        self._hyperparameters, self._standard = hyperparameters, Standard(values)
         learned = self._standard.values
         self._model = self._fit(features, learned)
         if len(waiting):
-            expected = self._model.predict(waiting * hyper.scales)
+            expected = self._model.predict(waiting * hyperparameters.scales)
             self._model = self._fit(np.concatenate([features, waiting]), np.concatenate([learned, expected]))
 
     def _fit(self, features: Floats, values: Floats) -> GaussianProcessRegressor:
-        kernel = ChoiceKernel(self._hyper.linear, self._hyper.smooth)
-        model = GaussianProcessRegressor(kernel, alpha=self._hyper.noise, optimizer=None)
-        return model.fit(features * self._hyper.scales, values)
+        kernel = ChoiceKernel(self._hyperparameters.linear, self._hyperparameters.smooth)
+        model = GaussianProcessRegressor(kernel, alpha=self._hyperparameters.noise, optimizer=None)
+        return model.fit(features * self._hyperparameters.scales, values)
 
     def mean(self, features: Floats) -> Floats:
         """Mean (n,) at features (n, f)."""
-        mean = self._model.predict(features * self._hyper.scales)
+        mean = self._model.predict(features * self._hyperparameters.scales)
         return np.asarray(mean * self._standard.unit + self._standard.zero)
 
     def __call__(self, features: Floats) -> tuple[Floats, Floats]:
         """Mean and standard deviation (n,) at features (n, f)."""
-        mean, deviation = self._model.predict(features * self._hyper.scales, return_std=True)
+        mean, deviation = self._model.predict(features * self._hyperparameters.scales, return_std=True)
         unit, zero = self._standard.unit, self._standard.zero
-        return mean * unit + zero, deviation * unit * self._hyper.doubt
+        return mean * unit + zero, deviation * unit * self._hyperparameters.inflation

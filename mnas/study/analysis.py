@@ -1,12 +1,12 @@
-"""What a search found beside its winners: the front, what decided the accuracy, how far chance would have come."""
+"""What a search found beside its winners: the front, the choices that decide the accuracy, a comparison with chance."""
 
 from __future__ import annotations
 
 import logging
 import math
 import statistics
-import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import optuna
@@ -18,26 +18,86 @@ from mnas.config import RunConfig
 from mnas.space.architecture import Architecture
 from mnas.space.space import SearchSpace
 from mnas.study.objective import front, is_pareto, knee
+from mnas.study.optuna_log import experimental_features, quiet_optuna
 from mnas.study.trial import Trial
 
 log = logging.getLogger("mnas")
 
+LOGGED_CHOICES = 5
+"""Most important choices that the log names."""
+MIN_TRIALS = 10
+"""Fewer finished trials give no importances."""
+MAX_TREES, TREE_ROWS = 64, 4000
+"""Optuna's own number of trees, or fewer, so that all of them have this many rows: that takes about a second."""
 
 
+@dataclass(frozen=True)
+class SearchAnalysis:
+    """What the trials of a search show, as metrics.json holds it."""
+
+    importance: Mapping[str, float]
+    """Each choice's part of the variance in accuracy, largest first."""
+    front: Sequence[Mapping[str, Any]] | None = None
+    """The rows of the Pareto front; None where a single reward was maximised."""
+    random: Mapping[float | None, Mapping[str, Any]] | None = None
+    """The comparison with random search within each budget; None where none was made."""
+
+    def metrics(self, budget_ms: float | None) -> dict[str, Any]:
+        """The part of metrics.json in the folder of this budget's winner."""
+        metrics: dict[str, Any] = {"importance": self.importance}
+        if self.front is not None:
+            metrics["front"] = self.front
+        if self.random is not None:
+            metrics["random"] = self.random[budget_ms]
+        return metrics
 
 
-SHOWN = 5
-"""Choices that the log names."""
+def analyse(
+    config: RunConfig, space: SearchSpace, trials: Sequence[Trial], random_trials: Sequence[Trial] = ()
+) -> SearchAnalysis:
+    """The analysis of a finished search and, with --compare-random, of the random networks beside it; also logged."""
+    analysis = SearchAnalysis(
+        importance(space, trials, config.seed),
+        front_rows(trials) if is_pareto(config.objective) else None,
+        {ms: compare(trials, random_trials, ms) for ms in config.wanted_ms} if config.compare_random else None,
+    )
+    _log(analysis)
+    return analysis
+
+
+def _log(analysis: SearchAnalysis) -> None:
+    for row in analysis.front or ():
+        log.info(
+            "front: trial %d, %.2f%%, %.2f ms%s", row["trial"], 100 * row["accuracy"], row["latency_ms"],
+            " (knee)" * row["knee"],
+        )  # fmt: skip
+    if analysis.importance:
+        largest = list(analysis.importance.items())[:LOGGED_CHOICES]
+        log.info("choices that decide the accuracy: %s", ", ".join(f"{name} {part:.0%}" for name, part in largest))
+    for budget_ms, comparison in (analysis.random or {}).items():
+        found, by_chance = comparison["search_best_accuracy"], comparison["best_accuracy"]
+        log.info(
+            "best accuracy%s after %d evaluations: search %s, random %s%s",
+            "" if budget_ms is None else f" within {budget_ms:g} ms", comparison["trials"], _percent(found),
+            _percent(by_chance), "; the search was no better than chance" if (found or 0) <= (by_chance or 0) else "",
+        )  # fmt: skip
+
+
+def _percent(accuracy: float | None) -> str:
+    return "none" if accuracy is None else f"{accuracy:.2%}"
+
+
+# --- the front
 
 
 def front_of(trials: Sequence[Trial]) -> list[Trial]:
-    """Finished trials that no other beats in accuracy and latency, from fast to slow."""
-    complete = {(t.accuracy or 0.0, t.latency_ms): t for t in reversed(trials) if t.state == "complete"}
+    """The finished trials that no other trial dominates in accuracy and latency, from fast to slow."""
+    complete = {(trial.accuracy or 0.0, trial.latency_ms): trial for trial in reversed(trials) if _is_complete(trial)}
     return [complete[point] for point in front(complete)]
 
 
 def front_rows(trials: Sequence[Trial]) -> list[dict[str, Any]]:
-    """The front as metrics.json holds it, its knee marked."""
+    """The front as rows of metrics.json, its knee marked."""
     best = front_of(trials)
     points = [(trial.accuracy or 0.0, trial.latency_ms) for trial in best]
     return [
@@ -46,59 +106,18 @@ def front_rows(trials: Sequence[Trial]) -> list[dict[str, Any]]:
     ]
 
 
-class Findings:
-    """Of a search's trials, and of the random ones that it is compared with; the log tells them as they are found."""
-
-    def __init__(self, config: RunConfig, space: SearchSpace, trials: Sequence[Trial], drawn: Sequence[Trial]):
-        self._each: dict[str, Any] = {"importance": importance(space, trials, config.seed)}
-        if is_pareto(config.objective):
-            self._each["front"] = front_rows(trials)
-        budgets = config.wanted_ms if config.compare_random else ()
-        self._random = {budget_ms: compared(trials, drawn, budget_ms) for budget_ms in budgets}
-        self._log()
-
-    def of(self, budget_ms: float | None) -> dict[str, Any]:
-        """What metrics.json says in the folder of this budget's winner."""
-        random = {"random": self._random[budget_ms]} if self._random else {}
-        return self._each | random
-
-    def _log(self) -> None:
-        for row in self._each.get("front", []):
-            log.info(
-                "front: trial %d, %.2f%%, %.2f ms%s", row["trial"], 100 * row["accuracy"], row["latency_ms"],
-                " (knee)" * row["knee"],
-            )  # fmt: skip
-        shares = list(self._each["importance"].items())[:SHOWN]
-        if shares:
-            log.info("what decided the accuracy: %s", ", ".join(f"{name} {share:.0%}" for name, share in shares))
-        for budget_ms, found in self._random.items():
-            reached = [found[f"{prefix}best_accuracy"] for prefix in ("search_", "")]
-            log.info(
-                "best%s after %d evaluations: %s by the search, %s at random%s",
-                "" if budget_ms is None else f" within {budget_ms:g} ms", found["trials"], *map(_percent, reached),
-                "; this search was no better than chance" if (reached[0] or 0) <= (reached[1] or 0) else "",
-            )  # fmt: skip
+# --- the choices that decide
 
 
-def _percent(part: float | None) -> str:
-    return "none" if part is None else f"{part:.2%}"
-
-
-LEAST = 10
-"""Of fewer finished trials nothing is said."""
-
-
-MOST_TREES, ROWS = 64, 4000
-"""Optuna's own number of trees, or as many as make so many rows of them: that takes about a second."""
-
-
+@quiet_optuna()
 def importance(space: SearchSpace, trials: Sequence[Trial], seed: int) -> dict[str, float]:
-    """Each choice's share of the differences in accuracy, greatest first, 1 in all; empty where too little is known.
+    """Each choice's part (0..1) of the variance in accuracy, largest first, by fANOVA (Hutter et al. 2014).
 
-    fANOVA takes only what every network has, and a layer's choices exist at some depths alone: see `features`.
+    Empty for fewer than MIN_TRIALS finished trials, and where their accuracies or choices do not differ. fANOVA takes
+    only parameters that all networks have, so the choices of a stage's layers are summarised: see `features`.
     """
-    complete = [trial for trial in trials if trial.state == "complete" and trial.accuracy is not None]
-    if len(complete) < LEAST or len({trial.accuracy for trial in complete}) == 1:
+    complete = [trial for trial in trials if _is_complete(trial) and trial.accuracy is not None]
+    if len(complete) < MIN_TRIALS or len({trial.accuracy for trial in complete}) == 1:
         return {}
     rows = [features(space, trial.architecture) for trial in complete]
     ranges: dict[str, BaseDistribution] = {}
@@ -108,65 +127,63 @@ def importance(space: SearchSpace, trials: Sequence[Trial], seed: int) -> dict[s
             ranges[name] = FloatDistribution(min(values), max(values))
     if not ranges:
         return {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        study = optuna.create_study(direction="maximize")
-        study.add_trials([
-            create_trial(
-                params={name: row.get(name, 0.0) for name in ranges}, distributions=ranges, value=trial.accuracy
-            )
-            for row, trial in zip(rows, complete, strict=True)
-        ])  # fmt: skip
-        trees = min(MOST_TREES, max(1, ROWS // len(rows)))
+    study = optuna.create_study(direction="maximize")
+    study.add_trials([
+        create_trial(params={name: row.get(name, 0.0) for name in ranges}, distributions=ranges, value=trial.accuracy)
+        for row, trial in zip(rows, complete, strict=True)
+    ])  # fmt: skip
+    trees = min(MAX_TREES, max(1, TREE_ROWS // len(rows)))
+    with experimental_features():
         try:
-            shares = get_param_importances(study, evaluator=FanovaImportanceEvaluator(n_trees=trees, seed=seed))
+            parts = get_param_importances(study, evaluator=FanovaImportanceEvaluator(n_trees=trees, seed=seed))
         except RuntimeError:  # no tree tells the candidates apart
             return {}
-    return {name: float(share) for name, share in shares.items()}
+    return {name: float(part) for name, part in parts.items()}
 
 
 def features(space: SearchSpace, arch: Architecture) -> dict[str, float]:
-    """A network's choices as numbers by stage, of its layers the mean; words count by their place in the space's list.
+    """A network's choices as numbers: for each stage, the mean of its layers; a word is its index in the space's list.
 
-    What a stage's layers have no choice of is left out, and means 0.
+    Choices that a stage does not have are left out.
     """
-    found: dict[str, list[float]] = {}
+    values: dict[str, list[float]] = {}
     for name, option in space.encode(arch).items():
         stage, *layer = name.partition("[")[0].split(".")
-        place = ".".join([stage, *layer[-1:]])
         if isinstance(option, str):
             options = getattr(space.file.stages[int(stage.removeprefix("stage")) - 1], layer[-1])
             option = options.index(option)
-        found.setdefault(place, []).append(float(option))
-    return {name: statistics.fmean(values) for name, values in found.items()}
+        values.setdefault(".".join([stage, *layer[-1:]]), []).append(float(option))
+    return {name: statistics.fmean(numbers) for name, numbers in values.items()}
 
 
-class Best:
-    """The most accurate finished candidate within a budget so far."""
-
-    def __init__(self, budget_ms: float | None):
-        self.trial: Trial | None = None
-        self.curve: list[float | None] = []
-        """Its accuracy after each evaluation; None while there is none."""
-        self._limit_ms = math.inf if budget_ms is None else budget_ms
-
-    def add(self, trial: Trial) -> None:
-        able = trial.state == "complete" and trial.latency_ms <= self._limit_ms
-        if able and (self.trial is None or (trial.accuracy or 0) > (self.trial.accuracy or 0)):
-            self.trial = trial
-        self.curve.append(None if self.trial is None else self.trial.accuracy)
+# --- the comparison with random search
 
 
-def compared(searched: Sequence[Trial], drawn: Sequence[Trial], budget_ms: float | None) -> dict[str, Any]:
-    """Both searches' best within a budget, after as many evaluations as both have."""
-    evaluated = [trial for trial in searched if trial.evaluated]
-    count = min(len(evaluated), len(drawn))
-    found: dict[str, Any] = {"trials": count}
-    for prefix, trials in (("", drawn), ("search_", evaluated)):
-        best = Best(budget_ms)
-        for trial in trials[:count]:
-            best.add(trial)
-        found[f"{prefix}best_accuracy"] = None if best.trial is None else best.trial.accuracy
-        found[f"{prefix}best_latency_ms"] = None if best.trial is None else best.trial.latency_ms
-        found[f"{prefix}curve"] = best.curve
-    return found
+def compare(trials: Sequence[Trial], random_trials: Sequence[Trial], budget_ms: float | None) -> dict[str, Any]:
+    """The best accuracy within a budget of the search and of random search, after equally many evaluations."""
+    evaluated = [trial for trial in trials if trial.evaluated]
+    count = min(len(evaluated), len(random_trials))
+    comparison: dict[str, Any] = {"trials": count}
+    for prefix, counted in (("", random_trials[:count]), ("search_", evaluated[:count])):
+        curve = best_so_far(counted, budget_ms)
+        best = curve[-1] if curve else None
+        comparison[f"{prefix}best_accuracy"] = None if best is None else best.accuracy
+        comparison[f"{prefix}best_latency_ms"] = None if best is None else best.latency_ms
+        comparison[f"{prefix}curve"] = [None if trial is None else trial.accuracy for trial in curve]
+    return comparison
+
+
+def best_so_far(trials: Sequence[Trial], budget_ms: float | None) -> list[Trial | None]:
+    """After each trial, the most accurate finished one within the budget; None while there is none."""
+    curve: list[Trial | None] = []
+    best: Trial | None = None
+    for trial in trials:
+        fits = _is_complete(trial) and trial.latency_ms <= (math.inf if budget_ms is None else budget_ms)
+        if fits and (best is None or (trial.accuracy or 0) > (best.accuracy or 0)):
+            best = trial
+        curve.append(best)
+    return curve
+
+
+def _is_complete(trial: Trial) -> bool:
+    return trial.state == "complete"

@@ -1,4 +1,4 @@
-"""Limits on what a network may take beside time: parameters, multiply-adds, activation memory."""
+"""Constraints beside latency: parameters, multiply-adds, activation memory; and which networks satisfy all of them."""
 
 from __future__ import annotations
 
@@ -8,118 +8,133 @@ from dataclasses import dataclass
 
 from mnas.config import RunConfig
 from mnas.errors import Infeasible
-from mnas.latency.model import LatencySource, Source
+from mnas.latency.model import DeviceLatency, LatencyModel
 from mnas.space.architecture import Architecture
 from mnas.space.cost import Cost, cost
 from mnas.space.space import SearchSpace
 
 log = logging.getLogger("mnas")
 
-
 BYTES_IN_MB = 1_000_000
 
+NEARLY = 1.05
+"""Largest usage of a budget or limit at which a search starts although no network was found that satisfies all."""
+
 
 @dataclass(frozen=True)
-class Limit:
-    """The most of one thing that a network may take."""
+class Constraint:
+    """An upper limit on one quantity of a network's cost."""
 
     option: str
-    most: float
-    of: Callable[[Cost], float]
+    """The command line's option, such as --max-params."""
+    limit: float
+    quantity: Callable[[Cost], float]
 
 
 @dataclass(frozen=True)
-class Limits:
-    """Hard limits on networks of so many classes."""
+class Constraints:
+    """Upper limits on the costs of networks for `num_classes` classes."""
 
-    each: tuple[Limit, ...] = ()
+    items: tuple[Constraint, ...] = ()
     num_classes: int = 1000
 
-    def load(self, arch: Architecture) -> float:
-        """The largest part of a limit that `arch` takes: above 1 it breaks one. 0 where there are none."""
-        if not self.each:
+    def usage(self, arch: Architecture) -> float:
+        """The largest part of a limit that `arch` uses: above 1 it violates one; 0 without constraints."""
+        if not self.items:
             return 0.0
-        counted = cost(arch, self.num_classes)
-        return max(limit.of(counted) / limit.most for limit in self.each)
+        costs = cost(arch, self.num_classes)
+        return max(constraint.quantity(costs) / constraint.limit for constraint in self.items)
 
-    def keeps(self, arch: Architecture) -> bool:
-        return self.load(arch) <= 1
+    def satisfied_by(self, arch: Architecture) -> bool:
+        """Whether `arch` is within every limit."""
+        return self.usage(arch) <= 1
 
-    def shown(self, arch: Architecture) -> str:
-        """What a network takes, of what it may take."""
-        counted = cost(arch, self.num_classes)
+    def describe(self, arch: Architecture) -> str:
+        """What `arch` uses of each limit, for a message."""
+        costs = cost(arch, self.num_classes)
         return ", ".join(
-            f"{limit.of(counted):,.10g} of {limit.option} {limit.most:,.10g}" for limit in self.each
+            f"{constraint.quantity(costs):,.10g} of {constraint.option} {constraint.limit:,.10g}"
+            for constraint in self.items
         )
 
-    def refuse_unreachable(self, space: SearchSpace) -> None:
-        """Infeasible where no network of `space` keeps a limit, naming the smallest reachable value."""
-        for limit in self.each:
-            least = space.argmin(lambda arch, of=limit.of: of(cost(arch, self.num_classes)))  # type: ignore[misc]
-            smallest = limit.of(cost(least, self.num_classes))
-            if smallest > limit.most:
+    def require_reachable(self, space: SearchSpace) -> None:
+        """Raise Infeasible where no network of `space` is within a limit, naming the smallest reachable value."""
+        for constraint in self.items:
+            smallest = _smallest(space, constraint.quantity, self.num_classes)
+            if smallest > constraint.limit:
                 raise Infeasible(
-                    f"{limit.option} {limit.most:,.10g}: no network of space '{space.name}' for {self.num_classes} "
-                    f"classes is that small; the smallest reachable value is {smallest:,.10g}"
+                    f"{constraint.option} {constraint.limit:,.10g}: no network of space '{space.name}' for "
+                    f"{self.num_classes} classes is that small; the smallest reachable value is {smallest:,.10g}"
                 )
 
 
-NO_LIMITS = Limits()
+NO_CONSTRAINTS = Constraints()
 
 
-def limits_of(config: RunConfig, num_classes: int) -> Limits:
-    """The limits that a run was asked to keep."""
-    asked: list[tuple[str, float | None, Callable[[Cost], float]]] = [
-        ("--max-params", config.max_params, lambda counted: counted.params),
-        ("--max-madds", config.max_madds, lambda counted: counted.madds),
-        ("--max-memory-mb", config.max_memory_mb, lambda counted: counted.activation_bytes / BYTES_IN_MB),
+def constraints_of(config: RunConfig, num_classes: int) -> Constraints:
+    """The constraints that a run's configuration states."""
+    stated: list[tuple[str, float | None, Callable[[Cost], float]]] = [
+        ("--max-params", config.max_params, lambda costs: costs.params),
+        ("--max-madds", config.max_madds, lambda costs: costs.madds),
+        ("--max-memory-mb", config.max_memory_mb, lambda costs: costs.activation_bytes / BYTES_IN_MB),
     ]
-    return Limits(tuple(Limit(option, most, of) for option, most, of in asked if most is not None), num_classes)
+    return Constraints(
+        tuple(Constraint(option, limit, quantity) for option, limit, quantity in stated if limit is not None),
+        num_classes,
+    )
 
 
-NEARLY = 1.05
-"""A network that takes no more of its budgets and limits may have neighbours that keep them."""
+def fastest_and_slowest(
+    latency: LatencyModel, space: SearchSpace, constraints: Constraints
+) -> tuple[Architecture, Architecture]:
+    """The fastest network of `space` within the budgets and constraints, and the slowest network of all.
 
-
-def extremes(source: LatencySource, space: SearchSpace, limits: Limits) -> tuple[Architecture, Architecture]:
-    """The fastest network of a space, and the slowest of all; Infeasible where none keeps budgets and limits.
-
-    Where the fastest breaks one of them, the network that is farthest within all stands for it. A source that is not
-    quick is asked about one network alone: instead of latencies, multiply-adds say which is fastest and which slowest.
+    Where the fastest network violates one of them, the one with the smallest usage of all takes its place. A latency
+    that is measured or computed by a user's function is asked for one network only: multiply-adds order the others.
+    Raises Infeasible where no network is within the budgets and constraints.
     """
-    by = source.predict if source.quick else _madds
-    fastest, slowest = space.argmin(by), space.argmax(by)
-    budget_ms = source.each[0].budget_ms
-    if limits.keeps(fastest) and (budget_ms is None or source.predict(fastest) <= budget_ms):
+    order = latency.predict if latency.quick else _madds
+    fastest, slowest = space.argmin(order), space.argmax(order)
+    budget_ms = latency.devices[0].budget_ms
+    if constraints.satisfied_by(fastest) and (budget_ms is None or latency.predict(fastest) <= budget_ms):
         return fastest, slowest
-    limits.refuse_unreachable(space)
-    for one in source.each:
-        _refuse_unreachable(one, space)
+    constraints.require_reachable(space)
+    for device in latency.devices:
+        _require_reachable_budget(device, space)
 
-    def load(arch: Architecture) -> float:
-        """The largest part of a budget or a limit that `arch` takes."""
-        part = source.predict(arch) / budget_ms if source.quick and budget_ms is not None else 0.0
-        return max(part, limits.load(arch))
+    def usage(arch: Architecture) -> float:
+        """The largest part of a budget or a limit that `arch` uses."""
+        part = latency.predict(arch) / budget_ms if latency.quick and budget_ms is not None else 0.0
+        return max(part, constraints.usage(arch))
 
-    found = space.argmin(load)
-    if load(found) > 1:
-        takes = ", ".join(filter(None, [source.shown(found) if source.quick else "", limits.shown(found)]))
-        message = f"no network of space '{space.name}' was found that keeps all at once; the closest takes {takes}"
-        if load(found) > NEARLY:
-            raise Infeasible(f"{message}: allow more of one of them")
+    closest = space.argmin(usage)
+    if usage(closest) > 1:
+        uses = ", ".join(filter(None, [latency.shown(closest) if latency.quick else "", constraints.describe(closest)]))
+        message = f"found no network of space '{space.name}' within all budgets and limits; the closest uses {uses}"
+        if usage(closest) > NEARLY:
+            raise Infeasible(f"{message}: raise one of them")
         log.warning(message)
-    return found, slowest
+    return closest, slowest
 
 
-def _refuse_unreachable(source: Source, space: SearchSpace) -> None:
-    if source.budget_ms is None:
+def _require_reachable_budget(device: DeviceLatency, space: SearchSpace) -> None:
+    if device.budget_ms is None:
         return
-    fastest_ms = source.predict(space.argmin(source.predict if source.quick else _madds))
-    if fastest_ms > source.budget_ms:
+    fastest_ms = device.predict(space.argmin(device.predict if device.quick else _madds))
+    if fastest_ms > device.budget_ms:
         raise Infeasible(
-            f"--latency-ms {source.budget_ms:g}: no network of space '{space.name}' is that fast on {source.device} "
-            f"with {source.runtime}; the fastest reachable latency is {fastest_ms:.2f} ms{source.doubt}"
+            f"--latency-ms {device.budget_ms:g}: no network of space '{space.name}' is that fast on {device.device} "
+            f"with {device.runtime}; the fastest reachable latency is {fastest_ms:.2f} ms{device.caveat}"
         )
+
+
+def _smallest(space: SearchSpace, quantity: Callable[[Cost], float], num_classes: int) -> float:
+    """The smallest value of one quantity in `space`."""
+
+    def of(arch: Architecture) -> float:
+        return quantity(cost(arch, num_classes))
+
+    return of(space.argmin(of))
 
 
 def _madds(arch: Architecture) -> float:

@@ -1,20 +1,107 @@
-"""What a study shows of itself while it runs."""
+"""What a search shows while it runs: a progress bar, a log line and TensorBoard entries for each trial, the front."""
 
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
+from mnas.monitor.console import progress
+from mnas.monitor.tensorboard import PlottedTrial, TensorBoard
 from mnas.space.architecture import Architecture
+from mnas.space.cost import cost
+from mnas.study import objective
+from mnas.study.problem import Problem
+from mnas.study.schedule import Schedule
+from mnas.study.trial import Trial
 
 log = logging.getLogger("mnas")
 
-
-
 DRAW_EVERY_S = 5.0
+"""Least seconds between two pictures of the front: one costs as much as a hundred scalars."""
 
 
-def describe(arch: Architecture) -> dict[str, str | int]:
-    """An architecture in a few words a stage, for tables: kernel, hidden channels, SE, activation of each layer."""
+@contextmanager
+def search_progress(
+    problem: Problem, board: TensorBoard, trials: Sequence[Trial], schedule: Schedule
+) -> Iterator[Callable[[Trial], None]]:
+    """A progress bar for the length of a search, and the callback that shows each trial after the earlier `trials`."""
+    shown, began = TrialBoard(problem, board, trials), time.monotonic()
+
+    with progress("search", 1.0) as bar:
+
+        def show(trial: Trial) -> None:
+            shown.add(trial)
+            bar.update(schedule.fraction(shown.evaluated, began), 1.0, shown.standing)
+
+        before = shown.evaluated
+        yield show
+    shown.draw()
+    log.info("search: %d candidates evaluated in %.0f s", shown.evaluated - before, time.monotonic() - began)
+
+
+class TrialBoard:
+    """The trials of a search so far, shown in the log and in TensorBoard as they are added."""
+
+    def __init__(self, problem: Problem, board: TensorBoard, trials: Sequence[Trial] = ()):
+        self._problem, self._board, self._trials, self._drawn_at = problem, board, list(trials), 0.0
+
+    @property
+    def evaluated(self) -> int:
+        """Number of trials for which an estimate was made."""
+        return sum(trial.evaluated for trial in self._trials)
+
+    @property
+    def standing(self) -> str:
+        """The number of candidates and the best one, in words."""
+        best = self._problem.best(self._trials)
+        if best is None:
+            return f"{self.evaluated} candidates, none within the budget yet"
+        return f"{self.evaluated} candidates, best {best.summary.removeprefix('accuracy ')} at {best.latency_ms:.2f} ms"
+
+    def add(self, trial: Trial) -> None:
+        """Show a trial; one without an accuracy of its own only counts."""
+        self._trials.append(trial)
+        if not trial.evaluated or trial.accuracy is None:
+            return
+        self._write(trial, trial.accuracy)
+        if time.monotonic() - self._drawn_at > DRAW_EVERY_S:
+            self.draw()
+        log.info(
+            "trial %d%s: %s, %s, %.2f ms, %.1f s; %s", trial.number, f" ({trial.name})" if trial.name else "",
+            trial.state, trial.summary, trial.latency_ms, trial.seconds, self.standing,
+        )  # fmt: skip
+
+    def _write(self, trial: Trial, accuracy: float) -> None:
+        """TensorBoard's scalars and hyperparameters of one trial."""
+        figures = {"accuracy": accuracy, "latency_ms": trial.latency_ms}
+        if trial.reward is not None:
+            figures["reward"] = trial.reward
+        scalars = {f"trial/{name}": value for name, value in figures.items()}
+        best = self._problem.best(self._trials)
+        if best is not None and best.accuracy is not None:
+            scalars["best/feasible_accuracy"] = best.accuracy
+        scalars["best/hypervolume"] = objective.hypervolume(self._points(), self._problem.slowest_ms)
+        self._board.trial(trial.number, scalars)
+        costs = cost(trial.architecture, self._problem.num_classes)
+        figures |= {"madds": costs.madds, "params": costs.params}
+        self._board.hparams(trial.number, stage_summaries(trial.architecture), figures, trial.curve)
+
+    def draw(self) -> None:
+        """The trials and their Pareto front as a picture in TensorBoard."""
+        plotted = [PlottedTrial(t.accuracy or 0, t.latency_ms, t.name) for t in self._trials if t.state == "complete"]
+        front = objective.front(self._points())
+        knee = objective.knee(front) if front and objective.is_pareto(self._problem.objective) else None
+        self._board.pareto(plotted, front, self._problem.budgets_ms, self.evaluated, knee)
+        self._drawn_at = time.monotonic()
+
+    def _points(self) -> list[objective.Point]:
+        return [(trial.accuracy or 0, trial.latency_ms) for trial in self._trials if trial.state == "complete"]
+
+
+def stage_summaries(arch: Architecture) -> dict[str, str | int]:
+    """A network's resolution, stem and stages as short texts: operator, kernel, channels, SE, activation by layer."""
     stages = {
         f"stage{index}": " ".join(
             f"{block.operator}-k{block.kernel}-c{block.channels}" + (f"-h{block.hidden}" if block.hidden else "")

@@ -1,89 +1,85 @@
-"""Random search: what a sampler must beat, with as many evaluations by the same estimator."""
+"""Random search with the same estimator: what a sampler has to beat."""
 
 from __future__ import annotations
 
 import logging
 import random
-import time
 from collections.abc import Callable, Sequence
 
-from mnas.estimators import Estimate, Estimator, estimated, never
+from mnas.estimators import Estimate, Estimator, make_estimate, never
 from mnas.monitor.console import progress
 from mnas.monitor.tensorboard import TensorBoard
+from mnas.run import Run
 from mnas.space.architecture import Architecture
-from mnas.study.analysis import Best
-from mnas.study.study import Study
-from mnas.study.trial import Trial
-from mnas.training.distributed import ALONE, Peers
+from mnas.study.analysis import best_so_far
+from mnas.study.problem import Problem
+from mnas.study.schedule import Schedule
+from mnas.study.storage import written_trials
+from mnas.study.trial import Evaluation, Trial
 
 log = logging.getLogger("mnas")
 
-DRAWS = 20_000
-"""Networks drawn in vain, one after another, before no further one that may be evaluated is looked for."""
+MAX_DRAWS = 20_000
+"""Draws without a new network that may be evaluated, before the search ends."""
 
 
 def random_search(
-    study: Study, estimator: Estimator, *, seed: int, board: TensorBoard, deadline: float | None = None,
-    at_once: int = 1, peers: Peers = ALONE, callback: Callable[[Trial], None] = lambda trial: None,
+    problem: Problem, estimator: Estimator, schedule: Schedule, *, run: Run, board: TensorBoard, seed: int,
+    callbacks: Sequence[Callable[[Trial], None]] = (),
 ) -> list[Trial]:  # fmt: skip
-    """As many random networks as the study evaluated, with their estimates; fewer where `deadline` (time.monotonic)
-    is past, or no further one is found. Those in random_trials.jsonl are kept.
+    """`schedule.trials` different random networks with their estimates; fewer where the schedule or the space ends.
 
-    They are different, may be evaluated as the study's may (budget, limits), and have each choice drawn uniformly. The
-    study's evaluations include the reference networks that it begins with. No random candidate is pruned.
+    Each choice of a network is drawn uniformly, and each network satisfies the problem's cutoff and constraints. None
+    is pruned. Trials go to random_trials.jsonl in the run's folder; those already there are kept.
     """
-    run, count = study.run, study.evaluated
-    trials = [Trial.from_json(record) for record in run.read_trials(run.random_trials_path)]
-    best = Best(study.goal.budget_ms)
-    for trial in trials:
-        best.add(trial)
+    path = run.random_trials_path
+    trials = written_trials(run, path)
+    best = _best(trials, problem.budget_ms)
 
     def estimate(arch: Architecture) -> Estimate:
-        return estimated(estimator, arch, never)
+        return make_estimate(estimator, arch, never)
 
-    with progress("random search", count) as shown:
-        while len(trials) < count and (deadline is None or time.monotonic() < deadline):
-            archs = _drawn(study, trials, min(at_once, count - len(trials)), seed, deadline)
-            if not archs and (deadline is None or time.monotonic() < deadline):
-                log.info("random search: no further network that may be evaluated was found")
+    with progress("random search", schedule.trials) as bar:
+        while count := schedule.batch(len(trials)):
+            archs = random_networks(problem, [trial.architecture for trial in trials], count, seed, schedule)
+            if not archs:
+                if not schedule.is_late:
+                    log.info("random search: found no further network that may be evaluated")
                 break
-            for arch, found in zip(archs, peers.map(estimate, archs), strict=True):
-                trial = Trial(
-                    len(trials), found.state, arch, study.latency(arch), found.accuracy, None, found.seconds,
-                    found.curve, "", found.grade,
-                )  # fmt: skip
-                run.append_trial(trial.to_json(), run.random_trials_path)
+            for arch, result in zip(archs, schedule.group.map(estimate, archs), strict=True):
+                evaluation = Evaluation(result.fidelity, result.seconds, result.curve)
+                number, ms = len(trials), problem.latency(arch)
+                trial = Trial(number, result.state, arch, ms, result.accuracy, evaluation=evaluation)
+                run.append_trial(trial.to_json(), path)
                 trials.append(trial)
-                best.add(trial)
-                if best.trial is not None and best.trial.accuracy is not None:
-                    board.trial(trial.number, {"random/best_feasible_accuracy": best.trial.accuracy})
-                callback(trial)
-            shown.update(len(trials), count)
+                best = _best([trial] if best is None else [best, trial], problem.budget_ms)
+                if best is not None and best.accuracy is not None:
+                    board.trial(trial.number, {"random/best_feasible_accuracy": best.accuracy})
+                for callback in callbacks:
+                    callback(trial)
+            bar.update(len(trials), schedule.trials)
     log.info("random search: %d candidates evaluated", len(trials))
     return trials
 
 
-def _drawn(
-    study: Study, trials: Sequence[Trial], count: int, seed: int, deadline: float | None
+def _best(trials: Sequence[Trial], budget_ms: float | None) -> Trial | None:
+    return next(reversed(best_so_far(trials, budget_ms)), None)
+
+
+def random_networks(
+    problem: Problem, drawn: Sequence[Architecture], count: int, seed: int, schedule: Schedule
 ) -> list[Architecture]:
-    """The next random networks; the same ones after a resume. Fewer where `deadline` passes: latencies may be slow."""
-    known = {trial.architecture for trial in trials}
-    found: list[Architecture] = []
-    for number in range(len(trials), len(trials) + count):
+    """The next `count` random networks after those `drawn` before; fewer where the deadline is past or none is left.
+
+    A network depends on the seed and its number only, so a resumed search draws the same ones.
+    """
+    known, networks = set(drawn), list[Architecture]()
+    for number in range(len(drawn), len(drawn) + count):
         rng = random.Random(f"{seed}/random/{number}")
-        draws = (
-            study.space.sample(rng) for _ in range(DRAWS) if deadline is None or time.monotonic() < deadline
-        )
-        new = next((arch for arch in draws if arch not in known and study.may_be_evaluated(arch)), None)
+        draws = (problem.space.sample(rng) for _ in range(MAX_DRAWS) if not schedule.is_late)
+        new = next((arch for arch in draws if arch not in known and problem.allows(arch)), None)
         if new is None:
             break
         known.add(new)
-        found.append(new)
-    return found
-
-
-# --- the comparison
-
-
-
-
+        networks.append(new)
+    return networks

@@ -1,10 +1,9 @@
-"""The sampler of a search, told what space, latencies and limits say of a network before it is evaluated."""
+"""The sampler of a search, given the space's choices and each network's latency and constraints in advance."""
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable
 from typing import Any
 
 import optuna
@@ -13,49 +12,48 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from mnas.errors import BadInput
 from mnas.samplers import make_sampler
-from mnas.space.architecture import Architecture
 from mnas.space.choices import Option
 from mnas.space.space import SearchSpace
-from mnas.study.constraints import Limits
+from mnas.study.problem import Problem
 
 EXAMPLES = 300
 """Random networks from which a sampler learns which choices exist together."""
 
 
 def search_sampler(
-    name: str, seed: int, done: int, space: SearchSpace, *, latency: Callable[[Architecture], float] | None,
-    limit_ms: float, limits: Limits,
-) -> optuna.samplers.BaseSampler:  # fmt: skip
-    """A sampler by name, for a search with `done` trials behind it that evaluates nothing slower than `limit_ms`.
+    name: str, problem: Problem, *, seed: int, finished: int, quick: bool
+) -> optuna.samplers.BaseSampler:
+    """A sampler by name, for a search with `finished` trials; it proposes nothing above the problem's cutoff.
 
-    It asks `latency` hundreds of times a proposal; None where each answer is a measurement.
+    It computes hundreds of latencies for a proposal, so only where that is `quick`: not where each is a measurement.
     """
 
-    def known_ms(genes: dict[str, Any]) -> float | None:
+    def known_ms(choices: dict[str, Any]) -> float | None:
         try:
-            arch = space.decode(genes)
+            arch = problem.space.decode(choices)
         except BadInput:  # a choice that none of the examples has
             return None
-        if not limits.keeps(arch):
+        if not problem.constraints.satisfied_by(arch):
             return math.inf
-        return None if latency is None else latency(arch)
+        return problem.latency(arch) if quick else None
 
     rng = random.Random(seed)
     return make_sampler(
-        name, seed, done, known_cost=known_ms, budget=None if math.isinf(limit_ms) else limit_ms,
-        examples=lambda: [example(space, rng) for _ in range(EXAMPLES)],
+        name, seed, finished, known_cost=known_ms,
+        budget=None if math.isinf(problem.cutoff_ms) else problem.cutoff_ms,
+        examples=lambda: [example(problem.space, rng) for _ in range(EXAMPLES)],
     )  # fmt: skip
 
 
 def example(space: SearchSpace, rng: random.Random) -> FrozenTrial:
-    """A random network's choices as a trial that was never evaluated."""
-    drawn = _Drawn(rng)
-    space.suggest(drawn)
-    return create_trial(state=TrialState.PRUNED, params=drawn.params, distributions=drawn.distributions)
+    """A random network's choices as a trial without a value."""
+    trial = _RandomTrial(rng)
+    space.suggest(trial)
+    return create_trial(state=TrialState.PRUNED, params=trial.params, distributions=trial.distributions)
 
 
-class _Drawn:
-    """Stands for an Optuna trial: answers at random, and keeps what it was asked."""
+class _RandomTrial:
+    """Stands in for an Optuna trial: draws each choice at random and records it."""
 
     def __init__(self, rng: random.Random):
         self._rng = rng
@@ -63,6 +61,7 @@ class _Drawn:
         self.distributions: dict[str, BaseDistribution] = {}
 
     def suggest_categorical(self, name: str, choices: list[Option]) -> Option:
+        """A random one of the choices."""
         self.distributions[name] = CategoricalDistribution(choices)
         self.params[name] = self._rng.choice(choices)
         return self.params[name]

@@ -1,22 +1,61 @@
-"""The networks that a study begins with."""
+"""Networks that a study evaluates beside its sampler's proposals: reference networks, the fastest, new neighbours."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterable
+import random
+from collections.abc import Callable, Collection, Iterable, Sequence
+
+import optuna
+from optuna.trial import TrialState
 
 from mnas.space import zoo
 from mnas.space.architecture import Architecture
 from mnas.space.space import SearchSpace
+from mnas.study.storage import choices_of
 
-log = logging.getLogger("mnas")
+MUTATIONS = 400
+"""Random neighbours that are tried before a space is enumerated."""
+ENUMERABLE = 10_000
+"""Largest space that is enumerated."""
+
+Allows = Callable[[Architecture], bool]
+"""Whether a network may be evaluated."""
 
 
-
-def references(space: SearchSpace) -> Iterable[tuple[Architecture, str]]:
-    """The zoo's networks that lie in the space, at full width and each resolution, largest first, with their names."""
+def reference_networks(space: SearchSpace) -> dict[Architecture, str]:
+    """The zoo's networks of the space with their names: full width, each resolution, largest first."""
+    networks: dict[Architecture, str] = {}
     for resolution in sorted(space.resolutions, reverse=True):
         for name in sorted(zoo.names(), key=lambda name: name != space.reference):
             arch = zoo.get(name, resolution=resolution)
             if arch in space:
-                yield arch, name if resolution == max(space.resolutions) else f"{name}/{resolution}"
+                networks.setdefault(arch, name if resolution == max(space.resolutions) else f"{name}/{resolution}")
+    return networks
+
+
+def enqueue(study: optuna.Study, space: SearchSpace, networks: Iterable[Architecture]) -> None:
+    """Have the study propose these networks next, except those that it has enqueued already."""
+    waiting = [choices_of(frozen) for frozen in study.get_trials(deepcopy=False, states=(TrialState.WAITING,))]
+    for arch in networks:
+        choices = dict(space.encode(arch))
+        if choices not in waiting:
+            waiting.append(choices)
+            study.enqueue_trial(choices)
+
+
+def new_network(
+    space: SearchSpace, parents: Sequence[Architecture], evaluated: Collection[Architecture], allows: Allows,
+    rng: random.Random, is_late: Callable[[], bool] = lambda: False,
+) -> Architecture | None:  # fmt: skip
+    """A network near `parents` that is not `evaluated` and may be; None if none is found before it `is_late`."""
+    if len(evaluated) >= space.size:
+        return None
+    for attempt in range(MUTATIONS):
+        if is_late():
+            return None
+        arch = space.mutate(rng.choice(parents), rng, rate=min(0.5, 0.05 + attempt / MUTATIONS))
+        if arch not in evaluated and allows(arch):
+            return arch
+    if space.size > ENUMERABLE:
+        return None
+    return next((arch for arch in space.enumerate() if arch not in evaluated and allows(arch)), None)

@@ -1,8 +1,9 @@
-"""One proposal of a search and what came of it."""
+"""One proposal of a search and its result; a line of trials.jsonl."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from mnas.errors import BadInput
@@ -12,45 +13,78 @@ ZERO_COST = "zero-cost"
 
 
 @dataclass(frozen=True)
+class Evaluation:
+    """How a trial's accuracy was estimated."""
+
+    fidelity: str = ""
+    """trained, inherited, fine-tuned, zero-cost or own; empty where no estimate was made."""
+    seconds: float = 0.0
+    curve: tuple[float, ...] = ()
+    """Accuracy after each step that the estimator reported."""
+
+
+@dataclass(frozen=True)
 class Trial:
-    """One proposal and what came of it; a line of trials.jsonl."""
+    """One proposal of a search and its result."""
 
     number: int
     """Optuna's, from 0."""
     state: Literal["complete", "pruned", "over_budget", "repeated", "failed"]
     architecture: Architecture
     latency_ms: float
-    """By the objective's source of latency, before any final measurement."""
+    """As the search's latency model predicts it, before any final measurement."""
     accuracy: float | None = None
-    """On the search-validation split; of a pruned trial, when it was pruned."""
+    """0..1 on the search-validation split; for a pruned trial the last one before it was pruned."""
     reward: float | None = None
-    seconds: float = 0.0
-    curve: tuple[float, ...] = ()
-    """Accuracy after each epoch of the estimate."""
     name: str = ""
-    """A reference network's name."""
-    grade: str = ""
-    """How its accuracy was found: trained, inherited, fine-tuned, zero-cost."""
+    """The reference network's name, if it is one."""
+    evaluation: Evaluation = Evaluation()
+
+    @property
+    def fidelity(self) -> str:
+        """How its accuracy was estimated: trained, inherited, fine-tuned, zero-cost or own."""
+        return self.evaluation.fidelity
+
+    @property
+    def seconds(self) -> float:
+        """Seconds that the estimate took."""
+        return self.evaluation.seconds
+
+    @property
+    def curve(self) -> tuple[float, ...]:
+        """Accuracy after each step that the estimator reported."""
+        return self.evaluation.curve
 
     @property
     def evaluated(self) -> bool:
-        """Whether an estimate was spent on it."""
+        """Whether an estimate was made for it."""
         return self.state in ("complete", "pruned", "failed")
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """Its estimate in words; a zero-cost score is no accuracy."""
         if self.accuracy is None:
             return "no accuracy"
-        return f"score {self.accuracy:.3f}" if self.grade == ZERO_COST else f"accuracy {self.accuracy:.2%}"
+        return f"score {self.accuracy:.3f}" if self.fidelity == ZERO_COST else f"accuracy {self.accuracy:.2%}"
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """The line of trials.jsonl; the fidelity is the key "grade" there."""
+        return {
+            "number": self.number, "state": self.state, "architecture": self.architecture.to_dict(),
+            "latency_ms": self.latency_ms, "accuracy": self.accuracy, "reward": self.reward,
+            "seconds": self.seconds, "curve": list(self.curve), "name": self.name, "grade": self.fidelity,
+        }  # fmt: skip
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Trial:
+    def from_json(cls, record: Mapping[str, Any]) -> Trial:
+        """The trial of a line of trials.jsonl; BadInput where the line is none."""
         try:
-            architecture = Architecture.from_dict(data["architecture"], f"trial {data['number']}")
-            return cls(**(data | {"architecture": architecture, "curve": tuple(data["curve"])}))
-        except (TypeError, KeyError, AttributeError):
-            raise BadInput(f"trials.jsonl: {str(data)[:60]!r} is no finished trial; delete that line") from None
+            values = dict(record)
+            values["architecture"] = Architecture.from_dict(values["architecture"], f"trial {values['number']}")
+            curve = tuple(values.pop("curve"))
+            evaluation = Evaluation(values.pop("grade", ""), values.pop("seconds", 0.0), curve)
+            return cls(**values, evaluation=evaluation)
+        except (TypeError, ValueError, KeyError, AttributeError):
+            raise BadInput(
+                f"trials.jsonl: {str(record)[:60]!r} is not a finished trial; delete that line to go on"
+            ) from None

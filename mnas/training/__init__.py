@@ -1,1 +1,1 @@
-"""Training a network: recipe, loop."""
+

@@ -1,8 +1,8 @@
 """Depthwise convolutions trained on CPUs without AVX-512.
 
-There oneDNN takes a slow path to the gradient of a kernel that is larger than its input: in MobileNetV3-Large at 32
-pixels three quarters of a training step went there. The gradient is a sum of products for each place of the kernel,
-and few places of it ever meet such an input.
+oneDNN computes the gradient of a kernel that is larger than its input slowly there: in MobileNetV3-Large at 32 pixels
+it took three quarters of a training step. The gradient is a sum of products for each position of the kernel, and few
+positions ever meet such a small input.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 
 class QuickDepthwise(TorchFunctionMode):
-    """While it is active, `conv2d` of a depthwise kernel larger than its input learns quickly; all else is as ever."""
+    """While active, a depthwise `conv2d` whose kernel exceeds its input has a fast gradient; all else is unchanged."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
@@ -29,7 +29,7 @@ class QuickDepthwise(TorchFunctionMode):
 
 
 def helps() -> bool:
-    """Whether this machine's CPU takes the slow path."""
+    """Whether this machine's CPU needs it: it has no AVX-512."""
     return not torch.backends.cpu.get_cpu_capability().startswith("AVX512")
 
 
@@ -75,12 +75,12 @@ class _Depthwise(torch.autograd.Function):
 
 
 def _met(kernel: int, stride: int, inputs: int, outputs: int) -> list[tuple[int, tuple[slice, slice]]]:
-    """The kernel's places along one side that meet inputs at all: which ones, and for which outputs."""
-    found = []
-    for place in range(kernel):
-        shift = place - kernel // 2
+    """The positions along one side of the kernel that meet inputs: each with its slices of inputs and outputs."""
+    positions = []
+    for position in range(kernel):
+        shift = position - kernel // 2
         met = [out for out in range(outputs) if 0 <= out * stride + shift < inputs]
         if met:
             first, last = met[0] * stride + shift, met[-1] * stride + shift
-            found.append((place, (slice(first, last + 1, stride), slice(met[0], met[-1] + 1))))
-    return found
+            positions.append((position, (slice(first, last + 1, stride), slice(met[0], met[-1] + 1))))
+    return positions

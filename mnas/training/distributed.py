@@ -1,4 +1,4 @@
-"""The processes that `torchrun` started together; one process alone is the same with nobody to talk to."""
+"""The processes that torchrun started together; a single process has the same interface and talks to nobody."""
 
 from __future__ import annotations
 
@@ -24,169 +24,166 @@ from mnas.monitor.console import stderr_console
 
 T = TypeVar("T")
 
-PATIENCE = timedelta(days=30)
-"""So long the others wait for the leader, which alone measures latencies and trains the winner; if it dies, torchrun
-ends them."""
+TIMEOUT = timedelta(days=30)
+"""How long workers wait for the main process, which alone measures latencies and trains the winner. torchrun ends them
+if it dies."""
 
 
 @dataclass(frozen=True)
-class Peers:
-    """This process among those that work on one search; number 0 leads."""
+class ProcessGroup:
+    """The processes that work on one search, seen from one of them; number 0 is the main process."""
 
     rank: int = 0
     size: int = 1
 
     @property
-    def leads(self) -> bool:
+    def is_main(self) -> bool:
         return self.rank == 0
 
-    def together(self, module: nn.Module) -> nn.Module:
-        """`module`, its gradients averaged over all processes; all begin with the leader's weights.
-
-        Buffers are the leader's at the beginning of each step.
-        """
+    def wrap(self, module: nn.Module) -> nn.Module:
+        """`module` in DistributedDataParallel: equal weights and buffers at first, gradients averaged at each step."""
         if self.size == 1:
             return module
-        group = None if next(module.parameters()).is_cuda else _words()
+        group = None if next(module.parameters()).is_cuda else _gloo()
         return nn.parallel.DistributedDataParallel(module, process_group=group, find_unused_parameters=True)
 
     def mean(self, values: Tensor) -> Tensor:
-        """The mean of CPU tensors over all processes."""
+        """The mean of a CPU tensor over all processes, in place."""
         if self.size > 1:
-            dist.all_reduce(values, group=_words())
+            dist.all_reduce(values, group=_gloo())
             values /= self.size
         return values
 
-    def told(self, value: T | None) -> T:
-        """What the leader says, to every process."""
+    def broadcast(self, value: T | None) -> T:
+        """The main process's `value`, in every process."""
         box: list[Any] = [value]
         if self.size > 1:
-            dist.broadcast_object_list(box, group=_words())
-        said: T = box[0]
-        return said
+            dist.broadcast_object_list(box, group=_gloo())
+        received: T = box[0]
+        return received
 
     @contextmanager
-    def agreed(self) -> Iterator[None]:
-        """A block that all processes pass, each with its own body, or none: a MnasError of one is raised in all."""
-        mine: MnasError | None = None
+    def all_succeed(self) -> Iterator[None]:
+        """Run the block in every process; if it raises a MnasError in one of them, raise that error in all."""
+        own: MnasError | None = None
         try:
             yield
         except MnasError as error:
-            mine = error
-        for one in self._gathered(mine):
-            if one is not None:
-                raise one
+            own = error
+        for raised in self._gather(own):
+            if raised is not None:
+                raise raised
 
     def map(self, work: Callable[[Any], T], items: Sequence[Any]) -> list[T]:
-        """`work(item)` of each item, in order; the leader shares them out to those that `serve`."""
+        """`work(item)` for each item, in order; the workers that `serve` do their share."""
         if self.size == 1:
             return [work(item) for item in items]
-        return self._shared(work, self.told(list(items)))
+        return self._share(work, self.broadcast(list(items)))
 
     def serve(self, work: Callable[[Any], Any]) -> None:
-        """Do this process's part of each `map` of the leader, until it calls `dismiss`."""
+        """Do this worker's share of each `map` of the main process until it calls `release`."""
         while True:
-            items: list[Any] | None = self.told(None)
+            items: list[Any] | None = self.broadcast(None)
             if items is None:
                 return
-            self._shared(work, items)
+            self._share(work, items)
 
-    def dismiss(self) -> None:
-        """End the others' `serve`."""
-        if self.leads:
-            self.told(None)
+    def release(self) -> None:
+        """End `serve` in the workers."""
+        if self.is_main:
+            self.broadcast(None)
 
-    def _shared(self, work: Callable[[Any], T], items: Sequence[Any]) -> list[T]:
-        with self.agreed():
-            mine = [work(item) for item in items[self.rank :: self.size]]
-        parts = self._gathered(mine)
-        return [parts[i % self.size][i // self.size] for i in range(len(items))]
+    def _share(self, work: Callable[[Any], T], items: Sequence[Any]) -> list[T]:
+        with self.all_succeed():
+            own = [work(item) for item in items[self.rank :: self.size]]
+        shares = self._gather(own)
+        return [shares[i % self.size][i // self.size] for i in range(len(items))]
 
-    def _gathered(self, mine: T) -> list[T]:
-        """What each process has, by number."""
+    def _gather(self, own: T) -> list[T]:
+        """The value of each process, by rank."""
         if self.size == 1:
-            return [mine]
-        parts: list[Any] = [None] * self.size
-        dist.all_gather_object(parts, mine, group=_words())
-        return parts
+            return [own]
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, own, group=_gloo())
+        return values
 
 
-ALONE = Peers()
+SINGLE = ProcessGroup()
 
 
-def _words() -> dist.ProcessGroup | None:
-    """Through which everything goes that is no gradient: gloo, since who waits there keeps no GPU busy."""
-    return _groups[-1] if _groups else None
+def _gloo() -> dist.ProcessGroup | None:
+    """The group for everything but gradients: gloo, whose waiting processes keep no GPU busy."""
+    return _gloo_groups[-1] if _gloo_groups else None
 
 
-_groups: list[dist.ProcessGroup] = []
-"""Beside the default one. Nobody else keeps one: its threads must end before the interpreter does."""
+_gloo_groups: list[dist.ProcessGroup] = []
+"""The gloo group beside NCCL's default one. Nothing else holds it: its threads must end before the interpreter does."""
 
 
 @contextmanager
-def joined() -> Iterator[Peers]:
-    """The processes that torchrun started with this one, for the length of the block: NCCL where CUDA is, else gloo.
+def process_group() -> Iterator[ProcessGroup]:
+    """The processes that torchrun started with this one, for the length of the block: NCCL with CUDA, gloo otherwise.
 
-    A MnasError where another one ended. The leader alone tells how it goes.
+    Raises MnasError when another process ended. Only the main process writes to the console.
     """
     if not dist.is_torchelastic_launched():
-        yield ALONE
+        yield SINGLE
         return
     cuda = torch.cuda.is_available()
     if cuda:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
     store, rank, size = next(rendezvous("env://"))
     dist.init_process_group(
-        "nccl" if cuda else "gloo", store=_anew(store, rank, size), rank=rank, world_size=size,
-        timeout=None if cuda else PATIENCE,
+        "nccl" if cuda else "gloo", store=_store_of_this_start(store, rank, size), rank=rank, world_size=size,
+        timeout=None if cuda else TIMEOUT,
     )  # fmt: skip
     if cuda:
-        _groups.append(dist.new_group(backend="gloo", timeout=PATIENCE))
-    peers = Peers(rank, size)
-    stderr_console().quiet = not peers.leads
+        _gloo_groups.append(dist.new_group(backend="gloo", timeout=TIMEOUT))
+    group = ProcessGroup(rank, size)
+    stderr_console().quiet = not group.is_main
     try:
-        yield peers
+        yield group
     except BaseException as error:
         traceback.clear_frames(error.__traceback__)
         gc.collect()
-        # NCCL's own group stays: to end it would be to wait for processes that wait for this one
-        dist.destroy_process_group(_groups.pop() if _groups else None)
+        # NCCL's own group is left as it is: destroying it would wait for processes that wait for this one
+        dist.destroy_process_group(_gloo_groups.pop() if _gloo_groups else None)
         if "gloo/transport" not in str(error):
             raise
         raise MnasError(
-            "another process of this search ended before its time; the same torchrun command goes on with the run, by "
-            "itself with --max-restarts=1"
+            "another process of this search ended early; run the same torchrun command again to continue (with "
+            "--max-restarts=1 it continues by itself)"
         ) from None
-    _groups.clear()
+    _gloo_groups.clear()
     dist.destroy_process_group()
 
 
-def _anew(store: Store, rank: int, size: int) -> Store:
-    """A part of `store` for this start of the processes alone.
+def _store_of_this_start(store: Store, rank: int, size: int) -> Store:
+    """The part of `store` that only this start of the processes uses.
 
-    torchrun keeps one store over all restarts; whoever read there where another one listened before would wait for ever
-    (https://github.com/pytorch/pytorch/issues/135712). Its count of restarts differs between machines.
+    torchrun keeps one store over all restarts; a process that reads from it where one of an earlier start listened
+    would wait for ever (https://github.com/pytorch/pytorch/issues/135712). The count of restarts differs by machine.
     """
-    mine = uuid.uuid4().hex
+    own = uuid.uuid4().hex
     if rank > 0:
-        store.set(f"asks/{rank}", mine)
-        start = store.get(f"answer/{mine}").decode()
+        store.set(f"asks/{rank}", own)
+        start = store.get(f"answer/{own}").decode()
         store.set(f"{start}/{rank}", "")
         return PrefixStore(start, store)
     waiting = set(range(1, size))
-    while waiting := {other for other in waiting if not store.check([f"{mine}/{other}"])}:
+    while waiting := {other for other in waiting if not store.check([f"{own}/{other}"])}:
         for other in waiting:
-            if store.check([f"asks/{other}"]):  # perhaps of before: then nobody reads the answer
-                store.set(f"answer/{store.get(f'asks/{other}').decode()}", mine)
+            if store.check([f"asks/{other}"]):  # perhaps of an earlier start: then nobody reads the answer
+                store.set(f"answer/{store.get(f'asks/{other}').decode()}", own)
         time.sleep(0.05)
-    return PrefixStore(mine, store)
+    return PrefixStore(own, store)
 
 
 def check_gpus(device: torch.device) -> None:
-    """BadInput where torchrun started more processes on this machine than it has GPUs to train on."""
+    """Raise BadInput if torchrun started more processes on this machine than it has GPUs to train on."""
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if device.type == "cuda" and processes > torch.cuda.device_count():
         raise BadInput(
-            f"{processes} processes and {torch.cuda.device_count()} GPU(s) on this machine: start as many as there "
-            f"are GPUs, torchrun --nproc-per-node {torch.cuda.device_count()}"
+            f"{processes} processes and {torch.cuda.device_count()} GPU(s) on this machine: start one process for each "
+            f"GPU, torchrun --nproc-per-node {torch.cuda.device_count()}"
         )

@@ -1,4 +1,4 @@
-"""Notices a supernet's training that broke: its loss is no number, absurd, or back where most is forgotten."""
+"""Detects a collapsed supernet training: its loss is not finite, absurd, or close to that of guessing again."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 FORGOTTEN = 0.5
-"""Collapsed: so much of the way back from the lowest loss to that of guessing."""
+"""A collapse: the loss rose by this fraction of the way from its minimum to that of guessing."""
 LEARNED = 0.1
-"""Before so much of the way down there is nothing to forget."""
-HOPELESS = 3
-"""Then a loss of so many times that of guessing is a collapse."""
+"""Before the loss has fallen by this fraction of that of guessing, nothing is learned that could be lost."""
+ABSURD = 3
+"""Until then, a loss of this many times that of guessing is a collapse."""
 STRIKES = 3
 SLOWER = 0.5
 
 
 @dataclass
 class Guard:
-    """Judges the largest subnet's mean loss of each interval against that of guessing (ln of the classes)."""
+    """Compares the largest subnet's mean loss of each interval with that of guessing (ln of the number of classes)."""
 
     guessing: float
     lowest: float = math.inf
@@ -26,14 +26,14 @@ class Guard:
 
     @property
     def lr_factor(self) -> float:
-        """What is left of the learning rate after the strikes so far."""
+        """The factor on the learning rate after the strikes so far."""
         return SLOWER**self.strikes
 
     def holds(self, loss: float) -> bool:
-        """Whether training may go on from here; False is a strike."""
+        """Whether training may continue from here; False counts as a strike."""
         learned = self.guessing - self.lowest
-        knows = learned > LEARNED * self.guessing
-        highest = self.lowest + FORGOTTEN * learned if knows else HOPELESS * self.guessing
+        has_learned = learned > LEARNED * self.guessing
+        highest = self.lowest + FORGOTTEN * learned if has_learned else ABSURD * self.guessing
         if not loss <= highest:  # nor is NaN
             self.strikes += 1
             return False

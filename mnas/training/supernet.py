@@ -22,48 +22,45 @@ from torch.optim.swa_utils import AveragedModel
 from mnas.config import SupernetRecipe
 from mnas.data.augment import augment
 from mnas.data.loader import batches
-from mnas.data.splits import Split, limited
+from mnas.data.splits import limited
 from mnas.errors import BadInput
 from mnas.io.files import write_atomic
 from mnas.nn.supernet import Supernet
 from mnas.space.architecture import Architecture
 from mnas.space.cost import cost
 from mnas.space.space import SearchSpace
-from mnas.training.distributed import ALONE, Peers
+from mnas.training.distributed import SINGLE, ProcessGroup
 from mnas.training.guard import Guard
 from mnas.training.loop import Diverged, training_pass
-from mnas.training.recipe import lr_at, optimizer
+from mnas.training.recipe import lr_at, optimizer, with_flip
+from mnas.training.trainer import Trainer
 
 log = logging.getLogger("mnas")
 
 INTERVAL = 50
-"""Steps between two looks at the losses; what a collapse or a kill can cost."""
+"""Steps between two checks of the losses: as many as a collapse or a kill can cost."""
 CHECKPOINT_S = 20.0
-"""A checkpoint is written at the end of an interval, not more often than this."""
-
-SizeOf = Callable[[Architecture], int]
-"""Pixels at which an architecture is trained."""
-
+"""Least seconds between two checkpoints, which are written at the end of an interval."""
 
 @dataclass(frozen=True)
 class Interval:
-    """What some steps in a row showed."""
+    """The figures of some consecutive steps."""
 
     step: int
-    """The last of them, from 1."""
+    """The last of them, counted from 1."""
     steps: int
-    """Of the whole training."""
+    """Steps of the whole training."""
     losses: dict[str, float]
-    """Of the largest, the smallest and the random subnets: against the labels, and against the largest's outputs."""
+    """Mean loss of the largest, the smallest and the random subnets."""
     lr: float
     images_per_s: float
-    """Each image counts once for each subnet."""
+    """Each image counts once for each subnet of its step."""
     collapsed: str = ""
-    """Why the steps were taken back, if they were."""
+    """Why the steps were undone; empty if they were not."""
 
 
 class Sandwich(nn.Module):
-    """The losses of one step's subnets, as one module: what DistributedDataParallel averages has one forward."""
+    """The losses of one step's subnets as one module, since DistributedDataParallel needs a single forward."""
 
     def __init__(self, supernet: Supernet, recipe: SupernetRecipe):
         super().__init__()
@@ -72,23 +69,23 @@ class Sandwich(nn.Module):
     def forward(
         self, images: dict[int, Tensor], labels: Tensor, subnets: Sequence[tuple[Architecture, int]]
     ) -> Tensor:
-        """Losses (n,) of n subnets, the largest first: it alone is regularised, and the others learn its outputs.
+        """Losses (n,) of n subnets, the largest first: only it is regularised, and the others learn its outputs.
 
-        `images` (b, 3, size, size) by size; `subnets` are architectures and the sizes of their images.
+        `images` maps sizes to batches (b, 3, size, size); `subnets` are architectures with the sizes of their images.
         """
         (largest, size), *others = subnets
         logits = self.supernet(images[size], largest, dropout=self.recipe.dropout).float()
         losses = [F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)]
-        taught = logits.detach().softmax(1)
+        targets = logits.detach().softmax(1)
         if self.recipe.distillation < 1:
-            taught = torch.lerp(F.one_hot(labels, taught.shape[1]).float(), taught, self.recipe.distillation)
-        losses += [F.cross_entropy(self.supernet(images[size], arch).float(), taught) for arch, size in others]
+            targets = torch.lerp(F.one_hot(labels, targets.shape[1]).float(), targets, self.recipe.distillation)
+        losses += [F.cross_entropy(self.supernet(images[size], arch).float(), targets) for arch, size in others]
         return torch.stack(losses)
 
 
 @functools.lru_cache(maxsize=8)
 def largest_and_smallest(space: SearchSpace) -> tuple[Architecture, Architecture]:
-    """The networks of a space with the most and the fewest MAdds; a second's work, done once for each space object."""
+    """The networks of a space with the most and the fewest MAdds; found once for each space object."""
 
     def madds(arch: Architecture) -> float:
         return float(cost(arch).madds)
@@ -97,31 +94,32 @@ def largest_and_smallest(space: SearchSpace) -> tuple[Architecture, Architecture
 
 
 class SupernetTraining:
-    """One training, step by step. Each step depends on the seed and its number alone, so that a resume is exact."""
+    """One training, step by step. A step depends only on the seed and its number, so that a resume is exact."""
 
     def __init__(
-        self, supernet: Supernet, split: Split, recipe: SupernetRecipe, *, size_of: SizeOf, flip: bool,
-        device: torch.device, seed: int, peers: Peers = ALONE, checkpoint: Path | None = None,
+        self, supernet: Supernet, recipe: SupernetRecipe, trainer: Trainer, *, group: ProcessGroup = SINGLE,
+        checkpoint: Path | None = None,
     ):  # fmt: skip
-        self.supernet = supernet.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._split = limited(split, recipe.images, seed)
-        # each process brings its own batch
-        self._recipe = recipe.model_copy(update={"batch_size": recipe.batch_size * peers.size})
-        self._size_of, self._flip, self._device, self._seed = size_of, flip, device, seed
-        self._peers, self._checkpoint = peers, checkpoint
+        self._device, self._seed, self._sizes = trainer.device, trainer.seed, trainer.sizes
+        self.supernet = supernet.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._split = limited(trainer.data.train, recipe.images, self._seed)
+        # each process contributes its own batch
+        recipe = with_flip(recipe, trainer.data)
+        self._recipe = recipe.model_copy(update={"batch_size": recipe.batch_size * group.size})
+        self._group, self._checkpoint = group, checkpoint
         self._largest, self._smallest = largest_and_smallest(supernet.space)
-        self._sandwich = peers.together(Sandwich(self.supernet, recipe))
+        self._sandwich = group.wrap(Sandwich(self.supernet, recipe))
         self._optim = optimizer(self.supernet, self._recipe)
-        self._average = AveragedModel(self.supernet, multi_avg_fn=self._follow)
+        self._average = AveragedModel(self.supernet, multi_avg_fn=self._update_average)
         self._guard = Guard(math.log(max(2, supernet.num_classes)))
-        self._batch = min(self._recipe.batch_size, max(peers.size, len(self._split)))
+        self._batch = min(self._recipe.batch_size, max(group.size, len(self._split)))
         self.steps_an_epoch = max(1, len(self._split) // self._batch)
         self.steps = self.steps_an_epoch * recipe.epochs
         self.step = 0
 
     @property
     def averaged(self) -> Supernet:
-        """The supernet with the moving average of the weights, as it is judged."""
+        """The supernet with the moving average of the weights, which is evaluated and kept."""
         average = self._average.module
         assert isinstance(average, Supernet)
         return average
@@ -129,9 +127,9 @@ class SupernetTraining:
     # --- steps
 
     def run(self, stepped: Callable[[int], None] = lambda step: None) -> Iterator[Interval]:
-        """Train from where the checkpoint stands, one item an interval; then `supernet` has the averaged weights.
+        """Train from the checkpoint, yielding after each interval; in the end `supernet` has the averaged weights.
 
-        `stepped` gets the number of each step. Raises Diverged where it collapses again and again.
+        `stepped` is called with the number of each step. Raises Diverged after repeated collapses.
         """
         if self._checkpoint is not None and self._checkpoint.exists():
             self._load(self._checkpoint)
@@ -141,37 +139,36 @@ class SupernetTraining:
             began, images, losses = time.perf_counter(), 0, []
             end = min(self.steps, self.step + INTERVAL)
             for raw, labels in self._data(end):
-                losses.append(self._one(raw, labels))
+                losses.append(self._train_step(raw, labels))
                 stepped(self.step)
-                images += len(labels) * len(losses[-1]) * self._peers.size
-            mean = self._peers.mean(torch.stack(losses).mean(0).cpu())
+                images += len(labels) * len(losses[-1]) * self._group.size
+            mean = self._group.mean(torch.stack(losses).mean(0).cpu())
             took = time.perf_counter() - began
             shown = {"largest": float(mean[0]), "smallest": float(mean[-1]), "random": float(mean[1:-1].mean())}
             if self._guard.holds(shown["largest"]):
-                # the last steps may have broken what the mean loss does not show yet: the next interval will tell
+                # the last steps may be broken although their mean loss is fine: only the next interval confirms them
                 good, latest = latest, self._state()
                 interval = Interval(self.step, self.steps, shown, self._lr(), images / took)
             else:
-                interval, latest = self._take_back(good, shown, images / took), good
+                interval, latest = self._undo(good, shown, images / took), good
             due = bool(interval.collapsed) or time.monotonic() - saved > CHECKPOINT_S
-            if due and self._peers.leads and self._checkpoint:
+            if due and self._group.is_main and self._checkpoint:
                 self.save()
                 saved = time.monotonic()
             yield interval
         self.supernet.load_state_dict(self.averaged.state_dict())
 
-    def _one(self, raw: Tensor, labels: Tensor) -> Tensor:
-        """One optimizer step; losses (n,) of its subnets."""
+    def _train_step(self, raw: Tensor, labels: Tensor) -> Tensor:
+        """One optimizer step; returns the losses (n,) of its subnets."""
         archs = self.subnets(self.step)
-        subnets = [(arch, self._size_of(arch)) for arch in archs]
-        seed = random.Random(f"{self._seed}/{self.step}/{self._peers.rank}").getrandbits(62)
+        subnets = [(arch, self._sizes.of(arch)) for arch in archs]
+        seed = random.Random(f"{self._seed}/{self.step}/{self._group.rank}").getrandbits(62)
+        flip, crop = bool(self._recipe.flip), self._recipe.crop
         images = {
-            size: augment(
-                raw, size, generator=torch.Generator().manual_seed(seed), flip=self._flip, crop=self._recipe.crop
-            )
+            size: augment(raw, size, generator=torch.Generator().manual_seed(seed), flip=flip, crop=crop)
             for size in {size for _, size in subnets}  # the same window of each image at every size
         }
-        torch.manual_seed(seed)  # of dropout
+        torch.manual_seed(seed)  # for dropout
         for group in self._optim.param_groups:
             group["lr"] = self._lr()
         self._sandwich.train()
@@ -186,13 +183,13 @@ class SupernetTraining:
         return losses.detach()
 
     @torch.no_grad()
-    def _follow(self, averages: Any, weights: Any, _: Any) -> None:
-        """Move the averages towards the weights: far in the first steps, so that these are soon forgotten."""
+    def _update_average(self, averages: Any, weights: Any, _: Any) -> None:
+        """Move the averages towards the weights, faster in the first steps, so that these are soon forgotten."""
         kept = min(self._recipe.ema, (1 + self.step) / (10 + self.step))
         torch._foreach_lerp_(list(averages), list(weights), 1 - kept)
 
     def subnets(self, step: int) -> list[Architecture]:
-        """The largest network, random ones and the smallest: those of a step, the same in every process."""
+        """A step's subnets, the same in every process: the largest, random ones, the smallest."""
         rng = random.Random(f"{self._seed}/{step}")
         drawn = [self.supernet.space.sample(rng) for _ in range(self._recipe.subnets)]
         return [self._largest, *drawn, self._smallest]
@@ -201,21 +198,21 @@ class SupernetTraining:
         return lr_at(min(1.0, (self.step + 1) / self.steps), self._recipe) * self._guard.lr_factor
 
     def _data(self, end: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """This process's part of the batches of the steps from now to before `end`."""
+        """This process's share of the batches of the steps up to `end`, exclusive."""
         while self.step < end:
             epoch, first = divmod(self.step, self.steps_an_epoch)
             last = min(self.steps_an_epoch, first + end - self.step)
             order = np.random.default_rng((self._seed, epoch)).permutation(len(self._split))
-            mine = order[first * self._batch : last * self._batch].reshape(-1, self._batch)
-            mine, before = mine[:, self._peers.rank :: self._peers.size], self.step
+            share = order[first * self._batch : last * self._batch].reshape(-1, self._batch)
+            share, before = share[:, self._group.rank :: self._group.size], self.step
             yield from batches(
-                self._split, order=mine.ravel(), batch_size=mine.shape[1], size=self._size_of(self._largest),
+                self._split, order=share.ravel(), batch_size=share.shape[1], size=self._sizes.of(self._largest),
                 device=self._device,
             )  # fmt: skip
             if self.step == before:
-                raise BadInput(f"none of {mine.size} training images could be decoded; repair or delete them")
+                raise BadInput(f"none of {share.size} training images could be decoded; repair or delete them")
 
-    # --- what outlives a collapse and a kill
+    # --- checkpoints and collapses
 
     def save(self) -> None:
         """Write the checkpoint."""
@@ -242,35 +239,35 @@ class SupernetTraining:
             state = torch.load(path, map_location=self._device, weights_only=True)
             if state["steps"] != self.steps:
                 raise BadInput(
-                    f"{path}: of {state['steps']} steps, not {self.steps}; go on with as many processes as before, or "
-                    "delete it to train anew"
+                    f"{path}: a training of {state['steps']} steps, expected {self.steps}; use as many processes as "
+                    "before, or delete the file to train again"
                 )
             self._restore(state)
             self._guard = Guard(**state["guard"])
         except BadInput:
             raise
         except Exception:  # torch.load and load_state_dict raise many kinds
-            raise BadInput(f"{path}: damaged, or of a supernet of another space; delete it to train anew") from None
-        log.info("supernet: goes on after step %d of %d", self.step, self.steps)
+            raise BadInput(f"{path}: damaged, or from another space; delete it to train again") from None
+        log.info("supernet: continuing after step %d of %d", self.step, self.steps)
 
-    def _take_back(self, good: dict[str, Any], shown: dict[str, float], images_per_s: float) -> Interval:
+    def _undo(self, good: dict[str, Any], shown: dict[str, float], images_per_s: float) -> Interval:
         loss, broke_at = shown["largest"], self.step
-        reason = "the loss is no number" if not math.isfinite(loss) else f"its loss rose to {loss:.3g}"
+        reason = "the loss is not finite" if not math.isfinite(loss) else f"its loss rose to {loss:.3g}"
         if self._guard.gives_up:
             raise Diverged(
-                f"the supernet's training broke {self._guard.strikes} times, last at step {broke_at} ({reason}); "
-                f"a new run with a lower rate than {self._recipe.lr:g} may help (--set supernet.lr=...)"
+                f"the supernet's training collapsed {self._guard.strikes} times, last at step {broke_at} ({reason}); "
+                f"try a learning rate below {self._recipe.lr:g} in a new run (--set supernet.lr=...)"
             )
         self._restore(good)
         log.warning(
-            "supernet: broke at step %d (%s); back to step %d with the learning rate times %g",
+            "supernet: collapsed at step %d (%s); back to step %d with %g times the learning rate",
             broke_at, reason, self.step, self._guard.lr_factor,
         )  # fmt: skip
         return Interval(self.step, self.steps, shown, self._lr(), images_per_s, reason)
 
 
 def _copied(state: Any) -> Any:
-    """A state dict whose tensors later steps do not change."""
+    """A copy of a state dict that later steps do not change."""
     if isinstance(state, Tensor):
         return state.detach().clone()
     if isinstance(state, dict):

@@ -1,10 +1,10 @@
-"""A network trained fully, and its accuracy."""
+"""Training and judging networks on one data set: every training of a run goes through a `Trainer`."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -21,73 +21,114 @@ from mnas.monitor.tensorboard import TensorBoard
 from mnas.nn.network import Network, build
 from mnas.nn.pretrained import load_weights
 from mnas.space.architecture import Architecture
-from mnas.training.loop import accuracy, fit, recalibrate
-from mnas.training.recipe import flips
+from mnas.training.loop import Epoch, accuracy, fit, recalibrate
+from mnas.training.recipe import with_flip
+from mnas.training.sizes import TrainingSizes
 
 log = logging.getLogger("mnas")
 
-
-CALIBRATION_IMAGES = 4096
-
+FINAL_STATISTICS_IMAGES = 4096
+"""Training images from which a fully trained network's batch normalisation gets its statistics."""
 
 Start = Callable[[], tuple[nn.Module, nn.Module | None]]
+"""Gives the network whose weights a training starts from, and a teacher or None."""
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """Trains and judges networks: the data, the size of each architecture's images, the device, the seed."""
+
+    data: ImageData
+    sizes: TrainingSizes
+    device: torch.device
+    seed: int
+
+    def build(self, arch: Architecture, dropout: float = 0.0) -> Network:
+        """A freshly initialised network for the classes of the data; the seed decides its weights."""
+        torch.manual_seed(self.seed)
+        return build(arch, self.data.num_classes, dropout)
+
+    def fit(
+        self, network: nn.Module, arch: Architecture, recipe: Recipe, teacher: nn.Module | None = None
+    ) -> Iterator[Epoch]:
+        """Train `network` in place on the training split, or as many images of it as the recipe allows."""
+        return fit(
+            network, limited(self.data.train, recipe.images, self.seed), with_flip(recipe, self.data),
+            size=self.sizes.of(arch), device=self.device, seed=self.seed, teacher=teacher,
+        )  # fmt: skip
+
+    def finish(self, network: nn.Module, arch: Architecture, images: int) -> None:
+        """Give batch normalisation the statistics of so many training images."""
+        recalibrate(network, self.data.train, images=images, size=self.sizes.of(arch), device=self.device)
+
+    def accuracy(
+        self, network: nn.Module, arch: Architecture, split: Literal["train", "val", "test"] = "val", *,
+        exact: bool = False,
+    ) -> float:  # fmt: skip
+        """Accuracy (0..1) on a split; `exact` in float32, as the exported network computes."""
+        images = {"train": self.data.train, "val": self.data.val, "test": self.data.test}[split]
+        return accuracy(network, images, size=self.sizes.of(arch), device=self.device, exact=exact)
+
+    def limited(self, *, train: int | None = None, val: int | None = None, seed: int | None = None) -> Trainer:
+        """The same trainer on at most so many training and validation images, drawn evenly from the classes."""
+        seed = self.seed if seed is None else seed
+        data = self.data
+        return replace(self, data=replace(
+            data, train=limited(data.train, train, seed), val=limited(data.val, val, seed)
+        ))  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A network after full training, with its accuracy on the search-validation split."""
+    """A fully trained network with its accuracy on the search-validation split."""
 
     name: str
     architecture: Architecture
     network: Network
     val_accuracy: float
     weights: Literal["scratch", "inherited"] = "scratch"
-    """What its training began from."""
+    """What the training started from."""
     epochs: int = 0
-    """Of its training."""
 
 
 def train_fully(
-    name: str, arch: Architecture, data: ImageData, recipe: Recipe, *, size: int, device: torch.device, seed: int,
-    checkpoints: Path, board: TensorBoard | None = None, start: Start | None = None,
+    name: str, arch: Architecture, recipe: Recipe, trainer: Trainer, *, checkpoints: Path,
+    board: TensorBoard | None = None, start: Start | None = None,
 ) -> Trained:  # fmt: skip
-    """`arch` trained by `recipe` at `size` pixels; a finished training found in `checkpoints` is not repeated.
+    """Train `arch` by `recipe`; a finished training found in `checkpoints` is loaded instead.
 
-    `start` gives the network whose weights it begins with, and a teacher whose outputs it learns too where there is
-    one; it is called where there is something to train. Without it, it begins with fresh weights.
+    `start` is called only if there is something to train; without it the training starts from fresh weights.
     """
     weights: Literal["scratch", "inherited"] = "scratch" if start is None else "inherited"
-    file = checkpoints / f"{arch.id}-{size}px-{recipe.epochs}epochs-seed{seed}-{weights}.safetensors"
-    torch.manual_seed(seed)
-    network = build(arch, data.num_classes, recipe.dropout)
-    train = limited(data.train, recipe.images, seed)
-    reached = 0.0
+    size = trainer.sizes.of(arch)
+    file = checkpoints / f"{arch.id}-{size}px-{recipe.epochs}epochs-seed{trainer.seed}-{weights}.safetensors"
+    network = trainer.build(arch, recipe.dropout)
     if file.exists():
         load_weights(network, file)
-        reached = accuracy(network, data.val, size=size, device=device, exact=True)
-        log.info("%s: trained before, %.2f%% on the search-validation split", name, 100 * reached)
-        return Trained(name, arch, network, reached, weights, recipe.epochs)
+        val_accuracy = trainer.accuracy(network, arch, exact=True)
+        log.info("%s: loaded the finished training, validation accuracy %.2f%%", name, 100 * val_accuracy)
+        return Trained(name, arch, network, val_accuracy, weights, recipe.epochs)
     teacher = None
     if start is not None:
         inherited, teacher = start()
         network.load_state_dict(inherited.state_dict())
     with progress(f"train {name}", recipe.epochs) as shown:
-        flip = flips(recipe, data.flip)
-        for epoch in fit(network, train, recipe, size=size, flip=flip, device=device, seed=seed, teacher=teacher):
-            reached = accuracy(network, data.val, size=size, device=device)
-            shown.update(epoch.number, recipe.epochs, f"loss {epoch.loss:.3f}, validation {reached:.2%}")
+        for epoch in trainer.fit(network, arch, recipe, teacher):
+            val_accuracy = trainer.accuracy(network, arch)
+            shown.update(epoch.number, recipe.epochs, f"loss {epoch.loss:.3f}, validation {val_accuracy:.2%}")
             if board is not None:
-                figures = {"loss": epoch.loss, "lr": epoch.lr, "images_per_s": epoch.images_per_s, "accuracy": reached}
-                board.training(name, epoch.number, figures)
-    recalibrate(network, train, images=CALIBRATION_IMAGES, size=size, device=device)
-    reached = accuracy(network, data.val, size=size, device=device, exact=True)
+                board.training(name, epoch.number, {
+                    "loss": epoch.loss, "lr": epoch.lr, "images_per_s": epoch.images_per_s, "accuracy": val_accuracy,
+                })  # fmt: skip
+    trainer.limited(train=recipe.images).finish(network, arch, FINAL_STATISTICS_IMAGES)
+    val_accuracy = trainer.accuracy(network, arch, exact=True)
     checkpoints.mkdir(parents=True, exist_ok=True)
     network.to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     write_atomic(file, safetensors.torch.save(network.state_dict()))
-    log.info("%s: trained for %d epochs, %.2f%% on the search-validation split", name, recipe.epochs, 100 * reached)
-    return Trained(name, arch, network, reached, weights, recipe.epochs)
+    log.info("%s: trained for %d epochs, validation accuracy %.2f%%", name, recipe.epochs, 100 * val_accuracy)
+    return Trained(name, arch, network, val_accuracy, weights, recipe.epochs)
 
 
-def test_accuracy(trained: Trained, data: ImageData, *, size: int, device: torch.device) -> float:
+def test_accuracy(trained: Trained, trainer: Trainer) -> float:
     """Accuracy on the test split: read once, when nothing is left to decide."""
-    return accuracy(trained.network, data.test, size=size, device=device, exact=True)
+    return trainer.accuracy(trained.network, trained.architecture, "test", exact=True)

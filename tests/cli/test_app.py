@@ -28,6 +28,7 @@ def test_help_has_an_example_and_json(mnas: Mnas, command: str) -> None:
     assert "--json" in done.out
 
 
+@pytest.mark.alone
 def test_help_is_quick() -> None:
     command = [sys.executable, "-m", "mnas", "--help"]
     subprocess.run(command, capture_output=True, check=True)
@@ -130,8 +131,8 @@ def test_search_from_scratch(mnas: Mnas, tiny: Path, tmp_path: Path) -> None:
     assert "a candidate is judged with inherited weights" in done.err
     assert "once more" not in done.err, "finalists are not trained where candidates are not"
     card = (tmp_path / "run" / "winner" / "README.md").read_text()
-    assert "accuracy with the supernet's weights as they are" in card
-    assert "training of the winner: 1 epoch from fresh weights" in card
+    assert "accuracy with the supernet's weights" in card
+    assert "1 epoch from scratch" in card
 
 
 def test_train(mnas: Mnas, tmp_path: Path) -> None:
@@ -294,15 +295,14 @@ def test_infeasible_budget(mnas: Mnas, tiny: Path, tmp_path: Path) -> None:
 
 
 def test_devices_in_the_order_of_the_command_line(mnas: Mnas, tiny: Path, tmp_path: Path) -> None:
-    from mnas.latency.table.table import LatencyTable
+    from made_up_tables import made_up
+
     from mnas.space.cost import layer_madds
     from mnas.space.space import load_space
 
     layers = load_space(tiny).layers(10)
-    LatencyTable(
-        "a phone", "tflite", "2.1", 4, 1, "float32", "2026-01-31", "0.1.0", origin="imported",
-        entries={layer: 0.1 + layer_madds(layer) / 1e6 for layer in layers},
-    ).save(tmp_path / "phone.yaml")  # fmt: skip
+    entries = {layer: 0.1 + layer_madds(layer) / 1e6 for layer in layers}
+    made_up(entries, device="a phone", runtime="tflite", threads=4, origin="imported").save(tmp_path / "phone.yaml")
     done = mnas("search", "--space", tiny, "--latency-table", "phone.yaml", "--latency-ms", "2", "--runtime", "torch",
                 "--latency-ms", "60", "--max-params", "1M", "--trials", "1", "--run", "run", "--estimator", "train",
                 "--baseline", "mobilenet_v3_small@0.5", "--set", "recipe.epochs=1", "--set", "proxy.epochs=1", "--set",
@@ -315,14 +315,13 @@ def test_devices_in_the_order_of_the_command_line(mnas: Mnas, tiny: Path, tmp_pa
 
 
 def test_several_budgets_as_words(mnas: Mnas, tiny: Path, tmp_path: Path) -> None:
-    from mnas.latency.table.table import LatencyTable
+    from made_up_tables import made_up
+
     from mnas.space.cost import layer_madds
     from mnas.space.space import load_space
 
-    LatencyTable(
-        "a phone", "tflite", "2.1", 4, 1, "float32", "2026-01-31", "0.1.0", origin="imported",
-        entries={layer: 0.1 + layer_madds(layer) / 1e6 for layer in load_space(tiny).layers(10)},
-    ).save(tmp_path / "phone.yaml")  # fmt: skip
+    entries = {layer: 0.1 + layer_madds(layer) / 1e6 for layer in load_space(tiny).layers(10)}
+    made_up(entries, device="a phone", runtime="tflite", threads=4, origin="imported").save(tmp_path / "phone.yaml")
     quick = ("recipe.epochs=1", "proxy.epochs=1", "recipe.images=100", "proxy.images=64")
     asked = ("search", "--space", tiny, "--latency-table", "phone.yaml", "--run", "run", "--estimator", "train",
              "--trials", "4", "--baseline", "mobilenet_v3_small@0.35",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import replace
+import json
+import os
 from pathlib import Path
 
 import pytest
 import torch
 from command import Mnas
+from made_up_tables import FIT, changed, made_up, refitted
 
 from mnas.commands import latency as latency_commands
 from mnas.latency.runtimes import get_runtime
@@ -28,6 +30,7 @@ def latency(mnas: Mnas, tiny: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 
 BUILD = ("build", "--space", "tiny.yaml", "--classes", "10", "--resolution", "32", "-o", "table.yaml")
+VERDICTS = ("good", "worse than stated", "inexact")
 CHECK = ("check", "table.yaml", "--space", "tiny.yaml", "--networks", "3")
 
 
@@ -99,7 +102,9 @@ def test_measure_a_model_file(latency: Mnas) -> None:
     (("absent.onnx", "--runtime", "onnxruntime"), "absent.onnx"),
     (("mobilenet_v3_small", "--runtime", "onnx"), "did you mean 'onnxruntime'?"),
     (("mobilenet_v3_small", "--threads", "0"), "--threads"),
+    (("mobilenet_v3_small", "--threads", "1000"), f"{os.cpu_count()} core"),
     (("mobilenet_v3_small", "--rounds", "0"), "--rounds"),
+    (("mobilenet_v3_small", "--seconds", "inf"), "--seconds inf"),
     ((), "Missing argument"),
 ])  # fmt: skip
 def test_mistakes_in_measure(latency: Mnas, args: tuple[str, ...], message: str) -> None:
@@ -119,7 +124,7 @@ def test_build_then_check(latency: Mnas) -> None:
     )  # fmt: skip
     assert 0 < built["fastest_ms"] < built["slowest_ms"] < 100
     assert table.calibration is not None
-    assert built["calibration"]["mean_error"] == table.calibration.mean_error
+    assert built["calibration"] == json.loads(json.dumps(table.calibration.to_dict()))
     content = Path("table.yaml").read_bytes()
     shown = latency(*BUILD)
     assert f"table.yaml: {len(table.entries)} layers; space tiny takes" in shown.out
@@ -128,7 +133,7 @@ def test_build_then_check(latency: Mnas) -> None:
 
     found = latency(*CHECK, "--resolution", "32", "--seed", "3", "--json").json
     assert (found["space"], found["networks"], found["classes"]) == ("tiny", 3, 10)
-    assert found["stated"]["mean_error"] == table.calibration.mean_error
+    assert found["stated"] == built["calibration"]
     for name in ("today", "same_speed"):
         assert set(found[name]) == {"mean_error", "max_error", "bias", "spearman"}
         assert 0 <= found[name]["mean_error"] <= found[name]["max_error"]
@@ -137,9 +142,20 @@ def test_build_then_check(latency: Mnas) -> None:
     assert (1 + found["same_speed"]["bias"]) / (1 + found["today"]["bias"]) == pytest.approx(found["slower"], rel=1e-3)
     assert found["unstable"] is None or found["unstable"].strip()
     table_text = latency(*CHECK, "--resolution", "32")
-    rows = ("when it was made", "today", "at the machine's speed of then", "Spearman", "3 networks of space tiny for")
+    rows = ("when it was made", "today", "the machine's speed then", "Spearman", "3 networks of space tiny for")
     for row in rows:
         assert row in table_text.out
+    assert found["verdict"] in VERDICTS
+    assert table_text.out.strip().splitlines()[-1].startswith((*VERDICTS, "unstable"))
+
+
+@pytest.mark.parametrize(("error", "stated", "repeatability", "verdict"), [
+    (0.014, 0.01, 0.005, "good"), (0.016, 0.01, 0.005, "worse than stated"), (0.06, 0.10, 0.01, "inexact"),
+    (0.06, 0.01, 0.01, "inexact"), (0.05, None, 0.0, "good"), (0.051, None, 0.01, "inexact"),
+])  # fmt: skip
+def test_the_verdict_of_a_check(error: float, stated: float | None, repeatability: float, verdict: str) -> None:
+    fit = None if stated is None else refitted(FIT, mean_error=stated)
+    assert latency_commands.verdict_of(error, fit, repeatability) == verdict
 
 
 def test_check_by_the_tables_own_space_and_sizes(latency: Mnas) -> None:
@@ -160,24 +176,22 @@ def test_a_damaged_cache_is_built_anew(latency: Mnas) -> None:
     path.write_text("device: [")
     done = latency(*how, "--json")
     assert done.json["path"] == str(path)
-    assert "is measured anew" in " ".join(done.err.split())
+    assert "measured again" in " ".join(done.err.split())
 
 
 def test_tables_that_cannot_be_checked_here(latency: Mnas) -> None:
-    table = LatencyTable(
-        "Galaxy Note10", "tflite", "2.4", 1, 1, "float32", "2026-01-31", "0.1.0", origin="imported"
-    )  # fmt: skip
+    table = made_up(device="Galaxy Note10", runtime="tflite", origin="imported")
     table.save(Path("table.yaml"))
     imported = latency(*CHECK)
     assert "table.yaml: was imported; it can be checked on its own device alone (Galaxy Note10)" in imported.err
     adapter = get_runtime("torch")
-    here = replace(table, device=adapter.device_name(), runtime="torch", runtime_version="1.0", origin="built")
+    here = changed(table, device=adapter.device_name(), runtime="torch", runtime_version="1.0", origin="built")
     here.save(Path("table.yaml"))
     old = latency(*CHECK)
     assert f"table.yaml: cannot be checked here: measured on runtime version 1.0, not {adapter.version()}" in old.err
-    replace(here, runtime_version=adapter.version()).save(Path("table.yaml"))
+    changed(here, runtime_version=adapter.version()).save(Path("table.yaml"))
     nameless = latency("check", "table.yaml")
-    assert "says nothing of its space" in nameless.err
+    assert "--space" in nameless.err
     empty = latency(*CHECK)
     assert "lacks" in empty.err
     absent = latency("check", "absent.yaml")
@@ -188,9 +202,7 @@ def test_tables_that_cannot_be_checked_here(latency: Mnas) -> None:
 
 def test_a_foreign_table_is_not_extended(latency: Mnas) -> None:
     adapter = get_runtime("torch")
-    table = LatencyTable(
-        adapter.device_name(), "torch", adapter.version(), 4, 1, "float32", "2026-01-31", "0.1.0"
-    )  # fmt: skip
+    table = made_up(device=adapter.device_name(), runtime_version=adapter.version(), threads=4)
     table.save(Path("table.yaml"))
     done = latency(*BUILD)
     assert done.code == 2

@@ -11,11 +11,12 @@ import pytest
 import torch
 from small_search import TINY_SPACE
 from torch import nn
+from trainers import trainer
 
 from mnas.config import Recipe
 from mnas.data.sources import ImageData, load_data
 from mnas.data.splits import ArraySplit, limited
-from mnas.estimators import Report, estimated, never
+from mnas.estimators import Report, make_estimate, never
 from mnas.estimators import supernet as module
 from mnas.estimators.supernet import SupernetEstimator
 from mnas.estimators.train import TrainEstimator
@@ -73,9 +74,7 @@ def nothing_read() -> None:
 def judge(
     supernet: Supernet, data: ImageData, finetune: Recipe | None = SHORT, *, seed: int = 0, select: bool = False
 ) -> SupernetEstimator:
-    return SupernetEstimator(
-        supernet, data, finetune, size_of=lambda arch: 16, device=CPU, seed=seed, select=select
-    )
+    return SupernetEstimator(supernet, trainer(data, 16, seed=seed), finetune, select=select)
 
 
 def no_report(step: int, accuracy: float) -> None:
@@ -146,7 +145,7 @@ def test_statistics_are_of_training_images_alone(
 def test_calibration_reads_no_more_images_than_it_should(
     supernet: Supernet, data: ImageData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "CALIBRATION_IMAGES", 64)
+    monkeypatch.setattr(module, "STATISTICS_IMAGES", 64)
     judge(supernet, data).inherited(ARCHS[0])
     assert read.count("train") == 1, "one batch of 64"
 
@@ -186,33 +185,33 @@ def test_with_select_the_first_grade_is_told_before_the_second_is_paid(supernet:
     plain = judge(supernet, data)
     inherited, tuned = plain.inherited(ARCHS[0]), plain.fine_tuned(ARCHS[0])
     reports = Reports()
-    estimate = estimated(judge(supernet, data, select=True), ARCHS[0], reports)
+    estimate = make_estimate(judge(supernet, data, select=True), ARCHS[0], reports)
     assert reports.seen == [(0, inherited)]
-    assert (estimate.state, estimate.accuracy, estimate.grade) == ("complete", tuned, "fine-tuned")
+    assert (estimate.state, estimate.accuracy, estimate.fidelity) == ("complete", tuned, "fine-tuned")
     assert estimate.curve == (inherited,)
 
 
 def test_pruned_there_it_ends_with_the_first_grade(supernet: Supernet, data: ImageData) -> None:
     inherited = judge(supernet, data).inherited(ARCHS[0])
     read.clear()
-    estimate = estimated(judge(supernet, data, select=True), ARCHS[0], Reports(prune=True))
-    assert (estimate.state, estimate.accuracy, estimate.grade) == ("pruned", inherited, "inherited")
+    estimate = make_estimate(judge(supernet, data, select=True), ARCHS[0], Reports(prune=True))
+    assert (estimate.state, estimate.accuracy, estimate.fidelity) == ("pruned", inherited, "inherited")
     assert read.count("train") == len(data.train) // 64, "calibrated, not trained"
 
 
 def test_without_select_or_fine_tuning_nothing_is_reported(supernet: Supernet, data: ImageData) -> None:
     tuned, inherited = judge(supernet, data), judge(supernet, data, None, select=True)
     assert tuned(ARCHS[0], no_report) == tuned.fine_tuned(ARCHS[0])
-    assert tuned.grade == "fine-tuned"
+    assert tuned.fidelity == "fine-tuned"
     assert inherited(ARCHS[0], no_report) == tuned.inherited(ARCHS[0])
-    assert inherited.grade == "inherited"
+    assert inherited.fidelity == "inherited"
 
 
 def test_fine_tuning_that_diverges_fails_alone(supernet: Supernet, data: ImageData) -> None:
     wild = judge(supernet, data, SHORT.model_copy(update={"lr": 1e30, "clip_norm": 1e30, "warmup": 0.0}))
     before = state(supernet)
-    estimate = estimated(wild, ARCHS[0], never)
-    assert (estimate.state, estimate.accuracy, estimate.grade) == ("failed", None, "fine-tuned")
+    estimate = make_estimate(wild, ARCHS[0], never)
+    assert (estimate.state, estimate.accuracy, estimate.fidelity) == ("failed", None, "fine-tuned")
     assert all(torch.equal(tensor, before[name]) for name, tensor in supernet.state_dict().items())
     assert wild.inherited(ARCHS[0]) == judge(supernet, data).inherited(ARCHS[0])
 
@@ -221,13 +220,11 @@ def test_fine_tuning_that_diverges_fails_alone(supernet: Supernet, data: ImageDa
 
 
 def test_a_short_training_tells_each_epoch(data: ImageData) -> None:
-    estimator = TrainEstimator(
-        data, SHORT.model_copy(update={"epochs": 3}), size_of=lambda arch: 16, device=CPU, seed=0
-    )
+    estimator = TrainEstimator(trainer(data, 16), SHORT.model_copy(update={"epochs": 3}))
     reports = Reports()
-    estimate = estimated(estimator, ARCHS[0], reports)
+    estimate = make_estimate(estimator, ARCHS[0], reports)
     assert [step for step, _ in reports.seen] == [1, 2, 3]
-    assert (estimate.state, estimate.grade) == ("complete", "trained")
+    assert (estimate.state, estimate.fidelity) == ("complete", "trained")
     assert estimate.curve == tuple(reached for _, reached in reports.seen)
     assert "test" not in read
 
@@ -235,7 +232,7 @@ def test_a_short_training_tells_each_epoch(data: ImageData) -> None:
 class Given:
     """An estimator that reports and gives what it was told to."""
 
-    grade = "given"
+    fidelity = "given"
 
     def __init__(self, reported: Sequence[float], value: float):
         self.reported, self.value = reported, value
@@ -247,6 +244,6 @@ class Given:
 
 
 def test_an_estimate_ends_where_it_is_pruned() -> None:
-    estimate = estimated(Given([0.1, 0.2, 0.3], 0.9), ARCHS[0], lambda step, reached: step == 2)
+    estimate = make_estimate(Given([0.1, 0.2, 0.3], 0.9), ARCHS[0], lambda step, reached: step == 2)
     assert (estimate.state, estimate.accuracy, estimate.curve) == ("pruned", 0.2, (0.1, 0.2))
     assert estimate.seconds >= 0

@@ -16,22 +16,20 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import mnas
 from mnas.config import Recipe, RunConfig, SupernetRecipe, Target
-from mnas.data.sources import ImageData, load_data
+from mnas.data.sources import load_data
 from mnas.data.splits import limited
 from mnas.errors import BadInput
 from mnas.estimators import supernet as supernet_estimator
-from mnas.estimators.weight_sharing import LOOKS, WeightSharing
+from mnas.estimators.weight_sharing import EVALUATIONS, WeightSharing
 from mnas.monitor.tensorboard import TensorBoard
-from mnas.pipeline.finalists import best_by_fine_tuning
 from mnas.run import Run
 from mnas.space.architecture import Architecture
 from mnas.space.cost import cost
 from mnas.space.space import SearchSpace, load_space
 from mnas.study.objective import load_objective
-from mnas.study.trial import Trial
-from mnas.training.loop import Diverged, recalibrate
-from mnas.training.speed import sandwich_speed
-from mnas.training.task import Task
+from mnas.training.sizes import TrainingSizes
+from mnas.training.speed import supernet_speed
+from mnas.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 RECIPE = SupernetRecipe(epochs=2, batch_size=16, subnets=1)
@@ -39,10 +37,10 @@ FINETUNE = Recipe(epochs=1, batch_size=16, lr=2.0, dropout=0.0)
 
 
 @pytest.fixture(scope="module")
-def task() -> Task:
+def data_trainer() -> Trainer:
     digits = load_data("digits")
     parts = {name: limited(getattr(digits, name), count, 0) for name, count in (("train", 170), ("val", 288))}
-    return Task(replace(digits, **parts), base=48, proxy=16)
+    return Trainer(replace(digits, **parts), TrainingSizes(base=48, proxy=16), CPU, 0)
 
 
 @pytest.fixture
@@ -51,13 +49,13 @@ def space(tiny: Path) -> SearchSpace:
 
 
 @pytest.fixture
-def sharing(space: SearchSpace, task: Task, tmp_path: Path) -> Callable[..., WeightSharing]:
+def sharing(space: SearchSpace, data_trainer: Trainer, tmp_path: Path) -> Callable[..., WeightSharing]:
     def make(folder: str = "run", **changes: Any) -> WeightSharing:
         config = RunConfig(
             space=space.name, targets=(Target(latency_ms=15.0),), objective=load_objective("mnasnet"), **changes
         )
         (tmp_path / folder).mkdir(exist_ok=True)
-        return WeightSharing(Run(tmp_path / folder), space, config, task, device=CPU)
+        return WeightSharing(Run(tmp_path / folder), config, space, replace(data_trainer, seed=config.seed))
 
     return make
 
@@ -76,7 +74,7 @@ def test_trained_once_and_found_again(
     first = sharing()
     fresh = {name: tensor.clone() for name, tensor in first.supernet.state_dict().items()}
     called: list[str] = []
-    first.train(RECIPE, each=lambda: called.append("interval"))
+    first.train(RECIPE, after_interval=lambda: called.append("interval"))
     assert called, "what a run has taken is kept meanwhile"
     files = {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()}
     assert files == {"supernet.safetensors"}, "the checkpoint is gone when it is trained"
@@ -85,7 +83,7 @@ def test_trained_once_and_found_again(
     second = sharing()
     with caplog.at_level(logging.INFO, "mnas"):
         second.train(RECIPE)
-    assert "trained before" in caplog.text
+    assert "loaded" in caplog.text
     assert same(second.supernet, first.supernet)
 
 
@@ -112,7 +110,7 @@ def test_a_damaged_supernet_is_refused(
     with pytest.raises(BadInput) as caught:
         one.train(RECIPE)
     assert str(caught.value).startswith(f"{path}: not this run's supernet (")
-    assert str(caught.value).endswith("); delete it to train it anew")
+    assert str(caught.value).endswith("); delete it to train it again")
     assert "\n" not in str(caught.value)
 
 
@@ -122,7 +120,7 @@ def test_what_is_seen_of_it_in_tensorboard(sharing: Callable[..., WeightSharing]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "INTERVAL", 2)
-        patch.setattr(supernet_estimator, "CALIBRATION_IMAGES", 64)
+        patch.setattr(supernet_estimator, "STATISTICS_IMAGES", 64)
         sharing().train(RECIPE, board)
     board.close()
     events = EventAccumulator(str(tmp_path / "tb"))
@@ -140,74 +138,33 @@ def test_what_is_seen_of_it_in_tensorboard(sharing: Callable[..., WeightSharing]
     assert set(read("collapsed").values()) == {0.0}
     for name in ("largest", "smallest", "random1", "random2"):
         seen = read(f"accuracy_{name}")
-        assert len(seen) == LOOKS and list(seen)[-1] == 20, name
+        assert len(seen) == EVALUATIONS and list(seen)[-1] == 20, name
         assert all(0 <= reached <= 1 for reached in seen.values())
     tags = events.Tags()["scalars"]  # type: ignore[no-untyped-call]
     assert "supernet/accuracy_reference" not in tags, "mobilenet_v3_small is not in the tiny space"
 
 
-def test_the_reference_is_judged_where_the_space_has_it(task: Task, tmp_path: Path) -> None:
+def test_the_reference_is_judged_where_the_space_has_it(data_trainer: Trainer, tmp_path: Path) -> None:
     space = load_space("v3_small").with_resolutions((32,))
     config = RunConfig(space="v3_small", targets=(Target(latency_ms=15.0),), objective=load_objective("mnasnet"))
-    one = WeightSharing(Run(tmp_path), space, config, task, device=CPU)
-    assert set(one._judged(one.supernet)) == {
+    one = WeightSharing(Run(tmp_path), config, space, data_trainer)
+    assert set(one._accuracies(one.supernet)) == {
         f"accuracy_{name}" for name in ("largest", "smallest", "reference", "random1", "random2")
     }
 
 
-# --- what is asked of it
-
-
-def finalists(space: SearchSpace, count: int) -> list[Trial]:
-    archs = [space.sample(random.Random(i)) for i in range(count)]
-    return [Trial(10 + i, "complete", arch, 5.0, 0.9 - i / 10, grade="fine-tuned") for i, arch in enumerate(archs)]
-
-
-def test_finalists_are_ranked_by_two_trainings(
-    sharing: Callable[..., WeightSharing], space: SearchSpace, caplog: pytest.LogCaptureFixture
-) -> None:
-    one, found, recipe = sharing(), finalists(space, 2), FINETUNE.model_copy(update={"epochs": 6})
-    first, again = (one.estimator(recipe, select=False, again=number) for number in (0, 1))
-    reached = [again.fine_tuned(trial.architecture) for trial in found]
-    assert reached != [first.fine_tuned(trial.architecture) for trial in found], "independent of the first"
-    assert reached[0] != reached[1], "or this proves nothing"
-    better = int(reached[1] > reached[0])
-    gap = abs(reached[1] - reached[0])
-    for lead, wins in ((gap / 2, better), (2 * gap, 1 - better)):  # the other one's lead by the first estimate
-        accuracies = {better: 0.5, 1 - better: 0.5 + lead}
-        ranked = [replace(trial, accuracy=accuracies[i]) for i, trial in enumerate(found)]
-        with caplog.at_level(logging.INFO, "mnas"):
-            assert best_by_fine_tuning(ranked, one, recipe) is ranked[wins]
-        unjudged = [replace(trial, grade="inherited") for trial in ranked]
-        assert best_by_fine_tuning(unjudged, one, recipe) is unjudged[better], "only what was trained on counts twice"
-    assert "when trained on once more" in caplog.text
-
-
-def test_one_finalist_needs_no_ranking(
-    sharing: Callable[..., WeightSharing], space: SearchSpace, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(supernet_estimator, "fit", lambda *args, **options: pytest.fail("trained"))
-    assert best_by_fine_tuning(finalists(space, 1), sharing(), FINETUNE).number == 10
-    assert best_by_fine_tuning(finalists(space, 3), sharing("plain"), None).number == 10, "nothing is trained"
-
-
-def test_a_finalist_that_diverges_is_not_chosen(sharing: Callable[..., WeightSharing], space: SearchSpace) -> None:
-    wild = FINETUNE.model_copy(update={"lr": 1e30, "clip_norm": 1e30, "warmup": 0.0})
-    found = finalists(space, 2)
-    with pytest.raises(Diverged):
-        sharing().estimator(wild, select=False).fine_tuned(found[0].architecture)
-    assert best_by_fine_tuning(found, sharing(), wild) is found[0]
+# --- what inherits its weights
 
 
 def test_inherited_and_teacher(
-    sharing: Callable[..., WeightSharing], space: SearchSpace, task: Task
+    sharing: Callable[..., WeightSharing], space: SearchSpace, data_trainer: Trainer
 ) -> None:
     one = sharing()
     one.train(RECIPE.model_copy(update={"epochs": 1}))
     before = {name: tensor.clone() for name, tensor in one.supernet.state_dict().items()}
     arch = space.sample(random.Random(1))
     network, plain = one.inherited(arch), one.supernet.extract(arch)
-    recalibrate(plain, task.data.train, images=len(task.data.train), size=task.size_of(arch), device=CPU)
+    data_trainer.finish(plain, arch, len(data_trainer.data.train))
     assert same(network, plain)
     teachers = [one.teacher(resolution) for resolution in space.resolutions]
     largest = max(space.enumerate(), key=lambda other: cost(other).madds)
@@ -231,7 +188,7 @@ def test_it_begins_with_the_weights_of_a_winner(
     (tmp_path / "winner" / "architecture.yaml").write_text(arch.to_yaml())
     with caplog.at_level(logging.INFO, "mnas"):
         one = sharing(init=str(tmp_path / "winner"))
-    assert "begins with the weights of" in caplog.text
+    assert arch.id in caplog.text
     assert same(one.supernet.extract(arch), network)
     assert not same(one.supernet, sharing("fresh").supernet)
     one.train(RECIPE)
@@ -243,19 +200,5 @@ def test_it_begins_with_the_weights_of_a_winner(
     assert same(again.supernet, one.supernet)
 
 
-def test_speed_is_told_without_touching_the_run(space: SearchSpace, task: Task) -> None:
-    data: ImageData = task.data
-    assert sandwich_speed(space, data, RECIPE, task.size_of, CPU) > 10
-
-
-# --- the sizes
-
-
-def test_sizes_shrink_in_step(task: Task, space: SearchSpace) -> None:
-    sizes = {arch.resolution: task.size_of(arch) for arch in space.enumerate()}
-    assert sizes == {32: 12, 48: 16}
-    full = Task(task.data, base=48, proxy=48)
-    assert {full.size_of(arch) for arch in space.enumerate()} == {32, 48}
-    assert full.notes() == []
-    (note,) = task.notes()
-    assert "16/48 of its resolution, since the images have 8 pixels" in note
+def test_speed_is_measured_without_touching_the_run(space: SearchSpace, data_trainer: Trainer) -> None:
+    assert supernet_speed(space, RECIPE, data_trainer) > 10

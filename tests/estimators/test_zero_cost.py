@@ -15,6 +15,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from trainers import trainer
 
 import mnas
 from mnas.data.augment import normalise
@@ -22,7 +23,7 @@ from mnas.data.sources import ImageData, load_data
 from mnas.data.splits import ArraySplit
 from mnas.errors import BadInput
 from mnas.estimators import zero_cost
-from mnas.estimators.zero_cost import Score, ZeroCostEstimator, naswot, squashed, synflow
+from mnas.estimators.zero_cost import Score, ZeroCostEstimator, naswot, squash, synflow
 from mnas.io.presets import preset_names
 from mnas.space.space import SearchSpace, load_space
 
@@ -39,7 +40,7 @@ def space(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> SearchSpace:
 
 
 def estimator(space: SearchSpace, score: Score, data: ImageData = DIGITS, seed: int = 0) -> ZeroCostEstimator:
-    return ZeroCostEstimator(space, data, score, size_of=lambda arch: arch.resolution, device=CPU, seed=seed)
+    return ZeroCostEstimator(space, trainer(data, seed=seed), score)
 
 
 def built(arch: mnas.Architecture) -> mnas.Network:
@@ -176,7 +177,7 @@ def test_estimates(space: SearchSpace, score: Score) -> None:
     assert min(estimates) < 0.5 < max(estimates)
     assert torch.equal(torch.get_rng_state(), generators[0])
     assert random.getstate() == generators[1]
-    assert first.grade == "zero-cost"
+    assert first.fidelity == "zero-cost"
     assert [estimator(space, score)(arch, no_report) for arch in archs[:1]] == estimates[:1]
     assert estimator(space, score, seed=1)(archs[0], no_report) != estimates[0]
 
@@ -195,15 +196,15 @@ def test_the_controls_are_logarithms_of_the_counts(space: SearchSpace) -> None:
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=2))
 def test_squashing_keeps_the_order(numbers: list[float]) -> None:
-    squeezed = [squashed(z) for z in sorted(numbers)]
+    squeezed = [squash(z) for z in sorted(numbers)]
     assert squeezed == sorted(squeezed)
     assert all(0 < part < 1 for part in squeezed)
     apart = [(a, b) for a, b in zip(sorted(numbers), sorted(numbers)[1:], strict=False) if b - a > 0.01]
-    assert all(squashed(a) < squashed(b) for a, b in apart)
+    assert all(squash(a) < squash(b) for a, b in apart)
 
 
-def test_squashed_figures() -> None:
-    assert [squashed(z) for z in (-1, 0, 1, 2)] == pytest.approx([1 / 4, 1 / 2, 3 / 4, 5 / 6])
+def test_squash_figures() -> None:
+    assert [squash(z) for z in (-1, 0, 1, 2)] == pytest.approx([1 / 4, 1 / 2, 3 / 4, 5 / 6])
 
 
 def test_one_network_alone_is_ordinary(space: SearchSpace) -> None:

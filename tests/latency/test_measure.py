@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import os
 import random
 import statistics
@@ -16,24 +17,35 @@ from timed_runs import World, busy
 
 from mnas.errors import BadInput
 from mnas.latency import measure as measuring
-from mnas.latency.measure import ANCHORS, Measurement, anchor_runs, at_speed, doubts, measure, measure_networks
+from mnas.latency.conditions import Conditions
+from mnas.latency.measure import (
+    ANCHORS,
+    Measurement,
+    anchor_inferences,
+    instabilities,
+    measure,
+    measure_networks,
+    rescaled_to_anchor,
+)
 from mnas.latency.runtimes import get_runtime
 from mnas.latency.table.build import build_table
 from mnas.latency.timing.quiet import Watch
-from mnas.latency.timing.rounds import Run, sample
+from mnas.latency.timing.rounds import Inference, RoundLimits, sample
 from mnas.space import zoo
 from mnas.space.cost import cost
 
 needs_affinity = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no system call for it")
 needs_proc = pytest.mark.skipif(not Path("/proc/stat").exists(), reason="no /proc/stat")
 
+TORCH = Conditions("torch")
 ANCHOR_MS = (4.0, 9.0, 6.0)
 
 
-def measured(world: World, runs: dict[str, Run], rounds: int = 30, **how: Any) -> dict[str, Measurement]:
+def measured(world: World, runs: dict[str, Inference], rounds: int = 30, **how: Any) -> dict[str, Measurement]:
     """Beside anchors, on the world's clock."""
     anchors = [world.run(ms) for ms in ANCHOR_MS]
-    return measure(runs, anchors=anchors, rounds=rounds, rng=random.Random(0), timer=world.timer, **how)
+    limits = RoundLimits(rounds, **how)
+    return measure(runs, limits, anchors=anchors, rng=random.Random(0), timer=world.timer)
 
 
 @pytest.fixture
@@ -45,10 +57,12 @@ def at_rest(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- the figures ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.alone
 def test_known_durations() -> None:
     tries: list[dict[str, Measurement]] = []
     while not tries or (len(tries) < 5 and tries[-1]["short"].median_ms > 0.5):  # a busy neighbour may spoil a try
-        tries.append(measure({"short": busy(lambda: 0.4), "long": busy(lambda: 1.2)}, rounds=15, rng=random.Random(0)))
+        runs = {"short": busy(lambda: 0.4), "long": busy(lambda: 1.2)}
+        tries.append(measure(runs, RoundLimits(15), rng=random.Random(0)))
     found = tries[-1]
     assert 0.4 <= found["short"].median_ms < 0.6
     assert 1.2 <= found["long"].median_ms < 1.6
@@ -75,10 +89,10 @@ def test_measurements_at_different_speeds_are_comparable_by_the_anchor() -> None
     second = World(lambda now: 1.6)
     now = measured(second, {"a": second.run(5)})["a"]
     assert now.median_ms == pytest.approx(8)
-    assert at_speed(now, then.anchor_ms).median_ms == pytest.approx(then.median_ms)
-    assert at_speed(now, None) == now
-    assert at_speed(Measurement(8, 0.5, 30), 3.0) == Measurement(8, 0.5, 30)
-    assert at_speed(Measurement(8, 0.5, 30, anchor_ms=4), 2.0) == Measurement(4, 0.25, 30, anchor_ms=2)
+    assert rescaled_to_anchor(now, then.anchor_ms).median_ms == pytest.approx(then.median_ms)
+    assert rescaled_to_anchor(now, None) == now
+    assert rescaled_to_anchor(Measurement(8, 0.5, 30), 3.0) == Measurement(8, 0.5, 30)
+    assert rescaled_to_anchor(Measurement(8, 0.5, 30, anchor_ms=4), 2.0) == Measurement(4, 0.25, 30, anchor_ms=2)
 
 
 @pytest.mark.usefixtures("at_rest")
@@ -96,12 +110,19 @@ def test_a_clock_that_changes_meanwhile_is_taken_out() -> None:
 
 def test_nothing_to_measure() -> None:
     assert measure({}, rng=random.Random(0)) == {}
-    assert measure_networks([], rng=random.Random(0)) == []
+    assert measure_networks([], TORCH, rng=random.Random(0)) == []
 
 
-def test_refuses_senseless_counts() -> None:
-    with pytest.raises(BadInput, match="rounds 0: expected at least 1"):
-        measure({"run": busy(lambda: 0)}, rounds=0, rng=random.Random(0))
+@pytest.mark.parametrize(("limits", "option"), [
+    (RoundLimits(0), "--rounds 0"), (RoundLimits(seconds=math.inf), "--seconds inf"),
+    (RoundLimits(seconds=math.nan), "--seconds nan"), (RoundLimits(seconds=0), "--seconds 0"),
+    (RoundLimits(precision=math.nan), "--precision nan"), (RoundLimits(precision=-0.01), "--precision -1"),
+])  # fmt: skip
+def test_refuses_senseless_limits(limits: RoundLimits, option: str) -> None:
+    with pytest.raises(BadInput, match=option):
+        measure({"run": busy(lambda: 0)}, limits, rng=random.Random(0))
+    with pytest.raises(BadInput, match=option):
+        measure_networks([], TORCH, limits, rng=random.Random(0))
 
 
 # --- unstable ---------------------------------------------------------------------------------------------------
@@ -126,24 +147,25 @@ def test_throttling_is_unstable() -> None:
     world = World(lambda now: 1.0 + now / 6000)
     found = measured(world, {"a": world.run(5), "b": world.run(20)})
     assert {one.unstable.partition(" became ")[0] for one in found.values()} == {"the machine"}
-    assert all("% slower meanwhile (throttling?)" in one.unstable for one in found.values())
+    assert all("% slower" in one.unstable for one in found.values())
     assert all(one.spread_ms < 0.05 * one.median_ms for one in found.values())
 
 
-def test_doubts_of_several_name_each_kind_once() -> None:
+def test_instabilities_of_several_name_each_kind_once() -> None:
     found = [
         Measurement(1.0, 0.1, 9, unstable=why)
         for why in ("", "busy machine: a; its times vary: +-6% after 9 rounds", "its times vary: +-9%", "hot")
     ]
-    assert doubts(found) == "busy machine: a; its times vary: +-9%; hot"
-    assert doubts(found[:1]) == ""
+    assert instabilities(found) == "busy machine: a; its times vary: +-9%; hot"
+    assert instabilities(found[:1]) == ""
 
 
+@pytest.mark.alone
 @needs_proc
 def test_a_busy_machine_is_unstable() -> None:
     others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count() or 1)]
     try:
-        found = measure({"a": busy(lambda: 5)}, rounds=10_000, seconds=0.7, rng=random.Random(0))["a"]
+        found = measure({"a": busy(lambda: 5)}, RoundLimits(10_000, seconds=0.7), rng=random.Random(0))["a"]
     finally:
         for process in others:
             process.kill()
@@ -162,7 +184,7 @@ def test_runs_on_as_many_cores_as_threads(threads: int) -> None:
     def run() -> None:
         inside.add(len(os.sched_getaffinity(0)))
 
-    measure({"run": run}, threads=threads, rounds=3, rng=random.Random(0), sample_us=0)
+    measure({"run": run}, RoundLimits(3), threads=threads, rng=random.Random(0))
     assert inside == {min(threads, len(before))}
     assert os.sched_getaffinity(0) == before
 
@@ -171,10 +193,10 @@ def test_runs_on_as_many_cores_as_threads(threads: int) -> None:
 def test_cores_and_thread_count_are_restored_after_an_exception() -> None:
     torch.set_num_threads(2)
     before = os.sched_getaffinity(0)
-    with pytest.raises(BadInput):
-        measure_networks([zoo.get("mnasnet_small", resolution=32)], threads=1, rounds=0, rng=random.Random(0))
+    with pytest.raises(RuntimeError, match="negative"):
+        measure_networks([zoo.get("mnasnet_small", resolution=32)], TORCH, num_classes=-1, rng=random.Random(0))
     with pytest.raises(ZeroDivisionError):
-        measure({"run": lambda: 1 / 0}, rounds=3, rng=random.Random(0))
+        measure({"run": lambda: 1 / 0}, RoundLimits(3), rng=random.Random(0))
     assert torch.get_num_threads() == 2
     assert os.sched_getaffinity(0) == before
 
@@ -194,8 +216,8 @@ def test_pytorch_has_no_more_threads_than_the_runtime_while_it_prepares(
     monkeypatch.setattr(adapter, "prepare", noted)
     torch.set_num_threads(2)
     arch = zoo.get("mobilenet_v3_small", 0.35, 32)
-    measure_networks([arch], runtime=runtime, rounds=1, num_classes=10, rng=random.Random(0))
-    build_table(arch.layers(10)[:2], runtime=runtime, rng=random.Random(0))
+    measure_networks([arch], Conditions(runtime), RoundLimits(1), num_classes=10, rng=random.Random(0))
+    build_table(arch.layers(10)[:2], Conditions(runtime), rng=random.Random(0))
     assert seen == {1}
     assert torch.get_num_threads() == 2
 
@@ -214,8 +236,9 @@ def test_networks_come_back_in_order_also_in_parts(runtime: str, monkeypatch: py
     before, weights = torch.get_num_threads(), torch.get_rng_state()
     seen: list[tuple[int, int]] = []
     found = measure_networks(
-        archs, runtime=runtime, rounds=2, num_classes=10, rng=random.Random(0), progress=lambda *at: seen.append(at)
-    )
+        archs, Conditions(runtime), RoundLimits(2), num_classes=10, rng=random.Random(0),
+        progress=lambda *at: seen.append(at),
+    )  # fmt: skip
     assert max(found[0].median_ms, found[1].median_ms) < found[2].median_ms
     assert [one.rounds for one in found] == [2, 2, 2], "a round in each pass"
     assert all(one.anchor_ms == found[0].anchor_ms for one in found)
@@ -230,12 +253,12 @@ def test_no_more_rounds_than_fit_into_the_time(monkeypatch: pytest.MonkeyPatch) 
     shares: list[float] = []
 
     def spied(*args: Any, **options: Any) -> Any:
-        shares.append(options["seconds"])
+        shares.append(args[1].seconds)
         return sample(*args, **options)
 
     monkeypatch.setattr(measuring, "sample", spied)
     arch = zoo.get("mobilenet_v3_small", 0.35, 32)
-    found = measure_networks([arch], rounds=100_000, seconds=0.002, num_classes=10, rng=random.Random(0))
+    found = measure_networks([arch], TORCH, RoundLimits(100_000, seconds=0.002), num_classes=10, rng=random.Random(0))
     assert shares == [0.001, 0.001]
     assert found[0].rounds == 20
 
@@ -259,7 +282,7 @@ def test_networks_are_prepared_twice_but_once_where_that_takes_long(
     clock = SimpleNamespace(perf_counter=lambda: len(done) + seconds * len(sizes))
     monkeypatch.setattr(measuring, "time", clock)
     archs = [zoo.get("mobilenet_v3_small", 0.35, 64), zoo.get("mobilenet_v3_small", 0.5, 64)]
-    found = measure_networks(archs, rounds=2, num_classes=10, rng=random.Random(0))
+    found = measure_networks(archs, TORCH, RoundLimits(2), num_classes=10, rng=random.Random(0))
     assert sizes.count(64) == prepared
     assert len(sizes) == prepared + len(measuring.ANCHORS), "the anchors once"
     assert [one.rounds for one in found] == [2, 2]
@@ -268,9 +291,9 @@ def test_networks_are_prepared_twice_but_once_where_that_takes_long(
 def test_a_figure_from_two_measurements() -> None:
     first = Measurement(10.0, 0.2, 15, anchor_ms=4.0, unstable="busy")
     second = Measurement(10.5, 0.3, 15, anchor_ms=4.0, unstable="busy")
-    one = measuring.together([first, second])
+    one = measuring.pooled([first, second])
     assert one == Measurement(10.25, 0.25, 30, 4.0, pytest.approx(1 - 10 / 10.5), "busy")
-    alike = measuring.together([first, first])
+    alike = measuring.pooled([first, first])
     assert (alike.spread_ms, alike.repeatability) == (pytest.approx(0.2 / 2**0.5), 0.0)
 
 
@@ -287,5 +310,5 @@ def test_anchors_are_real_networks_of_different_sizes() -> None:
 def test_anchors_run(runtime: str) -> None:
     adapter = get_runtime(runtime)
     with adapter.threads(1):
-        runs = anchor_runs(adapter, 1)
+        runs = anchor_inferences(adapter, 1)
         assert [tuple(run().shape) for run in runs] == [(1, 1000)] * 3  # type: ignore[attr-defined]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+import os
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -12,32 +12,33 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made_up_tables import FIT, made_up, refitted
 
 import mnas
 from mnas.config import Objective, RunConfig, Target
 from mnas.errors import BadInput, Infeasible
-from mnas.latency.model import LatencySource, Source, _of_target, keeps, latency_source
-from mnas.latency.table.calibration import Calibration
-from mnas.latency.table.table import LatencyTable
+from mnas.latency.conditions import Conditions
+from mnas.latency.model import DeviceLatency, LatencyModel, _of_target, keeps, latency_model
 from mnas.latency.timing.rounds import Measurement
 from mnas.run import Run
 from mnas.space.architecture import Architecture
 from mnas.space.cost import cost
-from mnas.study.constraints import NO_LIMITS, Limit, Limits, extremes
+from mnas.study.constraints import NO_CONSTRAINTS, Constraints, fastest_and_slowest
 
 ARCH = mnas.zoo.get("mobilenet_v3_small", 0.35, 32)
 MS = st.floats(0.01, 100)
 
 
-def source(ms: Callable[[Architecture], float], budget_ms: float | None, spread: float = 0.0) -> Source:
-    return Source(
-        "a device", "torch", 1, 1, budget_ms, ms, lambda archs: [Measurement(ms(arch), spread, 30) for arch in archs]
-    )
+def source(ms: Callable[[Architecture], float], budget_ms: float | None, spread: float = 0.0) -> DeviceLatency:
+    def measure(archs: Sequence[Architecture]) -> list[Measurement]:
+        return [Measurement(ms(arch), spread, 30) for arch in archs]
+
+    return DeviceLatency("a device", Conditions("torch"), budget_ms, ms, measure)
 
 
 @given(st.lists(st.tuples(MS, MS, st.floats(0, 10)), min_size=1, max_size=4))
 def test_one_number_keeps_the_first_budget_where_each_keeps_its_own(devices: list[tuple[float, float, float]]) -> None:
-    several = LatencySource(tuple(source(lambda arch, ms=ms: ms, budget, spread) for ms, budget, spread in devices))
+    several = LatencyModel(tuple(source(lambda arch, ms=ms: ms, budget, spread) for ms, budget, spread in devices))
     budget_ms = devices[0][1]
     kept = all(keeps(ms, spread, own) for ms, own, spread in devices)
     near = any(ms + spread == pytest.approx(own, rel=1e-9) for ms, own, spread in devices)
@@ -52,16 +53,16 @@ def test_one_number_keeps_the_first_budget_where_each_keeps_its_own(devices: lis
 @given(MS, MS, st.floats(0, 10))
 def test_one_device_is_as_it_is(ms: float, budget_ms: float, spread: float) -> None:
     for budget in (budget_ms, None):
-        one = LatencySource((source(lambda arch: ms, budget, spread),))
+        one = LatencyModel((source(lambda arch: ms, budget, spread),))
         assert one.predict(ARCH) == ms
         assert one.measure([ARCH]) == [Measurement(ms, spread, 30)]
 
 
-def own(answer: Any, tiny: Path) -> LatencySource:
+def own(answer: Any, tiny: Path) -> LatencyModel:
     config = RunConfig(
         space="tiny.yaml", targets=(Target(latency_ms=3.0),), objective=Objective(name="mnasnet", formula="mnasnet")
     )
-    return latency_source(Run(tiny.parent), mnas.load_space(tiny), config, lambda arch: answer, 10)
+    return latency_model(Run(tiny.parent), mnas.load_space(tiny), config, lambda arch: answer, 10)
 
 
 @pytest.mark.parametrize("answer", [2.5, np.float32(2.5), np.float64(2.5), Fraction(5, 2)])
@@ -70,9 +71,19 @@ def test_any_real_number_may_be_the_users_own_latency(answer: Any, tiny: Path) -
     assert (ms, type(ms)) == (2.5, float)
 
 
+@pytest.mark.parametrize("latency", ["measured", "table"])
+def test_no_search_here_with_more_threads_than_cores(latency: str, tiny: Path) -> None:
+    config = RunConfig(
+        space="tiny.yaml", targets=(Target(latency_ms=3.0),), threads=1000,
+        objective=Objective(name="mnasnet", formula="mnasnet", latency=latency),
+    )  # fmt: skip
+    with pytest.raises(BadInput, match=rf"--threads 1000: .* {os.cpu_count()} core"):
+        latency_model(Run(tiny.parent), mnas.load_space(tiny), config, None, 10)
+
+
 @pytest.mark.parametrize("answer", [0, -1.0, np.float32("nan"), float("inf"), "2.5", None, 2j, np.ones(1)])
 def test_what_is_no_latency(answer: Any, tiny: Path) -> None:
-    with pytest.raises(BadInput, match=r"the latency callable gave .*; expected milliseconds above zero"):
+    with pytest.raises(BadInput, match="latency callable"):
         own(answer, tiny).predict(ARCH)
 
 
@@ -88,9 +99,9 @@ def test_the_fastest_network_keeps_every_budget_and_limit(tiny: Path) -> None:
     space = mnas.load_space(tiny)
     every = list(space.enumerate())
     for one in every[::500]:  # each makes budgets that it just keeps itself
-        limits = Limits((Limit("--max-memory-mb", cost(one, 10).activation_bytes, lambda c: c.activation_bytes),), 10)
-        several = LatencySource((source(madds, madds(one)), source(params, params(one))))
-        fastest, slowest = extremes(several, space, limits)
+        limits = Constraints((Constraint("--max-memory-mb", cost(one, 10).activation_bytes, lambda c: c.activation_bytes),), 10)
+        several = LatencyModel((source(madds, madds(one)), source(params, params(one))))
+        fastest, slowest = fastest_and_slowest(several, space, limits)
         assert limits.keeps(fastest)
         assert several.predict(fastest) <= madds(one) * (1 + 1e-12)
         assert several.predict(slowest) == max(map(several.predict, every))
@@ -104,12 +115,12 @@ def test_what_each_device_allows_and_no_network_keeps_together(tiny: Path) -> No
     def opposite(arch: Architecture) -> float:
         return most + least - madds(arch)
 
-    several = LatencySource((source(madds, least * 1.01), source(opposite, least * 1.01)))
+    several = LatencyModel((source(madds, least * 1.01), source(opposite, least * 1.01)))
     with pytest.raises(Infeasible, match=r"was found that keeps all at once; the closest takes .* of .* ms with torch"):
-        extremes(several, space, NO_LIMITS)
-    alone = LatencySource((source(madds, most), source(opposite, least * 0.5)))
+        fastest_and_slowest(several, space, NO_CONSTRAINTS)
+    alone = LatencyModel((source(madds, most), source(opposite, least * 0.5)))
     with pytest.raises(Infeasible, match=f"--latency-ms {least * 0.5:g}: .* reachable latency is {least:.2f} ms"):
-        extremes(alone, space, NO_LIMITS)
+        fastest_and_slowest(alone, space, NO_CONSTRAINTS)
 
 
 def test_a_budget_out_of_reach_says_what_speaks_against_the_table(tiny: Path) -> None:
@@ -117,11 +128,9 @@ def test_a_budget_out_of_reach_says_what_speaks_against_the_table(tiny: Path) ->
     config = RunConfig(
         space="tiny.yaml", targets=(Target(latency_ms=1e-6),), objective=Objective(name="mnasnet", formula="mnasnet")
     )
-    fit = Calibration(0.1, 1.0, 3, 3, 0.01, 0.01, 0.0, 1.0, 0.01, "tiny", (32, 48), "2026-01-31", 1.0)
     entries = dict.fromkeys(space.layers(10), 0.1)
-    for unstable, told in (("", r"latency is [\d.]+ ms$"), ("busy machine: a game", "at rest: busy machine: a game;")):
-        calibration = replace(fit, unstable=unstable)
-        table = LatencyTable("here", "torch", "2", 1, 1, "float32", "2026-01-31", "0", entries, calibration=calibration)
-        several = LatencySource((_of_target(config, 0, table, True, 10),))
+    for unstable, told in (("", r"latency is [\d.]+ ms$"), ("busy machine: a game", "busy machine: a game;")):
+        table = made_up(entries, calibration=refitted(FIT, unstable=unstable))
+        several = LatencyModel((_of_target(config, 0, table, True, 10),))
         with pytest.raises(Infeasible, match=told):
-            extremes(several, space, NO_LIMITS)
+            fastest_and_slowest(several, space, NO_CONSTRAINTS)

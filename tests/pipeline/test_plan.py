@@ -12,21 +12,24 @@ from hypothesis import strategies as st
 from mnas.config import Recipe, RunConfig, SupernetRecipe, Target
 from mnas.data.sources import ImageData
 from mnas.data.splits import ArraySplit
+from mnas.pipeline.clock import duration
 from mnas.pipeline.plan import (
     EXPORT_S,
-    FINAL_SHARE,
+    FINAL_FRACTION,
     FINETUNED_CANDIDATES,
-    MOST_EPOCHS,
-    SUPERNET_SHARE,
+    MAX_EPOCHS_FACTOR,
+    SUPERNET_FRACTION,
     Plan,
-    duration,
+    Speeds,
+    Workload,
     epoch_s,
     final_recipe,
     make_plan,
     make_supernet_plan,
-    partial,
-    told,
+    partial_epochs,
 )
+from mnas.pipeline.plan_log import in_words
+from mnas.run import RunState
 from mnas.study.objective import load_objective
 
 PROXY, RECIPE = RunConfig.model_fields["proxy"].default, Recipe()
@@ -53,10 +56,10 @@ def test_the_parts_fit_into_the_whole(
     train: int, left_s: float, speed: float, trials: int | None, networks: int
 ) -> None:
     images = data(train)
-    plan = make_plan(images, PROXY, RECIPE, trials=trials, left_s=left_s, networks=networks, images_per_s=speed)
+    plan = make_plan(images, config(), Workload(trials, left_s, networks), speed)
     assert plan.search_s is not None
     assert plan.search_s + plan.final_s <= left_s + 1e-6
-    assert 1 <= plan.proxy.epochs <= PROXY.epochs
+    assert 1 <= plan.candidate.recipe.epochs <= PROXY.epochs
     assert plan.expected_s() <= left_s + 21
     recipe = final_recipe(RECIPE, images, left_s=left_s, networks=networks, images_per_s=speed)
     assert recipe.epochs == 1 or networks * recipe.epochs * epoch_s(images, recipe, speed) <= left_s
@@ -65,13 +68,13 @@ def test_the_parts_fit_into_the_whole(
 def test_a_random_search_takes_as_long_as_the_search() -> None:
     images = data(20_000)
     for left_s, trials in ((600.0, None), (None, 10)):
-        about = {"trials": trials, "left_s": left_s, "networks": 2, "images_per_s": 1000.0}
+        work = Workload(trials, left_s, 2)
         for one, two in (
-            (make_plan(images, PROXY, RECIPE, **about), make_plan(images, PROXY, RECIPE, **about, searches=2)),  # type: ignore[arg-type]
+            tuple(make_plan(images, config(compare_random=compare), work, 1000.0) for compare in (False, True)),
             (shared(images, left_s, trials=trials), shared(images, left_s, trials=trials, compare_random=True)),
         ):
             if left_s is None:
-                assert two.expected_s() == pytest.approx(one.expected_s() + 10 * one.candidate_s)
+                assert two.expected_s() == pytest.approx(one.expected_s() + 10 * one.candidate.seconds)
             else:
                 assert one.search_s is not None
                 assert two.search_s is not None
@@ -82,24 +85,24 @@ def test_a_random_search_takes_as_long_as_the_search() -> None:
 def test_several_winners_take_their_time() -> None:
     one = shared(data(5000), None, trials=10, networks=2)
     three = shared(data(5000), None, trials=10, networks=4, budgets_ms=(5.0, 10.0, 15.0))
-    finalists_s = config().finalists * one.candidate_s
+    finalists_s = config().finalists * one.candidate.seconds
     assert three.final_s == pytest.approx(2 * (one.final_s - finalists_s) + 3 * finalists_s)
 
 
 def test_without_a_limit_nothing_is_cut() -> None:
-    plan = make_plan(data(50_000), PROXY, RECIPE, trials=10, left_s=None, networks=2, images_per_s=100)
-    assert plan.proxy == PROXY
+    plan = make_plan(data(50_000), config(), Workload(10, None, 2), 100)
+    assert plan.candidate.recipe == PROXY
     assert plan.search_s is None
     assert final_recipe(RECIPE, data(50_000), left_s=None, networks=2, images_per_s=100) == RECIPE
 
 
 def test_short_time_cuts_images_first() -> None:
-    plan = make_plan(data(50_000), PROXY, RECIPE, trials=None, left_s=600, networks=2, images_per_s=1000)
-    assert plan.proxy.epochs == PROXY.epochs
-    assert plan.proxy.images is not None
-    assert plan.proxy.images < 10_000
+    plan = make_plan(data(50_000), config(), Workload(None, 600, 2), 1000)
+    assert plan.candidate.recipe.epochs == PROXY.epochs
+    assert plan.candidate.recipe.images is not None
+    assert plan.candidate.recipe.images < 10_000
     assert plan.search_s is not None
-    assert plan.search_s / plan.candidate_s >= 14, "time for a search that deserves its name"
+    assert plan.search_s / plan.candidate.seconds >= 14, "time for a search that deserves its name"
 
 
 # --- with a supernet
@@ -110,10 +113,10 @@ def shared(
     slower: float = 4, processes: int = 1, decided: tuple[Recipe, SupernetRecipe] | None = None, trained: bool = False,
     **changes: Any,
 ) -> Plan:  # fmt: skip
-    return make_supernet_plan(
-        images, config(**changes), trials=trials, left_s=left_s, networks=networks, images_per_s=speed,
-        sandwich_per_s=speed / slower, processes=processes, decided=decided, trained=trained,
-    )  # fmt: skip
+    work, state = Workload(trials, left_s, networks, processes), RunState()
+    if decided:
+        state = RunState(proxy=decided[0], supernet=decided[1])
+    return make_supernet_plan(images, config(**changes), work, Speeds(speed, speed / slower), state, trained)
 
 
 @given(
@@ -134,79 +137,77 @@ def test_the_parts_of_a_search_with_a_supernet(
     )  # fmt: skip
     assert plan.supernet is not None
     assert plan.search_s is not None
-    usable, taken = left_s - EXPORT_S, plan.supernet.images or asked
-    assert plan.supernet_s == pytest.approx(plan.supernet.epochs * min(train, taken) * slower / speed)
-    assert 1 <= plan.supernet.epochs <= recipe.epochs * (MOST_EPOCHS if long else 1)
+    usable, taken = left_s - EXPORT_S, plan.supernet.recipe.images or asked
+    assert plan.supernet.seconds == pytest.approx(plan.supernet.recipe.epochs * min(train, taken) * slower / speed)
+    assert 1 <= plan.supernet.recipe.epochs <= recipe.epochs * (MAX_EPOCHS_FACTOR if long else 1)
     assert taken <= asked
     if taken < asked:
-        assert plan.supernet.epochs == 1, "fewer images only where one epoch of all is too long"
-        assert asked * slower / speed > SUPERNET_SHARE * usable - slower / speed
-    least = taken <= max(10 * recipe.batch_size, 20 * images.num_classes) and plan.supernet.epochs == 1
-    assert least or plan.supernet_s <= SUPERNET_SHARE * usable + 1e-6
-    longer_s = config().finalists * plan.candidate_s if finetune_epochs else 0
-    assert plan.final_s <= FINAL_SHARE * usable + longer_s + 1e-6
+        assert plan.supernet.recipe.epochs == 1, "fewer images only where one epoch of all is too long"
+        assert asked * slower / speed > SUPERNET_FRACTION * usable - slower / speed
+    least = taken <= max(10 * recipe.batch_size, 20 * images.num_classes) and plan.supernet.recipe.epochs == 1
+    assert least or plan.supernet.seconds <= SUPERNET_FRACTION * usable + 1e-6
+    longer_s = config().finalists * plan.candidate.seconds if finetune_epochs else 0
+    assert plan.final_s <= FINAL_FRACTION * usable + longer_s + 1e-6
     assert plan.search_s >= 0
-    shortest = finetune_epochs == 0 or plan.proxy.images == plan.proxy.batch_size
+    shortest = finetune_epochs == 0 or plan.candidate.recipe.images == plan.candidate.recipe.batch_size
     if not least and not shortest:
-        assert plan.supernet_s + plan.search_s + plan.final_s <= usable + 1e-6
+        assert plan.supernet.seconds + plan.search_s + plan.final_s <= usable + 1e-6
         assert plan.search_s > 0
-        wanted_s = min(trials or FINETUNED_CANDIDATES, FINETUNED_CANDIDATES) * plan.candidate_s
+        wanted_s = min(trials or FINETUNED_CANDIDATES, FINETUNED_CANDIDATES) * plan.candidate.seconds
         assert plan.search_s >= wanted_s * (1 - 1e-9), "candidates enough to choose among"
         assert plan.expected_s() <= left_s + 1e-6
-    assert plan.proxy.epochs <= max(1, finetune_epochs)
-    assert plan.proxy.images is None or plan.proxy.epochs == 1
+    assert plan.candidate.recipe.epochs <= max(1, finetune_epochs)
+    assert plan.candidate.recipe.images is None or plan.candidate.recipe.epochs == 1
 
 
 def test_without_a_limit_the_supernet_trains_as_its_recipe_says() -> None:
     plan = shared(data(50_000), None, trials=10)
-    assert plan.supernet == SupernetRecipe()
+    assert plan.supernet is not None
+    assert plan.supernet.recipe == SupernetRecipe()
     assert plan.search_s is None
-    assert plan.proxy == config().finetune
-    assert plan.supernet_s == pytest.approx(SupernetRecipe().epochs * 50_000 / 250)
-    assert plan.expected_s() > plan.supernet_s + 10 * plan.candidate_s
+    assert plan.candidate.recipe == config().finetune
+    assert plan.supernet.seconds == pytest.approx(SupernetRecipe().epochs * 50_000 / 250)
+    assert plan.expected_s() > plan.supernet.seconds + 10 * plan.candidate.seconds
 
 
 def test_a_long_budget_trains_the_supernet_longer() -> None:
     images = data(5000)
     hours = [shared(images, 3600 * h, budget_s=3600.0 * h).supernet for h in (0.125, 0.25, 0.5, 100)]
-    epochs = [recipe.epochs for recipe in hours if recipe is not None]
+    epochs = [plan.recipe.epochs for plan in hours if plan is not None]
     assert epochs == sorted(set(epochs))
-    assert epochs[-1] == SupernetRecipe().epochs * MOST_EPOCHS, "and at last as long as makes sense"
+    assert epochs[-1] == SupernetRecipe().epochs * MAX_EPOCHS_FACTOR, "and at last as long as makes sense"
     by_default = shared(images, 360_000).supernet
     assert by_default is not None
-    assert by_default == SupernetRecipe(), "without --budget it is not longer than its recipe"
+    assert by_default.recipe == SupernetRecipe(), "without --budget it is not longer than its recipe"
 
 
 def test_short_time_makes_fine_tuning_shorter_not_rarer() -> None:
     images = data(20_000)
     plans = [shared(images, minutes * 60, budget_s=minutes * 60.0) for minutes in (8, 15, 30, 240)]
-    seen = [plan.proxy.images or 20_000 for plan in plans]
+    seen = [plan.candidate.recipe.images or 20_000 for plan in plans]
     assert seen == sorted(seen)
     assert seen[0] < seen[1] < seen[-1] == 20_000
     for plan in plans:
         assert plan.search_s is not None
-        assert plan.search_s / plan.candidate_s >= 23, "candidates enough to choose among"
+        assert plan.search_s / plan.candidate.seconds >= 23, "candidates enough to choose among"
 
 
 def test_part_of_an_epoch_is_of_the_images_that_are_taken() -> None:
     recipe = Recipe(epochs=1, batch_size=32, images=400)
     plan = shared(data(20_000), None, trials=5, finetune=recipe, finetune_epochs=0.5)
-    assert plan.proxy.images == 200
+    assert plan.candidate.recipe.images == 200
 
 
 def test_hopeless_candidates_are_left_after_inherited_weights_only_where_training_on_takes_long() -> None:
-    assert not shared(data(2000), None, trials=5).select
-    assert shared(data(60_000), None, trials=5).select
+    assert not shared(data(2000), None, trials=5).candidate.select
+    assert shared(data(60_000), None, trials=5).candidate.select
 
 
 def test_no_candidate_is_left_for_a_front_or_among_several_processes() -> None:
     """Of a front nothing is hopeless; and where one process alone could leave them, equal ones would fare otherwise."""
-    assert not shared(data(60_000), None, trials=5, processes=2).select
-    front = make_supernet_plan(
-        data(60_000), config().model_copy(update={"objective": load_objective("pareto")}), trials=5, left_s=None,
-        networks=2, images_per_s=1000, sandwich_per_s=250,
-    )  # fmt: skip
-    assert not front.select
+    assert not shared(data(60_000), None, trials=5, processes=2).candidate.select
+    front = config().model_copy(update={"objective": load_objective("pareto")})
+    assert not make_supernet_plan(data(60_000), front, Workload(5, None, 2), Speeds(1000, 250)).candidate.select
 
 
 def test_a_resumed_run_goes_on_with_its_recipes() -> None:
@@ -214,15 +215,17 @@ def test_a_resumed_run_goes_on_with_its_recipes() -> None:
     images, hour = data(60_000, 10_000), 3600.0
     first = shared(images, hour, budget_s=hour)
     assert first.supernet is not None
-    decided = first.proxy, first.supernet
+    decided = first.candidate.recipe, first.supernet.recipe
     again = shared(images, hour / 2, budget_s=hour, decided=decided, trained=True)
-    assert (again.proxy, again.supernet) == decided
-    assert again.candidate_s == first.candidate_s
-    assert again.supernet_s == 0
+    assert again.supernet is not None
+    assert (again.candidate.recipe, again.supernet.recipe) == decided
+    assert again.candidate.seconds == first.candidate.seconds
+    assert again.supernet.seconds == 0
     assert again.search_s is not None
     assert again.search_s + again.final_s <= hour / 2 - EXPORT_S + 1e-6
     untrained = shared(images, hour / 2, budget_s=hour, decided=decided)
-    assert untrained.supernet_s == first.supernet_s
+    assert untrained.supernet is not None
+    assert untrained.supernet.seconds == first.supernet.seconds
     assert untrained.search_s is not None
     assert untrained.search_s < again.search_s
 
@@ -230,7 +233,8 @@ def test_a_resumed_run_goes_on_with_its_recipes() -> None:
 def test_several_processes_share_the_candidates() -> None:
     images = data(20_000)
     alone, shares = (shared(images, 900, budget_s=900.0, processes=count) for count in (1, 8))
-    assert (alone.proxy.images or 20_000) < (shares.proxy.images or 20_000), "each is trained on for longer"
+    images_of = [plan.candidate.recipe.images or 20_000 for plan in (alone, shares)]
+    assert images_of[0] < images_of[1], "each is fine-tuned for longer"
     whole = shared(images, None, trials=16, processes=8)
     assert whole.expected_s() == pytest.approx(shared(images, None, trials=2).expected_s())
 
@@ -240,18 +244,18 @@ def test_several_processes_share_the_candidates() -> None:
     (0.0, (1, 32)),
 ])  # fmt: skip
 def test_parts_of_an_epoch(epochs: float, expected: tuple[int, int | None]) -> None:
-    found = partial(Recipe(epochs=7, batch_size=32), epochs, 1000)
+    found = partial_epochs(Recipe(epochs=7, batch_size=32), epochs, 1000)
     assert (found.epochs, found.images) == expected
 
 
 @pytest.mark.parametrize(("changes", "own", "words"), [
-    ({}, False, ["a supernet trains for 6 epoch", "10 candidates are eva", "a candidate trains on for 1 epoch"]),
-    ({"finetune_epochs": 0.0}, False, ["judged with inherited weights"]),
-    ({}, True, ["with your own estimator"]),
+    ({}, False, ["6 epoch", "10 candidates", "1 epoch"]),
+    ({"finetune_epochs": 0.0}, False, ["inherited weights"]),
+    ({}, True, ["own estimator"]),
 ])  # fmt: skip
 def test_a_search_says_what_it_will_do(changes: dict[str, Any], own: bool, words: list[str]) -> None:
     plan = shared(data(2000), None, trials=10, **changes)
-    text = told(plan, config(**changes), 2000, own)
+    text = in_words(plan, config(**changes), 2000, own)
     assert all(word in text for word in words), text
 
 

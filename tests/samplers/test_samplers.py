@@ -17,7 +17,8 @@ from optuna.trial import TrialState
 
 from mnas.samplers import EvolutionSampler, PredictorSampler
 from mnas.samplers.choices import ABSENT, Choices, choice_of
-from mnas.samplers.improvement import hypervolume, hypervolume_improvement, log_expected_improvement, ranks
+from mnas.samplers.improvement import hypervolume_improvement, log_expected_improvement
+from mnas.samplers.pareto import hypervolume, ranks
 from mnas.samplers.surrogate import Features, Surrogate, fitted
 
 BOTH = [PredictorSampler, EvolutionSampler]
@@ -214,12 +215,12 @@ def test_the_cost_may_be_unknown() -> None:
 
 @pytest.mark.parametrize("budget", [0, -1.0])
 def test_budgets_that_mean_nothing(budget: float) -> None:
-    with pytest.raises(ValueError, match="expected a number above zero"):
+    with pytest.raises(ValueError, match="budget="):
         PredictorSampler(known_cost=milliseconds, budget=budget)
 
 
 def test_a_seed_is_no_less_than_zero() -> None:
-    with pytest.raises(ValueError, match="seed=-1: expected a whole number from 0"):
+    with pytest.raises(ValueError, match="seed=-1"):
         PredictorSampler(seed=-1)
 
 
@@ -395,7 +396,7 @@ def test_existence_is_learned() -> None:
     study = studied(optuna.samplers.RandomSampler(seed=0), 80)
     choices = Choices()
     choices.learn(study.trials)
-    assert list(choices.each) == ["activation", "depth", "kernel0", "kernel1", "squeeze1", "kernel2", "squeeze2"]
+    assert list(choices.by_name) == ["activation", "depth", "kernel0", "kernel1", "squeeze1", "kernel2", "squeeze2"]
     drawn = choices.random(300, np.random.default_rng(0))
     assert {key(choices.params(point)) for point in drawn} <= {key(params) for params in points()}
     changed = choices.mutated(drawn, np.random.default_rng(1))
@@ -431,7 +432,7 @@ def test_uncertainty_is_calibrated() -> None:
         for _ in range(8):
             order = rng.permutation(len(every))
             tried, others = order[:count], order[count:]
-            describe = Features(list(choices.each.values()))
+            describe = Features(list(choices.by_name.values()))
             x = describe.of_choices(every[tried])
             hyper = fitted(x, describe.owner, values[tried])
             mean, deviation = Surrogate(hyper, x, values[tried], x[:0])(describe.of_choices(every[others]))

@@ -1,21 +1,26 @@
-"""What fANOVA says of choices that it is told of."""
+"""Importances of choices that are known, the front, the comparison with random search."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from pathlib import Path
+from typing import Any
 
 import pytest
+from small_study import tiny_space
 
+from mnas.config import RunConfig
 from mnas.io.presets import preset_names
 from mnas.space.architecture import Architecture
 from mnas.space.space import SearchSpace, load_space
-from mnas.study.analysis import LEAST, features, importance
+from mnas.study.analysis import MIN_TRIALS, analyse, best_so_far, compare, features, front_of, importance
+from mnas.study.objective import load_objective
 from mnas.study.trial import Trial
 
+ARCH = next(tiny_space().enumerate())
 
-def trials(space: SearchSpace, count: int, accuracy: Callable[[Architecture], float]) -> list[Trial]:
+
+def sampled(space: SearchSpace, count: int, accuracy: Callable[[Architecture], float]) -> list[Trial]:
     rng = random.Random(0)
     archs = [space.sample(rng) for _ in range(count)]
     return [Trial(number, "complete", arch, 1.0, accuracy(arch)) for number, arch in enumerate(archs)]
@@ -27,23 +32,24 @@ def trials(space: SearchSpace, count: int, accuracy: Callable[[Architecture], fl
     ("stage2.kernel", lambda arch: sum(block.kernel for block in arch.stages[1]) / len(arch.stages[1]) / 10),
     ("stage3.activation", lambda arch: sum(b.activation == "relu" for b in arch.stages[2]) / len(arch.stages[2]) / 2),
 ])  # fmt: skip
-def test_what_decides_is_found(tiny: Path, choice: str, accuracy: Callable[[Architecture], float]) -> None:
-    space = load_space(tiny)
-    found = importance(space, trials(space, 40, accuracy), seed=0)
+def test_the_choice_that_decides_is_found(choice: str, accuracy: Callable[[Architecture], float]) -> None:
+    space = tiny_space()
+    found = importance(space, sampled(space, 40, accuracy), seed=0)
     assert next(iter(found)) == choice
     assert found[choice] > 0.8
     assert sum(found.values()) == pytest.approx(1)
     assert list(found.values()) == sorted(found.values(), reverse=True)
-    assert found == importance(space, trials(space, 40, accuracy), seed=0)
+    assert found == importance(space, sampled(space, 40, accuracy), seed=0)
 
 
-def test_of_too_little_nothing_is_said(tiny: Path) -> None:
-    space = load_space(tiny)
-    assert importance(space, trials(space, LEAST - 1, lambda arch: arch.resolution / 100), 0) == {}
-    assert importance(space, trials(space, 40, lambda arch: 0.5), 0) == {}
-    assert importance(space, trials(space, 1, lambda arch: 0.5) * 40, 0) == {}
-    cut = [Trial(n, "pruned", t.architecture, 1.0, n / 50) for n, t in enumerate(trials(space, 40, lambda arch: 0.5))]
-    assert importance(space, cut, 0) == {}
+def test_no_importances_from_few_or_equal_trials() -> None:
+    space = tiny_space()
+    assert importance(space, sampled(space, MIN_TRIALS - 1, lambda arch: arch.resolution / 100), 0) == {}
+    assert importance(space, sampled(space, 40, lambda arch: 0.5), 0) == {}
+    assert importance(space, sampled(space, 1, lambda arch: 0.5) * 40, 0) == {}
+    equal = sampled(space, 40, lambda arch: 0.5)
+    pruned = [Trial(trial.number, "pruned", trial.architecture, 1.0, trial.number / 50) for trial in equal]
+    assert importance(space, pruned, 0) == {}
 
 
 @pytest.mark.parametrize("name", preset_names("search_spaces"))
@@ -53,3 +59,53 @@ def test_every_choice_of_every_space_is_a_number(name: str) -> None:
     for _ in range(20):
         arch = space.sample(rng)
         assert {feature.partition(".")[0] for feature in features(space, arch)} <= stages
+
+
+# --- the front, the comparison
+
+
+def trials_of(*points: tuple[float, float]) -> list[Trial]:
+    return [Trial(number, "complete", ARCH, ms, accuracy) for number, (accuracy, ms) in enumerate(points)]
+
+
+def test_the_front_goes_from_fast_to_slow() -> None:
+    trials = [*trials_of((0.9, 9.0), (0.7, 4.0), (0.6, 5.0), (0.8, 4.5)), Trial(4, "pruned", ARCH, 1.0, 0.99)]
+    assert [trial.number for trial in front_of(trials)] == [1, 3, 0]
+
+
+def test_the_best_so_far_is_finished_and_within_the_budget() -> None:
+    complete = trials_of((0.5, 4.0), (0.9, 6.0), (0.4, 1.0), (0.5, 3.0), (0.6, 5.0))
+    trials = [Trial(0, "pruned", ARCH, 1.0, 0.9), *complete]
+    curve = [None if trial is None else trial.accuracy for trial in best_so_far(trials, 5.0)]
+    assert curve == [None, 0.5, 0.5, 0.5, 0.5, 0.6]
+    assert best_so_far(trials, 5.0)[4] is trials[1], "of equal ones the first"
+
+
+def test_the_comparison_is_at_equal_numbers_and_within_the_budget() -> None:
+    over = Trial(2, "over_budget", ARCH, 20.0)
+    searched = [*trials_of((0.9, 9.0), (0.7, 4.0)), over, *trials_of((0.8, 5.0), (0.95, 5.0))]
+    assert compare(searched, trials_of((0.6, 6.0), (0.5, 3.0), (0.55, 4.0)), 5.0) == {
+        "trials": 3, "best_accuracy": 0.55, "best_latency_ms": 4.0, "curve": [None, 0.5, 0.55],
+        "search_best_accuracy": 0.8, "search_best_latency_ms": 5.0, "search_curve": [None, 0.7, 0.8],
+    }  # fmt: skip
+    assert compare(searched, [], 5.0)["best_accuracy"] is None
+    assert compare(searched, trials_of((0.6, 99.0)), None)["search_best_accuracy"] == 0.9
+
+
+@pytest.mark.parametrize(("objective", "compared", "keys"), [
+    ("mnasnet", False, {"importance"}), ("pareto", False, {"importance", "front"}),
+    ("pareto", True, {"importance", "front", "random"}),
+])  # fmt: skip
+def test_the_analysis_in_metrics_json(objective: str, compared: bool, keys: set[str]) -> None:
+    about: dict[str, Any] = {"budgets_ms": (5.0, 10.0)} if objective == "pareto" else {}
+    config = RunConfig(
+        space="tiny", targets=({"latency_ms": 10.0},), objective=load_objective(objective).model_dump(),
+        compare_random=compared, **about,
+    )  # fmt: skip
+    trials = trials_of((0.9, 9.0), (0.7, 4.0), (0.8, 4.5))
+    metrics = analyse(config, tiny_space(), trials, trials_of((0.95, 9.0), (0.6, 3.0))).metrics(5.0)
+    assert set(metrics) == keys
+    if "front" in keys:
+        assert [(row["trial"], row["knee"]) for row in metrics["front"]] == [(1, False), (2, True), (0, False)]
+    if compared:
+        assert (metrics["random"]["search_best_accuracy"], metrics["random"]["best_accuracy"]) == (0.7, 0.6)

@@ -1,16 +1,18 @@
-"""Limits on parameters, multiply-adds and memory: counted, refused where no network keeps them."""
+"""Constraints on parameters, multiply-adds and memory, and the fastest network that satisfies them."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from small_study import tiny_space
 
 import mnas
 from mnas.config import Objective, RunConfig, Target
-from mnas.study.constraints import NO_LIMITS, limits_of
+from mnas.space.cost import Cost
+from mnas.study.constraints import NO_CONSTRAINTS, constraints_of
 
 ARCHS = [mnas.zoo.get("mobilenet_v3_small", width, 32) for width in (0.35, 0.5, 0.75, 1.0)]
 
@@ -21,27 +23,38 @@ def config(**limits: float) -> RunConfig:
 
 
 @given(st.sampled_from(ARCHS), st.integers(1, 2_000_000), st.integers(1, 10_000_000), st.floats(0.001, 1))
-def test_a_network_keeps_limits_as_its_costs_do(arch: mnas.Architecture, params: int, madds: int, mb: float) -> None:
-    counted = mnas.cost(arch, 10)
-    limits = limits_of(config(max_params=params, max_madds=madds, max_memory_mb=mb), 10)
-    plain = counted.params <= params and counted.madds <= madds and counted.activation_bytes / 1e6 <= mb
-    assert limits.keeps(arch) == plain
+def test_a_network_satisfies_constraints_as_its_costs_do(
+    arch: mnas.Architecture, params: int, madds: int, mb: float
+) -> None:
+    costs = mnas.cost(arch, 10)
+    constraints = constraints_of(config(max_params=params, max_madds=madds, max_memory_mb=mb), 10)
+    expected = costs.params <= params and costs.madds <= madds and costs.activation_bytes / 1e6 <= mb
+    assert constraints.satisfied_by(arch) == expected
 
 
-def test_no_limits_are_kept_by_all() -> None:
-    assert limits_of(config(), 1000).each == ()
-    assert NO_LIMITS.keeps(ARCHS[0])
-    assert NO_LIMITS.load(ARCHS[0]) == 0
+def test_every_network_satisfies_no_constraints() -> None:
+    assert constraints_of(config(), 1000).items == ()
+    assert NO_CONSTRAINTS.satisfied_by(ARCHS[0])
+    assert NO_CONSTRAINTS.usage(ARCHS[0]) == 0
 
 
-@pytest.mark.parametrize(("name", "option", "of"), [
-    ("max_params", "--max-params", lambda one: one.params),
-    ("max_madds", "--max-madds", lambda one: one.madds),
-    ("max_memory_mb", "--max-memory-mb", lambda one: one.activation_bytes / 1e6),
+def test_usage_is_the_largest_part_of_a_limit() -> None:
+    costs = mnas.cost(ARCHS[0], 10)
+    constraints = constraints_of(config(max_params=costs.params * 4, max_madds=costs.madds * 2), 10)
+    assert constraints.usage(ARCHS[0]) == 0.5
+    for figure in (costs.params, costs.params * 4, costs.madds, costs.madds * 2):
+        assert f"{figure:,}" in constraints.describe(ARCHS[0])
+
+
+@pytest.mark.parametrize(("name", "option", "quantity"), [
+    ("max_params", "--max-params", lambda costs: costs.params),
+    ("max_madds", "--max-madds", lambda costs: costs.madds),
+    ("max_memory_mb", "--max-memory-mb", lambda costs: costs.activation_bytes / 1e6),
 ])  # fmt: skip
-def test_what_no_network_keeps_is_refused_with_the_smallest_value(tiny: Path, name: str, option: str, of: object) -> None:  # noqa: E501
-    space = mnas.load_space(tiny)
-    least = min(of(mnas.cost(arch, 10)) for arch in space.enumerate())  # type: ignore[operator]
-    limits_of(config(**{name: least}), 10).refuse_unreachable(space)
-    with pytest.raises(mnas.Infeasible, match=rf"{option} .* the smallest reachable value is {least:,.10g}$"):
-        limits_of(config(**{name: least * 0.99}), 10).refuse_unreachable(space)
+def test_an_unreachable_limit_is_refused_with_the_smallest_value(
+    name: str, option: str, quantity: Callable[[Cost], float]
+) -> None:
+    smallest = min(quantity(mnas.cost(arch, 10)) for arch in tiny_space().enumerate())
+    constraints_of(config(**{name: smallest}), 10).require_reachable(tiny_space())
+    with pytest.raises(mnas.Infeasible, match=f"{option} .* {smallest:,.10g}$"):
+        constraints_of(config(**{name: smallest * 0.99}), 10).require_reachable(tiny_space())

@@ -1,128 +1,90 @@
-"""As many random networks as the search evaluated: drawn fairly, kept over a kill, compared at equal numbers."""
+"""As many random networks as the search evaluated: drawn uniformly, kept over a kill."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from small_study import Counting, at_most_params, problem_of, tiny_space
 
-from mnas.estimators import Report
 from mnas.monitor.tensorboard import TensorBoard
 from mnas.run import Run
-from mnas.samplers import make_sampler
 from mnas.space.architecture import Architecture
-from mnas.space.cost import cost
-from mnas.space.space import load_space
-from mnas.study.analysis import compared
-from mnas.study.constraints import Limit, Limits
-from mnas.study.objective import load_objective
-from mnas.study.random_search import random_search
-from mnas.study.study import Goal, Study
+from mnas.study.problem import Problem
+from mnas.study.random_search import random_networks, random_search
+from mnas.study.schedule import Schedule
+from mnas.study.storage import written_trials
 from mnas.study.trial import Trial
 
 
-def milliseconds(arch: Architecture) -> float:
-    return cost(arch, 10).madds / 1e6
+@pytest.fixture(scope="module")
+def problem() -> Problem:
+    return problem_of(tiny_space(), constraints=at_most_params(tiny_space(), 0.7))
 
 
-class Counting:
-    """An estimator that remembers what it was asked."""
+class Draw:
+    """A random search in a folder of its own."""
 
-    def __init__(self) -> None:
-        self.asked, self.grade = list[Architecture](), "counted"
+    def __init__(self, run: Run, problem: Problem):
+        self.run, self.problem, self.board = run, problem, TensorBoard(run.tensorboard)
+        self.board.close()
 
-    def __call__(self, arch: Architecture, report: Report) -> float:
-        self.asked.append(arch)
-        return min(0.99, 0.5 + milliseconds(arch) / 4)
-
-
-@pytest.fixture
-def study(tiny: Path, tmp_path: Path) -> Study:
-    """One with twelve evaluations behind it."""
-    run, space = Run(tmp_path / "run"), load_space(tiny)
-    run.folder.mkdir()
-    params = sorted(cost(arch, 10).params for arch in space.enumerate())[400]
-    board = TensorBoard(run.tensorboard)
-    board.close()
-    made = Study(
-        run, space, Goal(load_objective("mnasnet"), 0.6), sampler=make_sampler("random", 0), storage=None, seed=0,
-        latency=milliseconds, num_classes=10, board=board, fastest=space.argmin(milliseconds), slowest_ms=2.0,
-        limits=Limits((Limit("--max-params", params, lambda counted: counted.params),), 10),
-    )  # fmt: skip
-    made.optimize(Counting(), trials=12, deadline=None)
-    return made
+    def __call__(self, estimator: Counting, trials: int = 8, seed: int = 0, **options: Any) -> list[Trial]:
+        callbacks = options.pop("callbacks", ())
+        schedule = Schedule(trials, **options)
+        return random_search(
+            self.problem, estimator, schedule, run=self.run, board=self.board, seed=seed, callbacks=callbacks
+        )
 
 
 @pytest.fixture
-def drawn(study: Study) -> Callable[..., list[Trial]]:
-    def draw(estimator: Counting, seed: int = 0, **options: object) -> list[Trial]:
-        return random_search(study, estimator, seed=seed, board=study._board, **options)  # type: ignore[arg-type]
-
-    return draw
+def draw(tmp_path: Path, problem: Problem) -> Draw:
+    return Draw(Run(tmp_path), problem)
 
 
-def test_as_many_as_the_search_and_all_may_be_evaluated(study: Study, drawn: Callable[..., list[Trial]]) -> None:
+def test_as_many_as_asked_for_and_all_may_be_evaluated(draw: Draw, problem: Problem) -> None:
     estimator, seen = Counting(), list[Trial]()
-    trials = drawn(estimator, at_once=5, callback=seen.append)
-    assert len(trials) == len(set(estimator.asked)) == study.evaluated == 12
-    assert all(study.may_be_evaluated(trial.architecture) for trial in trials)
+    trials = draw(estimator, at_once=5, callbacks=[seen.append])
+    assert len(trials) == len(set(estimator.evaluated)) == 8
+    assert all(problem.allows(trial.architecture) for trial in trials)
     assert seen == trials
-    assert [trial.number for trial in trials] == list(range(12))
-    assert {(trial.state, trial.grade) for trial in trials} == {("complete", "counted")}
-    assert [Trial.from_json(record) for record in study.run.read_trials(study.run.random_trials_path)] == trials
-    assert len(study.run.read_trials()) == len(study.trials), "the search's own are left alone"
+    assert [trial.number for trial in trials] == list(range(8))
+    assert {(trial.state, trial.fidelity) for trial in trials} == {("complete", "counted")}
+    assert written_trials(draw.run, draw.run.random_trials_path) == trials
+    assert not draw.run.read_trials(), "the search's own are left alone"
 
 
-def test_killed_and_resumed(study: Study, drawn: Callable[..., list[Trial]]) -> None:
-    whole, again = drawn(Counting()), Counting()
-    path = study.run.random_trials_path
-    path.write_text("".join(path.read_text().splitlines(keepends=True)[:7]))
-    assert [trial.architecture for trial in drawn(again)] == [trial.architecture for trial in whole]
-    assert again.asked == [trial.architecture for trial in whole[7:]]
+def test_killed_and_resumed(draw: Draw) -> None:
+    whole, again = draw(Counting()), Counting()
+    path = draw.run.random_trials_path
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:5]))
+    assert [trial.architecture for trial in draw(again)] == [trial.architecture for trial in whole]
+    assert again.evaluated == [trial.architecture for trial in whole[5:]]
 
 
-def test_another_seed_draws_others(study: Study, drawn: Callable[..., list[Trial]]) -> None:
-    first = drawn(Counting())
-    study.run.random_trials_path.unlink()
-    assert {t.architecture for t in drawn(Counting(), seed=1)} != {t.architecture for t in first}
+def test_another_seed_draws_others(problem: Problem) -> None:
+    first, second = (set(random_networks(problem, [], 8, seed, Schedule())) for seed in (0, 1))
+    assert first != second
 
 
-def test_a_deadline_and_a_space_without_more(
-    study: Study, drawn: Callable[..., list[Trial]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert drawn(Counting(), deadline=time.monotonic()) == []
-    plain = [arch for arch in study.space.enumerate() if arch.resolution == 32 and sum(map(len, arch.stages)) == 3]
-    some = set(plain[:3])
-    monkeypatch.setattr(study, "may_be_evaluated", some.__contains__)
-    assert {trial.architecture for trial in drawn(Counting())} == some
+def test_a_space_without_more_networks(draw: Draw, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mnas.study.random_search.MAX_DRAWS", 4000)
+    few = {arch for arch in tiny_space().enumerate() if arch.resolution == 32 and sum(map(len, arch.stages)) == 3}
+    allowed = set(sorted(few, key=lambda arch: arch.id)[:3])
+    draw.problem = replace(draw.problem, latency=lambda arch: 0.1 if arch in allowed else 9.0)
+    assert {trial.architecture for trial in draw(Counting())} == allowed
 
 
-def test_the_comparison_is_at_equal_numbers_and_within_the_budget(tiny: Path) -> None:
-    arch = next(load_space(tiny).enumerate())
-
-    def trials(*found: tuple[float, float]) -> list[Trial]:
-        return [Trial(n, "complete", arch, ms, accuracy) for n, (accuracy, ms) in enumerate(found)]
-
-    searched = [*trials((0.9, 9.0), (0.7, 4.0)), Trial(2, "over_budget", arch, 20.0), *trials((0.8, 5.0), (0.95, 5.0))]
-    found = compared(searched, trials((0.6, 6.0), (0.5, 3.0), (0.55, 4.0)), 5.0)
-    assert found == {
-        "trials": 3, "best_accuracy": 0.55, "best_latency_ms": 4.0, "curve": [None, 0.5, 0.55],
-        "search_best_accuracy": 0.8, "search_best_latency_ms": 5.0, "search_curve": [None, 0.7, 0.8],
-    }  # fmt: skip
-    assert compared(searched, [], 5.0)["best_accuracy"] is None
-    assert compared(searched, trials((0.6, 99.0)), None)["search_best_accuracy"] == 0.9
-
-
-def test_a_deadline_is_kept_where_latencies_are_slow(
-    study: Study, drawn: Callable[..., list[Trial]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def slow(arch: Architecture) -> bool:
+def test_a_deadline_is_kept_where_latencies_are_slow(draw: Draw) -> None:
+    def slow(arch: Architecture) -> float:
         time.sleep(0.05)
-        return False
+        return 9.0
 
-    monkeypatch.setattr(study, "may_be_evaluated", slow)
+    assert draw(Counting(), deadline=time.monotonic()) == []
+    draw.problem = replace(draw.problem, latency=slow)
     began = time.monotonic()
-    assert drawn(Counting(), deadline=began + 0.5, at_once=4) == []
+    assert draw(Counting(), deadline=began + 0.5, at_once=4) == []
     assert time.monotonic() - began < 2

@@ -1,4 +1,4 @@
-"""Where a study is kept."""
+"""A study's database, its name, and its recovery from trials.jsonl."""
 
 from __future__ import annotations
 
@@ -6,9 +6,19 @@ from pathlib import Path
 
 import optuna
 import pytest
+from optuna.trial import TrialState
+from small_study import tiny_space
 
-from mnas.errors import BadInput
-from mnas.study.storage import open_storage
+from mnas.errors import BadInput, MnasError
+from mnas.run import Run
+from mnas.study.storage import choices_of, open_storage, open_study, reconcile, storage_errors, tell, written_trials
+from mnas.study.trial import Trial
+
+
+def opened(run: Run, url: str | None = None) -> optuna.Study:
+    return open_study(
+        run, url, "tiny", directions=["maximize"], sampler=optuna.samplers.RandomSampler(seed=0), prune_after=0
+    )
 
 
 def test_a_study_is_found_again(tmp_path: Path) -> None:
@@ -20,11 +30,11 @@ def test_a_study_is_found_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("url", "shown"),
     [
-        ("sqlite:////nowhere/study.db", "sqlite:////nowhere/study.db cannot be opened: "),
-        ("nonsense", "nonsense cannot be opened: "),
-        ("nonsense://me:secret@localhost/nas", r"nonsense://me:\*\*\*@localhost/nas cannot be opened: "),
-        ("postgresql://me:secret@localhost:no/nas", r"postgresql://me:\*\*\*@localhost:no/nas cannot be opened: "),
-        ("postgresql+psycopg://me:secret@localhost:9/nas", r"\*\*\*@localhost:9/nas cannot be opened: "),
+        ("sqlite:////nowhere/study.db", "sqlite:////nowhere/study.db"),
+        ("nonsense", "nonsense"),
+        ("nonsense://me:secret@localhost/nas", r"nonsense://me:\*\*\*@localhost/nas"),
+        ("postgresql://me:secret@localhost:no/nas", r"postgresql://me:\*\*\*@localhost:no/nas"),
+        ("postgresql+psycopg://me:secret@localhost:9/nas", r"\*\*\*@localhost:9/nas"),
     ],
 )
 def test_what_cannot_be_opened_is_named_without_its_password(url: str, shown: str) -> None:
@@ -32,3 +42,74 @@ def test_what_cannot_be_opened_is_named_without_its_password(url: str, shown: st
         open_storage(url)
     assert "secret" not in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def test_the_name_of_a_study(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    assert opened(run).study_name == "mnas"
+    url = f"sqlite:///{tmp_path / 'shared.db'}"
+    name = opened(run, url).study_name
+    assert name.startswith("tiny-")
+    assert opened(run, url).study_name == run.read_state()["study"] == name
+
+
+def test_a_damaged_study_is_named(tmp_path: Path) -> None:
+    (tmp_path / "study.db").write_bytes(b"no database " * 100)
+    with pytest.raises(BadInput, match=r"study\.db.*trials\.jsonl"):
+        opened(Run(tmp_path))
+
+
+def test_a_study_that_cannot_be_written_says_how_to_go_on(tmp_path: Path) -> None:
+    with pytest.raises(MnasError, match=r"study\.db.*disk is full.*mnas resume"), storage_errors(tmp_path):
+        raise optuna.exceptions.StorageInternalError from OSError("disk is full")
+
+
+ARCHS = list(tiny_space().enumerate())[:5]
+
+
+def values_of(trial: Trial) -> list[float] | None:
+    return None if trial.accuracy is None or trial.state == "pruned" else [trial.accuracy]
+
+
+@pytest.mark.parametrize(("trial", "state"), [
+    (Trial(0, "complete", ARCHS[0], 1.0, 0.5), TrialState.COMPLETE),
+    (Trial(0, "repeated", ARCHS[0], 1.0, 0.5), TrialState.COMPLETE),
+    (Trial(0, "pruned", ARCHS[0], 1.0, 0.5), TrialState.PRUNED),
+    (Trial(0, "over_budget", ARCHS[0], 9.0), TrialState.PRUNED),
+    (Trial(0, "failed", ARCHS[0], 1.0), TrialState.FAIL),
+])  # fmt: skip
+def test_a_trial_is_told(trial: Trial, state: TrialState) -> None:
+    study = optuna.create_study(direction="maximize")
+    tiny_space().suggest(study.ask())
+    tell(study, trial, values_of(trial))
+    (frozen,) = study.get_trials()
+    assert (frozen.state, frozen.values) == (state, [0.5] if state == TrialState.COMPLETE else None)
+
+
+def test_an_interrupted_study_is_brought_to_the_written_trials() -> None:
+    """Number 0 was told, 1 was written and not told, 2 was cut off, 3 to 5 were lost; 4 was never written."""
+    space, study = tiny_space(), optuna.create_study(direction="maximize")
+    asked = [study.ask() for _ in range(3)]
+    archs = [space.suggest(trial) for trial in asked]
+    written = [
+        Trial(0, "complete", archs[0], 1.0, 0.5), Trial(1, "complete", archs[1], 1.0, 0.6),
+        Trial(3, "pruned", ARCHS[3], 1.0, 0.1), Trial(5, "complete", ARCHS[4], 1.0, 0.7),
+    ]  # fmt: skip
+    study.tell(0, 0.5)
+    reconcile(study, written, space, values_of)
+    trials = study.get_trials()
+    states = [trial.state for trial in trials]
+    complete, fail, waiting = TrialState.COMPLETE, TrialState.FAIL, TrialState.WAITING
+    assert states == [complete, complete, fail, fail, fail, complete, waiting]
+    assert space.decode(choices_of(trials[6])) == archs[2], "asked for again"
+    assert [trials[number].value for number in (0, 1, 5)] == [0.5, 0.6, 0.7]
+    assert space.decode(trials[5].params) == ARCHS[4]
+
+
+def test_written_trials(tmp_path: Path) -> None:
+    run, trials = Run(tmp_path), [Trial(number, "complete", arch, 1.0, 0.5) for number, arch in enumerate(ARCHS)]
+    for trial in trials:
+        run.append_trial(trial.to_json())
+    run.append_trial(trials[0].to_json(), run.random_trials_path)
+    assert written_trials(run) == trials
+    assert written_trials(run, run.random_trials_path) == trials[:1]

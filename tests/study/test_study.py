@@ -1,8 +1,8 @@
-"""The study, with estimators that cost nothing: what is asked, evaluated, told and written."""
+"""The loop, with estimators that cost nothing: what is asked, evaluated, told and written."""
 
 from __future__ import annotations
 
-import random
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,113 +10,101 @@ from typing import Any
 import optuna
 import pytest
 from optuna.trial import TrialState
+from small_study import Counting, accuracy, at_most_params, milliseconds, problem_of, tiny_space
 
 from mnas.errors import BadInput
 from mnas.estimators import Report
-from mnas.monitor.tensorboard import TensorBoard
 from mnas.run import Run
 from mnas.samplers import SAMPLERS, make_sampler
 from mnas.space.architecture import Architecture
-from mnas.space.cost import cost
 from mnas.space.space import SearchSpace, load_space
-from mnas.study.constraints import Limit, Limits
-from mnas.study.objective import load_objective
-from mnas.study.study import Goal, Study
+from mnas.study.constraints import Constraints
+from mnas.study.schedule import Schedule
+from mnas.study.storage import tell, written_trials
+from mnas.study.study import Study
 from mnas.study.trial import Trial
 from mnas.training.loop import Diverged
 
-
-def milliseconds(arch: Architecture) -> float:
-    return cost(arch, 10).madds / 1e6
+MakeStudy = Callable[..., Study]
 
 
-def accuracy(arch: Architecture) -> float:
-    """Larger is better, with a little of its own for each network."""
-    return min(0.99, 0.5 + cost(arch, 10).madds / 4e6 + random.Random(arch.id).random() / 50)
-
-
-class Counting:
-    """An estimator that remembers what it was asked."""
-
-    def __init__(self, of: Callable[[Architecture], float] = accuracy):
-        self.of, self.asked = of, list[Architecture]()
-        self.grade = ""
-
-    def __call__(self, arch: Architecture, report: Report) -> float:
-        self.asked.append(arch)
-        self.grade = "guessed"
-        for step in (1, 2, 3):
-            report(step, self.of(arch) * step / 3)
-        self.grade = "counted"
-        return self.of(arch)
+@pytest.fixture(scope="module")
+def constraints() -> Constraints:
+    return at_most_params(tiny_space(), 0.7)
 
 
 @pytest.fixture
-def make(tiny: Path, tmp_path: Path) -> Callable[..., Study]:
-    def study(
-        objective: str = "mnasnet", budget_ms: float | None = 0.6, sampler: Any = "tpe",
-        space: SearchSpace | None = None, **options: Any,
-    ) -> Study:  # fmt: skip
+def make(tmp_path: Path) -> MakeStudy:
+    def study(sampler: Any = "random", space: SearchSpace | None = None, **problem: Any) -> Study:
         run = Run(tmp_path / "run")
         run.folder.mkdir(exist_ok=True)
         made = make_sampler(sampler, 0) if isinstance(sampler, str) else sampler
-        board = TensorBoard(run.tensorboard)
-        board.close()  # leaves no open file behind; it opens again when written to
-        return Study(
-            run, space or load_space(tiny), Goal(load_objective(objective), budget_ms), sampler=made, storage=None,
-            seed=0, latency=milliseconds, num_classes=10, board=board, slowest_ms=2.0,
-            fastest=(space or load_space(tiny)).argmin(milliseconds), **options,
-        )  # fmt: skip
+        return Study(run, problem_of(space or tiny_space(), **problem), made)
 
     return study
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_each_sampler(make: Callable[..., Study], sampler: str) -> None:
-    estimator, study = Counting(), make(sampler=sampler)
-    study.optimize(estimator, trials=14, deadline=None)
-    assert study.evaluated == 14
-    assert len(set(estimator.asked)) == 14, "equal architectures are evaluated once"
-    assert all(milliseconds(arch) <= 0.6 * 1.05 for arch in estimator.asked), "nothing is spent on what is too slow"
+def test_each_sampler(make: MakeStudy, constraints: Constraints, sampler: str) -> None:
+    estimator, study = Counting(), make(sampler=sampler, constraints=constraints)
+    study.optimize(estimator, Schedule(12))
+    assert study.evaluated == 12
+    assert len(set(estimator.evaluated)) == 12, "equal architectures are evaluated once"
+    assert all(milliseconds(arch) <= 0.6 * 1.05 for arch in estimator.evaluated)
+    assert all(constraints.satisfied_by(arch) for arch in estimator.evaluated)
+    refused = {trial.state for trial in study.trials if not study.problem.allows(trial.architecture)}
+    assert refused <= {"over_budget"}
     best = study.best()
     assert best is not None
     assert best.latency_ms <= 0.6
 
 
 @pytest.mark.parametrize("objective", ["mnasnet", "mnasnet_hard", "tunas", "pareto"])
-def test_each_objective(make: Callable[..., Study], objective: str) -> None:
+def test_each_objective(make: MakeStudy, objective: str) -> None:
     study = make(objective=objective)
-    study.optimize(Counting(), trials=12, deadline=None)
+    study.optimize(Counting(), Schedule(8))
     complete = [trial for trial in study.trials if trial.state == "complete"]
     assert all((trial.reward is None) == (objective == "pareto") for trial in complete)
-    assert study.front() == sorted(study.front(), key=lambda point: point[1])
+    best = study.best()
+    assert best is not None
+    within = [trial for trial in complete if trial.latency_ms <= 0.6]
+    if objective in ("mnasnet", "tunas"):
+        assert best.reward == max(trial.reward or 0 for trial in within)
+    else:
+        assert best.accuracy == max(trial.accuracy or 0 for trial in within)
 
 
-def test_any_sampler_of_optuna(make: Callable[..., Study]) -> None:
+def test_any_sampler_of_optuna(make: MakeStudy) -> None:
     study = make(sampler=optuna.samplers.RandomSampler(seed=1))
-    study.optimize(Counting(), trials=5, deadline=None)
+    study.optimize(Counting(), Schedule(5))
     assert study.evaluated == 5
 
 
-def test_reference_networks_come_first(make: Callable[..., Study]) -> None:
+def test_reference_networks_come_first(make: MakeStudy) -> None:
     space = load_space("v3_small").with_resolutions((32, 64))
-    study = make(space=space, budget_ms=100.0)
-    study.optimize(Counting(lambda arch: 0.5), trials=3, deadline=None)
+    study = make(space=space, budgets_ms=(100.0,))
+    study.optimize(Counting(lambda arch: 0.5), Schedule(3))
     assert [trial.name for trial in study.trials[:2]] == ["mobilenet_v3_small", "mobilenet_v3_small/32"]
     assert study.trials[2].name == ""
 
 
-def test_a_small_space_is_searched_to_its_end(make: Callable[..., Study]) -> None:
+def test_the_fastest_network_is_evaluated_where_few_networks_keep_the_budget(make: MakeStudy) -> None:
+    study = make(budgets_ms=(0.23,))
+    assert milliseconds(study.problem.fastest) <= 0.23
+    study.optimize(Counting(), Schedule(3))
+    assert study.best() is not None
+
+
+def test_a_small_space_is_searched_to_its_end(make: MakeStudy) -> None:
     space = load_space("v1").with_resolutions((32, 64))
     estimator = Counting(lambda arch: 0.5)
-    study = make(space=space, budget_ms=None, objective="pareto", sampler="random")
-    study.optimize(estimator, trials=None, deadline=None)
-    assert len(set(estimator.asked)) == len(estimator.asked) == space.size == 14
+    make(space=space, budgets_ms=(), objective="pareto").optimize(estimator, Schedule())
+    assert len(set(estimator.evaluated)) == len(estimator.evaluated) == space.size == 14
 
 
-def test_pruning_spares_the_hopeless(make: Callable[..., Study]) -> None:
-    study = make(budget_ms=3.0, sampler="random", objective="mnasnet_hard")
-    study.optimize(Counting(), trials=40, deadline=None)
+def test_poor_candidates_are_pruned(make: MakeStudy) -> None:
+    study = make(budgets_ms=(3.0,), objective="mnasnet_hard")
+    study.optimize(Counting(), Schedule(40))
     pruned = [trial for trial in study.trials if trial.state == "pruned"]
     assert pruned
     assert all(len(trial.curve) < 3 and trial.accuracy == trial.curve[-1] for trial in pruned)
@@ -125,41 +113,36 @@ def test_pruning_spares_the_hopeless(make: Callable[..., Study]) -> None:
     assert best.state == "complete"
 
 
-def test_a_front_is_not_pruned(make: Callable[..., Study]) -> None:
-    study = make(objective="pareto", sampler="random")
-    study.optimize(Counting(), trials=20, deadline=None)
+def test_a_front_is_not_pruned(make: MakeStudy) -> None:
+    study = make(objective="pareto")
+    study.optimize(Counting(), Schedule(15))
     assert {trial.state for trial in study.trials} <= {"complete", "repeated", "over_budget"}
 
 
-def test_a_diverged_candidate_is_recorded_and_the_rest_goes_on(make: Callable[..., Study]) -> None:
+def test_a_diverged_candidate_is_recorded_and_the_search_continues(make: MakeStudy) -> None:
     def diverging(arch: Architecture) -> float:
-        if len(estimator.asked) == 2:
+        if len(estimator.evaluated) == 2:
             raise Diverged("the loss is nan")
         return 0.5
 
     study, estimator = make(), Counting(diverging)
-    study.optimize(estimator, trials=4, deadline=None)
+    study.optimize(estimator, Schedule(4))
     states = [trial.state for trial in study.trials if trial.evaluated]
     assert states == ["complete", "failed", "complete", "complete"]
+    assert len(study._optuna.get_trials(states=(TrialState.FAIL,))) == 1
 
 
 @pytest.mark.parametrize("value", [float("nan"), 1.5, -0.1, "high", None])
-def test_an_estimator_must_give_an_accuracy(make: Callable[..., Study], value: Any) -> None:
-    with pytest.raises(BadInput, match="expected an accuracy as a number from 0 to 1"):
-        make().optimize(lambda arch, report: value, trials=1, deadline=None)
+def test_an_estimator_must_give_an_accuracy(make: MakeStudy, value: Any) -> None:
+    with pytest.raises(BadInput, match="0 to 1"):
+        make().optimize(lambda arch, report: value, Schedule(1))
 
 
-def test_callbacks_see_every_trial(make: Callable[..., Study]) -> None:
+def test_callbacks_get_every_trial(make: MakeStudy) -> None:
     seen: list[Trial] = []
-    study = make(callbacks=[seen.append])
-    study.optimize(Counting(), trials=4, deadline=None)
-    assert seen == study.trials
-
-
-def test_trials_survive_as_json(make: Callable[..., Study]) -> None:
     study = make()
-    study.optimize(Counting(), trials=4, deadline=None)
-    assert [Trial.from_json(record) for record in study.run.read_trials()] == study.trials
+    study.optimize(Counting(), Schedule(4), [seen.append])
+    assert seen == study.trials == written_trials(study.run)
 
 
 class Killed(BaseException):
@@ -170,118 +153,94 @@ class Dying(Counting):
     """Is killed during its sixth estimate."""
 
     def __call__(self, arch: Architecture, report: Report) -> float:
-        if len(self.asked) == 5:
+        if len(self.evaluated) == 5:
             raise Killed
         return super().__call__(arch, report)
 
 
 @pytest.mark.parametrize("at_once", [1, 4])
 @pytest.mark.parametrize("moment", ["estimate", "before tell", "after tell"])
-def test_killed_and_resumed(
-    make: Callable[..., Study], moment: str, at_once: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_killed_and_resumed(make: MakeStudy, moment: str, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
     first, dying, estimator = make(), Dying() if moment == "estimate" else Counting(), Counting()
-    if moment != "estimate":
-        tell = first._tell
 
-        def cut(trial: Trial) -> None:
-            if moment == "after tell":
-                tell(trial)
-            if first.evaluated == 5:
-                raise Killed
-            if moment == "before tell":
-                tell(trial)
+    def killed_at_tell(study: optuna.Study, trial: Trial, values: list[float] | None) -> None:
+        if moment == "after tell":
+            tell(study, trial, values)
+        if first.evaluated == 5:
+            raise Killed
+        if moment == "before tell":
+            tell(study, trial, values)
 
-        monkeypatch.setattr(first, "_tell", cut)
-    with pytest.raises(Killed):
-        first.optimize(dying, trials=10, deadline=None, at_once=at_once)
-    kept = first.run.read_trials()
-    written = {Trial.from_json(record).architecture for record in kept if Trial.from_json(record).evaluated}
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        if moment != "estimate":
+            patch.setattr("mnas.study.study.tell", killed_at_tell)
+        first.optimize(dying, Schedule(10, at_once=at_once))
+    kept = written_trials(first.run)
+    written = {trial.architecture for trial in kept if trial.evaluated}
 
     second = make()
-    assert [trial.to_json() for trial in second.trials] == [Trial.from_json(record).to_json() for record in kept]
-    assert not second._study.get_trials(states=(TrialState.RUNNING,)), "nothing stays half done"
-    second.optimize(estimator, trials=10, deadline=None, at_once=at_once)
+    assert second.trials == kept
+    assert not second._optuna.get_trials(states=(TrialState.RUNNING,)), "nothing stays half done"
+    second.optimize(estimator, Schedule(10, at_once=at_once))
     assert second.evaluated == 10
-    assert len(set(estimator.asked)) == len(estimator.asked) == 10 - len(written)
-    assert not written & set(estimator.asked), "what was written is not run again"
+    assert len(set(estimator.evaluated)) == len(estimator.evaluated) == 10 - len(written)
+    assert not written & set(estimator.evaluated), "what was written is not run again"
     assert len(written) >= 4
 
 
-def test_several_are_asked_for_before_any_is_told(make: Callable[..., Study]) -> None:
-    study, estimator, standing = make(budget_ms=3.0), Counting(), list[int]()
-    known = study.trials
+def test_a_batch_is_proposed_before_any_result_is_told(make: MakeStudy) -> None:
+    study, estimator, finished = make(budgets_ms=(3.0,)), Counting(), list[int]()
 
     def counting(arch: Architecture) -> float:
-        standing.append(sum(trial.evaluated for trial in known))
+        finished.append(study.evaluated)
         return accuracy(arch)
 
-    estimator.of = counting
-    study.optimize(estimator, trials=11, deadline=None, at_once=4)
-    assert study.evaluated == len(estimator.asked) == len(set(estimator.asked)) == 11
-    assert sorted(set(standing))[:2] == [0, 4]
+    estimator.accuracy = counting
+    study.optimize(estimator, Schedule(11, at_once=4))
+    assert study.evaluated == len(estimator.evaluated) == len(set(estimator.evaluated)) == 11
+    assert sorted(set(finished))[:2] == [0, 4]
     assert [trial.number for trial in study.trials] == sorted(trial.number for trial in study.trials)
-    assert not study._study.get_trials(states=(TrialState.RUNNING, TrialState.WAITING))
+    assert not study._optuna.get_trials(states=(TrialState.RUNNING, TrialState.WAITING))
 
 
 @pytest.mark.parametrize("at_once", [1, 5])
-def test_a_trial_says_how_its_accuracy_was_found(make: Callable[..., Study], at_once: int) -> None:
-    study = make(budget_ms=3.0, sampler="random", objective="mnasnet_hard")
-    study.optimize(Counting(), trials=40, deadline=None, at_once=at_once)
-    grades = {"complete": "counted", "pruned": "guessed"}
-    assert {trial.state for trial in study.trials if trial.evaluated} == set(grades)
+def test_trials_have_the_fidelity_of_their_estimate(make: MakeStudy, at_once: int) -> None:
+    study = make(budgets_ms=(3.0,), objective="mnasnet_hard")
+    study.optimize(Counting(), Schedule(40, at_once=at_once))
+    fidelities = {"complete": "counted", "pruned": "guessed"}
+    assert {trial.state for trial in study.trials if trial.evaluated} == set(fidelities)
     for trial in study.trials:
         if trial.evaluated:
-            assert trial.grade == grades[trial.state]
+            assert trial.fidelity == fidelities[trial.state]
         elif trial.state == "repeated":
-            same = next(one for one in study.trials if one.evaluated and one.architecture == trial.architecture)
-            assert (trial.grade, trial.accuracy) == (same.grade, same.accuracy)
+            first = next(t for t in study.trials if t.evaluated and t.architecture == trial.architecture)
+            assert (trial.fidelity, trial.accuracy) == (first.fidelity, first.accuracy)
         else:
-            assert trial.grade == ""
-    assert [record["grade"] for record in study.run.read_trials()] == [trial.grade for trial in study.trials]
+            assert trial.fidelity == ""
+    assert [record["grade"] for record in study.run.read_trials()] == [trial.fidelity for trial in study.trials]
 
 
-def test_a_study_lost_with_the_power_is_made_again(make: Callable[..., Study]) -> None:
+def test_a_study_lost_with_the_power_is_made_again(make: MakeStudy) -> None:
     first, estimator = make(), Counting()
-    first.optimize(estimator, trials=5, deadline=None)
+    first.optimize(estimator, Schedule(5))
     for path in first.run.folder.glob("study.db*"):
         path.unlink()
     second = make()
-    assert len(second._study.get_trials()) == max(trial.number for trial in first.trials) + 1
-    second.optimize(estimator, trials=8, deadline=None)
-    assert len(set(estimator.asked)) == len(estimator.asked) == 8
+    assert len(second._optuna.get_trials()) == max(trial.number for trial in first.trials) + 1
+    second.optimize(estimator, Schedule(8))
+    assert len(set(estimator.evaluated)) == len(estimator.evaluated) == 8
     assert len({trial.number for trial in second.trials}) == len(second.trials)
 
 
-def test_a_moved_folder_goes_on(make: Callable[..., Study], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    make().optimize(Counting(), trials=3, deadline=None)
-    (tmp_path / "run").rename(tmp_path / "moved")
-    (tmp_path / "moved").rename(tmp_path / "run")
-    second = make()
-    assert second._study.study_name == "mnas"
-    assert len(second._study.get_trials()) >= 3
-
-
-def test_the_fastest_network_is_evaluated_where_little_else_keeps_the_budget(make: Callable[..., Study]) -> None:
-    study = make(budget_ms=0.23)
-    assert milliseconds(study._fastest) <= 0.23
-    study.optimize(Counting(), trials=3, deadline=None)
-    best = study.best()
-    assert best is not None
-
-
-@pytest.mark.parametrize("sampler", SAMPLERS)
-def test_nothing_is_spent_on_what_breaks_a_limit(make: Callable[..., Study], tiny: Path, sampler: str) -> None:
-    counts = sorted(cost(arch, 10).params for arch in load_space(tiny).enumerate())
-    limits = Limits((Limit("--max-params", counts[len(counts) // 4], lambda counted: counted.params),), 10)
-    estimator = Counting()
-    study = make(sampler=sampler, budget_ms=3.0, limits=limits)
-    study.optimize(estimator, trials=10, deadline=None)
-    assert len(estimator.asked) == 10
-    assert all(limits.keeps(arch) for arch in estimator.asked)
-    assert {trial.state for trial in study.trials if not limits.keeps(trial.architecture)} <= {"over_budget"}
-
-
-def test_unknown_sampler_names_the_nearest() -> None:
-    with pytest.raises(BadInput, match="unknown sampler 'nsga'; did you mean 'nsga2'"):
-        make_sampler("nsga", 0)
+def test_the_callers_optuna_verbosity_is_restored(make: MakeStudy, caplog: pytest.LogCaptureFixture) -> None:
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.INFO)
+    optuna.logging.enable_propagation()
+    try:
+        with caplog.at_level(logging.INFO, "optuna"):
+            make().optimize(Counting(), Schedule(3))
+        assert not [record for record in caplog.records if record.name.startswith("optuna")]
+        assert optuna.logging.get_verbosity() == optuna.logging.INFO
+    finally:
+        optuna.logging.disable_propagation()
+        optuna.logging.set_verbosity(before)

@@ -15,6 +15,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from trainers import trainer
 
 from mnas.config import SupernetRecipe
 from mnas.data.sources import load_data
@@ -27,7 +28,8 @@ from mnas.training.recipe import lr_at
 from mnas.training.supernet import SupernetTraining
 
 CPU = torch.device("cpu")
-FEW = load_data("digits").train.subset(np.arange(96))
+DIGITS = load_data("digits")
+FEW = DIGITS.train.subset(np.arange(96))
 INTERVAL = 2
 RECIPE = SupernetRecipe(epochs=1, batch_size=16, lr=0.1, subnets=1)
 LOSSES = st.floats(0, 1000)
@@ -89,8 +91,8 @@ class Breaking(SupernetTraining):
     breaks: list[int]
     noise: float
 
-    def _one(self, raw: Tensor, labels: Tensor) -> Tensor:
-        losses = super()._one(raw, labels)
+    def _train_step(self, raw: Tensor, labels: Tensor) -> Tensor:
+        losses = super()._train_step(raw, labels)
         if self.step in self.breaks:
             self.breaks.remove(self.step)
             nn.init.normal_(self.supernet.get_parameter("head.3.linear.weight"), std=self.noise)
@@ -113,7 +115,7 @@ def training(
 ) -> Breaking:  # fmt: skip
     torch.manual_seed(0)
     made = Breaking(
-        Supernet(space, 10), FEW, recipe, size_of=lambda arch: 8, flip=False, device=CPU, seed=0, checkpoint=checkpoint
+        Supernet(space, 10), recipe, trainer(DIGITS, 8, train=FEW), checkpoint=checkpoint
     )
     made.breaks, made.noise = list(breaks), noise
     return made
@@ -158,14 +160,14 @@ def test_a_break_is_taken_back_to_before_it(
                     assert_equal(found[part], good[part])
                 assert found["guard"]["strikes"] == 1
     assert [interval.step for interval in seen] == steps
-    assert [interval.collapsed for interval in seen if interval.collapsed] == ["the loss is no number"]
+    assert [interval.collapsed for interval in seen if interval.collapsed] == ["the loss is not finite"]
     slowed = [bool(interval.collapsed) for interval in seen].index(True)
     for i, interval in enumerate(seen):
         assert interval.lr == lr_at(min(1.0, (interval.step + 1) / 6), RECIPE) * (0.5 if i >= slowed else 1)
     noticed = (seen[slowed - 1].step if slowed else 0) + INTERVAL
     assert [record.getMessage() for record in caplog.records] == [
-        f"supernet: broke at step {noticed} (the loss is no number); back to step {taken_back} "
-        "with the learning rate times 0.5"
+        f"supernet: collapsed at step {noticed} (the loss is not finite); back to step {taken_back} "
+        "with 0.5 times the learning rate"
     ]
     assert all(tensor.isfinite().all() for tensor in broken.supernet.state_dict().values())
 
@@ -179,7 +181,7 @@ def test_a_collapse_in_numbers_is_one_as_well(space: SearchSpace) -> None:
 
 def test_it_gives_up(space: SearchSpace) -> None:
     seen = []
-    with pytest.raises(Diverged, match=r"broke 4 times, last at step 2 \(the loss is no number\); .* than 0\.1 may"):
+    with pytest.raises(Diverged, match=r" 4 times, last at step 2 .* below 0\.1 .*supernet\.lr"):
         for interval in training(space, 10 * [1]).run():
             seen.append(interval)
     assert [interval.step for interval in seen] == [0, 0, 0]

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from trainers import trainer
 
 import mnas
 from mnas.config import Recipe
@@ -26,7 +27,7 @@ SMALL = mnas.zoo.get("mobilenet_v3_small", width=0.5, resolution=32)
 def trained(recipe: Recipe, seed: int = 0) -> tuple[mnas.Network, list[Epoch]]:
     torch.manual_seed(seed)
     network = mnas.build(SMALL, 10)
-    return network, list(fit(network, DIGITS.train, recipe, size=32, flip=False, device=CPU, seed=seed))
+    return network, list(fit(network, DIGITS.train, recipe, size=32, device=CPU, seed=seed))
 
 
 def test_it_learns() -> None:
@@ -46,10 +47,10 @@ def test_the_same_seed_gives_the_same_network() -> None:
 
 
 def test_a_loss_that_is_no_number_ends_the_training() -> None:
-    with pytest.raises(Diverged, match=r"training diverged in epoch 1: .*--set recipe\.lr="):
+    with pytest.raises(Diverged, match=r"epoch 1: .*--set recipe\.lr="):
         network = mnas.build(SMALL, 10)
         torch.nn.init.constant_(network.classifier.weight, math.nan)
-        list(fit(network, DIGITS.train, Recipe(epochs=1), size=32, flip=False, device=CPU, seed=0))
+        list(fit(network, DIGITS.train, Recipe(epochs=1), size=32, device=CPU, seed=0))
 
 
 def test_learning_rate() -> None:
@@ -89,7 +90,7 @@ def test_recalibrated_statistics_are_the_means() -> None:
 
 def test_estimates_repeat_and_report() -> None:
     recipe = Recipe(epochs=2, batch_size=32, images=300, dropout=0.0)
-    estimator = TrainEstimator(DIGITS, recipe, size_of=lambda arch: 32, device=CPU, seed=0)
+    estimator = TrainEstimator(trainer(DIGITS, 32), recipe)
     seen: list[tuple[int, float]] = []
     first = estimator(SMALL, lambda step, value: seen.append((step, value)))
     assert [step for step, _ in seen] == [1, 2]
@@ -106,7 +107,7 @@ def test_a_pruned_estimate_ends_at_once() -> None:
 
     recipe = Recipe(epochs=5, batch_size=32, images=100)
     with pytest.raises(Pruned):
-        TrainEstimator(DIGITS, recipe, size_of=lambda arch: 32, device=CPU, seed=0)(SMALL, report)
+        TrainEstimator(trainer(DIGITS, 32), recipe)(SMALL, report)
     assert steps == [1]
 
 
@@ -122,7 +123,7 @@ def test_devices() -> None:
     assert pick_device("cpu") == CPU
     assert pick_device("auto").type in ("cpu", "cuda", "mps")
     if not torch.cuda.is_available():
-        with pytest.raises(mnas.BadInput, match=r"--device cuda: PyTorch .* finds no such device here \(it has: cpu"):
+        with pytest.raises(mnas.BadInput, match=r"--device cuda: .*cpu"):
             pick_device("cuda")
 
 
@@ -132,6 +133,6 @@ def test_cuda_trains_in_bfloat16() -> None:
     network = mnas.build(SMALL, 10)
     seen = set()
     network.classifier.register_forward_hook(lambda module, args, out: seen.add(out.dtype))
-    list(fit(network, DIGITS.train, Recipe(epochs=2), size=32, flip=False, device=device, seed=0))
+    list(fit(network, DIGITS.train, Recipe(epochs=2), size=32, device=device, seed=0))
     assert seen == {torch.bfloat16}
     assert accuracy(network, DIGITS.val, size=32, device=device) > 0.1

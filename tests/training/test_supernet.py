@@ -12,8 +12,10 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor
+from trainers import trainer
 
 from mnas.config import SupernetRecipe
+from mnas.data import loader
 from mnas.data.images import BrokenImages
 from mnas.data.sources import load_data
 from mnas.data.splits import ArraySplit, FolderSplit, Split
@@ -50,9 +52,8 @@ def training(
     """A training whose supernet begins with the weights of the seed `weights`."""
     torch.manual_seed(weights)
     return kind(
-        Supernet(space, 10), split, recipe, size_of=(lambda arch: size) if size else two_sizes, flip=False, device=CPU,
-        seed=seed, checkpoint=checkpoint,
-    )  # fmt: skip
+        Supernet(space, 10), recipe, trainer(DIGITS, size or two_sizes, train=split, seed=seed), checkpoint=checkpoint
+    )
 
 
 def shown(intervals: list[Interval]) -> list[tuple[int, dict[str, float], float]]:
@@ -72,7 +73,7 @@ def assert_same_weights(one: SupernetTraining, other: SupernetTraining) -> None:
 class Reading(SupernetTraining):
     """Learns nothing, and notes which images its steps are given."""
 
-    def _one(self, raw: Tensor, labels: Tensor) -> Tensor:
+    def _train_step(self, raw: Tensor, labels: Tensor) -> Tensor:
         self.seen = [*getattr(self, "seen", []), raw[:, 0, 0, 0].tolist()]
         self.step += 1
         return torch.ones(3)
@@ -189,8 +190,8 @@ def test_the_largest_alone_is_regularised(space: SearchSpace) -> None:
 class Remembering(SupernetTraining):
     """Keeps the weights of every step."""
 
-    def _one(self, raw: Tensor, labels: Tensor) -> Tensor:
-        losses = super()._one(raw, labels)
+    def _train_step(self, raw: Tensor, labels: Tensor) -> Tensor:
+        losses = super()._train_step(raw, labels)
         weights = [parameter.detach().clone() for parameter in self.supernet.parameters()]
         self.history = [*getattr(self, "history", []), weights]
         self.buffers = [buffer.clone() for buffer in self.supernet.buffers()]
@@ -275,15 +276,15 @@ def damaged(kind: str, space: SearchSpace, path: Path) -> str:
     elif kind == "key":
         torch.save({"step": 0, "steps": 12}, path)
     if kind == "steps":
-        return "of 18 steps, not 12; go on with as many processes as before, or"
-    return "damaged, or of a supernet of another space;"
+        return "18 steps, expected 12"
+    return "damaged"
 
 
 @pytest.mark.parametrize("kind", ["steps", "space", "truncated", "text", "empty", "key"])
 def test_a_checkpoint_of_something_else(space: SearchSpace, tmp_path: Path, kind: str) -> None:
     path = tmp_path / "supernet.pt"
     expected = damaged(kind, space, path)
-    with pytest.raises(BadInput, match=rf"^{path}: {expected} delete it to train anew$"):
+    with pytest.raises(BadInput, match=rf"^{path}: .*{expected}"):
         next(training(space, checkpoint=path).run())
 
 
@@ -303,7 +304,11 @@ def test_it_learns(space: SearchSpace, monkeypatch: pytest.MonkeyPatch) -> None:
         assert accuracy(network, DIGITS.val, size=8, device=CPU) > 0.4
 
 
-def test_images_from_files_give_the_same_steps(space: SearchSpace, tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [0, 2])
+def test_images_from_files_give_the_same_steps(
+    space: SearchSpace, tmp_path: Path, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loader, "default_workers", lambda: workers)
     images, labels = FEW.fetch(range(40), 8).permute(0, 2, 3, 1).numpy(), FEW.labels[:40]
     paths = [str(tmp_path / f"{i}.png") for i in range(40)]
     for image, path in zip(images, paths, strict=True):

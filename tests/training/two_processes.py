@@ -7,52 +7,53 @@ import sys
 from pathlib import Path
 
 import torch
+from trainers import trainer
 
 import mnas
 from mnas.cli.errors import end_like_ctrl_c
 from mnas.config import SupernetRecipe
+from mnas.export import folder as exports
 from mnas.pipeline import plan
 from mnas.space.cost import cost
 from mnas.training import supernet
-from mnas.training.distributed import Peers, joined
+from mnas.training.distributed import ProcessGroup, process_group
 from mnas.training.supernet import SupernetTraining
 
 RECIPE = SupernetRecipe(epochs=5, batch_size=16, images=128, clip_norm=1e6)
 
 
-class Apart(Peers):
+class Apart(ProcessGroup):
     """Takes its part of the images, and keeps its gradients to itself."""
 
-    def together(self, module: torch.nn.Module) -> torch.nn.Module:
+    def wrap(self, module: torch.nn.Module) -> torch.nn.Module:
         return module
 
 
-def training(space: mnas.SearchSpace, peers: Peers, seed: int = 0) -> SupernetTraining:
+def training(space: mnas.SearchSpace, group: ProcessGroup, seed: int = 0) -> SupernetTraining:
     torch.manual_seed(seed)
     return SupernetTraining(
-        mnas.Supernet(space, 10), mnas.load_data("digits").train, RECIPE, size_of=lambda arch: arch.resolution,
-        flip=False, device=torch.device("cpu"), seed=0, peers=peers,
-    )  # fmt: skip
+        mnas.Supernet(space, 10), RECIPE, trainer(mnas.load_data("digits")), group=group
+    )
 
 
 def gradients(one: SupernetTraining) -> list[torch.Tensor]:
-    one._one(*next(one._data(1)))
+    one._train_step(*next(one._data(1)))
     return [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in one.supernet.parameters()]
 
 
 def steps(folder: Path) -> None:
     """Writes what each process saw of one step and had after all of them."""
     space = mnas.load_space(folder / "tiny.yaml")
-    with joined() as peers:
-        own = gradients(training(space, Apart(peers.rank, peers.size)))
-        whole = training(space, peers, seed=peers.rank)
-        mean = gradients(training(space, peers))
+    with process_group() as group:
+        own = gradients(training(space, Apart(group.rank, group.size)))
+        whole = training(space, group, seed=group.rank)
+        mean = gradients(training(space, group))
         subnets = [[arch.id for arch in whole.subnets(step)] for step in range(whole.steps)]
         losses = [interval.losses for interval in whole.run()]
         torch.save(
             {"own": own, "mean": mean, "subnets": subnets, "losses": losses, "steps": whole.step,
              "weights": dict(whole.supernet.named_parameters()), "buffers": dict(whole.supernet.named_buffers())},
-            folder / f"{peers.rank}.pt",
+            folder / f"{group.rank}.pt",
         )  # fmt: skip
 
 
@@ -61,14 +62,15 @@ def search(folder: Path, run: Path, epochs: int, images: int, interval: int) -> 
     logging.getLogger("mnas").addHandler(logging.StreamHandler())
     end_like_ctrl_c()
     supernet.CHECKPOINT_S, supernet.INTERVAL = 0.0, interval
-    plan.SECONDS = math.inf  # on a busy machine the estimated cost would decide whether candidates are pruned
+    exports.export_onnx = lambda *args, **options: None  # type: ignore[assignment]
+    plan.SELECT_ABOVE_S = math.inf  # on a busy machine the estimated cost would decide whether candidates are pruned
     rank, life = os.environ.get("RANK", "0"), os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     (folder / f"{run.name}-{rank}-{life}.pid").write_text(str(os.getpid()))
     mnas.search(
-        space=folder / "tiny.yaml", latency_ms=100, latency=lambda arch: cost(arch).madds / 1e6, trials=8, run=run,
+        space=folder / "tiny.yaml", latency_ms=100, latency=lambda arch: cost(arch).madds / 1e6, trials=6, run=run,
         baseline=["mobilenet_v3_small@0.35"], resolution=[32],
         set={"supernet.epochs": epochs, "supernet.images": images, "supernet.batch_size": 16, "supernet.lr": 1.0,
-             "finetune_epochs": 0.2, "finetune.lr": 0.5,
+             "finetune_epochs": 0.2, "finetune.lr": 0.5, "finalists": 2,
              "recipe.epochs": 1, "recipe.images": 64},
     )  # fmt: skip
 

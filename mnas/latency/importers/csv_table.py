@@ -1,4 +1,4 @@
-"""A latency table as CSV: one row a layer."""
+"""Latency tables as CSV: one row a layer."""
 
 from __future__ import annotations
 
@@ -15,16 +15,13 @@ from mnas.latency.importers.dialects import MAX_BYTES
 from mnas.space.layer import Layer
 
 FIELDS = dataclasses.fields(Layer)
-
-
 COLUMNS = [*(field.name for field in FIELDS), "ms"]
-
-
 REQUIRED = [*(field.name for field in FIELDS if field.default is dataclasses.MISSING), "ms"]
 
 
-def read_csv(path: Path) -> dict[Layer, float]:
-    """All layers of a CSV file whose columns are `Layer`'s fields and ms; what is left out has `Layer`'s default."""
+def read_csv(path: str | Path) -> dict[Layer, float]:
+    """All layers of a CSV file whose columns are `Layer`'s fields and ms; an empty cell means `Layer`'s default."""
+    path = Path(path)
     rows = csv.DictReader(io.StringIO(read_text(path, MAX_BYTES).removeprefix("\ufeff"), newline=""), strict=True)
     times: dict[Layer, float] = {}
     try:
@@ -55,15 +52,15 @@ def _check_header(path: Path, names: list[str]) -> None:
 def _row(row: Mapping[str | None, str | list[str] | None], where: str) -> tuple[Layer, float]:
     if None in row:
         raise BadInput(f"{where}: more cells than columns")
-    stated = {str(name): cell.strip() for name, cell in row.items() if isinstance(cell, str) and cell.strip()}
-    text = stated.pop("ms", "nothing")
+    cells = {str(name): cell.strip() for name, cell in row.items() if isinstance(cell, str) and cell.strip()}
+    text = cells.pop("ms", "nothing")
     try:
         time = float(text)
     except ValueError:
         time = math.nan
     if not 0 < time < math.inf:
         raise BadInput(f"{where}: ms: expected a finite number above zero, got {text}")
-    layer = validate(Layer, stated, where)
+    layer = validate(Layer, cells, where)
     for field in FIELDS:
         value, least = getattr(layer, field.name), 0 if field.default == 0 else 1
         if isinstance(value, int) and value < least:
@@ -74,7 +71,7 @@ def _row(row: Mapping[str | None, str | list[str] | None], where: str) -> tuple[
 
 
 def _canonical(layer: Layer) -> Layer:
-    """The layer as `Architecture.layers` gives it: what has no effect is not stated."""
+    """The layer as `Architecture.layers` returns it: fields without effect have their default."""
     if layer.operator == "mbconv" and layer.hidden == layer.in_channels:
         layer = dataclasses.replace(layer, operator="sepconv", hidden=0)
     return layer if layer.se else dataclasses.replace(layer, gate="sigmoid")

@@ -1,4 +1,4 @@
-"""Latency tables as OFA, ProxylessNAS and their kin publish them: YAML, one key a layer, the mean of its times."""
+"""Published latency tables in the formats of OFA and ProxylessNAS: YAML, one key a layer with its mean latency."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from mnas.space.layer import Layer, round_channels
 MAX_BYTES = 8_000_000
 
 NOT_STATED = 1.0e-6
-"""What a pooling layer is given by a table that has it inside another layer or leaves it out."""
+"""The value of a pooling layer where the table includes it in another layer or leaves it out."""
 
 
 @dataclass(frozen=True)
 class Dialect:
-    """How one family of tables writes the key of each part of a network; empty where it has none.
+    """The keys of one family of tables, one template for each part of a network; empty where it has no such part.
 
-    input and output are HxWxC, hidden the expanded channels, ratio these over the input's; the flags are 0 or 1.
+    input and output are HxWxC, hidden the expanded channels, ratio these over the input's; skip, se and hs are 0 or 1.
     """
 
     name: str
@@ -33,10 +33,10 @@ class Dialect:
     hidden: str
     classifier: str
     hard_swish: bool
-    """Whether its networks have hard_swish anywhere."""
+    """Whether its networks use hard_swish."""
 
     def key(self, layer: Layer) -> str | None:
-        """`layer` in the words of this dialect; None for a classifier, and for what its networks do not have."""
+        """The key of `layer`; None for a classifier, and for layers that the family's networks do not have."""
         row = self._row(layer)
         hidden = layer.hidden or layer.in_channels
         squeezed = (0, round_channels(hidden / 4)) if "{se}" in row else (0,)
@@ -64,17 +64,17 @@ class Dialect:
         return ""
 
     def pattern(self) -> re.Pattern[str]:
-        """What its keys look like."""
+        """Matches every key of this family."""
         rows = filter(None, (self.stem, self.block, self.head, self.pool, self.hidden, self.classifier))
         return re.compile("|".join(re.sub(r"\{\w+\}", r"\\d+(x\\d+x\\d+)?", row) for row in rows))
 
     def classifiers(self, means: Mapping[str, float]) -> Iterator[tuple[Layer, float]]:
-        """The classifiers of a table, whatever their number of classes and the size of the map before their pooling."""
+        """The classifiers of a table, for any number of classes and any feature map before their pooling."""
         word = self.classifier.partition("-")[0]
         for key, mean in means.items():
-            found = re.fullmatch(rf"{word}-input:(?:\d+x\d+x)?(\d+)-output:(\d+)", key)
-            if found:
-                yield Layer("linear", 1, int(found[1]), int(found[2])), mean
+            match = re.fullmatch(rf"{word}-input:(?:\d+x\d+x)?(\d+)-output:(\d+)", key)
+            if match:
+                yield Layer("linear", 1, int(match[1]), int(match[2])), mean
 
 
 DIALECTS = (
@@ -99,7 +99,7 @@ DIALECTS = (
         classifier="Logits-input:{input}-output:{classes}",
         hard_swish=False,
     ),
-    # its keys are without activations: in OFA's networks each place has its own
+    # its keys have no activations: in OFA's networks the position decides the activation
     Dialect(
         "MBConv",
         stem="first_conv-input:{input}-output:{output}",
@@ -115,7 +115,7 @@ _EXAMPLE = Layer("mbconv", 28, 48, 48, kernel=3, hidden=144, activation="relu", 
 
 
 class _Figure(Strict):
-    """What a table states of one layer; the mean is what counts."""
+    """A table's figures for a layer; only the mean is used."""
 
     mean: Positive
     count: Any = None
@@ -123,14 +123,14 @@ class _Figure(Strict):
     var: Any = None
 
 
-def read_tables(source: Path, layers: Iterable[Layer]) -> dict[int, dict[Layer, float]]:
-    """What published tables have of `layers`, in their own unit, and their classifiers, for each resolution.
+def read_tables(source: str | Path, layers: Iterable[Layer]) -> dict[int, dict[Layer, float]]:
+    """The figures that published tables have for `layers`, in their own unit, and all their classifiers, by resolution.
 
-    `source` is a folder with a file a resolution such as 224_lookup_table.yaml, of which those of the layers'
-    resolutions are read; or one file for all resolutions, which is given as resolution 0.
+    `source` is one file for all resolutions, returned as resolution 0; or a folder with files such as
+    224_lookup_table.yaml, of which those for the resolutions of `layers` are read.
     """
     layers = list(layers)
-    files = _files(source, {layer.size for layer in layers if layer.takes_images})
+    files = _files(Path(source), {layer.size for layer in layers if layer.takes_images})
     return {resolution: dict(_read(path, layers)) for resolution, path in files.items()}
 
 
@@ -140,11 +140,11 @@ def _files(source: Path, resolutions: set[int]) -> dict[int, Path]:
     names = ((re.fullmatch(r"(\d+)_lookup_table\.ya?ml", path.name), path) for path in source.iterdir())
     files = {int(name[1]): path for name, path in names if name}
     if not files:
-        raise BadInput(f"{source}: holds no latency table; expected files such as 224_lookup_table.yaml")
+        raise BadInput(f"{source}: has no latency table; expected files such as 224_lookup_table.yaml")
     chosen = {size: files[size] for size in sorted(resolutions & set(files))}
     if not chosen:
-        there, asked = (", ".join(map(str, sorted(sizes))) for sizes in (files, resolutions))
-        raise BadInput(f"{source}: has tables for resolutions {there}, not for {asked}: choose with --resolution")
+        there, wanted = (", ".join(map(str, sorted(sizes))) for sizes in (files, resolutions))
+        raise BadInput(f"{source}: has tables for resolutions {there}, not for {wanted}: choose with --resolution")
     return chosen
 
 
@@ -157,17 +157,17 @@ def _read(path: Path, layers: list[Layer]) -> Iterator[tuple[Layer, float]]:
     dialect = min(DIALECTS, key=lambda dialect: len(strange[dialect]))
     if strange[dialect]:
         key, example = strange[dialect][0], dialect.key(_EXAMPLE)
-        raise BadInput(f"{path}: key '{key}' is not as {dialect.name}'s tables write it, such as '{example}'")
+        raise BadInput(f"{path}: key '{key}' is not a key of {dialect.name}'s tables; expected one such as '{example}'")
     keys = ((layer, dialect.key(layer)) for layer in layers)
-    found = [(layer, means[key]) for layer, key in keys if key in means]
-    yield from found
+    rows = [(layer, means[key]) for layer, key in keys if key in means]
+    yield from rows
     yield from dialect.classifiers(means)
-    if found and not dialect.pool:
+    if rows and not dialect.pool:
         yield from ((layer, NOT_STATED) for layer in layers if layer.operator == "pool")
 
 
 def _means(path: Path) -> dict[str, float]:
     data = load_yaml(path, MAX_BYTES)
     if not isinstance(data, dict) or not data:
-        raise BadInput(f"{path}: no latency table; expected keys such as '{DIALECTS[0].key(_EXAMPLE)}', with a mean")
+        raise BadInput(f"{path}: not a latency table; expected keys such as '{DIALECTS[0].key(_EXAMPLE)}' with a mean")
     return {str(key): validate(_Figure, figure, f"{path}: key '{key}'").mean for key, figure in data.items()}

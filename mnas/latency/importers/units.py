@@ -1,4 +1,4 @@
-"""Whether an imported table's unit is plausible."""
+"""Checking that an imported table's figures can be milliseconds."""
 
 from __future__ import annotations
 
@@ -6,29 +6,29 @@ from collections.abc import Mapping
 
 import torch
 
-from mnas.latency.runtimes import get_runtime
+from mnas.latency.conditions import Conditions
+from mnas.latency.machine import measuring
+from mnas.latency.runtimes import Runtime, get_runtime
 from mnas.latency.timing.frame import frame, input_shape, timed_module
 from mnas.latency.timing.sections import LEAST_MS
 from mnas.space.cost import layer_madds
 from mnas.space.layer import Layer
 
 COMPARED = 12
-
-
 IMPLAUSIBLE = 32
-"""A device that seems so many times faster or slower than this machine makes one doubt the unit."""
+"""The unit is doubted where a device seems this many times faster or slower than this machine."""
 
 
-def unit_doubt(
-    stated: Mapping[Layer, float], batch: int, runtime: str = "torch", threads: int = 1
-) -> tuple[str, str] | None:
-    """The unit that figures seem to have which can hardly be milliseconds, and why, by what the costliest layers take.
+def unit_doubt(figures: Mapping[Layer, float], conditions: Conditions) -> tuple[str, str] | None:
+    """The likely unit of figures that can hardly be milliseconds, and why; None where they can be.
 
-    None where they can.
+    The layers of most multiply-adds are run on this machine under `conditions` and compared.
     """
-    costly = sorted(stated, key=layer_madds)[-COMPARED:]
-    there_ms = sum(stated[layer] for layer in costly)
-    here_ms = sum(_time_here_ms(layer, batch, runtime, threads) for layer in costly)
+    costliest = sorted(figures, key=layer_madds)[-COMPARED:]
+    there_ms = sum(figures[layer] for layer in costliest)
+    adapter = get_runtime(conditions.runtime)
+    with measuring(adapter, conditions.threads), torch.random.fork_rng(devices=[]):
+        here_ms = sum(_time_here_ms(layer, adapter, conditions) for layer in costliest)
     if there_ms > IMPLAUSIBLE * here_ms:
         unit, name, compared = "us", "microseconds", f"{there_ms / here_ms:,.0f} times"
     elif there_ms * IMPLAUSIBLE < here_ms:
@@ -36,19 +36,17 @@ def unit_doubt(
     else:
         return None
     return unit, (
-        f"as milliseconds its {len(costly)} costliest layers take {compared} what this machine takes "
+        f"as milliseconds its {len(costliest)} costliest layers take {compared} what this machine takes "
         f"({here_ms:.3g} ms): is the table in {name}?"
     )
 
 
-def _time_here_ms(layer: Layer, batch: int, runtime: str, threads: int) -> float:
-    """About what a runtime of this machine takes for a layer."""
-    adapter = get_runtime(runtime)
+def _time_here_ms(layer: Layer, adapter: Runtime, conditions: Conditions) -> float:
+    """A rough latency of a layer on this machine."""
 
-    def least_ms(one: Layer) -> float:
-        images = torch.zeros(input_shape(one, batch, in_frame=adapter.framed))
-        run = adapter.prepare(timed_module(one, in_frame=adapter.framed), images, threads)
-        return min(adapter.timed_ms(run, 1) for _ in range(4))
+    def least_ms(timed: Layer) -> float:
+        images = torch.zeros(input_shape(timed, conditions.batch, in_frame=adapter.framed))
+        inference = adapter.prepare(timed_module(timed, in_frame=adapter.framed), images, conditions.threads)
+        return min(adapter.timed_ms(inference, 1) for _ in range(4))
 
-    with adapter.threads(threads), torch.random.fork_rng(devices=[]):
-        return max(least_ms(layer) - (least_ms(frame(layer)) if adapter.framed else 0.0), LEAST_MS)
+    return max(least_ms(layer) - (least_ms(frame(layer)) if adapter.framed else 0.0), LEAST_MS)

@@ -1,4 +1,4 @@
-"""A kit: a space's layers as model files, with a script that times them on a device where mnas is not installed."""
+"""A kit: a space's layers as model files, with a script that times them on a device without mnas."""
 
 from __future__ import annotations
 
@@ -19,9 +19,11 @@ from torch import nn
 
 from mnas.errors import BadInput
 from mnas.io.strict_yaml import Count, Positive, Strict, read_text, validate
-from mnas.latency.measure import ANCHORS, at_speed, together
+from mnas.latency.conditions import Conditions
+from mnas.latency.measure import ANCHORS, pooled, rescaled_to_anchor
 from mnas.latency.runtimes import get_runtime
-from mnas.latency.table.calibrate import FITTED, HELD_OUT, calibrated
+from mnas.latency.table.calibrate import FITTED, HELD_OUT, MeasuredNetworks, calibrated
+from mnas.latency.table.provenance import Provenance
 from mnas.latency.table.table import LatencyTable
 from mnas.latency.timing.frame import frame, input_shape, timed_module
 from mnas.latency.timing.rounds import Measurement
@@ -34,35 +36,36 @@ from mnas.version import __version__
 log = logging.getLogger("mnas")
 
 RUNTIMES = {"onnxruntime": ("onnx_session", "onnxruntime"), "litert": ("litert_interpreter", "ai-edge-litert")}
-"""Those with a module that needs no torch, and the package that pip installs on the device."""
+"""Runtimes with a module that needs no torch, and the package that pip installs on the device."""
 COPIED = ("timing/rounds", "timing/sections", "timing/quiet", "timing/device")
-"""Modules of mnas.latency that measure, here as in a kit."""
+"""Modules of mnas.latency that measure on the device."""
 MAX_BYTES = 64_000_000
-FEWEST_NETWORKS = 4
-"""To calibrate with: two to fit, two to judge."""
+ROUNDS = 36
+MIN_NETWORKS = 4
+"""To calibrate with: two for the fit, two for its error."""
 
 _rng = random.Random(0)
 PATTERN = torch.tensor([_rng.choice((-1, 1)) * _rng.uniform(0.01, 0.1) for _ in range(256)])
-"""All weights of a kit repeat this 1 KB, so that it compresses. Times do not depend on a weight's value, unless that
-is zero or denormal."""
+"""All weights of a kit repeat this 1 KB, so that it compresses. Times do not depend on a weight's value, unless it is
+zero or denormal."""
 
 
-# --- making one -------------------------------------------------------------------------------------------------
+# --- making a kit -------------------------------------------------------------------------------------------------
 
 
 def make_kit(
-    path: Path, space: SearchSpace, *, runtime: str, threads: int = 1, batch: int = 1, num_classes: int = 1000,
-    rng: random.Random, networks: int = FITTED + HELD_OUT, rounds: int = 36,
-    progress: Callable[[int, int], None] | None = None,
+    path: str | Path, space: SearchSpace, conditions: Conditions, *, num_classes: int = 1000, rng: random.Random,
+    networks: int = FITTED + HELD_OUT, progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Writes a .zip that `python3` runs: every layer of `space`, and random networks of it to calibrate with.
 
-    Its manifest is returned.
+    Returns its manifest. BadInput for a runtime that needs torch.
     """
-    if runtime not in RUNTIMES:
-        raise BadInput(f"runtime {runtime}: a kit can be made for {' or '.join(RUNTIMES)}")
-    adapter = get_runtime(runtime)
-    module, needs = RUNTIMES[runtime]
+    path = Path(path)
+    if conditions.runtime not in RUNTIMES:
+        raise BadInput(f"--runtime {conditions.runtime}: a kit can be made for {' or '.join(RUNTIMES)}")
+    adapter = get_runtime(conditions.runtime)
+    module, needs = RUNTIMES[conditions.runtime]
     layers = sorted(space.layers(num_classes), key=str)
     archs = [space.sample(rng) for _ in range(networks)]
     suffix, frames = adapter.suffix, list(dict.fromkeys(map(frame, layers)))
@@ -83,13 +86,14 @@ def make_kit(
                 return name
 
             def add_layer(name: str, layer: Layer) -> str:
-                return add(name, timed_module(layer, in_frame=True), input_shape(layer, batch, in_frame=True))
+                shape = input_shape(layer, conditions.batch, in_frame=True)
+                return add(name, timed_module(layer, in_frame=True), shape)
 
-            frame_files = {one: add_layer(f"frames/{i}{suffix}", one) for i, one in enumerate(frames)}
+            frame_files = {layer: add_layer(f"frames/{i}{suffix}", layer) for i, layer in enumerate(frames)}
             manifest = {
                 "mnas_version": __version__, "space": space.name, "num_classes": num_classes,
-                "runtime": runtime, "needs": needs, "module": f"mnas.latency.runtimes.{module}", "threads": threads,
-                "batch": batch, "rounds": rounds,
+                "runtime": conditions.runtime, "needs": needs, "module": f"mnas.latency.runtimes.{module}",
+                "threads": conditions.threads, "batch": conditions.batch, "rounds": ROUNDS,
                 "layers": [
                     {"layer": dataclasses.asdict(layer), "file": add_layer(f"layers/{i}{suffix}", layer),
                      "frame": frame_files[frame(layer)]}
@@ -97,7 +101,7 @@ def make_kit(
                 ],
                 "networks": [
                     {"architecture": arch.to_dict(),
-                     "file": add(f"networks/{i}{suffix}", Network(arch, num_classes), _images(arch, batch))}
+                     "file": add(f"networks/{i}{suffix}", Network(arch, num_classes), _images(arch, conditions.batch))}
                     for i, arch in enumerate(archs)
                 ],
                 "anchors": [
@@ -106,7 +110,7 @@ def make_kit(
                 ],
                 "scratch": largest,
             }  # fmt: skip
-            content = [manifest, [(one.filename, one.CRC) for one in file.infolist()]]
+            content = [manifest, [(entry.filename, entry.CRC) for entry in file.infolist()]]
             manifest["kit"] = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
             file.writestr("manifest.json", json.dumps(manifest))
         temporary.replace(path)
@@ -129,7 +133,7 @@ def _add_code(file: zipfile.ZipFile, module: str) -> None:
 
 
 def patterned(module: nn.Module) -> nn.Module:
-    """`module` in eval mode, its weights filled with `PATTERN`; normalisation shifts by 0.1."""
+    """`module` in eval mode, its weights filled with `PATTERN`, its batch norms' biases with 0.1."""
     with torch.no_grad():
         for part in module.eval().modules():
             if isinstance(part, nn.BatchNorm2d):
@@ -141,7 +145,7 @@ def patterned(module: nn.Module) -> nn.Module:
     return module
 
 
-# --- what it brings back ----------------------------------------------------------------------------------------
+# --- importing its results ----------------------------------------------------------------------------------------
 
 
 class _Layer(Strict):
@@ -177,6 +181,9 @@ class _Timed(Strict):
     anchor_ms: Positive | None
     unstable: str
 
+    def measurement(self, rounds: int) -> Measurement:
+        return Measurement(self.ms, 0.0, rounds, self.anchor_ms, None, self.unstable)
+
 
 class _Results(Strict):
     complete: bool
@@ -194,53 +201,60 @@ class _Results(Strict):
     manifest: _Manifest
 
 
-def import_results(path: Path) -> LatencyTable:
-    """The table that a kit's results.json makes, calibrated on the networks that the device ran too."""
-    found = _read(path)
-    manifest = found.manifest
-    layers = {one.file: one.layer for one in manifest.layers}
-    if not found.complete or not layers.keys() <= found.layer_ms.keys() | found.failed.keys():
+def import_results(path: str | Path) -> LatencyTable:
+    """The table of a kit's results.json, calibrated on the networks that the device ran.
+
+    BadInput for results that are incomplete or damaged.
+    """
+    path = Path(path)
+    results = _read(path)
+    manifest = results.manifest
+    layers = {row.file: row.layer for row in manifest.layers}
+    if not results.complete or not layers.keys() <= results.layer_ms.keys() | results.failed.keys():
         raise BadInput(
-            f"{path}: not complete, measured {len(found.layer_ms):,} of {len(layers):,} layers: run the kit again on "
-            "the device, it goes on where it stopped"
+            f"{path}: not complete, measured {len(results.layer_ms):,} of {len(layers):,} layers: run the kit again on "
+            "the device, it continues where it stopped"
         )
     table = LatencyTable(
-        found.device, found.runtime, found.runtime_version, found.threads, manifest.batch, found.dtype, found.date,
-        manifest.mnas_version, origin="imported", framed=any(one.frame for one in manifest.layers),
-        clock_mhz=found.clock_mhz,
-        entries={layers[file]: ms for file, ms in found.layer_ms.items()},
-        failed={layers[file]: why for file, why in found.failed.items() if file in layers},
+        Conditions(results.runtime, results.threads, manifest.batch),
+        Provenance(
+            results.device, results.runtime_version, results.date, manifest.mnas_version, results.dtype, "imported",
+            framed=any(row.frame for row in manifest.layers), clock_mhz=results.clock_mhz,
+        ),
+        entries={layers[file]: ms for file, ms in results.layer_ms.items()},
+        failed={layers[file]: why for file, why in results.failed.items() if file in layers},
     )  # fmt: skip
     if table.failed:
         log.warning(
-            "%s failed on %d of the %d layers, and no network that has one can be predicted: %s",
-            found.runtime, len(table.failed), len(layers), next(iter(table.failed.values())),
+            "%s failed on %d of the %d layers, and networks with such a layer cannot be predicted: %s",
+            results.runtime, len(table.failed), len(layers), next(iter(table.failed.values())),
         )  # fmt: skip
-    return _calibrated(table, found, path)
+    return _calibrated(table, results, path)
 
 
-def _calibrated(table: LatencyTable, found: _Results, path: Path) -> LatencyTable:
-    manifest = found.manifest
-    archs, measured = [], []
-    first_ms = next((one.anchor_ms for times in found.networks.values() for one in times), None)
+def _calibrated(table: LatencyTable, results: _Results, path: Path) -> LatencyTable:
+    manifest = results.manifest
+    archs, measurements = [], []
+    first_ms = next((timed.anchor_ms for passes in results.networks.values() for timed in passes), None)
     for i, row in enumerate(manifest.networks):
         arch = Architecture.from_dict(row.architecture, f"{path}: manifest.networks[{i}].architecture")
-        times = found.networks.get(row.file, ())
-        if len(times) == 2 and not table.missing(arch.layers(manifest.num_classes)):
+        passes = results.networks.get(row.file, ())
+        if len(passes) == 2 and not table.missing(arch.layers(manifest.num_classes)):
             archs.append(arch)
-            parts = (Measurement(one.ms, 0.0, manifest.rounds // 2, one.anchor_ms, None, one.unstable) for one in times)
-            measured.append(together([at_speed(part, first_ms) for part in parts]))
-    reasons = [one.unstable for one in measured if one.unstable]
+            measurements.append(pooled([
+                rescaled_to_anchor(timed.measurement(manifest.rounds // 2), first_ms) for timed in passes
+            ]))  # fmt: skip
+    reasons = [measurement.unstable for measurement in measurements if measurement.unstable]
     if reasons:
         log.warning(
-            "the device was not at rest for %d of %d networks: %s", len(reasons), len(measured), reasons[0]
-        )  # fmt: skip
-    if len(measured) < FEWEST_NETWORKS:
-        log.warning("only %d networks ran on the device: the table is not calibrated", len(measured))
+            "the device was disturbed while %d of %d networks ran: %s", len(reasons), len(measurements), reasons[0]
+        )
+    if len(measurements) < MIN_NETWORKS:
+        log.warning("only %d networks ran on the device: the table is not calibrated", len(measurements))
         return table
-    sizes = {one.layer.size for one in manifest.layers if one.layer.takes_images}
+    sizes = {row.layer.size for row in manifest.layers if row.layer.takes_images}
     return calibrated(
-        table, archs, measured, num_classes=manifest.num_classes, space=manifest.space, resolutions=sizes
+        table, MeasuredNetworks(archs, measurements, manifest.num_classes, manifest.space, tuple(sorted(sizes)))
     )
 
 
@@ -251,12 +265,12 @@ def _read(path: Path) -> _Results:
         raise BadInput(
             f"{path}: not valid JSON ({error}): a kit writes it whole, so copy it from the device again"
         ) from None
-    found = validate(_Results, data, str(path))
-    layers, networks = {one.file for one in found.manifest.layers}, {one.file for one in found.manifest.networks}
-    foreign = (found.layer_ms.keys() - layers) | (found.networks.keys() - networks)
-    foreign |= found.failed.keys() - layers - networks - set(found.manifest.anchors)
+    results = validate(_Results, data, str(path))
+    layers, networks = {row.file for row in results.manifest.layers}, {row.file for row in results.manifest.networks}
+    foreign = (results.layer_ms.keys() - layers) | (results.networks.keys() - networks)
+    foreign |= results.failed.keys() - layers - networks - set(results.manifest.anchors)
     if foreign:
         raise BadInput(f"{path}: {min(foreign)} is not a model of its kit: copy the file from the device again")
-    if found.complete and not found.layer_ms:
+    if results.complete and not results.layer_ms:
         raise BadInput(f"{path}: it has no layers")
-    return found
+    return results

@@ -1,4 +1,4 @@
-"""What executes a network on this device: one small adapter module a runtime, imported when it is asked for."""
+"""Runtimes, which execute networks: one small adapter module each, imported on first use."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _NAMES = ("cuda", "cuda_graph", "executorch", "litert", "onnxruntime", "openvino
 
 
 class Runtime(Protocol):
-    """What an adapter module offers. Float32; a prepared callable runs once and returns the output.
+    """The functions of an adapter module. Float32; a prepared callable runs one inference and returns the output.
 
-    tests/test_runtimes.py holds every adapter to the same contract.
+    tests/latency/runtimes/test_runtimes.py is the contract that every adapter passes.
     """
 
     @property
@@ -28,45 +28,45 @@ class Runtime(Protocol):
 
     @property
     def suffix(self) -> str:
-        """Of the runtime's own model files, such as .onnx."""
+        """The suffix of the runtime's model files, such as .onnx."""
 
     @property
     def channels_last(self) -> bool:
-        """Whether `prepare` reads images in channels_last where they lie, without a copy; contiguous ones otherwise."""
+        """Whether `prepare` reads channels_last images without a copy, rather than contiguous ones."""
 
     @property
     def framed(self) -> bool:
-        """Whether the layers of a table are timed in a frame (see latency/frame.py)."""
+        """Whether the layers of a table are timed in a frame (see timing/frame.py)."""
 
     def device_name(self) -> str:
-        """What the runtime executes on, such as 'AMD EPYC 7B13, 2 cores' or a GPU's name."""
+        """The device that the runtime executes on, such as 'AMD EPYC 7B13, 2 cores' or a GPU's name."""
 
     def version(self) -> str:
-        """The runtime's own version, such as 2.13.0+cpu."""
+        """The runtime's version, such as 2.13.0+cpu."""
 
     def prepare(self, module: nn.Module, example: torch.Tensor, threads: int) -> Callable[[], object]:
-        """Runs `module` (a layer or a network in eval mode, left as it is) on `example`."""
+        """A callable that runs `module` (a layer or a network in eval mode, not changed) on `example`."""
 
-    def prepare_file(self, path: Path, example: torch.Tensor, threads: int) -> Callable[[], object]:
-        """Runs a model file on `example`; BadInput where the runtime has no files or cannot read this one."""
+    def prepare_file(self, path: str | Path, example: torch.Tensor, threads: int) -> Callable[[], object]:
+        """A callable that runs a model file on `example`; BadInput where the runtime cannot read the file."""
 
     def artifact(self, module: nn.Module, example: torch.Tensor) -> bytes:
-        """`module` as the content of a file that `prepare_file` runs."""
+        """The content of a file that `prepare_file` runs, made from `module`."""
 
     def timed_ms(self, run: Callable[[], object], repeats: int) -> float:
-        """Milliseconds of one run, the mean of `repeats` in a row, on the clock that suits the device."""
+        """Milliseconds of one inference, the mean of `repeats` in a row, on the device's clock."""
 
     def threads(self, count: int) -> AbstractContextManager[None]:
-        """Holds the runtime's global thread count at `count`, and puts back what was before."""
+        """Set the runtime's global thread count to `count` inside the block, and restore it afterwards."""
 
 
 def runtime_names() -> list[str]:
-    """The known runtimes, whether installed or not."""
+    """The names of all runtimes, whether installed or not."""
     return list(_NAMES)
 
 
 def get_runtime(name: str) -> Runtime:
-    """The adapter called `name`; MissingDependency, with the pip command, where it is not installed."""
+    """The adapter called `name`; MissingDependency with the pip command where the runtime is not installed."""
     if name not in _NAMES:
         raise BadInput(f"unknown runtime '{name}'{nearest(name, _NAMES)}")
     return cast(Runtime, importlib.import_module(f"{__name__}.{name}"))

@@ -30,7 +30,7 @@ framed = False
 
 
 def device_name() -> str:
-    """The GPU and the processor that launches its kernels: with one image, how fast it does so decides."""
+    """The GPU, and the processor that launches its kernels: with one image, launching decides the latency."""
     return f"{torch.cuda.get_device_name()} on {host_name()}"
 
 
@@ -40,8 +40,8 @@ def prepare(module: nn.Module, example: Tensor, threads: int) -> Callable[[], Te
     return _run(*on_gpu(copy.deepcopy(module), example))
 
 
-def prepare_file(path: Path, example: Tensor, threads: int) -> Callable[[], Tensor]:
-    """Runs the network of an exported model.py or of a .pt2 file on the GPU; it has run once."""
+def prepare_file(path: str | Path, example: Tensor, threads: int) -> Callable[[], Tensor]:
+    """Runs the network of an exported model.py or a .pt2 file on the GPU, once already to check it."""
     del threads
     with naming(path, name):
         run = _run(*on_gpu(loaded(path), example))
@@ -51,7 +51,7 @@ def prepare_file(path: Path, example: Tensor, threads: int) -> Callable[[], Tens
 
 
 def timed_ms(run: Callable[[], object], repeats: int) -> float:
-    """Milliseconds of one run between two events on the GPU, the mean of `repeats` in a row."""
+    """Milliseconds of one inference between two events on the GPU, the mean of `repeats` in a row."""
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
     torch.cuda.synchronize()
     start.record()
@@ -64,7 +64,7 @@ def timed_ms(run: Callable[[], object], repeats: int) -> float:
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """No threads to hold; meanwhile convolutions are float32, which torch makes TF32 on its own."""
+    """Compute convolutions in float32 inside the block, where torch's default is TF32. There are no threads to set."""
     del count
     conv = torch.backends.cudnn.conv  # type: ignore[attr-defined]
     before, conv.fp32_precision = conv.fp32_precision, "ieee"
@@ -75,7 +75,7 @@ def threads(count: int) -> Iterator[None]:
 
 
 def on_gpu(own: nn.Module, example: Tensor) -> tuple[nn.Module, Tensor]:
-    """Both on the GPU, in channels_last; `own` is changed."""
+    """Moves both to the GPU, in channels_last; `own` is changed in place."""
     return own.to("cuda", memory_format=LAYOUT), in_layout(example.to("cuda"))  # type: ignore[call-overload]
 
 

@@ -29,7 +29,7 @@ def device_name() -> str:
 
 
 def prepare(module: nn.Module, example: Tensor, threads: int) -> Callable[[], Tensor]:
-    """Replays a copy of `module` in channels_last; the output is the graph's own memory.
+    """Replays a copy of `module` in channels_last; the output is the graph's own memory, overwritten by the next run.
 
     Call it inside `threads(count)`.
     """
@@ -37,15 +37,15 @@ def prepare(module: nn.Module, example: Tensor, threads: int) -> Callable[[], Te
     return _run(*on_gpu(copy.deepcopy(module), example))
 
 
-def prepare_file(path: Path, example: Tensor, threads: int) -> Callable[[], Tensor]:
-    """Replays the network of an exported model.py or of a .pt2 file; it has run once."""
+def prepare_file(path: str | Path, example: Tensor, threads: int) -> Callable[[], Tensor]:
+    """Replays the network of an exported model.py or a .pt2 file, once already to check it."""
     del threads
     with naming(path, name):
         return _run(*on_gpu(loaded(path), example))
 
 
 def _run(own: nn.Module, x: Tensor) -> Callable[[], Tensor]:
-    """Records `own` after warm-up runs, on a side stream, as CUDA asks for."""
+    """Records `own` after warm-up runs, on a side stream, as CUDA requires."""
     graph, side = torch.cuda.CUDAGraph(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
     side.wait_stream(torch.cuda.current_stream())
     with torch.inference_mode(), torch.cuda.stream(side):

@@ -43,7 +43,7 @@ suffix = ".pte"
 timed_ms = wall_ms
 
 _pool = 0
-"""Counts the thread pools that the process has had."""
+"""Number of thread pools made so far in this process."""
 
 
 def version() -> str:
@@ -51,19 +51,19 @@ def version() -> str:
 
 
 def prepare(module: nn.Module, example: Tensor, threads: int) -> Callable[[], Tensor]:
-    """Runs `module`, lowered; the thread count is global, so call it inside `threads(count)`.
+    """Lowers and runs `module`; the thread count is global, so call it inside `threads(count)`.
 
-    It returns the runtime's own memory, which the next run overwrites.
+    The output is the runtime's own memory, which the next run overwrites.
     """
     del threads
     return _run(artifact(module, example), example.contiguous())
 
 
-def prepare_file(path: Path, example: Tensor, threads: int) -> Callable[[], Tensor]:
-    """Runs a .pte file with one input and one output; it has run once."""
+def prepare_file(path: str | Path, example: Tensor, threads: int) -> Callable[[], Tensor]:
+    """Runs a .pte file with one input and one output, once already to check it."""
     del threads
     with naming(path, name):
-        program = path.read_bytes()
+        program = Path(path).read_bytes()
         with silence():
             run = _run(program, _as_the_program_reads(program, example))
             run()
@@ -71,7 +71,7 @@ def prepare_file(path: Path, example: Tensor, threads: int) -> Callable[[], Tens
 
 
 def artifact(module: nn.Module, example: Tensor) -> bytes:
-    """The content of a .pte file, for contiguous inputs of just this shape."""
+    """The content of a .pte file, for contiguous inputs of exactly this shape."""
     with warnings.catch_warnings(), torch.no_grad(), silence():
         # torch's and executorch's own use of what others deprecated
         warnings.simplefilter("ignore", FutureWarning)
@@ -87,7 +87,7 @@ def artifact(module: nn.Module, example: Tensor) -> bytes:
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """Holds the size of the process's one thread pool at `count`."""
+    """Set the size of the process's thread pool to `count` inside the block."""
     before = runtime._threadpool_get_thread_count()
     _resize_pool(count)
     try:
@@ -132,9 +132,9 @@ class _PoolAndCut(nn.Module):
 
 
 def _lowerable(module: nn.Module) -> nn.Module:
-    """A copy with weights in the default memory layout, as XNNPACK's lowering wants them, and without batch norms.
+    """A copy with weights in the default memory layout, which XNNPACK's lowering expects, and without batch norms.
 
-    The lowering would fold these into the convolutions too; done before, it takes a third less time.
+    The lowering would fold batch norms into the convolutions too; folded here, it takes a third less time.
     """
     own = copy.deepcopy(module)
     for part in own.modules():
@@ -149,7 +149,7 @@ def _lowerable(module: nn.Module) -> nn.Module:
 
 
 def _fold(block: nn.Module) -> None:
-    """Each convolution of a block takes over the batch norm that follows it."""
+    """Folds each batch norm of a block into the convolution before it."""
     for (name, conv), (norm_name, norm) in itertools.pairwise(list(block.named_children())):
         if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
             setattr(block, name, fuse_conv_bn_eval(conv, norm))
@@ -157,7 +157,7 @@ def _fold(block: nn.Module) -> None:
 
 
 def _as_the_program_reads(program: bytes, example: Tensor) -> Tensor:
-    """`example` in the layout of the program's input, at which the runtime itself does not look."""
+    """`example` in the layout of the program's input, which the runtime does not check."""
     plan = serialize.deserialize_pte_binary(program).program.execution_plan[0]
     if len(plan.inputs) != 1 or len(plan.outputs) != 1:
         raise ValueError(f"it has {len(plan.inputs)} inputs and {len(plan.outputs)} outputs, expected one of each")

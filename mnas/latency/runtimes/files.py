@@ -1,4 +1,4 @@
-"""Model files that come from outside."""
+"""Errors of model files that users name."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from mnas.errors import BadInput
 
 
 @contextmanager
-def naming(path: Path, runtime: str) -> Iterator[None]:
-    """Whatever a runtime raises on a file becomes BadInput that names the file, in one line."""
+def naming(path: str | Path, runtime: str) -> Iterator[None]:
+    """Turn whatever a runtime raises on a model file into a BadInput of one line that names the file."""
     try:
-        if not path.is_file():
+        if not Path(path).is_file():
             raise FileNotFoundError(0, "no such file")
         yield
     except BadInput:

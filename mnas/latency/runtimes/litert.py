@@ -19,7 +19,7 @@ from mnas.latency.timing.device import device_name as device_name
 
 try:
     importlib.import_module("ai_edge_litert")
-    from mnas.latency.runtimes.litert_interpreter import Run, feed, nchw
+    from mnas.latency.runtimes.litert_interpreter import InPlaceInference, feed, nchw
     from mnas.latency.runtimes.litert_interpreter import interpreter as _interpreter
     from mnas.latency.runtimes.litert_interpreter import timed_ms as timed_ms
     from mnas.latency.runtimes.litert_interpreter import version as version
@@ -34,32 +34,32 @@ suffix = ".tflite"
 
 
 def prepare(module: nn.Module, example: Tensor, threads: int) -> Callable[[], object]:
-    """An interpreter of `module`, which must be made of our blocks. What it returns is the interpreter's own memory."""
-    return Run(_interpreter(artifact(module, example), threads), _array(nhwc(example)))
+    """Runs `module`, which must consist of mnas's blocks; the output is the interpreter's own memory."""
+    return InPlaceInference(_interpreter(artifact(module, example), threads), _array(nhwc(example)))
 
 
-def prepare_file(path: Path, example: Tensor, threads: int) -> Callable[[], object]:
-    """An interpreter of a .tflite file with one output and one float32 input: (b, h, w, c) or (b, c, h, w)."""
+def prepare_file(path: str | Path, example: Tensor, threads: int) -> Callable[[], object]:
+    """Runs a .tflite file with one output and one float32 input: (b, h, w, c) or (b, c, h, w)."""
     with naming(path, name), silence():
-        run = _run_of_file(path.read_bytes(), example, threads)
+        run = _run_of_file(Path(path).read_bytes(), example, threads)
         run()
     return run
 
 
 def artifact(module: nn.Module, example: Tensor) -> bytes:
-    """The content of a .tflite file; its images lie in the layout (b, h, w, c)."""
+    """The content of a .tflite file, for images in the layout (b, h, w, c)."""
     return tflite_model(module, example)
 
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """An interpreter has its own threads, so there is nothing global to hold."""
+    """Does nothing: each interpreter has its own thread count."""
     del count
     yield
 
 
 def _run_of_file(content: bytes, example: Tensor, threads: int) -> Callable[[], object]:
-    """Runs any model, whose memory may move; its output is a copy."""
+    """Runs any model, whose tensors may move in memory; the output is a copy."""
     if not content:
         raise ValueError("it is empty")
     opened = _interpreter(content, threads)

@@ -1,4 +1,4 @@
-"""A module made of our blocks as an ONNX model, node by node: thousands of layers in seconds."""
+"""A module of mnas's blocks as an ONNX model, written node by node: thousands of layers in seconds."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def onnx_model(module: nn.Module, example: torch.Tensor) -> onnx.ModelProto:
 
 
 class _Graph:
-    """Nodes and weights so far; every value gets a fresh name."""
+    """The nodes and weights of a model; every value gets a unique name."""
 
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
@@ -53,7 +53,7 @@ class _Graph:
 
 
 def _emit(graph: _Graph, module: nn.Module, x: str) -> str:
-    """Adds the nodes of `module` on value `x`; the name of its output."""
+    """Adds the nodes of `module` applied to value `x`; returns the name of the output."""
     match module:
         case Network():
             x = _emit(graph, module.conv_head, _emit(graph, module.blocks, _emit(graph, module.stem, x)))
@@ -115,7 +115,7 @@ def _conv(graph: _Graph, conv: nn.Conv2d, bn: nn.BatchNorm2d | None, x: str) -> 
 
 
 def _folded(conv: nn.Conv2d, bn: nn.BatchNorm2d | None) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Weight and bias of the convolution that computes bn(conv(x)) in eval mode."""
+    """Weight and bias of a convolution that computes bn(conv(x)) in eval mode."""
     weight = _array(conv.weight)
     bias = np.zeros(len(weight), np.float32) if conv.bias is None else _array(conv.bias)
     if bn is None:

@@ -1,4 +1,4 @@
-"""ONNX Runtime with numpy arrays. Needs these two alone: a kit takes this file to devices (see kit.py)."""
+"""ONNX Runtime with numpy arrays. Needs these two alone: kits copy this file to devices (see kit.py)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def version() -> str:
 
 
 def session(model: bytes | str, threads: int) -> Any:
-    """A session of a model's content or of its file."""
+    """A session of a model, given its content or its path."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -43,7 +43,7 @@ def session(model: bytes | str, threads: int) -> Any:
 
 
 def run_of(session: Any, images: NDArray[np.float32]) -> Callable[[], object]:
-    """Runs a session of one input and one output, which has run once; it reads `images` where they lie."""
+    """Runs a session of one input and one output, once already to check it; `images` are read without a copy."""
     feed = {session.get_inputs()[0].name: images}
     outputs = [session.get_outputs()[0].name]
     _run_and_give_back(session, outputs, feed)
@@ -55,10 +55,10 @@ def run_of(session: Any, images: NDArray[np.float32]) -> Callable[[], object]:
 
 
 def _run_and_give_back(session: Any, outputs: list[str], feed: dict[str, NDArray[np.float32]]) -> None:
-    """Runs once, and the arena gives back what is free: what is prepared anew then lies elsewhere.
+    """Runs once and returns the arena's free memory, so that a layer prepared again has its images elsewhere.
 
-    Where a large layer's images lie changes what it takes by up to 9%, and an arena that keeps its memory puts them in
-    the same place for as long as the process lives.
+    Where a large layer's images lie in memory changes its latency by up to 9%, and an arena that keeps its memory puts
+    them in the same place for the life of the process.
     """
     try:
         options = ort.RunOptions()
@@ -69,7 +69,7 @@ def _run_and_give_back(session: Any, outputs: list[str], feed: dict[str, NDArray
 
 
 def prepare_content(model: bytes, scratch: NDArray[np.float32], threads: int) -> Callable[[], object]:
-    """Runs a model on the beginning of `scratch` (n,), in the shape that the model states."""
+    """Runs a model on the beginning of `scratch` (n,), in the shape of the model's input."""
     opened = session(model, threads)
     shape = opened.get_inputs()[0].shape
     return run_of(opened, scratch[: int(np.prod(shape))].reshape(shape))

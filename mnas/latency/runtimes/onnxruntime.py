@@ -33,12 +33,12 @@ suffix = ".onnx"
 
 
 def prepare(module: nn.Module, example: Tensor, threads: int) -> Callable[[], object]:
-    """A session of `module`, which must be made of our blocks; it reads `example` where that lies."""
+    """Runs `module`, which must consist of mnas's blocks; `example` is read without a copy."""
     return _run_of(_session(artifact(module, example), threads), _array(example))
 
 
-def prepare_file(path: Path, example: Tensor, threads: int) -> Callable[[], object]:
-    """A session of an .onnx file with one input and one output; it has run once."""
+def prepare_file(path: str | Path, example: Tensor, threads: int) -> Callable[[], object]:
+    """Runs an .onnx file with one input and one output, once already to check it."""
     with naming(path, name):
         return _run_of(_session(str(path), threads), _array(example))
 
@@ -51,7 +51,7 @@ def artifact(module: nn.Module, example: Tensor) -> bytes:
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """A session has its own threads, so there is nothing global to hold."""
+    """Does nothing: each session has its own threads."""
     del count
     yield
 

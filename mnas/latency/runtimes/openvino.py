@@ -37,12 +37,12 @@ def version() -> str:
 
 
 def prepare(module: nn.Module, example: Tensor, threads: int) -> Callable[[], object]:
-    """A compiled model of `module`, which must be made of our blocks. What it returns is the request's own memory."""
+    """Compiles and runs `module`, which must consist of mnas's blocks; the output is the request's own memory."""
     return _run(_CORE.read_model(artifact(module, example)), example, threads)
 
 
-def prepare_file(path: Path, example: Tensor, threads: int) -> Callable[[], object]:
-    """A compiled model of an .onnx file with one input and one output, for the shape of `example`; it has run once."""
+def prepare_file(path: str | Path, example: Tensor, threads: int) -> Callable[[], object]:
+    """Compiles and runs an .onnx file with one input and one output, for the shape of `example`."""
     with naming(path, name):
         # not Core.read_model, which tries all formats on a broken file, and they write to stderr
         reader = frontend.FrontEndManager().load_by_framework("onnx")
@@ -65,7 +65,7 @@ def artifact(module: nn.Module, example: Tensor) -> bytes:
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """A compiled model has its own thread count, so there is nothing global to hold."""
+    """Does nothing: each compiled model has its own thread count."""
     del count
     yield
 

@@ -1,4 +1,4 @@
-"""Silence of libraries that speak to stderr where no setting of theirs reaches."""
+"""Silencing libraries that write to stderr and have no setting against it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from contextlib import contextmanager, redirect_stderr
 
 @contextmanager
 def silence() -> Iterator[None]:
-    """While inside, what native code, Python and loggers write to stderr is dropped, for the whole process.
+    """Drop everything that native code, Python and loggers write to stderr inside the block, for the whole process.
 
-    Handlers that a library gives the root logger meanwhile are dropped too: they would write to what is closed then.
+    Handlers that a library adds to the root logger inside are removed: they would write to a closed file.
     """
     logged_from, handlers = logging.root.manager.disable, list(logging.root.handlers)
     kept = os.dup(2)

@@ -1,7 +1,7 @@
-"""A module made of our blocks as a TFLite model, operator by operator: a layer in two milliseconds.
+"""A module of mnas's blocks as a TFLite model, written operator by operator: a layer in two milliseconds.
 
-The operators are those that litert-torch's converter chooses, so that both files take the same time. Only shortcuts
-with pooling differ: those it leaves to operators that XNNPACK does not know.
+The operators are those that litert-torch's converter chooses, so that both files take the same time. Shortcuts with
+pooling differ: the converter uses operators for them that XNNPACK does not support.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ flatbuffers: Any = importlib.import_module("flatbuffers")
 schema: Any = importlib.import_module("ai_edge_litert.schema_py_generated")
 
 ALIGNMENT = 16
-"""Of weights in the file, in bytes: the schema demands it, the generated code does not do it."""
+"""Alignment of weights in the file, in bytes: required by the schema, not done by the generated code."""
 SAME, VALID = schema.Padding.SAME, schema.Padding.VALID
 NONE, RELU6 = schema.ActivationFunctionType.NONE, schema.ActivationFunctionType.RELU6
 FUSED: dict[type[nn.Module] | type[None], int] = {
     nn.ReLU: schema.ActivationFunctionType.RELU, nn.ReLU6: RELU6, nn.Hardsigmoid: RELU6,
 }  # fmt: skip
-"""What an operator applies to its own output; of a hard sigmoid, relu6(x + 3) / 6, the middle part."""
+"""The activation that an operator applies to its output; for a hard sigmoid, relu6(x + 3) / 6, its relu6."""
 
 
 def tflite_model(module: nn.Module, example: torch.Tensor) -> bytes:
@@ -46,7 +46,7 @@ def tflite_model(module: nn.Module, example: torch.Tensor) -> bytes:
 
 
 def nhwc(images: torch.Tensor) -> torch.Tensor:
-    """(b, c, h, w) to (b, h, w, c); anything else as it is."""
+    """(b, c, h, w) to (b, h, w, c); other shapes unchanged."""
     return images.permute(0, 2, 3, 1) if images.dim() == 4 else images
 
 
@@ -59,7 +59,7 @@ class _Buffer(schema.BufferT):  # type: ignore[misc]
 
 
 class _Graph:
-    """Tensors, their constant contents, and operators so far; a tensor is known by its index."""
+    """The tensors, their constant contents and the operators of a model; tensors are referred to by index."""
 
     def __init__(self) -> None:
         self.tensors: list[Any] = []
@@ -81,7 +81,7 @@ class _Graph:
         return tuple(self.tensors[tensor].shape)
 
     def operator(self, name: str, inputs: list[int], shape: tuple[int, ...], options: str = "", **values: Any) -> int:
-        """Adds the operator called `name`, with options of the schema's type `options`; its output."""
+        """Adds the operator called `name`, with options of the schema's type `options`; returns its output."""
         code = getattr(schema.BuiltinOperator, name)
         if code not in self.codes:
             self.codes.append(code)
@@ -103,7 +103,7 @@ class _Graph:
 
 
 def _emit(graph: _Graph, module: nn.Module, x: int) -> int:
-    """Adds the operators of `module` on tensor `x`; its output."""
+    """Adds the operators of `module` applied to tensor `x`; returns its output."""
     match module:
         case Network():
             x = _emit(graph, module.conv_head, _emit(graph, module.blocks, _emit(graph, module.stem, x)))
@@ -183,7 +183,7 @@ def _weights(graph: _Graph, weight: torch.Tensor, bias: torch.Tensor, act: nn.Mo
 
 
 def _unfused(graph: _Graph, act: nn.Module | None, x: int) -> int:
-    """The part of an activation that the operator before could not do itself."""
+    """The part of an activation that could not be fused into the operator before it."""
     match act:
         case nn.Hardswish():
             return graph.operator("HARD_SWISH", [x], graph.shape(x), "HardSwishOptions")
@@ -228,7 +228,7 @@ def _pool(graph: _Graph, pool: nn.AvgPool2d, x: int) -> int:
 
 
 def _channels(graph: _Graph, x: int, missing: int) -> int:
-    """Zeros appended as so many more channels, or, where negative, channels cut off at the end."""
+    """Appends zero channels, or cuts off channels at the end where the number is negative."""
     if missing > 0:
         return _pad(graph, x, np.array([(0, 0), (0, 0), (0, 0), (0, missing)], np.int32))
     if missing < 0:
@@ -239,7 +239,7 @@ def _channels(graph: _Graph, x: int, missing: int) -> int:
 
 
 def _pad_images(graph: _Graph, x: int, pixels: int) -> int:
-    """Zeros on all four sides."""
+    """Pads images with zeros on all four sides."""
     return _pad(graph, x, np.array([(0, 0), (pixels, pixels), (pixels, pixels), (0, 0)], np.int32))
 
 
@@ -250,5 +250,5 @@ def _pad(graph: _Graph, x: int, widths: NDArray[np.int32]) -> int:
 
 
 def _same_is_symmetric(stride: int, height: int, width: int) -> bool:
-    """Whether TFLite's padding SAME is PyTorch's kernel // 2 on all sides: at stride 2 of odd sizes alone."""
+    """Whether TFLite's padding SAME is PyTorch's kernel // 2 on all sides: at stride 2 only for odd sizes."""
     return stride == 1 or (height % 2 == 1 and width % 2 == 1)

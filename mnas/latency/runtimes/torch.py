@@ -40,8 +40,8 @@ def prepare(module: nn.Module, example: Tensor, threads: int) -> Callable[[], Te
     return _run(copy.deepcopy(module), example)
 
 
-def prepare_file(path: Path, example: Tensor, threads: int) -> Callable[[], Tensor]:
-    """Runs the network of an exported model.py or of a .pt2 file; it has run once."""
+def prepare_file(path: str | Path, example: Tensor, threads: int) -> Callable[[], Tensor]:
+    """Runs the network of an exported model.py or a .pt2 file, once already to check it."""
     del threads
     with naming(path, name):
         run = _run(loaded(path), example)
@@ -50,7 +50,7 @@ def prepare_file(path: Path, example: Tensor, threads: int) -> Callable[[], Tens
 
 
 def artifact(module: nn.Module, example: Tensor) -> bytes:
-    """The content of a .pt2 file: what torch.export makes of `module`, for the shape of `example`."""
+    """The content of a .pt2 file: `module` exported by torch.export for the shape of `example`."""
     content = io.BytesIO()
     with _quiet():
         torch.export.save(torch.export.export(module, (example,)), content)
@@ -59,7 +59,7 @@ def artifact(module: nn.Module, example: Tensor) -> bytes:
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """Holds torch's intra-op thread count at `count`, and the heap steady."""
+    """Set torch's intra-op thread count to `count` inside the block, with a steady heap."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -69,8 +69,9 @@ def threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def loaded(path: Path) -> nn.Module:
+def loaded(path: str | Path) -> nn.Module:
     """The network of an exported model.py or of a .pt2 file."""
+    path = Path(path)
     if path.suffix not in (".py", suffix):
         raise BadInput(
             f"{path}: PyTorch runs an exported model.py or a {suffix} file; --runtime onnxruntime runs .onnx files"
@@ -104,7 +105,7 @@ def _run(own: nn.Module, example: Tensor) -> Callable[[], Tensor]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what torch.export says of itself: of what it uses, of each step of a failed loading."""
+    """Without torch.export's own warnings and its log of each step of a failed loading."""
     log = logging.getLogger("torch.export")
     before, log.disabled = log.disabled, True
     try:

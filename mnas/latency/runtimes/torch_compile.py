@@ -43,16 +43,16 @@ timed_ms = wall_ms
 
 
 def prepare(module: nn.Module, example: Tensor, threads: int) -> Callable[[], Tensor]:
-    """Compiles a copy of `module` and runs it once; seconds for a layer.
+    """Compiles a copy of `module` and runs it once; takes seconds for a layer.
 
-    The thread count is global and part of the compiled code, so call it, and what it returns, inside `threads(count)`.
+    The thread count is global and part of the compiled code, so call it and the result inside `threads(count)`.
     """
     del threads
     return _run(copy.deepcopy(module), example)
 
 
-def prepare_file(path: Path, example: Tensor, threads: int) -> Callable[[], Tensor]:
-    """Compiles the network of an exported model.py or of a .pt2 file; it has run once."""
+def prepare_file(path: str | Path, example: Tensor, threads: int) -> Callable[[], Tensor]:
+    """Compiles the network of an exported model.py or a .pt2 file, and runs it once."""
     del threads
     with naming(path, name):
         return _run(loaded(path), example)

@@ -1,21 +1,23 @@
-"""Calibrating a latency table on whole networks, and judging it again later."""
+"""Calibrating a latency table on whole networks, and measuring its error."""
 
 from __future__ import annotations
 
 import random
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import date
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import spearmanr
 
 from mnas.errors import BadInput
-from mnas.latency.measure import doubts, measure_networks
-from mnas.latency.table.calibration import Calibration, correction
+from mnas.latency.measure import instabilities, measure_networks
+from mnas.latency.table.calibration import Calibration, CalibrationNetworks, TableError
+from mnas.latency.table.correction import correction
+from mnas.latency.table.provenance import today
 from mnas.latency.table.table import LatencyTable
-from mnas.latency.timing.rounds import Measurement
+from mnas.latency.timing.rounds import Measurement, RoundLimits
 from mnas.space.architecture import Architecture
 from mnas.space.space import SearchSpace
 
@@ -23,85 +25,83 @@ FITTED = 40
 HELD_OUT = 20
 ROUNDS = 120
 SECONDS = 60.0
-"""No more rounds than fit in, but twenty."""
+
+
+def round_limits() -> RoundLimits:
+    """How long whole networks are timed to calibrate or to check a table; twenty rounds at least."""
+    return RoundLimits(ROUNDS, SECONDS)
 
 
 @dataclass(frozen=True)
-class Fidelity:
-    """How well predictions agree with measurements of the same networks."""
+class MeasuredNetworks:
+    """Whole networks of a space and their measured latencies, in the same order."""
 
-    mean_error: float
-    max_error: float
-    bias: float
-    spearman: float
+    archs: Sequence[Architecture]
+    measurements: Sequence[Measurement]
+    num_classes: int
+    space: str
+    resolutions: tuple[int, ...]
+
+    def ms(self) -> NDArray[np.float64]:
+        """(n,) milliseconds."""
+        return np.array([measurement.median_ms for measurement in self.measurements])
 
 
 def calibrate(
     table: LatencyTable, space: SearchSpace, num_classes: int, *, rng: random.Random,
     progress: Callable[[int, int], None] | None = None,
 ) -> LatencyTable:
-    """`table` with a correction fitted on 40 random networks of `space`, measured here, and judged on 20 others."""
+    """`table` with a correction fitted on 40 random networks of `space`, measured here; its error is that on 20 others.
+    """
     if table.at_resolution:
         raise BadInput("a table with milliseconds of one resolution alone cannot be calibrated: build a new one")
-    archs = networks(space)
-    table.layer_sums(archs, num_classes)  # what is missing is said before anything is measured
-    found = measure_networks(
-        archs, runtime=table.runtime, threads=table.threads, batch=table.batch, num_classes=num_classes, rounds=ROUNDS,
-        seconds=SECONDS, rng=rng, progress=progress,
-    )  # fmt: skip
-    return calibrated(
-        table, archs, found, num_classes=num_classes, space=space.name, resolutions=space.resolutions
+    archs = calibration_networks(space)
+    table.layer_sums(archs, num_classes)  # missing layers are reported before anything is measured
+    measurements = measure_networks(
+        archs, table.conditions, round_limits(), num_classes=num_classes, rng=rng, progress=progress
     )
+    return calibrated(table, MeasuredNetworks(archs, measurements, num_classes, space.name, space.resolutions))
 
 
-def networks(space: SearchSpace) -> list[Architecture]:
-    """The random networks of a space that a calibration is made with, always the same: first those of the fit.
+def calibration_networks(space: SearchSpace) -> list[Architecture]:
+    """The random networks that a space's calibration is made with, always the same; those of the fit come first.
 
-    Later the networks of the fit are timed again beside others, to see how fast the machine is then.
+    A later check times the networks of the fit again, to compare the machine's speed.
     """
     rng, space = random.Random("calibration"), space.with_resolutions(tuple(sorted(space.resolutions)))
     return [space.sample(rng) for _ in range(FITTED + HELD_OUT)]
 
 
-def calibrated(
-    table: LatencyTable, archs: Sequence[Architecture], measured: Sequence[Measurement], *, num_classes: int,
-    space: str, resolutions: Iterable[int],
-) -> LatencyTable:  # fmt: skip
-    """`table` with a correction fitted on the first two thirds of the measured networks, and judged on the rest."""
-    ms = np.array([one.median_ms for one in measured])
-    part = len(ms) * FITTED // (FITTED + HELD_OUT)
-    fit = correction(table.entries, [arch.layers(num_classes) for arch in archs[:part]], ms[:part])
-    sums = replace(table, entries=fit.layers).layer_sums(archs[part:], num_classes)
-    judged = fidelity(fit.offset_ms + fit.factor * sums, ms[part:])
-    differences = [one.repeatability for one in measured if one.repeatability is not None]
-    return replace(table, corrected=fit.layers, calibration=Calibration(
-        offset_ms=fit.offset_ms, factor=fit.factor, networks=part, held_out=len(ms) - part,
-        mean_error=judged.mean_error, max_error=judged.max_error, bias=judged.bias, spearman=judged.spearman,
-        repeatability=float(np.mean(differences)) if differences else 0.0, space=space,
-        resolutions=tuple(sorted(resolutions)),
-        date=date.today().isoformat(), anchor_ms=mean_ms(measured[:part]),
-        unstable=doubts(measured),
-    ))  # fmt: skip
-
-
-def mean_ms(measured: Sequence[Measurement]) -> float:
-    """The geometric mean of some networks' milliseconds: half of it means a machine twice as fast."""
-    return round(statistics.geometric_mean(one.median_ms for one in measured), 6)
-
-
-def fidelity(predicted: NDArray[np.float64], measured: NDArray[np.float64]) -> Fidelity:
-    """The figures by which a table is judged; (n,) milliseconds each."""
-    error = predicted / measured - 1
-    ranks = _ranks(predicted), _ranks(measured)
-    spearman = np.corrcoef(*ranks)[0, 1] if np.ptp(ranks[0]) and np.ptp(ranks[1]) else 0.0
-    return Fidelity(
-        mean_error=round(float(np.abs(error).mean()), 5), max_error=round(float(np.abs(error).max()), 5),
-        bias=round(float(error.mean()), 5), spearman=round(float(spearman), 5),
+def calibrated(table: LatencyTable, networks: MeasuredNetworks) -> LatencyTable:
+    """`table` with a correction fitted on the first two thirds of the networks; its error is that on the others."""
+    ms, archs, num_classes = networks.ms(), networks.archs, networks.num_classes
+    fitted = len(ms) * FITTED // (FITTED + HELD_OUT)
+    fit = correction(table.entries, [arch.layers(num_classes) for arch in archs[:fitted]], ms[:fitted])
+    sums = replace(table, entries=fit.layers).layer_sums(archs[fitted:], num_classes)
+    repeated = [m.repeatability for m in networks.measurements if m.repeatability is not None]
+    calibration = Calibration(
+        fit.offset_ms, fit.factor, table_error(fit.offset_ms + fit.factor * sums, ms[fitted:]),
+        CalibrationNetworks(
+            fitted, len(ms) - fitted, networks.space, tuple(sorted(networks.resolutions)), today(),
+            anchor_ms=mean_ms(networks.measurements[:fitted]),
+            repeatability=float(np.mean(repeated)) if repeated else 0.0,
+            unstable=instabilities(networks.measurements),
+        ),
     )  # fmt: skip
+    return replace(table, corrected=fit.layers, calibration=calibration)
 
 
-def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Equal values share the mean of their ranks."""
-    _, which, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ranks: NDArray[np.float64] = (np.cumsum(counts) - (counts - 1) / 2)[which]
-    return ranks
+def mean_ms(measurements: Sequence[Measurement]) -> float:
+    """The geometric mean of the networks' milliseconds: half of it means a machine twice as fast."""
+    return round(statistics.geometric_mean(measurement.median_ms for measurement in measurements), 6)
+
+
+def table_error(predicted: NDArray[np.float64], measured: NDArray[np.float64]) -> TableError:
+    """The error of (n,) predicted against (n,) measured milliseconds; Spearman is 0 where one of them is constant."""
+    error = predicted / measured - 1
+    varies = np.ptp(predicted) > 0 and np.ptp(measured) > 0
+    spearman = float(spearmanr(predicted, measured).statistic) if varies else 0.0
+    return TableError(
+        mean_error=round(float(np.abs(error).mean()), 5), max_error=round(float(np.abs(error).max()), 5),
+        bias=round(float(error.mean()), 5), spearman=round(spearman, 5),
+    )  # fmt: skip

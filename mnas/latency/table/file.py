@@ -16,21 +16,21 @@ import yaml
 
 from mnas.errors import BadInput
 from mnas.io.files import write_atomic
-from mnas.io.strict_yaml import Count, Positive, Strict, load_yaml, validate
-from mnas.latency.table.calibration import Calibration
+from mnas.io.strict_yaml import Count, NonNegative, Positive, Strict, load_yaml, validate
+from mnas.latency.conditions import Conditions
+from mnas.latency.table.calibration import Calibration, CalibrationNetworks, TableError
+from mnas.latency.table.provenance import Provenance
 from mnas.space.layer import Layer
 
 MAX_BYTES = 32_000_000
-
-ROWS = ("entries", "at_resolution", "corrected", "failed")
-"""The fields of a table that are rows of its file; the others are its header."""
+NonNegativeInt = Annotated[int, pydantic.Field(ge=0)]
 
 _FIELDS = dataclasses.fields(Layer)
 _TYPES = typing.get_type_hints(Layer)
 
 
 def _column(field: dataclasses.Field[Any]) -> Any:
-    """A field of `Layer` as one of a row: numbers are at least 1, or 0 where 0 is the default."""
+    """A field of `Layer` as a pydantic field of a row: numbers are at least 1, or 0 where 0 is the default."""
     kind = _TYPES[field.name]
     if kind is int:
         kind = Annotated[int, pydantic.Field(ge=0 if field.default == 0 else 1)]
@@ -45,6 +45,32 @@ _Row: Any = pydantic.create_model(
 _Failed: Any = pydantic.create_model("Failed", __base__=Strict, **_columns, why=(str, ...))
 
 
+class _Calibration(Strict):
+    offset_ms: pydantic.FiniteFloat
+    factor: Positive
+    networks: NonNegativeInt
+    held_out: NonNegativeInt
+    mean_error: NonNegative
+    max_error: NonNegative
+    bias: pydantic.FiniteFloat
+    spearman: pydantic.FiniteFloat
+    repeatability: NonNegative
+    space: str
+    resolutions: tuple[int, ...]
+    date: str
+    anchor_ms: Positive
+    unstable: str = ""
+
+    def calibration(self) -> Calibration:
+        return Calibration(
+            self.offset_ms, self.factor, TableError(self.mean_error, self.max_error, self.bias, self.spearman),
+            CalibrationNetworks(
+                self.networks, self.held_out, self.space, self.resolutions, self.date, self.anchor_ms,
+                self.repeatability, self.unstable,
+            ),
+        )  # fmt: skip
+
+
 class _File(Strict):
     device: str
     runtime: str
@@ -57,11 +83,20 @@ class _File(Strict):
     origin: Literal["built", "imported"] = "built"
     framed: bool = False
     clock_mhz: Positive | None = None
-    calibration: Calibration | None = None
-    layer_count: Annotated[int, pydantic.Field(ge=0)]
-    """Tells a file that was cut off from a whole one."""
+    calibration: _Calibration | None = None
+    layer_count: NonNegativeInt
+    """Shows whether a file is complete."""
     failed: tuple[_Failed, ...] = ()
     layers: tuple[_Row, ...]
+
+
+def header(conditions: Conditions, provenance: Provenance, calibration: Calibration | None) -> dict[str, Any]:
+    """What stands above the rows of a table's file."""
+    values = vars(conditions) | vars(provenance)
+    if calibration is not None:
+        values["calibration"] = calibration.to_dict()
+    names = [name for name in _File.model_fields if values.get(name) is not None]
+    return {name: values[name] for name in names}
 
 
 def write(
@@ -69,8 +104,6 @@ def write(
     at_resolution: Mapping[int, Mapping[Layer, float]], corrected: Mapping[Layer, float], failed: Mapping[Layer, str],
 ) -> None:  # fmt: skip
     """Writes a table's file, whole or not at all."""
-    header = {name: dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value  # type: ignore[arg-type]
-              for name, value in header.items() if value is not None}  # fmt: skip
     rows = [
         _row(layer, ms=_positional(ms), **{"corrected_ms": _positional(corrected[layer])} if layer in corrected else {})
         for layer, ms in entries.items()
@@ -80,23 +113,21 @@ def write(
         for resolution, own in at_resolution.items() for layer, ms in own.items()
     ]  # fmt: skip
     lost = [_row(layer, why=_quoted(why)) for layer, why in failed.items()]
-    header["layer_count"] = len(rows)
-    top = yaml.dump(header, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1000)
+    head = {**header, "layer_count": len(rows)}
+    top = yaml.dump(head, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1000)
     text = f"# mnas latency table: milliseconds (ms) of each layer\n{top}"
     text += "".join(["failed:\n", *lost] * bool(lost) + ["layers:\n" if rows else "layers: []\n", *rows])
     write_atomic(path, text)
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The fields of the table; BadInput for what `write` would not have written."""
+    """The fields of the table in a file; BadInput for what `write` would not have written."""
     file = validate(_File, load_yaml(path, MAX_BYTES), str(path))
     if len(file.layers) != file.layer_count:
         raise BadInput(
-            f"{path}: layer_count says {file.layer_count:,} layers, but there are {len(file.layers):,}: the file was "
-            "cut off or edited; delete it and measure again, or put the count right"
+            f"{path}: layer_count is {file.layer_count:,}, but there are {len(file.layers):,} layers: the file was "
+            "cut off or edited; delete it and measure again, or correct the count"
         )
-    if file.calibration is not None:
-        _check(file.calibration, str(path))
     times: dict[int | None, dict[Layer, float]] = {None: {}}
     corrected: dict[Layer, float] = {}
     for i, row in enumerate(file.layers):
@@ -114,8 +145,8 @@ def read(path: Path) -> dict[str, Any]:
         lone = [layer for layer in own if layer not in entries]
         if lone:
             raise BadInput(
-                f"{path}: layers: one for resolution {resolution} alone, expected also a row without resolution, for "
-                f"networks of other sizes: {lone[0]}"
+                f"{path}: layers: one has a row for resolution {resolution} alone, expected also a row without "
+                f"resolution, for networks of other sizes: {lone[0]}"
             )
     if corrected:
         _check_corrected(corrected, entries, file.calibration is not None, bool(at_resolution), path)
@@ -125,25 +156,19 @@ def read(path: Path) -> dict[str, Any]:
         if layer in failed:
             raise BadInput(f"{path}: failed[{i}]: this layer appears twice: {layer}")
         failed[layer] = values["why"]
-    header = {name: value for name, value in file if name not in ("layer_count", "layers")}
-    rows = {"entries": entries, "at_resolution": at_resolution, "corrected": corrected, "failed": failed}
-    return header | rows
-
-
-def _check(calibration: Calibration, source: str) -> None:
-    """What the types of its fields leave open."""
-    for name in ("factor", "anchor_ms"):
-        if getattr(calibration, name) <= 0:
-            raise BadInput(f"{source}: calibration.{name}: should be greater than 0, got {getattr(calibration, name)}")
-    for name in ("networks", "held_out", "mean_error", "max_error", "repeatability"):
-        if getattr(calibration, name) < 0:
-            raise BadInput(f"{source}: calibration.{name}: should be 0 or more, got {getattr(calibration, name)}")
+    stated = dict(file)
+    return {
+        "conditions": Conditions(**{field.name: stated[field.name] for field in dataclasses.fields(Conditions)}),
+        "provenance": Provenance(**{field.name: stated[field.name] for field in dataclasses.fields(Provenance)}),
+        "calibration": None if file.calibration is None else file.calibration.calibration(),
+        "entries": entries, "at_resolution": at_resolution, "corrected": corrected, "failed": failed,
+    }  # fmt: skip
 
 
 def _check_corrected(
     corrected: Mapping[Layer, float], entries: Mapping[Layer, float], calibrated: bool, of_resolutions: bool, path: Path
 ) -> None:
-    """BadInput where the corrected milliseconds cannot be those that a calibration found."""
+    """BadInput where the corrected milliseconds cannot come from a calibration."""
     lone = [layer for layer in entries if layer not in corrected]
     far = [layer for layer, ms in corrected.items() if not ms / 2 <= entries[layer] <= 2 * ms]
     wrong = (
@@ -156,30 +181,30 @@ def _check_corrected(
     if wrong:
         raise BadInput(
             f"{path}: layers: corrected_ms: {wrong}: delete every corrected_ms and the calibration, and "
-            "mnas latency build -o FILE calibrates it anew"
+            "mnas latency build -o FILE calibrates it again"
         )
 
 
 def _layer(row: Any) -> tuple[Layer, dict[str, Any]]:
-    """The layer of a row, and what the row states of it."""
+    """The layer of a row, and the row's other values."""
     values = dict(row)
     return Layer(**{field.name: values.pop(field.name) for field in _FIELDS}), values
 
 
 def _row(layer: Layer, **values: str) -> str:
-    """One line of YAML: the layer's fields, and what is stated of it."""
-    stated = {field.name: getattr(layer, field.name) for field in _FIELDS}
-    shown = {field.name: stated[field.name] for field in _FIELDS if stated[field.name] != field.default}
+    """One line of YAML: the layer's fields that are not the default, then `values`."""
+    fields = {field.name: getattr(layer, field.name) for field in _FIELDS}
+    shown = {field.name: fields[field.name] for field in _FIELDS if fields[field.name] != field.default}
     return "- {" + ", ".join(f"{name}: {value}" for name, value in (shown | values).items()) + "}\n"
 
 
 def _positional(ms: float) -> str:
-    """As YAML reads a number: without an exponent."""
+    """A number without an exponent, which YAML would read as text."""
     return np.format_float_positional(ms, trim="0")
 
 
 class _Dumper(yaml.SafeDumper):
-    """Also quotes the texts that PyYAML would not, and that the strict reader takes for a number or a truth value."""
+    """Also quotes texts that PyYAML does not quote and that the strict reader takes for a number or a truth value."""
 
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
@@ -191,5 +216,5 @@ _Dumper.add_representer(str, _text)
 
 
 def _quoted(text: str) -> str:
-    """As YAML reads a text: on one line, what is not ASCII escaped."""
+    """A text in double quotes on one line, with everything but ASCII escaped."""
     return yaml.safe_dump(text, default_style='"', width=math.inf).rstrip()

@@ -2,54 +2,50 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mnas.errors import BadInput
+from mnas.latency.conditions import Conditions
 from mnas.latency.runtimes import get_runtime
 from mnas.latency.table import file as table_file
 from mnas.latency.table.calibration import Calibration
+from mnas.latency.table.provenance import Provenance
 from mnas.space.architecture import Architecture
 from mnas.space.layer import Layer, layer_of
 
 
 @dataclass
 class LatencyTable:
-    """What each layer takes, and where and how that was measured."""
+    """Milliseconds of layers, with the conditions and the provenance of the measurement."""
 
-    device: str
-    runtime: str
-    runtime_version: str
-    threads: int
-    batch: int
-    dtype: str
-    date: str
-    """Day of the last measurement, such as 2026-01-31."""
-    mnas_version: str
+    conditions: Conditions
+    provenance: Provenance
     entries: dict[Layer, float] = field(default_factory=dict)
-    """Milliseconds of each layer for a whole batch."""
+    """Milliseconds of each layer, as measured, for a whole batch."""
     at_resolution: dict[int, dict[Layer, float]] = field(default_factory=dict)
-    """Milliseconds that hold in networks of one input size alone, in place of the layer's in `entries`."""
-    origin: Literal["built", "imported"] = "built"
-    """built: measured by mnas on the machine that it ran on. imported: brought from a device that is elsewhere."""
-    framed: bool = False
-    """Whether each layer was timed in a frame (see frame.py): those that were and others cannot be mixed."""
-    clock_mhz: float | None = None
-    """The processor's clock while it was measured, where that is known."""
+    """Milliseconds that replace those in `entries` in networks of this input size."""
     failed: dict[Layer, str] = field(default_factory=dict)
-    """Layers that the runtime could not run, and what it said."""
+    """Layers that the runtime could not run, with its message."""
     calibration: Calibration | None = None
     """From the sum over layers to a whole network, with the error that is left."""
     corrected: dict[Layer, float] = field(default_factory=dict)
-    """Milliseconds of the same layers, summed in place of `entries`, by `calibration.correction`; or empty."""
+    """Milliseconds of the same layers, corrected by whole networks; summed in place of `entries` unless empty."""
+
+    runtime = property(lambda self: self.conditions.runtime)
+    threads = property(lambda self: self.conditions.threads)
+    batch = property(lambda self: self.conditions.batch)
+    device = property(lambda self: self.provenance.device)
+    origin = property(lambda self: self.provenance.origin)
 
     def predict(self, arch: Architecture, num_classes: int = 1000) -> float:
-        """Milliseconds of `arch`: the sum over its layers, calibrated if the table is. BadInput where it lacks one."""
+        """Milliseconds of `arch`: the sum over its layers, calibrated if the table is. BadInput for a missing layer."""
         own, times = self.at_resolution.get(arch.resolution, {}), self.corrected or self.entries
         try:
             total = sum([own[layer] if layer in own else times[layer] for layer in arch.layers(num_classes)])
@@ -58,12 +54,12 @@ class LatencyTable:
         return total if self.calibration is None else self.calibration.offset_ms + self.calibration.factor * total
 
     def predict_many(self, archs: Sequence[Architecture], num_classes: int = 1000) -> NDArray[np.float64]:
-        """`predict` for each of n architectures: (n,) milliseconds. One BadInput for all that is missing."""
+        """`predict` for n architectures: (n,) milliseconds. One BadInput names all missing layers."""
         sums = self._sums(archs, num_classes, self.corrected or self.entries)
         return sums if self.calibration is None else self.calibration.offset_ms + self.calibration.factor * sums
 
     def layer_sums(self, archs: Sequence[Architecture], num_classes: int = 1000) -> NDArray[np.float64]:
-        """The sum of its layers' milliseconds, as measured, for each of n architectures: (n,)."""
+        """The sum over layers as measured, neither corrected nor calibrated, for n architectures: (n,) milliseconds."""
         return self._sums(archs, num_classes, self.entries)
 
     def _sums(
@@ -88,11 +84,11 @@ class LatencyTable:
         return np.add.reduceat(ms[which, numbers], np.cumsum(counts) - counts)
 
     def uncalibrated(self) -> LatencyTable:
-        """The same table with its layers as measured, and nothing said of whole networks."""
+        """The same table with its layers as measured, without a calibration."""
         return replace(self, calibration=None, corrected={})
 
     def missing(self, layers: Iterable[Layer]) -> list[Layer]:
-        """Those of `layers` that the table lacks, each once, in order."""
+        """The layers that the table lacks, each once, in order."""
         return [layer for layer in dict.fromkeys(layers) if layer not in self.entries]
 
     def only(self, layers: Container[Layer]) -> LatencyTable:
@@ -106,20 +102,20 @@ class LatencyTable:
             },
         )  # fmt: skip
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | Path) -> None:
         """Writes readable YAML, one row a layer; whole or not at all."""
-        header = {name: value for name, value in vars(self).items() if name not in table_file.ROWS}
-        table_file.write(path, header, self.entries, self.at_resolution, self.corrected, self.failed)
+        header = table_file.header(self.conditions, self.provenance, self.calibration)
+        table_file.write(Path(path), header, self.entries, self.at_resolution, self.corrected, self.failed)
 
     @classmethod
-    def load(cls, path: Path) -> LatencyTable:
+    def load(cls, path: str | Path) -> LatencyTable:
         """The table in a file that `save` wrote; BadInput names what is wrong with it."""
-        return cls(**table_file.read(path))
+        return cls(**table_file.read(Path(path)))
 
     def classes(self) -> list[int]:
-        """The numbers of classes that it has a classifier for, ascending."""
-        classifiers = (one for one in self.entries if one.operator == "linear" and one.activation == "none")
-        return sorted({one.out_channels for one in classifiers})
+        """The numbers of classes that the table has a classifier for, ascending."""
+        classifiers = (layer for layer in self.entries if layer.operator == "linear" and layer.activation == "none")
+        return sorted({layer.out_channels for layer in classifiers})
 
     def _lacks(self, archs: Sequence[Architecture], num_classes: int) -> BadInput:
         summed = replace(self, entries=self.corrected or self.entries)
@@ -130,8 +126,7 @@ class LatencyTable:
         way = (
             f"Import its source again for that space: mnas latency import SOURCE {wanted} -o NEW.yaml"
             if self.origin == "imported" else
-            f"Measure them into the table's file: mnas latency build {wanted} --runtime {self.runtime} "
-            f"--threads {self.threads} --batch {self.batch} -o FILE"
+            f"Measure them into the table's file: mnas latency build {wanted} {self.conditions.options} -o FILE"
         )  # fmt: skip
         return BadInput(
             f"the latency table ({self.runtime} on {self.device}) lacks {len(missing):,} "
@@ -139,17 +134,28 @@ class LatencyTable:
         )
 
 
-def differences(table: LatencyTable, *, runtime: str, threads: int, batch: int) -> list[str]:
-    """What the table was measured with and what is asked, where they are not the same: 'threads 4, not 1'."""
-    asked = {"runtime": runtime, "threads": threads, "batch": batch, "dtype": "float32"}
-    otherwise = []
-    if table.runtime == runtime:
-        adapter = get_runtime(runtime)
-        asked |= {"device": adapter.device_name(), "runtime_version": adapter.version()}
-        if table.origin == "built" and table.framed != adapter.framed:
-            otherwise = ["layers timed " + ("in frames, not alone" if table.framed else "alone, not in frames as now")]
-    return [
-        *otherwise,
-        *(f"{name.replace('_', ' ')} {getattr(table, name)}, not {value}"
-          for name, value in asked.items() if getattr(table, name) != value),
-    ]  # fmt: skip
+def load_table(path: str | Path) -> LatencyTable:
+    """`LatencyTable.load`, cached: a search asks for a table several times, and thousands of rows take a second."""
+    path = Path(path)
+    return _loaded(path, path.stat().st_mtime_ns if path.is_file() else 0)
+
+
+@functools.lru_cache(maxsize=4)
+def _loaded(path: Path, changed_ns: int) -> LatencyTable:
+    return LatencyTable.load(path)
+
+
+def differences(table: LatencyTable, conditions: Conditions) -> list[str]:
+    """How the table's measurement differs from one here under `conditions`: 'threads 4, not 1'."""
+    differ = []
+    here: dict[str, Any] = {**vars(conditions), "dtype": "float32"}
+    if table.runtime == conditions.runtime:
+        adapter = get_runtime(conditions.runtime)
+        here |= {"device": adapter.device_name(), "runtime_version": adapter.version()}
+        if table.origin == "built" and table.provenance.framed != adapter.framed:
+            framed = "in frames, not alone" if table.provenance.framed else "alone, not in frames as now"
+            differ = [f"layers timed {framed}"]
+    there = vars(table.conditions) | vars(table.provenance)
+    return differ + [
+        f"{name.replace('_', ' ')} {there[name]}, not {value}" for name, value in here.items() if there[name] != value
+    ]

@@ -1,4 +1,4 @@
-"""The machine that measures: its name, its clock."""
+"""This machine's name and clock rate. Needs Python 3.8 alone (see rounds)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 @functools.lru_cache(maxsize=None)  # noqa: UP033 - Python 3.8
 def device_name() -> str:
-    """The processor's model and its cores, such as 'AMD EPYC 7B13, 2 cores'."""
+    """The processor's model and number of cores, such as 'AMD EPYC 7B13, 2 cores'."""
     cores = os.cpu_count() or 1
     return f"{_cpu_model()}, {cores} core{'s' if cores > 1 else ''}"
 
@@ -34,7 +34,7 @@ def _cpu_model() -> str:
 
 
 def clock_mhz() -> float | None:
-    """The processor's clock just now, where the system tells."""
+    """The processor's current clock rate in MHz; None where the system does not report it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
         return round(max(float(line.partition(":")[2]) for line in lines if line.startswith("cpu MHz")), 1) or None

@@ -1,10 +1,10 @@
-"""A layer as in a network: between a convolution that makes its input and a pooling that reads its output.
+"""The frame that a layer is timed in: a convolution before it makes its input, a pooling after it reads its output.
 
-A runtime that lays out memory and fuses across layers treats a model of a single layer otherwise than that layer in a
-network: ONNX Runtime brings its input into blocks of channels first, its output back last, and adds its shortcut in a
-pass of its own; and each run has a cost of its own. What the frame takes around nothing is timed too, and taken off:
-the same convolution, with a pooling of what that made. So a layer's time has the pooling of its output, less that of
-its input: over the layers of a network these cancel.
+Runtimes that lay out memory and fuse across layers run a model of a single layer unlike that layer in a network: ONNX
+Runtime converts the input into blocks of channels and the output back, and adds the shortcut in a pass of its own; and
+every inference has a fixed cost. The frame without the layer, which is the convolution and a pooling of its output, is
+timed too and subtracted. A layer's time then contains the pooling of its output minus that of its input, and over the
+layers of a network these cancel.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ FRAME_CHANNELS = 1
 
 
 def frame(layer: Layer) -> Layer:
-    """What makes the input of `layer` out of one channel; where that takes images itself, hardly more than a run."""
+    """The layer that makes the input of `layer` from one channel; a trivial one where `layer` takes images itself."""
     if layer.operator == "linear":
         return Layer("linear", 1, FRAME_CHANNELS, layer.in_channels)
     if _begins(layer):
@@ -27,7 +27,7 @@ def frame(layer: Layer) -> Layer:
 
 
 def timed_module(layer: Layer, *, in_frame: bool) -> nn.Module:
-    """What is timed for a layer, in eval mode: it alone, or in its frame; of what `frame` gives, the frame."""
+    """The module timed for a layer, in eval mode: the layer alone, or in its frame. For a frame, the frame alone."""
     if not in_frame:
         return module_of(layer).eval()
     opening = [] if _begins(layer) else [module_of(frame(layer))]
@@ -36,11 +36,11 @@ def timed_module(layer: Layer, *, in_frame: bool) -> nn.Module:
 
 
 def input_shape(layer: Layer, batch: int, *, in_frame: bool) -> tuple[int, ...]:
-    """Of the input that `timed_module` takes: (b, c) or (b, c, h, w)."""
+    """The input shape of `timed_module`: (b, c) or (b, c, h, w)."""
     first = frame(layer) if in_frame and not _begins(layer) else layer
     return (batch, first.in_channels) if first.operator == "linear" else (batch, first.in_channels, *2 * (first.size,))
 
 
 def _begins(layer: Layer) -> bool:
-    """Whether nothing comes before it: it takes images, or is a frame's own."""
+    """Whether it needs no frame before it: it takes images, or is a frame itself."""
     return layer.takes_images or layer.in_channels == FRAME_CHANNELS

@@ -1,4 +1,4 @@
-"""A machine at rest: threads pinned to cores, and whether something else disturbed. Needs Python alone (see rounds)."""
+"""Threads pinned to cores, and disturbances by other processes detected. Needs Python 3.8 alone (see rounds)."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 BUSY_CORES = 0.3
-"""More of other processes' work than this many cores' worth is called busy."""
+"""Cores that other processes may use before the machine is called busy."""
 SLOWED = 1.08
-"""Of the last quarter of the rounds to the first."""
+"""Ratio of the last quarter of the rounds to the first at which a change of speed is reported."""
 
 
 @contextmanager
 def pinned(threads: int) -> Iterator[None]:
-    """This thread, and those it starts, stay on as many cores: the fastest, and of these the idlest ones.
+    """Pin this thread, and those it starts, to `threads` cores: the fastest, and of these the idlest.
 
-    Without, two measurements of the same networks differed by 1.1%; with it, by 0.4% (eager torch, one thread).
-    A core's second hyperthread is taken only where no other core is left. Where the system has no such call, nothing
-    happens.
+    Two measurements of the same networks differed by 1.1% without pinning, by 0.4% with it (eager torch, one thread).
+    A core's second hyperthread is used only where no other core is left. Does nothing on systems without
+    sched_setaffinity.
     """
     if not hasattr(os, "sched_setaffinity"):
         yield
@@ -38,13 +38,13 @@ def pinned(threads: int) -> Iterator[None]:
 
 
 class Watch:
-    """What other processes did since it was made."""
+    """Records what other processes do from its creation on."""
 
     def __init__(self) -> None:
         self._began = self._now()
 
     def disturbed(self, anchor: Sequence[float]) -> str:
-        """Why measurements since then may be wrong, or nothing; `anchor` are one network's times, in order."""
+        """Why measurements since then may be wrong, or empty; `anchor` is one network's times in order."""
         wall, busy, own = (now - then for now, then in zip(self._now(), self._began))  # noqa: B905
         others = (busy - own) / max(wall, 1e-9)
         reasons = []
@@ -55,12 +55,13 @@ class Watch:
             slower = statistics.median(anchor[-quarter:]) / statistics.median(anchor[:quarter])
             if not 1 / SLOWED < slower < SLOWED:
                 word = "slower" if slower > 1 else "faster"
-                reasons.append(f"the machine became {100 * abs(slower - 1):.0f}% {word} meanwhile (throttling?)")
+                change = f"{100 * abs(slower - 1):.0f}% {word}"
+                reasons.append(f"the machine became {change} during the measurement (throttling?)")
         return "; ".join(reasons)
 
     @staticmethod
     def _now() -> tuple[float, float, float]:
-        """Seconds: on the wall clock, of all processes on all cores (stolen time of a virtual machine too), and own."""
+        """Seconds: wall clock; CPU time of all processes, a virtual machine's stolen time included; own CPU time."""
         return time.perf_counter(), _busy_s(), sum(os.times()[:2])
 
 
@@ -73,17 +74,17 @@ def _busy_s() -> float:
 
 
 def _idle_ticks() -> dict[int, int]:
-    """Idle time of each core so far."""
-    found = {}
+    """Idle time of each core since boot, in clock ticks."""
+    idle = {}
     for core in range(os.cpu_count() or 1):
         ticks = _stat(f"cpu{core} ")
         if ticks:
-            found[core] = ticks[3]
-    return found
+            idle[core] = ticks[3]
+    return idle
 
 
 def _stat(start: str) -> list[int]:
-    """The numbers of the line of /proc/stat that begins so; none where it cannot be read."""
+    """The numbers on the line of /proc/stat that begins with `start`; empty where it cannot be read."""
     try:
         with open("/proc/stat") as file:
             line = next(line for line in file if line.startswith(start))
@@ -93,7 +94,7 @@ def _stat(start: str) -> list[int]:
 
 
 def _second_threads_last(cores: Sequence[int]) -> list[int]:
-    """The same cores in order, but behind all others those that share a core with an earlier one."""
+    """The same cores in order, with second hyperthreads of earlier cores moved to the end."""
     first: list[int] = []
     second: list[int] = []
     taken: set[int] = set()
@@ -104,20 +105,20 @@ def _second_threads_last(cores: Sequence[int]) -> list[int]:
 
 
 def _siblings(core: int) -> set[int]:
-    """Itself and the other hyperthreads of its core, of a list such as 0,4 or 0-1; itself alone where unknown."""
-    found = {core}
+    """The hyperthreads of a core, from a list such as 0,4 or 0-1; the core alone where unknown."""
+    siblings = {core}
     try:
         with open(f"/sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list") as file:
             for part in file.read().split(","):
                 low, _, high = part.partition("-")
-                found.update(range(int(low), int(high or low) + 1))
+                siblings.update(range(int(low), int(high or low) + 1))
     except (OSError, ValueError):
         pass
-    return found
+    return siblings
 
 
 def _top_clock(core: int) -> int:
-    """The highest clock of a core in kHz; 0 where unknown."""
+    """The highest clock rate of a core in kHz; 0 where unknown."""
     try:
         with open(f"/sys/devices/system/cpu/cpu{core}/cpufreq/cpuinfo_max_freq") as file:
             return int(file.read())

@@ -117,7 +117,8 @@ def test_an_artifact_is_a_file_that_runs(adapter: Runtime, tmp_path: Path, capfd
     content = adapter.artifact(module, x)
     path.write_bytes(content)
     with adapter.threads(1):
-        expect_close(adapter.prepare_file(path, x, 1)(), module, x, 1e-3)
+        for file in (path, str(path)):
+            expect_close(adapter.prepare_file(file, x, 1)(), module, x, 1e-3)
         with pytest.raises(BadInput, match=path.name):
             adapter.prepare_file(path, torch.rand(1, 9, 12, 12), 1)
     assert capfd.readouterr() == ("", "")
@@ -159,7 +160,7 @@ def test_says_what_it_is(adapter: Runtime) -> None:
 
 BUSY_THREADS = """
 import json, os, sys, time, torch
-from mnas.architecture import Layer
+from mnas.space.layer import Layer
 from mnas.latency.runtimes import get_runtime
 from mnas.nn.network import module_of
 
@@ -187,6 +188,7 @@ print(json.dumps({"busy": busy}))
 """
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="counts threads in Linux's /proc")
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one core: runtimes may use one thread when asked for two")
 @pytest.mark.parametrize("runtime", [name for name in runtime_names() if name not in NEED_GPU])
@@ -328,6 +330,7 @@ def test_a_session_has_the_threads_and_keeps_silent(capfd: pytest.CaptureFixture
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.alone
 def test_a_session_that_has_run_leaves_the_cores_alone() -> None:
     network = build(zoo.get("mobilenet_v3_small", 0.35, 32), 10).eval()
     run, spent_s = get_runtime("onnxruntime").prepare(network, torch.rand(1, 3, 32, 32), 2), 0.0

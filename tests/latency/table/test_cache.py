@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made_up_tables import changed, refitted
 
 from mnas.errors import BadInput
 from mnas.latency import measure as measuring
+from mnas.latency.conditions import Conditions
 from mnas.latency.runtimes import Runtime
 from mnas.latency.table import build as building
 from mnas.latency.table import cache
@@ -46,7 +48,7 @@ def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, space: SearchSpace) -
     """Few and small networks to calibrate, and a cache of its own."""
     for name, value in {"FITTED": 3, "HELD_OUT": 3, "ROUNDS": 4}.items():
         monkeypatch.setattr(calibrating, name, value)
-    monkeypatch.setattr(measuring, "ANCHORS", tuple(calibrating.networks(space)[:3]))
+    monkeypatch.setattr(measuring, "ANCHORS", tuple(calibrating.calibration_networks(space)[:3]))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
@@ -56,9 +58,8 @@ def fill(space: SearchSpace) -> Fill:
         num_classes: int = 10, path: Path | None = None, accepted: float = 0.0, sizes: tuple[int, ...] = (32,)
     ) -> LatencyTable:
         return table_for(
-            space.with_resolutions(sizes), num_classes, runtime="torch", threads=1, batch=1, path=path,
-            accepted=accepted,
-        )  # fmt: skip
+            space.with_resolutions(sizes), num_classes, Conditions("torch"), path=path, accepted=accepted
+        )
 
     return fill
 
@@ -84,8 +85,8 @@ def test_the_first_time_it_is_built_and_calibrated_and_then_read(
     table = fill()
     assert set(table.entries) == set(space.layers(10))
     assert table.calibration is not None
-    assert table.calibration.space == "least"
-    path = cache_path(space, "torch", 1, 1)
+    assert table.calibration.networks.space == "least"
+    path = cache_path(space, Conditions("torch"))
     assert LatencyTable.load(path) == table
     no_measuring()
     content = path.read_bytes()
@@ -102,12 +103,12 @@ def test_another_number_of_classes_adds_a_layer_and_calibrates_anew(fill: Fill, 
 
 
 def test_interrupted_while_it_builds(fill: Fill, space: SearchSpace, monkeypatch: pytest.MonkeyPatch) -> None:
-    path, first = cache_path(space, "torch", 1, 1), set[Layer]()
+    path, first = cache_path(space, Conditions("torch")), set[Layer]()
     prepared = building._prepared
 
-    def second_section_fails(adapter: Runtime, layers: Sequence[Layer], *how: int) -> object:
+    def second_section_fails(adapter: Runtime, layers: Sequence[Layer], conditions: Conditions) -> object:
         first.update(layers if not first else ())
-        return prepared(adapter, layers, *how) if first == set(layers) else interrupted()
+        return prepared(adapter, layers, conditions) if first == set(layers) else interrupted()
 
     with monkeypatch.context() as patch:
         patch.setattr(timing, "GROUP", 1)  # sections of five layers
@@ -127,7 +128,7 @@ def test_one_process_measures_at_a_time(fill: Fill, caplog: pytest.LogCaptureFix
     with ThreadPoolExecutor(2) as pool, caplog.at_level(logging.INFO, "mnas"):
         one, other = pool.map(lambda _: fill(), range(2))
     assert one == other
-    assert caplog.text.count("waiting for another process, which measures") == 1
+    assert caplog.text.count("waiting for another process") == 1
     assert caplog.text.count("latency table: measuring") == 1
 
 
@@ -145,7 +146,7 @@ def test_interrupted_while_it_calibrates(fill: Fill, monkeypatch: pytest.MonkeyP
         patch.setattr(cache, "calibrate", interrupted)
         with pytest.raises(KeyboardInterrupt):
             fill(7)
-    part = LatencyTable.load(cache_path(space, "torch", 1, 1))
+    part = LatencyTable.load(cache_path(space, Conditions("torch")))
     assert part.calibration is None, "what was fitted before does not speak of a table with more layers"
     done = fill(7)
     assert done.entries == part.entries
@@ -156,12 +157,12 @@ def test_interrupted_while_it_calibrates(fill: Fill, monkeypatch: pytest.MonkeyP
 def test_a_damaged_cache_is_measured_anew_with_a_warning(
     fill: Fill, space: SearchSpace, content: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path = cache_path(space, "torch", 1, 1)
+    path = cache_path(space, Conditions("torch"))
     path.parent.mkdir(parents=True)
     path.write_text(content)
     with caplog.at_level(logging.WARNING, "mnas"):
         table = fill()
-    assert "not usable and is measured anew" in caplog.text
+    assert "measured again" in caplog.text
     assert str(path) in caplog.text
     assert LatencyTable.load(path) == table
 
@@ -184,8 +185,8 @@ def test_a_table_of_other_conditions_is_refused(
     fill: Fill, tmp_path: Path, change: dict[str, object], told: str, no_measuring: Callable[[], None]
 ) -> None:
     path = tmp_path / "table.yaml"
-    here = building.build_table([], rng=random.Random(0))
-    replace(here, **change).save(path)
+    here = building.build_table([], Conditions("torch"), rng=random.Random(0))
+    changed(here, **change).save(path)
     no_measuring()
     before = path.read_bytes()
     with pytest.raises(BadInput) as refused:
@@ -216,22 +217,24 @@ def test_what_failed_is_kept_and_not_tried_again(
 
 
 def test_cache_path(space: SearchSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = cache_path(space, "torch", 2, 8)
+    path = cache_path(space, Conditions("torch", 2, 8))
     assert path.parent == tmp_path / "cache" / "mnas" / "latency"
     assert path.suffix == ".yaml"
     assert "/" not in path.name
     assert "threads-2-batch-8" in path.name
     larger = space.with_resolutions((48,))
     others = [
-        cache_path(space, "torch", 1, 8), cache_path(space, "onnxruntime", 2, 8), cache_path(space, "torch", 2, 1),
-        cache_path(larger, "torch", 2, 8),
+        cache_path(space, Conditions("torch", 1, 8)), cache_path(space, Conditions("onnxruntime", 2, 8)),
+        cache_path(space, Conditions("torch", 2, 1)), cache_path(larger, Conditions("torch", 2, 8)),
     ]  # fmt: skip
     assert len({path, *others}) == 5
-    both, turned = (cache_path(space.with_resolutions(sizes), "torch", 2, 8) for sizes in ((32, 48), (48, 32)))
+    both, turned = (
+        cache_path(space.with_resolutions(sizes), Conditions("torch", 2, 8)) for sizes in ((32, 48), (48, 32))
+    )
     assert both == turned != path
     monkeypatch.setenv("XDG_CACHE_HOME", "")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert cache_path(space, "torch", 1, 1).parent == tmp_path / ".cache" / "mnas" / "latency"
+    assert cache_path(space, Conditions("torch")).parent == tmp_path / ".cache" / "mnas" / "latency"
 
 
 def inexact(monkeypatch: pytest.MonkeyPatch, errors: list[float]) -> None:
@@ -242,7 +245,7 @@ def inexact(monkeypatch: pytest.MonkeyPatch, errors: list[float]) -> None:
         table = real(*given, **more)
         assert table.calibration is not None
         error = errors.pop(0) if errors else 0.0
-        return replace(table, calibration=replace(table.calibration, mean_error=error))
+        return replace(table, calibration=refitted(table.calibration, mean_error=error))
 
     monkeypatch.setattr(cache, "calibrate", calibrate)
     monkeypatch.setattr(cache, "INEXACT", 0.05)
@@ -253,8 +256,8 @@ def test_what_is_inexact_is_measured_once_more(
 ) -> None:
     inexact(monkeypatch, [0.4])
     table = fill()
-    assert table.calibration is not None and table.calibration.mean_error == 0.0
-    assert "off by 40.0% in the mean: was the machine busy? All is measured once more" in caplog.text
+    assert table.calibration is not None and table.calibration.error.mean_error == 0.0
+    assert "40.0%" in caplog.text
 
 
 def test_interrupted_while_it_measures_once_more(
@@ -264,8 +267,8 @@ def test_interrupted_while_it_measures_once_more(
     inexact(monkeypatch, [0.4])
     prepared, attempts = building._prepared, 0
 
-    def second_attempt_fails(adapter: Runtime, layers: Sequence[Layer], *how: int) -> object:
-        return interrupted() if attempts else prepared(adapter, layers, *how)
+    def second_attempt_fails(adapter: Runtime, layers: Sequence[Layer], conditions: Conditions) -> object:
+        return interrupted() if attempts else prepared(adapter, layers, conditions)
 
     def counted(*given: Any, **more: Any) -> LatencyTable:
         nonlocal attempts
@@ -278,9 +281,9 @@ def test_interrupted_while_it_measures_once_more(
     with pytest.raises(KeyboardInterrupt):
         fill()
     assert attempts == 1
-    kept = LatencyTable.load(cache_path(space, "torch", 1, 1))
+    kept = LatencyTable.load(cache_path(space, Conditions("torch")))
     assert set(kept.entries) == set(space.layers(10)) == set(kept.corrected)
-    assert kept.calibration is not None and kept.calibration.mean_error == 0.4
+    assert kept.calibration is not None and kept.calibration.error.mean_error == 0.4
 
 
 def test_a_file_that_cannot_be_written_is_said_before_anything_is_measured(
@@ -298,8 +301,8 @@ def test_the_better_of_two_attempts_is_kept(
 ) -> None:
     inexact(monkeypatch, list(errors))
     table = fill()
-    assert table.calibration is not None and table.calibration.mean_error == 0.3
-    assert LatencyTable.load(cache_path(space, "torch", 1, 1)) == table
+    assert table.calibration is not None and table.calibration.error.mean_error == 0.3
+    assert LatencyTable.load(cache_path(space, Conditions("torch"))) == table
 
 
 def test_a_second_attempt_keeps_the_layers_of_others(
@@ -308,7 +311,7 @@ def test_a_second_attempt_keeps_the_layers_of_others(
     ten = fill(10)
     inexact(monkeypatch, [0.4])
     both = fill(7)
-    assert both.calibration is not None and both.calibration.mean_error == 0.0
+    assert both.calibration is not None and both.calibration.error.mean_error == 0.0
     assert set(both.entries) == set(space.layers(10)) | set(space.layers(7))
     same = {layer for layer in ten.entries if both.entries[layer] == ten.entries[layer]}
     others = set(space.layers(10)) - set(space.layers(7))
@@ -320,8 +323,8 @@ def test_an_error_that_is_accepted_is_exact_enough(
 ) -> None:
     inexact(monkeypatch, [0.2])
     table = fill(accepted=0.2)
-    assert table.calibration is not None and table.calibration.mean_error == 0.2
-    assert "measured once more" not in caplog.text
+    assert table.calibration is not None and table.calibration.error.mean_error == 0.2
+    assert "again" not in caplog.text
     no_measuring()
     assert fill(accepted=0.2) == table
 
@@ -331,10 +334,10 @@ def test_a_calibration_on_other_sizes_is_made_anew(
 ) -> None:
     path = tmp_path / "table.yaml"
     both = fill(path=path, sizes=(48, 32))
-    assert both.calibration is not None and both.calibration.resolutions == (32, 48)
+    assert both.calibration is not None and both.calibration.networks.resolutions == (32, 48)
     small = fill(path=path, sizes=(32,))
     assert small.entries == both.entries
-    assert small.calibration is not None and small.calibration.resolutions == (32,)
+    assert small.calibration is not None and small.calibration.networks.resolutions == (32,)
     again = fill(path=path, sizes=(32, 48))
     no_measuring()
     assert fill(path=path, sizes=(48, 32)) == again
@@ -345,8 +348,8 @@ def test_an_inexact_table_of_before_is_first_calibrated_anew(
 ) -> None:
     inexact(monkeypatch, [0.4, 0.4])
     before = fill()
-    assert before.calibration is not None and before.calibration.mean_error == 0.4
+    assert before.calibration is not None and before.calibration.error.mean_error == 0.4
     monkeypatch.setattr(building, "sections", None)
     table = fill()
-    assert table.calibration is not None and table.calibration.mean_error == 0.0
+    assert table.calibration is not None and table.calibration.error.mean_error == 0.0
     assert table.entries == before.entries

@@ -106,6 +106,7 @@ def test_without_the_system_call_nothing_happens(monkeypatch: pytest.MonkeyPatch
 # --- disturbed --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.alone
 @needs_proc
 def test_a_busy_process_is_seen() -> None:
     watch = Watch()
@@ -117,6 +118,7 @@ def test_a_busy_process_is_seen() -> None:
     assert float(why.split()[-2]) >= 0.3
 
 
+@pytest.mark.alone
 @needs_proc
 def test_own_work_is_no_disturbance() -> None:
     """A machine that rests is not to be had in a test, so that only the difference is looked at."""
@@ -156,22 +158,23 @@ def test_what_is_called_busy(case: str, monkeypatch: pytest.MonkeyPatch) -> None
     ([1.0] * 40, ""),
     ([1.0, 9.0] * 2, ""),  # too few
     ([1 + 0.07 * i / 39 for i in range(40)], ""),
-    ([1 + 0.3 * i / 39 for i in range(40)], "the machine became 22% slower meanwhile (throttling?)"),
-    ([1.0] * 20 + [1.25] * 20, "the machine became 25% slower meanwhile (throttling?)"),
-    ([2.0] * 20 + [1.0] * 20, "the machine became 50% faster meanwhile (throttling?)"),
+    ([1 + 0.3 * i / 39 for i in range(40)], "22% slower"),
+    ([1.0] * 20 + [1.25] * 20, "25% slower"),
+    ([2.0] * 20 + [1.0] * 20, "50% faster"),
     ([1.0] * 10 + [5.0] * 20 + [1.0] * 10, ""),  # over again at the end
     ([1.0] * 36 + [9.0] * 4, ""),  # a moment only
 ])  # fmt: skip
 def test_what_is_called_throttling(anchor: list[float], expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Watch, "_now", staticmethod(lambda: (0.0, 0.0, 0.0)))
-    assert Watch().disturbed(anchor) == expected
+    reason = Watch().disturbed(anchor)
+    assert expected in reason and bool(reason) == bool(expected)
 
 
 def test_both_reasons_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter([(0.0, 0.0, 0.0), (1.0, 2.0, 1.0)])
     monkeypatch.setattr(Watch, "_now", staticmethod(lambda: next(times)))
     why = Watch().disturbed([1.0] * 20 + [1.25] * 20)
-    assert why == "busy machine: other processes used 1.0 cores; the machine became 25% slower meanwhile (throttling?)"
+    assert "1.0 cores" in why and "25% slower" in why
 
 
 def test_without_proc_nothing_is_called_busy(monkeypatch: pytest.MonkeyPatch) -> None:

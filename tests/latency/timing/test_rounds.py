@@ -15,10 +15,11 @@ from scipy.stats import binom
 from timed_runs import World, busy
 
 from mnas.latency.timing.rounds import (
+    MAX_WARM_UPS,
     MIN_ROUNDS,
-    MOST_WARM_UPS,
+    Inference,
     Measurement,
-    Run,
+    RoundLimits,
     by_key,
     sample,
     summary,
@@ -47,11 +48,11 @@ def test_each_round_times_everything_once_in_a_new_order() -> None:
         timed: list[str] = []
         runs = {key: (lambda key=key: key) for key in "abcd"}
 
-        def timer(run: Run, repeats: int) -> float:
+        def timer(run: Inference, repeats: int) -> float:
             timed.append(str(run()))
             return 1.0
 
-        sample(runs, rounds=8, rng=random.Random(seed), timer=timer)
+        sample(runs, RoundLimits(8), rng=random.Random(seed), timer=timer)
         warm_up = 4 * 4  # of a run that gets no faster: the first and three more
         assert timed[:warm_up] == list("aaaabbbbccccdddd")
         return ["".join(timed[i : i + 4]) for i in range(warm_up, len(timed), 4)]
@@ -65,14 +66,17 @@ def test_each_round_times_everything_once_in_a_new_order() -> None:
 
 def test_progress() -> None:
     world, seen = World(), list[tuple[int, int]]()
-    sample({"a": world.run(1)}, rounds=3, rng=random.Random(0), timer=world.timer, progress=lambda *at: seen.append(at))
+    sample(
+        {"a": world.run(1)}, RoundLimits(3), rng=random.Random(0), timer=world.timer,
+        progress=lambda *at: seen.append(at),
+    )  # fmt: skip
     assert seen == [(1, 3), (2, 3), (3, 3)]
 
 
 def test_progress_counts_the_rounds_that_fit_into_the_time() -> None:
     seen = list[tuple[int, int]]()
     sample(
-        {"a": lambda: time.sleep(0.002)}, rounds=10_000, rng=random.Random(0), seconds=0.2,
+        {"a": lambda: time.sleep(0.002)}, RoundLimits(10_000, seconds=0.2), rng=random.Random(0),
         progress=lambda *at: seen.append(at),
     )  # fmt: skip
     assert [done for done, _ in seen] == list(range(1, len(seen) + 1))
@@ -87,14 +91,14 @@ def test_each_sample_follows_untimed_runs_and_short_runs_are_repeated_within_it(
     def run() -> None:
         calls.append("run")
 
-    def timer(run: Run, repeats: int) -> float:
+    def timer(run: Inference, repeats: int) -> float:
         calls.append(f"{repeats} timed")
         return 0.01
 
-    sample({"a": run}, rounds=2, rng=random.Random(0), timer=timer, settle=3, sample_us=200)
+    sample({"a": run}, RoundLimits(2), rng=random.Random(0), timer=timer, settle=3, sample_us=200)
     assert calls[4:] == ["run", "run", "run", "20 timed"] * 2
     calls.clear()
-    sample({"a": run}, rounds=2, rng=random.Random(0), timer=timer, settle=0, sample_us=0)
+    sample({"a": run}, RoundLimits(2), rng=random.Random(0), timer=timer, settle=0, sample_us=0)
     assert calls[4:] == ["1 timed"] * 2
 
 
@@ -102,21 +106,22 @@ def test_warms_up_until_it_gets_no_faster() -> None:
     def warm_ups(times: list[float]) -> tuple[int, list[float]]:
         count = 0
 
-        def timer(run: Run, repeats: int) -> float:
+        def timer(run: Inference, repeats: int) -> float:
             nonlocal count
             count += 1
             return times[min(count, len(times)) - 1]
 
-        found = by_key(sample({"a": lambda: None}, rounds=5, rng=random.Random(0), timer=timer))["a"]
+        found = by_key(sample({"a": lambda: None}, RoundLimits(5), rng=random.Random(0), timer=timer))["a"]
         return count - len(found), found
 
     assert warm_ups([1.0]) == (4, [1.0] * 5)
     assert warm_ups([9, 5, 3, 2, 1.5, 1]) == (6 + 3, [1] * 5)
     assert warm_ups([9, 9, 9, 1]) == (4 + 3, [1] * 5)  # the fourth says that it was not warm
     assert warm_ups([2, 1.99, 1.98, 1.97]) == (4, [1.97] * 5)  # 3% decide
-    assert warm_ups([0.9**i for i in range(99)])[0] == 1 + MOST_WARM_UPS
+    assert warm_ups([0.9**i for i in range(99)])[0] == 1 + MAX_WARM_UPS
 
 
+@pytest.mark.alone
 def test_wall_clock() -> None:
     tries = [wall_ms(busy(lambda: 0.5), 4) for _ in range(5)]
     assert 0.5 <= min(tries) < 0.6
@@ -128,7 +133,7 @@ def test_wall_clock() -> None:
 def test_ends_when_time_is_up_but_not_before_ten_rounds() -> None:
     def rounds_in(seconds: float) -> int:
         run = busy(lambda: 0.3)
-        return len(sample({"a": run}, rounds=10_000, rng=random.Random(0), seconds=seconds))
+        return len(sample({"a": run}, RoundLimits(10_000, seconds), rng=random.Random(0)))
 
     assert rounds_in(0) == MIN_ROUNDS == 10
     assert 10 <= rounds_in(0.05) < 200
@@ -141,7 +146,7 @@ def test_ends_when_every_interval_is_narrow(noise: float, precision: float | Non
     rng = random.Random(0)
     world = World(lambda now: rng.uniform(1 - noise, 1 + noise))
     runs = {key: world.run(ms) for key, ms in (("a", 1), ("b", 5), ("c", 9))}
-    found = sample(runs, rounds=500, rng=random.Random(1), timer=world.timer, precision=precision)
+    found = sample(runs, RoundLimits(500, precision=precision), rng=random.Random(1), timer=world.timer)
     counts = {len(times) for times in by_key(found).values()}
     assert len(counts) == 1
     assert low <= counts.pop() <= high
@@ -152,12 +157,12 @@ def test_ends_when_every_interval_is_narrow(noise: float, precision: float | Non
 
 def test_fewer_rounds_than_ten_where_no_more_are_asked() -> None:
     world = World()
-    found = sample({"a": world.run(1)}, rounds=3, rng=random.Random(0), timer=world.timer, precision=1.0)
+    found = sample({"a": world.run(1)}, RoundLimits(3, precision=1.0), rng=random.Random(0), timer=world.timer)
     assert found == [("a", 1)] * 3
 
 
 def test_nothing_to_time() -> None:
-    assert sample({}, rounds=20, rng=random.Random(0)) == []
+    assert sample({}, RoundLimits(20), rng=random.Random(0)) == []
     assert without_drift([]) == {}
 
 
@@ -176,7 +181,7 @@ def test_garbage_collection_is_off_inside_and_as_before_afterwards(was_on: bool,
 
     (gc.enable if was_on else gc.disable)()
     try:
-        sample({"run": run}, rounds=5, rng=random.Random(0), sample_us=0)
+        sample({"run": run}, RoundLimits(5), rng=random.Random(0), sample_us=0)
     except RuntimeError:
         assert fails
     assert inside
@@ -197,7 +202,7 @@ def test_a_machine_that_slows_down_in_the_middle_changes_no_ratio(seed: int) -> 
     middle = warm_up + (rounds / 2) * (1 + settle) * sum(TRUE_MS.values())
     world = World(lambda now: 1.0 if now < middle else 1.5)
     runs = {key: world.run(ms) for key, ms in TRUE_MS.items()}
-    found = sample(runs, rounds=rounds, rng=random.Random(seed), timer=world.timer, settle=settle)
+    found = sample(runs, RoundLimits(rounds), rng=random.Random(seed), timer=world.timer, settle=settle)
 
     def off(by: dict[str, float]) -> float:
         relative = [by[key] / ms for key, ms in TRUE_MS.items()]
@@ -210,13 +215,14 @@ def test_a_machine_that_slows_down_in_the_middle_changes_no_ratio(seed: int) -> 
 def test_a_machine_that_slows_down_steadily_gives_narrow_intervals() -> None:
     world = World(lambda now: 1.0 + now / 4000)  # two and a half times as slow at the end
     runs = {key: world.run(ms) for key, ms in TRUE_MS.items()}
-    found = sample(runs, rounds=60, rng=random.Random(0), timer=world.timer)
+    found = sample(runs, RoundLimits(60), rng=random.Random(0), timer=world.timer)
     for key, times in without_drift(found).items():
         steady, plain = summary(times), summary(by_key(found)[key])
         assert plain.spread_ms > 0.1 * plain.median_ms
         assert steady.spread_ms < 0.02 * steady.median_ms
 
 
+@pytest.mark.alone
 def test_drift_of_the_real_clock() -> None:
     turn = 0
 
@@ -232,7 +238,7 @@ def test_drift_of_the_real_clock() -> None:
     tries = []
     while not tries or (len(tries) < 5 and min(tries) > 0.05):  # a busy neighbour may spoil a try
         turn = 0
-        found = sample(runs, rounds=30, rng=random.Random(0), progress=next_round)
+        found = sample(runs, RoundLimits(30), rng=random.Random(0), progress=next_round)
         assert all(max(times) > 1.5 * min(times) for times in by_key(found).values())
         relative = [ms / true_ms[key] for key, ms in medians(without_drift(found)).items()]
         tries.append(max(relative) / min(relative) - 1)

@@ -12,7 +12,7 @@ from unittest.mock import patch
 import pytest
 
 from mnas.latency.timing import sections as timing
-from mnas.latency.timing.rounds import Run
+from mnas.latency.timing.rounds import Inference
 from mnas.latency.timing.sections import Section, reason, sections
 
 KEYS = [f"layer{i}" for i in range(50)]
@@ -27,22 +27,22 @@ class World:
         self.ran: list[str] = []
         self.asked: list[list[str]] = []
 
-    def run(self, key: str, placed: float = 1.0) -> Run:
+    def run(self, key: str, placed: float = 1.0) -> Inference:
         def run() -> None:
             self.ran.append(key)
             self.now += TRUE_MS[key] * placed * self.slowness(self.now)
 
         return run
 
-    def prepare(self, keys: Sequence[str]) -> Mapping[str, Run | str]:
+    def prepare(self, keys: Sequence[str]) -> Mapping[str, Inference | str]:
         self.asked.append(list(keys))
         return {key: self.run(key) for key in keys}
 
-    def alike(self, keys: Sequence[str]) -> Mapping[str, Run | str]:
+    def alike(self, keys: Sequence[str]) -> Mapping[str, Inference | str]:
         """Layers that take as long as each other."""
         return dict.fromkeys(keys, self.run("layer0"))
 
-    def timer(self, run: Run, repeats: int) -> float:
+    def timer(self, run: Inference, repeats: int) -> float:
         assert repeats == 1, "a second run in a row would find its weights in the cache"
         start = self.now
         run()
@@ -50,15 +50,15 @@ class World:
         return self.now - start
 
     def timed(
-        self, todo: Sequence[str] = KEYS, known: Mapping[str, float] | None = None, rounds: int = 9, seed: int = 0,
-        prepare: Callable[[Sequence[str]], Mapping[str, Run | str]] | None = None,
+        self, todo: Sequence[str] = KEYS, timed_ms: Mapping[str, float] | None = None, rounds: int = 9, seed: int = 0,
+        prepare: Callable[[Sequence[str]], Mapping[str, Inference | str]] | None = None,
         frame_of: Callable[[str], str | None] = lambda key: None,
     ) -> list[Section[str]]:  # fmt: skip
         clock = SimpleNamespace(perf_counter=lambda: self.now / 1000)
         with patch.object(timing, "time", clock):
             return list(sections(
                 todo, prepare or self.prepare, rounds=rounds, rng=random.Random(seed), timer=self.timer,
-                known=known or {}, frame_of=frame_of,
+                timed_ms=timed_ms or {}, frame_of=frame_of,
             ))  # fmt: skip
 
 
@@ -69,7 +69,7 @@ def together(found: Sequence[Section[str]]) -> dict[str, float]:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sections of 20, then of 10 layers."""
-    for name, value in {"GROUP": 4, "SECTION": 10, "LINKS": 6}.items():
+    for name, value in {"GROUP": 4, "MAX_SECTION": 10, "LINKS": 6}.items():
         monkeypatch.setattr(timing, name, value)
 
 
@@ -120,7 +120,7 @@ def test_each_copy_of_a_layer_counts() -> None:
     """One of layer 7's lies in a worse place; that the machine is slower with each copy changes nothing."""
     world, copies = World(), itertools.count()
 
-    def prepare(keys: Sequence[str]) -> Mapping[str, Run | str]:
+    def prepare(keys: Sequence[str]) -> Mapping[str, Inference | str]:
         copy = next(copies)
         world.slowness = lambda now: 1.5**copy
         return {key: world.run(key, 1.3 if key == "layer7" and copy == 1 else 1.0) for key in keys}
@@ -136,7 +136,7 @@ def test_each_copy_of_a_layer_counts() -> None:
 def test_the_longer_it_takes_to_prepare_the_less_often(slowness: float, times: int) -> None:
     world = World()
 
-    def prepare(keys: Sequence[str]) -> Mapping[str, Run | str]:
+    def prepare(keys: Sequence[str]) -> Mapping[str, Inference | str]:
         world.now += sum(slowness * 12 * TRUE_MS[key] for key in keys)  # each is timed 9 times, and runs 3 times more
         return world.prepare(keys)
 
@@ -152,7 +152,7 @@ def test_what_takes_long_to_prepare_is_prepared_once(small: None, slowness: floa
     """As a link of later sections too."""
     world = World()
 
-    def prepare(keys: Sequence[str]) -> Mapping[str, Run | str]:
+    def prepare(keys: Sequence[str]) -> Mapping[str, Inference | str]:
         world.now += sum(slowness * 12 * TRUE_MS[key] for key in keys)  # each is timed 9 times, and runs 3 times more
         return world.prepare(keys)
 
@@ -170,11 +170,11 @@ def test_a_kept_link_that_fails_later_ends_nothing(small: None) -> None:
 
     first = list[str]()
 
-    def failing(keys: Sequence[str]) -> Mapping[str, Run | str]:
+    def failing(keys: Sequence[str]) -> Mapping[str, Inference | str]:
         world.now += 10_000 * len(keys)
         first.extend([] if first else keys)
 
-        def out_of_memory(key: str, run: Run) -> Run:
+        def out_of_memory(key: str, run: Inference) -> Inference:
             def limited() -> None:
                 if key in first and len(world.asked) > 1:
                     raise MemoryError
@@ -194,7 +194,7 @@ def test_on_a_slow_device_sections_are_small(small: None, monkeypatch: pytest.Mo
     world = World()
     assert [len(part.ms) for part in world.timed()] == [20] + [2] * 15
     assert [len(keys) for keys in world.asked] == [20] * 4 + [2 + 2] * 60, "no more links than layers"
-    monkeypatch.setattr(timing, "SECTION", 1000)
+    monkeypatch.setattr(timing, "MAX_SECTION", 1000)
     monkeypatch.setattr(timing, "SECTION_S", 3600.0)
     assert [len(part.ms) for part in World().timed()] == [20, 30]
 
@@ -204,13 +204,13 @@ def test_a_section_takes_its_time_with_its_links(
     small: None, monkeypatch: pytest.MonkeyPatch, section_s: float
 ) -> None:
     world, ends = World(), []
-    for name, value in {"SECTION_S": section_s, "SECTION": 600, "LINKS": 12}.items():
+    for name, value in {"SECTION_S": section_s, "MAX_SECTION": 600, "LINKS": 12}.items():
         monkeypatch.setattr(timing, name, value)
     monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=lambda: world.now))
     todo, before = KEYS * 8, 0.0
     for _ in sections(
         [f"{key} {i}" for i, key in enumerate(todo)], world.alike, rounds=9, rng=random.Random(0), timer=world.timer,
-        known={},
+        timed_ms={},
     ):  # fmt: skip
         ends.append(world.now - before)
         before = world.now
@@ -238,7 +238,7 @@ def test_what_a_frame_takes_is_taken_off(small: None, known: int) -> None:
 def test_frames_of_what_takes_long_to_prepare(small: None) -> None:
     world = World()
 
-    def prepare(keys: Sequence[str]) -> Mapping[str, Run | str]:
+    def prepare(keys: Sequence[str]) -> Mapping[str, Inference | str]:
         world.now += 1e5 * len(keys)
         return world.prepare(keys)
 
@@ -249,7 +249,7 @@ def test_frames_of_what_takes_long_to_prepare(small: None) -> None:
 def test_slow_layers_whose_frames_fail_are_no_links(small: None) -> None:
     world = World()
 
-    def prepare(keys: Sequence[str]) -> Mapping[str, Run | str]:
+    def prepare(keys: Sequence[str]) -> Mapping[str, Inference | str]:
         world.now += 1e5 * len(keys)
         return {key: "no kernel" if key == "layer0" else run for key, run in world.prepare(keys).items()}
 
@@ -294,7 +294,7 @@ def test_later_sections_are_at_the_speed_of_the_first(small: None, slower: float
     world = World()
     found = []
     for part in sections(
-        KEYS, world.prepare, rounds=9, rng=random.Random(0), timer=world.timer, known={}
+        KEYS, world.prepare, rounds=9, rng=random.Random(0), timer=world.timer, timed_ms={}
     ):  # fmt: skip
         found.append(part)
         factor = slower ** len(found)
@@ -333,14 +333,14 @@ class Fails:
     def __init__(self, world: World) -> None:
         self.world = world
 
-    def __call__(self, keys: Sequence[str]) -> Mapping[str, Run | str]:
-        runs: dict[str, Run | str] = {**self.world.prepare(keys)}
+    def __call__(self, keys: Sequence[str]) -> Mapping[str, Inference | str]:
+        runs: dict[str, Inference | str] = {**self.world.prepare(keys)}
         for key, error in self.REASONS.items():
             if key in runs:
                 runs[key] = reason(error) if key in ("layer3", "layer7") else self.raising(error)
         return runs
 
-    def raising(self, error: Exception) -> Run:
+    def raising(self, error: Exception) -> Inference:
         def run() -> None:
             raise type(error)(*error.args)
 
@@ -376,7 +376,7 @@ def test_a_failure_keeps_no_layer_alive() -> None:
     """Not even until the next garbage collection: a section's models may take all the memory that there is."""
     world, alive = World(), weakref.WeakSet[Any]()
 
-    def prepare(keys: Sequence[str]) -> Mapping[str, Run | str]:
+    def prepare(keys: Sequence[str]) -> Mapping[str, Inference | str]:
         runs = Fails(world)(keys)
         alive.update(run for run in runs.values() if not isinstance(run, str))
         return runs

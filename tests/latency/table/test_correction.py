@@ -9,8 +9,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from mnas.latency.table import calibration as correcting
-from mnas.latency.table.calibration import Correction, correction
+from mnas.latency.table import correction as correcting
+from mnas.latency.table.correction import Correction, correction
 from mnas.space.architecture import Architecture
 from mnas.space.layer import Layer
 from mnas.space.space import load_space
@@ -63,7 +63,7 @@ def test_nothing_is_predicted_to_take_no_time(pairs: list[tuple[float, float]]) 
     assert found.factor > 0
     assert found.offset_ms + found.factor * min(sums) / 4 > 0
     for before, after in zip(sums, found.layers.values(), strict=True):
-        assert abs(after / before - 1) <= correcting.MOST + 1e-4
+        assert abs(after / before - 1) <= correcting.MAX_CORRECTION + 1e-4
 
 
 # --- layers ---------------------------------------------------------------------------------------------------------
@@ -156,4 +156,4 @@ def test_no_layer_is_corrected_beyond_belief(archs: list[Architecture]) -> None:
     networks = [arch.layers(10) for arch in archs]
     much = next(layer for layer in networks[0] if 20 < sum(layer in layers for layers in networks) < 120)
     found = correction(entries, networks, sums_of(entries | {much: 100 * entries[much]}, networks))
-    assert found.layers[much] == pytest.approx((1 + correcting.MOST) * entries[much], rel=1e-3)
+    assert found.layers[much] == pytest.approx((1 + correcting.MAX_CORRECTION) * entries[much], rel=1e-3)

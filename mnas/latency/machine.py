@@ -1,0 +1,83 @@
+"""This machine while it measures: one process at a time, on pinned cores, with no more threads than it has cores."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import filelock
+
+from mnas.errors import BadInput
+from mnas.io.files import user_cache
+from mnas.latency.runtimes import Runtime
+from mnas.latency.timing.quiet import pinned
+
+log = logging.getLogger("mnas")
+
+
+def check_threads(threads: int) -> None:
+    """BadInput where this machine has fewer cores than `threads`."""
+    cores = os.cpu_count() or 1
+    if threads > cores:
+        raise BadInput(
+            f"--threads {threads}: this machine has {cores} core{'s' * (cores != 1)}, and latency is measured on it; "
+            f"state --threads {cores} or fewer"
+        )
+
+
+@contextmanager
+def exclusive() -> Iterator[None]:
+    """Wait until no other mnas process of this user measures latency, and keep others waiting inside the block.
+
+    Two measurements at once would spoil each other's times. May be entered again by the thread that is inside. Where
+    the user's cache cannot be written, there is no waiting.
+    """
+    lock = _lock(str(user_cache("latency") / ".lock"))
+    with contextlib.suppress(OSError):
+        Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            log.info("waiting for another process, which is measuring latency")
+            lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@functools.cache
+def _lock(path: str) -> filelock.BaseFileLock:
+    """The lock of a file: one object, so that it counts how often it was acquired; each thread has its own count."""
+    return filelock.FileLock(path)
+
+
+@contextmanager
+def on_cores(threads: int) -> Iterator[None]:
+    """Measure alone, pinned to `threads` cores; BadInput where this machine has fewer."""
+    check_threads(threads)
+    with exclusive(), pinned(threads):
+        yield
+
+
+@contextmanager
+def measuring(adapter: Runtime, threads: int) -> Iterator[None]:
+    """`on_cores`, with `threads` threads for the runtime, and for PyTorch, which prepares what is timed.
+
+    With 16 threads on one core, PyTorch took two seconds to copy a network.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    try:
+        with on_cores(threads):
+            torch.set_num_threads(threads)
+            with adapter.threads(threads):
+                yield
+    finally:
+        torch.set_num_threads(before)

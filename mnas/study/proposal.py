@@ -1,0 +1,64 @@
+"""One proposal: asked of Optuna, pruned while it is evaluated, finished as a trial."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import optuna
+
+from mnas.estimators import Estimate
+from mnas.space.architecture import Architecture
+from mnas.study.optuna_log import experimental_features
+from mnas.study.problem import Problem
+from mnas.study.trial import Evaluation, Trial
+
+
+class Proposal(NamedTuple):
+    """A network that Optuna proposed."""
+
+    trial: optuna.trial.Trial
+    architecture: Architecture
+    latency_ms: float
+
+
+def ask(study: optuna.Study, problem: Problem) -> Proposal:
+    """The study's next proposal; the sampler learns how far it violates budget and constraints."""
+    trial = study.ask()
+    with experimental_features():
+        arch = problem.space.suggest(trial)
+    latency_ms = problem.latency(arch)
+    for name, violation in problem.violations(arch, latency_ms).items():
+        trial.set_constraint(name, violation)
+    return Proposal(trial, arch, latency_ms)
+
+
+def pruner(proposal: Proposal, problem: Problem, may_prune: bool = True) -> Callable[[int, float], bool]:
+    """Reports the accuracy after each step to Optuna; True ends the estimate. A front is never pruned."""
+
+    def prune(step: int, accuracy: float) -> bool:
+        reward = problem.reward(accuracy, proposal.latency_ms)
+        if reward is None:
+            return False
+        proposal.trial.report(reward, step)
+        return may_prune and proposal.trial.should_prune()
+
+    return prune
+
+
+def evaluated_trial(proposal: Proposal, estimate: Estimate, problem: Problem, name: str = "") -> Trial:
+    """The trial of a proposal that was evaluated."""
+    latency_ms, accuracy = proposal.latency_ms, estimate.accuracy
+    reward = None if accuracy is None else problem.reward(accuracy, latency_ms)
+    evaluation = Evaluation(estimate.fidelity, estimate.seconds, estimate.curve)
+    number, arch = proposal.trial.number, proposal.architecture
+    return Trial(number, estimate.state, arch, latency_ms, accuracy, reward, name, evaluation)
+
+
+def unevaluated_trial(proposal: Proposal, earlier: Trial | None, name: str = "") -> Trial:
+    """The trial of a proposal that an earlier trial evaluated, or that may not be evaluated."""
+    number, arch, latency_ms = proposal.trial.number, proposal.architecture, proposal.latency_ms
+    if earlier is None:
+        return Trial(number, "over_budget", arch, latency_ms, name=name)
+    evaluation = Evaluation(earlier.fidelity)
+    return Trial(number, "repeated", arch, latency_ms, earlier.accuracy, earlier.reward, name, evaluation)
