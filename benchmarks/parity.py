@@ -59,7 +59,7 @@ def compare(name: str, package: str, name_there: str) -> dict[str, Any]:
     make = models.create_model if package == "timm" else models.models.get_model
     theirs = make(name_there)
     randomise(theirs)
-    arch = mnas.zoo.parse(name)
+    arch = mnas.zoo.load_architecture(name)
     if package == "timm":
         arch = dataclasses.replace(arch, bn_eps=1e-5)
     ours = mnas.load_reference(mnas.build(arch), theirs.state_dict()).eval()

@@ -6,11 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from mnas.errors import BadInput, Infeasible, MissingDependency, MnasError, RunLocked
-from mnas.space import zoo
-from mnas.space.architecture import Architecture
-from mnas.space.cost import Cost, cost
-from mnas.space.layer import Layer
-from mnas.space.space import SearchSpace, load_space
+from mnas.space import Architecture, Cost, Layer, SearchSpace, cost, load_space, zoo
 from mnas.version import __version__
 
 if TYPE_CHECKING:

@@ -33,7 +33,7 @@ from mnas.pipeline.worker import work
 from mnas.run import Run, new_folder, removed_unless_started
 from mnas.samplers import make_sampler
 from mnas.space.space import SearchSpace, load_space
-from mnas.space.zoo import baseline_architecture
+from mnas.space.zoo import load_architecture
 from mnas.study.objective import is_pareto, load_objective
 from mnas.study.trial import Trial
 from mnas.training.device import pick_device, restored_threads
@@ -172,7 +172,7 @@ def _check(config: RunConfig, overrides: Overrides) -> None:
         raise BadInput(f"{len(budgets)} latency budgets and one latency callable: give it one budget")
     space = space_of(config, overrides.space)
     for name in config.baselines or (space.reference,):
-        baseline_architecture(name, max(space.resolutions))
+        load_architecture(name, max(space.resolutions))
     if overrides.sampler is None:
         make_sampler(config.sampler, config.seed)
     for target in config.targets if overrides.latency is None else ():

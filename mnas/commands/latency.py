@@ -37,7 +37,7 @@ from mnas.monitor.console import progress
 from mnas.nn.network import Network, build
 from mnas.space.architecture import Architecture
 from mnas.space.space import SearchSpace, load_space
-from mnas.space.zoo import baseline_architecture
+from mnas.space.zoo import load_architecture
 
 log = logging.getLogger("mnas")
 
@@ -98,7 +98,7 @@ def _prepared(
     path = Path(target)
     if path.suffix in MODEL_FILES:
         beside = path.with_name("architecture.yaml")
-        size = resolution or (baseline_architecture(str(beside), 224).resolution if beside.exists() else 224)
+        size = resolution or (load_architecture(beside).resolution if beside.exists() else 224)
         return adapter.prepare_file(path, torch.rand(conditions.batch, 3, size, size), conditions.threads)
     network, arch = _network(target, resolution, num_classes)
     images = torch.rand(conditions.batch, 3, arch.resolution, arch.resolution)
@@ -110,7 +110,7 @@ def _network(target: str, resolution: int | None, num_classes: int) -> tuple[Net
     if Path(target).is_dir():
         network, arch = load_model(model_folder(Path(target)))
     else:
-        arch = baseline_architecture(target, resolution or 224)
+        arch = load_architecture(target, resolution or 224)
         network = build(arch, num_classes).eval()
     return network, replace(arch, resolution=resolution) if resolution else arch
 

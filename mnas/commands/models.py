@@ -21,7 +21,7 @@ from mnas.io.versions import versions
 from mnas.latency.conditions import Conditions
 from mnas.latency.timing.device import device_name
 from mnas.pipeline.metrics import accuracy_facts, add_latencies, rows_of
-from mnas.space.zoo import baseline_architecture
+from mnas.space.zoo import load_architecture
 from mnas.training.device import pick_device
 from mnas.training.loop import accuracy
 from mnas.training.sizes import TrainingSizes, native_size
@@ -41,7 +41,7 @@ def train(
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise BadInput(f"{output}: exists and is not empty; name another folder with -o")
     images = load_data(data, seed=seed)
-    arch = baseline_architecture(name, resolution or native_size(images, 224))
+    arch = load_architecture(name, resolution or native_size(images, 224))
     if resolution is not None:
         arch = replace(arch, resolution=resolution)
     size = arch.resolution

@@ -25,7 +25,7 @@ from mnas.pipeline.winners import FinalTraining, Result, hand_over, result_of
 from mnas.pipeline.worker import Job
 from mnas.run import Run
 from mnas.space.architecture import Architecture
-from mnas.space.zoo import baseline_architecture
+from mnas.space.zoo import load_architecture
 from mnas.study.analysis import analyse
 from mnas.study.constraints import constraints_of, fastest_and_slowest
 from mnas.study.problem import Problem
@@ -113,7 +113,7 @@ def _open(
     trainer = make_trainer(config, space, overrides.data)
     classes = trainer.data.num_classes
     names = config.baselines or (space.reference,)
-    baselines = [(name, baseline_architecture(name, trainer.sizes.base)) for name in names]
+    baselines = [(name, load_architecture(name, trainer.sizes.base)) for name in names]
     latency = latency_model(run, space, config, overrides.latency, classes, [arch for _, arch in baselines])
     context = Context(
         run, config, space, trainer, group, TensorBoard(run.tensorboard), latency, constraints_of(config, classes)

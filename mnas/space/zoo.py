@@ -1,31 +1,40 @@
-"""The networks that experts designed, row by row as in their papers."""
+"""The reference networks of the MobileNet and MnasNet papers, stage by stage as in their tables."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from mnas.errors import BadInput, nearest
 from mnas.io.strict_yaml import read_text
 from mnas.space.architecture import Architecture, Block, Head
-from mnas.space.layer import Activation, Skip, round_channels
-
-log = logging.getLogger("mnas")
-
+from mnas.space.layer import Activation, round_channels
 
 
 class Row(NamedTuple):
-    """Equal-shaped inverted residuals in a row; the stride is the first one's. exp and out in channels at width 1."""
+    """Inverted residuals of one shape, with absolute channels at width 1 (as V3's tables state them)."""
 
     kernel: int
-    exp: int
+    hidden: int
     out: int
     se: bool
     activation: Activation
     stride: int
     repeat: int = 1
+    """The stride is that of the first."""
+
+
+class Stage(NamedTuple):
+    """Inverted residuals that expand their own inputs by one ratio (as V2's and MnasNet's tables state them)."""
+
+    ratio: int
+    out: int
+    repeat: int
+    stride: int
+    kernel: int = 3
+    se: bool = False
 
 
 def mobilenet_v1(width: float = 1.0, resolution: int = 224) -> Architecture:
@@ -51,17 +60,17 @@ def mobilenet_v1(width: float = 1.0, resolution: int = 224) -> Architecture:
 
 def mobilenet_v2(width: float = 1.0, resolution: int = 224) -> Architecture:
     """MobileNetV2 (arXiv 1801.04381)."""
-    rows = [
-        [Row(3, 32, 16, False, "relu6", 1)],  # 112x112
-        _repeat(3, 6, 16, 24, "relu6", 2, 2),  # 56x56
-        _repeat(3, 6, 24, 32, "relu6", 2, 3),  # 28x28
-        _repeat(3, 6, 32, 64, "relu6", 2, 4),  # 14x14
-        _repeat(3, 6, 64, 96, "relu6", 1, 3),
-        _repeat(3, 6, 96, 160, "relu6", 2, 3),  # 7x7
-        _repeat(3, 6, 160, 320, "relu6", 1, 1),
+    stages = [  # ratio, out, repeat, stride
+        Stage(1, 16, 1, 1),  # 112x112
+        Stage(6, 24, 2, 2),  # 56x56
+        Stage(6, 32, 3, 2),  # 28x28
+        Stage(6, 64, 4, 2),  # 14x14
+        Stage(6, 96, 3, 1),
+        Stage(6, 160, 3, 2),  # 7x7
+        Stage(6, 320, 1, 1),
     ]
     head = Head(max(1280, round_channels(1280 * width)), 0, "relu6")
-    return _inverted_residuals(rows, width, resolution, _stem(32, width, "relu6"), head)
+    return _inverted_residuals(_rows(stages, 32, "relu6"), width, resolution, _stem(32, width, "relu6"), head)
 
 
 def mobilenet_v3_large(width: float = 1.0, resolution: int = 224) -> Architecture:
@@ -95,44 +104,44 @@ def mobilenet_v3_small(width: float = 1.0, resolution: int = 224) -> Architectur
 
 def mnasnet_a1(width: float = 1.0, resolution: int = 224) -> Architecture:
     """MnasNet-A1, with squeeze-and-excitation (arXiv 1807.11626, figure 7)."""
-    rows = [
-        [Row(3, 32, 16, False, "relu", 1)],  # 112x112
-        _repeat(3, 6, 16, 24, "relu", 2, 2),  # 56x56
-        _repeat(5, 3, 24, 40, "relu", 2, 3, se=True),  # 28x28
-        _repeat(3, 6, 40, 80, "relu", 2, 4),  # 14x14
-        _repeat(3, 6, 80, 112, "relu", 1, 2, se=True),
-        _repeat(5, 6, 112, 160, "relu", 2, 3, se=True),  # 7x7
-        _repeat(3, 6, 160, 320, "relu", 1, 1),
+    stages = [  # ratio, out, repeat, stride, kernel
+        Stage(1, 16, 1, 1),  # 112x112
+        Stage(6, 24, 2, 2),  # 56x56
+        Stage(3, 40, 3, 2, 5, se=True),  # 28x28
+        Stage(6, 80, 4, 2),  # 14x14
+        Stage(6, 112, 2, 1, se=True),
+        Stage(6, 160, 3, 2, 5, se=True),  # 7x7
+        Stage(6, 320, 1, 1),
     ]
-    return _inverted_residuals(rows, width, resolution, _stem(32, width, "relu"), Head(1280, 0, "relu"))
+    return _mnasnet(stages, width, resolution, 32)
 
 
 def mnasnet_b1(width: float = 1.0, resolution: int = 224) -> Architecture:
     """MnasNet-B1, without squeeze-and-excitation (arXiv 1807.11626; the network of torchvision's mnasnet1_0)."""
-    rows = [
-        [Row(3, 32, 16, False, "relu", 1)],  # 112x112
-        _repeat(3, 3, 16, 24, "relu", 2, 3),  # 56x56
-        _repeat(5, 3, 24, 40, "relu", 2, 3),  # 28x28
-        _repeat(5, 6, 40, 80, "relu", 2, 3),  # 14x14
-        _repeat(3, 6, 80, 96, "relu", 1, 2),
-        _repeat(5, 6, 96, 192, "relu", 2, 4),  # 7x7
-        _repeat(3, 6, 192, 320, "relu", 1, 1),
+    stages = [  # ratio, out, repeat, stride, kernel
+        Stage(1, 16, 1, 1),  # 112x112
+        Stage(3, 24, 3, 2),  # 56x56
+        Stage(3, 40, 3, 2, 5),  # 28x28
+        Stage(6, 80, 3, 2, 5),  # 14x14
+        Stage(6, 96, 2, 1),
+        Stage(6, 192, 4, 2, 5),  # 7x7
+        Stage(6, 320, 1, 1),
     ]
-    return _inverted_residuals(rows, width, resolution, _stem(32, width, "relu"), Head(1280, 0, "relu"))
+    return _mnasnet(stages, width, resolution, 32)
 
 
 def mnasnet_small(width: float = 1.0, resolution: int = 224) -> Architecture:
     """MnasNet-small (arXiv 1807.11626, table 4)."""
-    rows = [
-        [Row(3, 8, 8, False, "relu", 1)],  # 112x112
-        _repeat(3, 3, 8, 16, "relu", 2, 1),  # 56x56
-        _repeat(3, 6, 16, 16, "relu", 2, 2),  # 28x28
-        _repeat(5, 6, 16, 32, "relu", 2, 4, se=True),  # 14x14
-        _repeat(3, 6, 32, 32, "relu", 1, 3, se=True),
-        _repeat(5, 6, 32, 88, "relu", 2, 3, se=True),  # 7x7
-        _repeat(3, 6, 88, 144, "relu", 1, 1),
+    stages = [  # ratio, out, repeat, stride, kernel
+        Stage(1, 8, 1, 1),  # 112x112
+        Stage(3, 16, 1, 2),  # 56x56
+        Stage(6, 16, 2, 2),  # 28x28
+        Stage(6, 32, 4, 2, 5, se=True),  # 14x14
+        Stage(6, 32, 3, 1, se=True),
+        Stage(6, 88, 3, 2, 5, se=True),  # 7x7
+        Stage(6, 144, 1, 1),
     ]
-    return _inverted_residuals(rows, width, resolution, _stem(8, width, "relu"), Head(1280, 0, "relu"))
+    return _mnasnet(stages, width, resolution, 8)
 
 
 ZOO: dict[str, Callable[[float, int], Architecture]] = {
@@ -157,21 +166,19 @@ def get(name: str, width: float = 1.0, resolution: int = 224) -> Architecture:
     return ZOO[name](width, resolution)
 
 
-def parse(text: str, resolution: int = 224) -> Architecture:
-    """A reference network as a command line states it: NAME or NAME@WIDTH, as in mobilenet_v3_large@0.75."""
-    name, at, width = text.partition("@")
+def load_architecture(name: str | Path, resolution: int = 224) -> Architecture:
+    """A reference network by NAME or NAME@WIDTH, or an architecture's YAML file by path. Raises BadInput.
+
+    A path is recognised by a separator or by .yaml; the file states its own resolution.
+    """
+    text = str(name)
+    if isinstance(name, Path) or text.endswith((".yaml", ".yml")) or "/" in text:
+        return Architecture.from_yaml(read_text(Path(name).expanduser()), text)
+    plain, at, width = text.partition("@")
     try:
-        return get(name, float(width) if at else 1.0, resolution)
+        return get(plain, float(width) if at else 1.0, resolution)
     except ValueError:
-        raise BadInput(f"'{text}': expected NAME or NAME@WIDTH, as in mobilenet_v3_large@0.75") from None
-
-
-def _repeat(
-    kernel: int, ratio: int, channels: int, out: int, activation: Activation, stride: int, repeat: int, se: bool = False
-) -> list[Row]:
-    """`repeat` rows from `channels` to `out`, each expanding its own input by `ratio`."""
-    rows = [Row(kernel, ratio * channels, out, se, activation, stride)]
-    return rows + ([Row(kernel, ratio * out, out, se, activation, 1, repeat - 1)] if repeat > 1 else [])
+        raise BadInput(f"'{text}': expected NAME or NAME@WIDTH, such as mobilenet_v3_large@0.75") from None
 
 
 def _stem(channels: int, width: float, activation: Activation) -> Block:
@@ -179,37 +186,44 @@ def _stem(channels: int, width: float, activation: Activation) -> Block:
 
 
 def _v3(rows: list[list[Row]], width: float, resolution: int, head: Head) -> Architecture:
-    stem = _stem(16, width, "hard_swish")
-    arch = _inverted_residuals(rows, width, resolution, stem, head, se_of_hidden=True)
-    return Architecture(arch.resolution, arch.stem, arch.stages, arch.head, "hard_sigmoid", bn_eps=1.0e-3)
+    arch = _inverted_residuals(rows, width, resolution, _stem(16, width, "hard_swish"), head, se_of_hidden=True)
+    return replace(arch, gate="hard_sigmoid", bn_eps=1.0e-3)
+
+
+def _mnasnet(stages: list[Stage], width: float, resolution: int, stem_channels: int) -> Architecture:
+    rows, stem = _rows(stages, stem_channels, "relu"), _stem(stem_channels, width, "relu")
+    return _inverted_residuals(rows, width, resolution, stem, Head(1280, 0, "relu"))
+
+
+def _rows(stages: list[Stage], channels: int, activation: Activation) -> list[list[Row]]:
+    """Stages with absolute channels, behind a stem of `channels` at width 1."""
+    rows = []
+    for ratio, out, repeat, stride, kernel, se in stages:
+        first = Row(kernel, ratio * channels, out, se, activation, stride)
+        rest = Row(kernel, ratio * out, out, se, activation, 1, repeat - 1)
+        rows.append([first, rest] if repeat > 1 else [first])
+        channels = out
+    return rows
 
 
 def _inverted_residuals(
-    rows: list[list[Row]], width: float, resolution: int, stem: Block, head: Head, se_of_hidden: bool = False
+    stages: list[list[Row]], width: float, resolution: int, stem: Block, head: Head, se_of_hidden: bool = False
 ) -> Architecture:
-    """Stages of inverted residuals. Squeeze-and-excitation keeps a quarter of its own channels (V3) or the input's."""
-    base = rows[0][0].exp  # the first row does not expand: its exp is the stem's channels
+    """Squeeze-and-excitation keeps a quarter of its own channels (V3) or of the block's input channels."""
+    base = stages[0][0].hidden  # the first row does not expand: its input, the stem's channels at width 1
     channels = stem.channels
-    stages = []
-    for stage in rows:
+    scaled = []
+    for rows in stages:
         blocks = []
-        for row in stage:
-            for i in range(row.repeat):
+        for row in rows:
+            for number in range(row.repeat):
                 out = round_channels(row.out * width)
-                hidden = round_channels(channels * row.exp / base)
+                hidden = round_channels(channels * row.hidden / base)
                 squeezed = round_channels(hidden / 4) if se_of_hidden else round(channels / 4)
-                skip: Skip = "identity"
                 blocks.append(Block(
-                    "mbconv", row.kernel, row.stride if i == 0 else 1, out, row.activation,
-                    hidden=hidden, se=squeezed if row.se else 0, skip=skip,
+                    "mbconv", row.kernel, row.stride if number == 0 else 1, out, row.activation,
+                    hidden=hidden, se=squeezed if row.se else 0, skip="identity",
                 ))
                 channels, base = out, row.out
-        stages.append(tuple(blocks))
-    return Architecture(resolution, stem, tuple(stages), head, "sigmoid")
-
-
-def baseline_architecture(name: str, resolution: int) -> Architecture:
-    """A baseline by zoo name (NAME or NAME@WIDTH) or by the path of an architecture's YAML file."""
-    if name.endswith((".yaml", ".yml")):
-        return Architecture.from_yaml(read_text(Path(name)), name)
-    return parse(name, resolution)
+        scaled.append(tuple(blocks))
+    return Architecture(resolution, stem, tuple(scaled), head, "sigmoid")

@@ -284,9 +284,9 @@ def test_dead_choices_do_not_exist() -> None:
 
 def test_unknown_choice_and_foreign_network() -> None:
     space = space_of(TINY["depths"])
-    with pytest.raises(BadInput, match=r"choice 'stage1.depth': expected one of \[1, 3\], got 2"):
+    with pytest.raises(BadInput, match=r"'stage1.depth'.*\[1, 3\].* 2"):
         space.decode({"stage1.depth": 2})
-    with pytest.raises(BadInput, match="the architecture is not in space 'tiny'"):
+    with pytest.raises(BadInput, match="'tiny'"):
         space.encode(zoo.get("mobilenet_v2"))
 
 
