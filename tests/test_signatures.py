@@ -11,7 +11,7 @@ import mnas
 PACKAGE = Path(mnas.__file__).parent
 MOST_ARGUMENTS, MOST_FIELDS = 7, 8
 
-# what states as many things as a user may: the command line and its twin in Python; a layer, and the modules that are it
+# what states as many things as a user may: the command line and its twin in Python; a layer, and the modules it becomes
 MANY_ARGUMENTS = ("cli/", "nn/blocks.py", "api.py search")
 MANY_FIELDS = ("space/layer.py Layer", "space/architecture.py Block")
 
