@@ -42,7 +42,7 @@ class BrokenImages:
             first = ", ".join(list(self.found)[:3])
             raise BadInput(
                 f"{len(self.found)} broken images, more than the {self.limit} that may be skipped: {first}"
-                f"{', ...' if len(self.found) > 3 else ''}; repair or delete them, or allow more: --set max_broken=N."
+                f"{', ...' if len(self.found) > 3 else ''}; repair or delete them, or allow more: --max-broken N."
             )
 
 

@@ -9,13 +9,16 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from mnas.config import MAX_BROKEN
 from mnas.data.folder import open_folder
 from mnas.data.npz import open_npz
 from mnas.data.splits import ArraySplit, FolderSplit, Split, stratified
 from mnas.data.vision import open_torchvision
 from mnas.errors import BadInput, nearest
+from mnas.io.names import Names
 
 S = TypeVar("S", ArraySplit, FolderSplit)
+DATA_SETS = Names("built-in data set", lambda text: text == "digits" or text.startswith("torchvision:"))
 HELD_OUT = 0.2  # the part of a split that becomes the one that the source lacks
 
 
@@ -36,18 +39,18 @@ class ImageData:
         return len(self.classes)
 
 
-def load_data(spec: str | Path, *, seed: int = 0, max_broken: int = 100) -> ImageData:
+def load_data(spec: str | Path, *, seed: int = 0, max_broken: int = MAX_BROKEN) -> ImageData:
     """Open a data source; a missing test, then a missing val, is 20% of train: stratified, the same for the same seed.
 
     At most `max_broken` undecodable images are skipped. Raises BadInput, MissingDependency.
     """
-    name = str(spec)
-    if name == "digits":
+    name, path = str(spec), DATA_SETS.path(spec)
+    if path is None and name == "digits":
         return _image_data("digits", False, seed, tuple("0123456789"), _digits())
-    if name.startswith("torchvision:"):
+    if path is None and name.startswith("torchvision:"):
         classes, flip, train, test = open_torchvision(name.removeprefix("torchvision:"))
         return _image_data(name, flip, seed, classes, train, None, test)
-    path = _existing(name)
+    path = _existing(name, path)
     if path.is_dir():
         return _image_data(path.resolve().name, True, seed, *open_folder(path, max_broken))
     if path.suffix.lower() == ".npz":
@@ -55,19 +58,19 @@ def load_data(spec: str | Path, *, seed: int = 0, max_broken: int = 100) -> Imag
     raise BadInput(f"The data path {path} is a file; expected a folder of class folders, or an .npz file.")
 
 
-def _existing(name: str) -> Path:
-    path = Path(name).expanduser()
+def _existing(name: str, path: Path | None) -> Path:
+    """`path`, where it is there; else BadInput, which for an unknown name shows the nearest one."""
+    if path is None:
+        raise BadInput(
+            f"The data '{name}' is neither a path nor a known name{nearest(name, ['digits', 'torchvision:NAME'])}"
+        )
     try:
-        if name and path.exists():
+        if path.exists():
             return path
     except (OSError, ValueError) as error:
         raise BadInput(f"The data path '{name}' cannot be reached ({error}); expected a readable path.") from error
-    if name and (len(path.parts) > 1 or path.suffix):
-        raise BadInput(
-            f"The data path {path} does not exist; expected a folder of class folders, an .npz file or 'digits'."
-        )
     raise BadInput(
-        f"The data '{name}' is neither a path nor a known name{nearest(name, ['digits', 'torchvision:NAME'])}"
+        f"The data path {path} does not exist; expected a folder of class folders, an .npz file or 'digits'."
     )
 
 
