@@ -39,7 +39,8 @@ def test_latency_budgets_that_are_refused(value: float) -> None:
 
 
 @pytest.mark.parametrize(("text", "count"), [
-    ("5M", 5_000_000), ("300m", 300_000_000), ("1.5G", 1_500_000_000), ("20k", 20_000), ("7", 7), (" 2.5K ", 2500), ("40e6", 40_000_000), ("1E+3", 1000),
+    ("5M", 5_000_000), ("300m", 300_000_000), ("1.5G", 1_500_000_000), ("20k", 20_000), ("7", 7), (" 2.5K ", 2500),
+    ("40e6", 40_000_000), ("1E+3", 1000),
 ])  # fmt: skip
 def test_counts(text: str, count: int) -> None:
     assert parse_count(text, "--max-params") == count
