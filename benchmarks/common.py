@@ -6,14 +6,18 @@ import argparse
 import datetime
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from mnas.data.sources import ImageData
 from mnas.io.versions import versions
 from mnas.latency.timing.device import device_name
 from mnas.monitor.console import log_to_console
+from mnas.training.sizes import TrainingSizes
+from mnas.training.trainer import Trainer
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -62,3 +66,8 @@ def _write(name: str, content: dict[str, Any]) -> None:
     text = json.dumps(content, indent=2)
     (RESULTS / f"{name}.json").write_text(text + "\n")
     print(text)
+
+
+def cpu_trainer(data: ImageData, flip: bool = False, seed: int = 0) -> Trainer:
+    """Trains each architecture on the CPU at its own resolution."""
+    return Trainer(replace(data, flip=flip), TrainingSizes(base=0, proxy=0), torch.device("cpu"), seed)

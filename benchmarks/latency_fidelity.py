@@ -24,10 +24,12 @@ from common import options_parser, save_part
 from numpy.typing import NDArray
 
 from mnas import load_space
+from mnas.latency.conditions import Conditions
 from mnas.latency.measure import measure_networks
 from mnas.latency.runtimes import get_runtime
 from mnas.latency.table.cache import table_for
-from mnas.latency.table.calibrate import fidelity, mean_ms, networks
+from mnas.latency.table.calibrate import calibration_networks, mean_ms, table_error
+from mnas.latency.timing.rounds import RoundLimits
 
 NETWORKS = 40
 MEASUREMENTS = 4
@@ -41,18 +43,16 @@ def figures(runtime: str, rounds: int) -> dict[str, Any]:
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         # accepted=1.0: take the first table, whatever its stated error
-        table = table_for(
-            space, CLASSES, runtime=runtime, threads=1, batch=1, path=Path(folder) / "table.yaml", accepted=1.0
-        )
+        table = table_for(space, CLASSES, Conditions(runtime), path=Path(folder) / "table.yaml", accepted=1.0)
     build_s = time.perf_counter() - began
     calibration = table.calibration
     assert calibration is not None
-    fitted = networks(space)[: calibration.networks]
+    fitted = calibration_networks(space)[: calibration.networks.fitted]
     measurements = [
-        measure_networks([*archs, *fitted], runtime=runtime, num_classes=CLASSES, rounds=rounds, rng=rng)
+        measure_networks([*archs, *fitted], Conditions(runtime), RoundLimits(rounds), num_classes=CLASSES, rng=rng)
         for _ in range(MEASUREMENTS)
     ]
-    slowdowns = [mean_ms(measured[NETWORKS:]) / calibration.anchor_ms for measured in measurements]
+    slowdowns = [mean_ms(measured[NETWORKS:]) / calibration.networks.anchor_ms for measured in measurements]
     today = np.array([[network.median_ms for network in measured[:NETWORKS]] for measured in measurements])
     then = today / np.array(slowdowns)[:, None]
     predicted = table.predict_many(archs, CLASSES)
@@ -61,13 +61,13 @@ def figures(runtime: str, rounds: int) -> dict[str, Any]:
         "networks": NETWORKS, "rounds": MEASUREMENTS * rounds,
         "median_ms": [round(float(today.min()), 3), round(float(today.max()), 3)],
         "build_and_calibrate_s": round(build_s, 1), "slower": [round(factor, 4) for factor in slowdowns],
-        "error": asdict(fidelity(predicted, then.mean(0))),
+        "error": asdict(table_error(predicted, then.mean(0))),
         "repeatability": round(float(differences(then).mean()), 5),
         "repeatability_max": round(float(differences(then).max()), 5),
-        "error_today": asdict(fidelity(predicted, today.mean(0))),
+        "error_today": asdict(table_error(predicted, today.mean(0))),
         "repeatability_today": round(float(differences(today).mean()), 5),
-        "error_of_plain_sum": asdict(fidelity(table.layer_sums(archs, CLASSES), then.mean(0))),
-        "stated": {k: v for k, v in asdict(calibration).items() if k in (
+        "error_of_plain_sum": asdict(table_error(table.layer_sums(archs, CLASSES), then.mean(0))),
+        "stated": {k: v for k, v in calibration.to_dict().items() if k in (
             "offset_ms", "factor", "mean_error", "max_error", "bias", "spearman", "repeatability")},
         "unstable": sorted({network.unstable for measured in measurements for network in measured if network.unstable}),
     }  # fmt: skip

@@ -20,7 +20,9 @@ import numpy as np
 from common import options_parser, save
 
 from mnas import Architecture, LatencyTable, SearchSpace, load_space
-from mnas.latency.table.calibration import Calibration
+from mnas.latency.conditions import Conditions
+from mnas.latency.table.calibration import Calibration, CalibrationNetworks, TableError
+from mnas.latency.table.provenance import Provenance
 
 MANY, FEW, ROUNDS = 100_000, 2_000, 3
 
@@ -28,11 +30,11 @@ MANY, FEW, ROUNDS = 100_000, 2_000, 3
 def made_up_table(space: SearchSpace, rng: random.Random) -> LatencyTable:
     entries = {layer: rng.uniform(0.001, 1) for layer in sorted(space.layers(), key=str)}
     calibration = Calibration(
-        offset_ms=0.5, factor=0.9, networks=40, held_out=20, mean_error=0.01, max_error=0.03, bias=0.0, spearman=0.99,
-        repeatability=0.01, space="v3_large", resolutions=space.resolutions, date="2026-01-31", anchor_ms=12.5,
+        0.5, 0.9, TableError(mean_error=0.01, max_error=0.03, bias=0.0, spearman=0.99),
+        CalibrationNetworks(40, 20, "v3_large", space.resolutions, "2026-01-31", anchor_ms=12.5, repeatability=0.01),
     )  # fmt: skip
     return LatencyTable(
-        "made up", "torch", "0", 1, 1, "float32", "2026-01-31", "0", entries, calibration=calibration,
+        Conditions("torch"), Provenance("made up", "0", "2026-01-31", "0"), entries, calibration=calibration,
         corrected={layer: 1.01 * ms for layer, ms in entries.items()},
     )  # fmt: skip
 

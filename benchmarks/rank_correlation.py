@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 import safetensors.torch
 import torch
-from common import RESULTS, options_parser, save_part
-from rank_truth import CPU, IMAGES, architectures, space
-from scipy.stats import kendalltau
+from common import RESULTS, cpu_trainer, options_parser, save_part
+from rank_truth import IMAGES, architectures, space
+from scipy.stats import bootstrap, kendalltau
 
 import mnas
 from mnas.config import Objective, RunConfig, Target, changed
@@ -32,7 +32,7 @@ from mnas.data.sources import load_data
 from mnas.data.splits import limited
 from mnas.estimators.supernet import SupernetEstimator
 from mnas.estimators.zero_cost import ZeroCostEstimator
-from mnas.pipeline.plan import partial
+from mnas.pipeline.plan import partial_epochs
 from mnas.space.architecture import Architecture
 from mnas.training.supernet import SupernetTraining
 
@@ -41,14 +41,17 @@ Accuracies = dict[str, list[list[float]]]
 """For each split, the accuracies of each network, by seed."""
 
 
+def tau(estimate: Sequence[float], truth: Sequence[float]) -> float:
+    return float(kendalltau(estimate, truth).statistic)
+
+
 def with_interval(estimate: Sequence[float], truth: Sequence[float]) -> dict[str, Any]:
-    """Tau, and its 95% bootstrap interval over the networks."""
-    rng = np.random.default_rng(0)
-    draws = (rng.integers(0, len(truth), len(truth)) for _ in range(BOOTSTRAPS))
-    taus = [kendalltau(np.array(estimate)[rows], np.array(truth)[rows]).statistic for rows in draws]
-    low, high = np.nanquantile(taus, (0.025, 0.975))
-    tau = float(kendalltau(estimate, truth).statistic)
-    return {"tau": round(tau, 3), "interval": [round(float(low), 3), round(float(high), 3)]}
+    """Kendall's tau and its 95% interval, by a bootstrap over networks."""
+    interval = bootstrap(
+        (estimate, truth), tau, paired=True, vectorized=False, n_resamples=BOOTSTRAPS, method="percentile",
+        random_state=np.random.default_rng(0),
+    ).confidence_interval  # fmt: skip
+    return {"tau": round(tau(estimate, truth), 3), "interval": [round(float(end), 3) for end in interval]}
 
 
 def trained_supernet(data: mnas.ImageData, config: RunConfig, file: Path | None) -> tuple[mnas.Supernet, float]:
@@ -59,10 +62,7 @@ def trained_supernet(data: mnas.ImageData, config: RunConfig, file: Path | None)
         supernet.load_state_dict(safetensors.torch.load_file(file))
         return supernet, float(file.with_suffix(".txt").read_text())
     began = time.perf_counter()
-    training = SupernetTraining(
-        supernet, data.train, config.supernet, size_of=lambda arch: arch.resolution, flip=bool(data.flip), device=CPU,
-        seed=config.seed,
-    )  # fmt: skip
+    training = SupernetTraining(supernet, config.supernet, cpu_trainer(data, bool(data.flip), config.seed))
     for interval in training.run():
         print(f"{time.perf_counter() - began:.0f} s", interval, file=sys.stderr, flush=True)
     seconds = time.perf_counter() - began
@@ -113,11 +113,10 @@ def figures(source: str, settings: Sequence[str]) -> dict[str, Any]:
         if all(len(seeds) > 1 for seeds in by_network):
             result[f"ceiling_{split}"] = with_interval(*zip(*by_network, strict=True))
     supernet, result["supernet_s"] = trained_supernet(data, config, Path(weights_file) if weights_file else None)
-    finetune = partial(config.finetune, config.finetune_epochs, len(data.train))
-    estimator = SupernetEstimator(supernet, data, finetune, size_of=lambda arch: arch.resolution, device=CPU, seed=0)
+    finetune = partial_epochs(config.finetune, config.finetune_epochs, len(data.train))
+    estimator = SupernetEstimator(supernet, cpu_trainer(data, bool(data.flip)), finetune)
     zero_cost = {
-        score: ZeroCostEstimator(space(), data, score, size_of=lambda arch: arch.resolution, device=CPU, seed=0)
-        for score in ("naswot", "synflow")
+        score: ZeroCostEstimator(space(), cpu_trainer(data), score) for score in ("naswot", "synflow")
     }
     estimates: dict[str, Callable[[Architecture], float]] = {
         "madds": lambda arch: mnas.cost(arch).madds, "params": lambda arch: mnas.cost(arch).params,

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from common import cpu_trainer
 
 import mnas
 from mnas.config import SupernetRecipe
@@ -111,11 +112,7 @@ def supernet_score(space: SearchSpace) -> Callable[[mnas.Architecture], float]:
     data = load_data("digits")
     torch.manual_seed(0)
     supernet = mnas.Supernet(space, data.num_classes)
-    training = SupernetTraining(
-        supernet, data.train, SupernetRecipe(epochs=30), size_of=lambda arch: arch.resolution, flip=False, device=CPU,
-        seed=0,
-    )  # fmt: skip
-    for _ in training.run():
+    for _ in SupernetTraining(supernet, SupernetRecipe(epochs=30), cpu_trainer(data)).run():
         pass
 
     @torch.inference_mode()
@@ -133,9 +130,7 @@ def supernet_score(space: SearchSpace) -> Callable[[mnas.Architecture], float]:
 
 
 def naswot_score(space: SearchSpace) -> Callable[[mnas.Architecture], float]:
-    estimator = ZeroCostEstimator(
-        space, load_data("digits"), "naswot", size_of=lambda arch: arch.resolution, device=CPU, seed=0
-    )
+    estimator = ZeroCostEstimator(space, cpu_trainer(load_data("digits")), "naswot")
     return estimator.score
 
 

@@ -13,15 +13,16 @@ import datetime
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from common import options_parser, save_part
-from mnas.training.task import task_of
 
 import mnas
 from mnas.config import Recipe
+from mnas.pipeline.context import make_trainer
 from mnas.run import Run
 from mnas.training.trainer import train_fully
 
@@ -41,20 +42,17 @@ def costs(space: str, data: str, images: int | None) -> dict[str, Any]:
             set=limit | {"recipe.epochs": 1},
         )  # fmt: skip
         log, config = (run / "run.log").read_text().splitlines(), Run.open(run).config()
-    search_s = (time_of(log, "search: ") - time_of(log, "a supernet trains for")).total_seconds()
+    search_s = (time_of(log, "candidates evaluated in") - time_of(log, "a supernet is trained for")).total_seconds()
     opened = mnas.load_space(space)
-    task = task_of(config, opened, None)
-    reference = mnas.zoo.get(opened.reference, resolution=task.base)
+    trainer = replace(make_trainer(config, opened, None), device=torch.device("cpu"))
+    reference = mnas.zoo.get(opened.reference, resolution=trainer.sizes.base)
     recipe = config.recipe.model_copy(update={"epochs": Recipe().epochs})
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
-        trained = train_fully(
-            "reference", reference, task.data, recipe, size=task.size_of(reference), device=torch.device("cpu"), seed=0,
-            checkpoints=Path(folder),
-        )  # fmt: skip
+        trained = train_fully("reference", reference, recipe, trainer, checkpoints=Path(folder))
         reference_s = time.perf_counter() - began
     return {
-        "space": space, "images": images or len(task.data.train), "threads": torch.get_num_threads(),
+        "space": space, "images": images or len(trainer.data.train), "threads": torch.get_num_threads(),
         "supernet_and_search_s": round(search_s, 1), "reference_s": round(reference_s, 1),
         "reference_epochs": recipe.epochs, "reference_val_accuracy": round(trained.val_accuracy, 4),
         "ratio": round(search_s / reference_s, 2),

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 import mnas
 from mnas.config import Recipe
-from mnas.latency.timing.rounds import by_key, sample
+from mnas.latency.timing.rounds import RoundLimits, by_key, sample
 from mnas.nn import supernet as supernet_module
 from mnas.space.architecture import Architecture
 from mnas.training.recipe import optimizer
@@ -101,7 +101,7 @@ def beside_static(setup: Setup, whole_step: bool, rounds: int, rng: random.Rando
     for name, arch in setup.subnets.items():
         steps[name, "supernet"] = training_step(setup, shared, LAST, arch, whole_step)
         steps[name, "alone"] = training_step(setup, in_layout(shared.extract(arch), LAST), LAST, None, whole_step)
-    ms = by_key(sample(steps, rounds=rounds, rng=rng, settle=0))
+    ms = by_key(sample(steps, RoundLimits(rounds), rng=rng, settle=0))
     return {
         name: {
             "supernet": per_s(ms[name, "supernet"]),
@@ -134,7 +134,7 @@ def by_layout(setup: Setup, rounds: int, rng: random.Random) -> dict[str, Any]:
         "static_default": alone(DEFAULT),
         "supernet": training_step(setup, supernet(setup, LAST), LAST, reference, True),
         "indexed_default": indexed_step,
-    }, rounds=rounds, rng=rng, settle=0))  # fmt: skip
+    }, RoundLimits(rounds), rng=rng, settle=0))  # fmt: skip
     return {name: per_s(times) for name, times in ms.items()} | {
         "supernet_over_static_default": ratio(ms["static_default"], ms["supernet"]),
         "supernet_over_indexed_default": ratio(ms["indexed_default"], ms["supernet"]),

@@ -23,7 +23,7 @@ def images_per_s(name: str, data: mnas.ImageData, threads: int) -> float:
     """The median over the epochs, without the first."""
     torch.set_num_threads(threads)
     network = mnas.build(mnas.zoo.get(name), data.num_classes)
-    epochs = fit(network, data.train, RECIPE, size=32, flip=False, device=torch.device("cpu"), seed=0)
+    epochs = fit(network, data.train, RECIPE, size=32, device=torch.device("cpu"), seed=0)
     return round(statistics.median([epoch.images_per_s for epoch in epochs][1:]), 1)
 
 

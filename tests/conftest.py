@@ -73,10 +73,12 @@ def one_thread() -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def quick_calibration() -> Iterator[None]:
-    """Few rounds beside small anchors: a table made in a test is for its tests alone."""
+    """Few networks and rounds beside small anchors: a table made in a test is for its tests alone."""
     small = tuple(zoo.get("mobilenet_v3_small", width, 32) for width in (0.35, 0.5, 0.75))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("mnas.latency.measure.ANCHORS", small)
+        patch.setattr("mnas.latency.table.calibrate.FITTED", 12)
+        patch.setattr("mnas.latency.table.calibrate.HELD_OUT", 6)
         patch.setattr("mnas.latency.table.calibrate.ROUNDS", 10)
         patch.setattr("mnas.latency.table.cache.INEXACT", math.inf)
         yield

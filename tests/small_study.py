@@ -41,14 +41,14 @@ class Counting:
 
     def __init__(self, accuracy: Callable[[Architecture], Any] = accuracy):
         self.accuracy, self.evaluated = accuracy, list[Architecture]()
-        self.grade = ""
+        self.fidelity = ""
 
     def __call__(self, arch: Architecture, report: Report) -> float:
         self.evaluated.append(arch)
-        self.grade = "guessed"
+        self.fidelity = "guessed"
         for step in (1, 2, 3):
             report(step, self.accuracy(arch) * step / 3)
-        self.grade = "counted"
+        self.fidelity = "counted"
         return self.accuracy(arch)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import typer
 
 from mnas.cli.errors import INTERRUPTED
-from mnas.errors import MnasError
+from mnas.errors import Infeasible, MnasError
 
 
 @contextmanager
@@ -38,14 +38,25 @@ def show(data: Any, as_json: bool, table: Callable[[], None]) -> None:
 
 
 def print_result(result: Any, as_json: bool) -> None:
+    """The comparison; ends the command with Infeasible's exit code where one of several budgets has no winner."""
     if not _leads():
         return
     winners = [
-        {"folder": str(one.folder), "budget_ms": one.budget_ms, "network": one.metrics["networks"][0]}
-        for one in result.winners
+        {"folder": str(winner.folder), "budget_ms": winner.budget_ms, "network": winner.metrics["networks"][0]}
+        for winner in result.winners
     ]
-    done = {"folder": str(result.folder), "winner": str(result.winner.folder), "winners": winners, **result.metrics}
+    done = {
+        "folder": str(result.folder), "winner": str(result.winner.folder), "winners": winners,
+        "missed_ms": list(result.missed_ms), **result.metrics,
+    }  # fmt: skip
     show(done, as_json, lambda: print_networks(done))
+    if result.missed_ms:
+        budgets = " and ".join(f"{ms:g}" for ms in result.missed_ms)
+        typer.echo(
+            f"error: no candidate keeps {budgets} ms as a whole network; if the machine was busy, measure again: "
+            f"mnas resume {result.folder}", err=True,
+        )  # fmt: skip
+        raise typer.Exit(Infeasible.exit_code)
 
 
 def print_networks(done: dict[str, Any]) -> None:

@@ -83,8 +83,9 @@ class TensorBoard:
         self._writer.flush()
 
     def close(self) -> None:
-        """Close the event file; a later write opens another one."""
-        self._writer.close()
+        """Close the event file, if there is one; a later figure opens another one."""
+        if "_writer" in self.__dict__:
+            self._writer.close()
 
 
 def draw_pareto(

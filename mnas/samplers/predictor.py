@@ -86,13 +86,13 @@ class PredictorSampler(ChoiceSampler):
         self, study: Study, rows: Points, values: Floats, pending: Points, rng: np.random.Generator
     ) -> Points:
         """A pool of candidates, the most promising first."""
-        known, predict_costs = self.costs(rows), self._cost_predictor(rows)
+        known_costs, predict_costs = self.costs(rows), self._cost_predictor(rows)
         order = np.argsort(ranks(values), kind="stable")
         kept = np.sort(spread(order, MAX_LEARNED))
         every = self.choices.all()
         pool = every if len(every) else self.choices.random(POOL, rng)
         costs, log_chance = self._exact_costs(pool, predict_costs) if len(every) else predict_costs(pool)
-        merit = self._merit(study, rows, values, known, kept, pending, (pool, costs))
+        merit = self._merit(study, rows, values, known_costs, kept, pending, (pool, costs))
         scores = _scores(merit, pool, costs, log_chance)
         if len(every):
             return every[np.argsort(-scores, kind="stable")]
@@ -140,34 +140,34 @@ class PredictorSampler(ChoiceSampler):
 
     # --- objectives
 
-    def _hyperparameters(self, number: int, rows: Points, values: Floats, known: Floats) -> Hyperparameters:
-        """Hyperparameters of objective `number`, fitted to its first `values` at `rows` of `known` costs."""
+    def _hyperparameters(self, number: int, rows: Points, values: Floats, known_costs: Floats) -> Hyperparameters:
+        """Hyperparameters of objective `number`, fitted to its first `values` at `rows` with `known_costs`."""
         count, cache = _milestone(len(values)), self._fitted.hyperparameters
         if (number, count) not in cache:
-            features_of = self._fitted.features.beside(known[:count])
-            features = features_of(rows[:count], known[:count])
+            features_of = self._fitted.features.beside(known_costs[:count])
+            features = features_of(rows[:count], known_costs[:count])
             cache[number, count] = fitted(features, features_of.owner, values[:count])
         return cache[number, count]
 
     def _merit(
-        self, study: Study, rows: Points, values: Floats, known: Floats, kept: NDArray[np.int64], pending: Points,
+        self, study: Study, rows: Points, values: Floats, known_costs: Floats, kept: NDArray[np.int64], pending: Points,
         sample: tuple[Points, Floats],
     ) -> Merit:  # fmt: skip
-        """The merit of points, from the `values` at `rows` of `known` costs; the models are fitted to the `kept` rows.
+        """The merit of points, from `values` at `rows` with `known_costs`; the models are fitted to the `kept` rows.
 
         `sample` is a sample of all points with their costs.
         """
-        features_of, reached = self._fitted.features.beside(known), values[kept]
-        over_budget = self.over_budget(known[kept])
+        features_of, reached = self._fitted.features.beside(known_costs), values[kept]
+        over_budget = self.over_budget(known_costs[kept])
         # a trial over the budget is learned from, but a candidate does not have to beat it
         rivals = np.ones(len(kept), dtype=bool) if over_budget.all() else ~over_budget
-        x, waiting = features_of(rows[kept], known[kept]), features_of(pending, self.costs(pending))
+        x, waiting = features_of(rows[kept], known_costs[kept]), features_of(pending, self.costs(pending))
         models: list[Surrogate | float] = []  # a number: the objective is the known cost times this sign
         for number, (column, sign) in enumerate(zip(reached.T, directions(study), strict=True)):
-            if self._costs.exist and np.allclose(column, sign * known[kept]):
+            if self._costs.exist and np.allclose(column, sign * known_costs[kept]):
                 models.append(float(sign))
             else:
-                hyperparameters = self._hyperparameters(number, rows, values[:, number], known)
+                hyperparameters = self._hyperparameters(number, rows, values[:, number], known_costs)
                 models.append(Surrogate(hyperparameters, x, column, waiting))
 
         def expected(points: Points, costs: Floats) -> tuple[Floats, Floats]:

@@ -49,11 +49,11 @@ class Features:
 
         The cost is left out where none is known or all are equal.
         """
-        known = costs[np.isfinite(costs)]
-        if not known.size or np.ptp(known) == 0:
+        finite = costs[np.isfinite(costs)]
+        if not finite.size or np.ptp(finite) == 0:
             return self
         scaled = copy.copy(self)
-        scaled._scale, scaled.owner = Scale(known), np.append(self.owner, len(self._choices))
+        scaled._scale, scaled.owner = Scale(finite), np.append(self.owner, len(self._choices))
         return scaled
 
     def of_choices(self, points: Points) -> Floats:
@@ -91,10 +91,10 @@ class CostModel:
     """Predicts costs from some known ones by ridge regression: their logarithm is nearly a sum over choices."""
 
     def __init__(self, features: Floats, costs: Floats):
-        known = np.isfinite(costs)
-        self._scale = Scale(costs[known])
+        finite = np.isfinite(costs)
+        self._scale = Scale(costs[finite])
         self._model = RidgeCV(alphas=(1e-3, 1e-2, 1e-1), store_cv_results=True)
-        self._model.fit(features[known], self._scale(costs[known]))
+        self._model.fit(features[finite], self._scale(costs[finite]))
         self._error = math.sqrt(self._model.cv_results_.mean(axis=0).min())
         """Root mean square error (scaled) on points left out of the fit."""
 

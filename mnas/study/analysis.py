@@ -1,4 +1,4 @@
-"""What a search found beside its winners: the front, the choices that decide the accuracy, a comparison with chance."""
+"""Analysis of a finished search: the Pareto front, the choices that decide the accuracy, a comparison with chance."""
 
 from __future__ import annotations
 
@@ -75,11 +75,11 @@ def _log(analysis: SearchAnalysis) -> None:
         largest = list(analysis.importance.items())[:LOGGED_CHOICES]
         log.info("choices that decide the accuracy: %s", ", ".join(f"{name} {part:.0%}" for name, part in largest))
     for budget_ms, comparison in (analysis.random or {}).items():
-        found, by_chance = comparison["search_best_accuracy"], comparison["best_accuracy"]
+        searched, random = comparison["search_best_accuracy"], comparison["best_accuracy"]
         log.info(
             "best accuracy%s after %d evaluations: search %s, random %s%s",
-            "" if budget_ms is None else f" within {budget_ms:g} ms", comparison["trials"], _percent(found),
-            _percent(by_chance), "; the search was no better than chance" if (found or 0) <= (by_chance or 0) else "",
+            "" if budget_ms is None else f" within {budget_ms:g} ms", comparison["trials"], _percent(searched),
+            _percent(random), "; the search was no better than chance" if (searched or 0) <= (random or 0) else "",
         )  # fmt: skip
 
 

@@ -61,7 +61,7 @@ class TrialBoard:
         return f"{self.evaluated} candidates, best {best.summary.removeprefix('accuracy ')} at {best.latency_ms:.2f} ms"
 
     def add(self, trial: Trial) -> None:
-        """Show a trial; one without an accuracy of its own only counts."""
+        """Add a trial, and show it if it has an accuracy of its own."""
         self._trials.append(trial)
         if not trial.evaluated or trial.accuracy is None:
             return

@@ -73,13 +73,13 @@ def random_networks(
 
     A network depends on the seed and its number only, so a resumed search draws the same ones.
     """
-    known, networks = set(drawn), list[Architecture]()
+    taken, networks = set(drawn), list[Architecture]()
     for number in range(len(drawn), len(drawn) + count):
         rng = random.Random(f"{seed}/random/{number}")
         draws = (problem.space.sample(rng) for _ in range(MAX_DRAWS) if not schedule.is_late)
-        new = next((arch for arch in draws if arch not in known and problem.allows(arch)), None)
+        new = next((arch for arch in draws if arch not in taken and problem.allows(arch)), None)
         if new is None:
             break
-        known.add(new)
+        taken.add(new)
         networks.append(new)
     return networks

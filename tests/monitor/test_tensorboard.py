@@ -50,5 +50,10 @@ def test_tensorboard_reads_everything_back(tmp_path: Path) -> None:
     assert [(event.step, event.value) for event in curve] == [(1, 0.25), (2, 0.5)]
 
 
+def test_no_files_without_figures(tmp_path: Path) -> None:
+    TensorBoard(tmp_path / "tb").close()
+    assert not (tmp_path / "tb").exists()
+
+
 def test_a_markdown_table() -> None:
     assert markdown_table({"params": 7, "name": "winner"}) == "| | |\n|---|---|\n| params | 7 |\n| name | winner |\n"

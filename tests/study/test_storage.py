@@ -50,7 +50,7 @@ def test_the_name_of_a_study(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'shared.db'}"
     name = opened(run, url).study_name
     assert name.startswith("tiny-")
-    assert opened(run, url).study_name == run.read_state()["study"] == name
+    assert opened(run, url).study_name == run.state().study == name
 
 
 def test_a_damaged_study_is_named(tmp_path: Path) -> None:

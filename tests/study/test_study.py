@@ -47,9 +47,9 @@ def make(tmp_path: Path) -> MakeStudy:
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_each_sampler(make: MakeStudy, constraints: Constraints, sampler: str) -> None:
     estimator, study = Counting(), make(sampler=sampler, constraints=constraints)
-    study.optimize(estimator, Schedule(12))
-    assert study.evaluated == 12
-    assert len(set(estimator.evaluated)) == 12, "equal architectures are evaluated once"
+    study.optimize(estimator, Schedule(9))
+    assert study.evaluated == 9
+    assert len(set(estimator.evaluated)) == 9, "equal architectures are evaluated once"
     assert all(milliseconds(arch) <= 0.6 * 1.05 for arch in estimator.evaluated)
     assert all(constraints.satisfied_by(arch) for arch in estimator.evaluated)
     refused = {trial.state for trial in study.trials if not study.problem.allows(trial.architecture)}

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import torch
-from trainers import trainer
 
 import mnas
 from mnas.cli.errors import end_like_ctrl_c
@@ -17,7 +16,9 @@ from mnas.pipeline import plan
 from mnas.space.cost import cost
 from mnas.training import supernet
 from mnas.training.distributed import ProcessGroup, process_group
+from mnas.training.sizes import TrainingSizes
 from mnas.training.supernet import SupernetTraining
+from mnas.training.trainer import Trainer
 
 RECIPE = SupernetRecipe(epochs=5, batch_size=16, images=128, clip_norm=1e6)
 
@@ -31,8 +32,9 @@ class Apart(ProcessGroup):
 
 def training(space: mnas.SearchSpace, group: ProcessGroup, seed: int = 0) -> SupernetTraining:
     torch.manual_seed(seed)
+    digits = mnas.load_data("digits")
     return SupernetTraining(
-        mnas.Supernet(space, 10), RECIPE, trainer(mnas.load_data("digits")), group=group
+        mnas.Supernet(space, 10), RECIPE, Trainer(digits, TrainingSizes(32, 32), torch.device("cpu"), 0), group=group
     )
 
 

@@ -137,7 +137,7 @@ def test_calibrated_twice_is_as_once(table: LatencyTable, space: SearchSpace) ->
 def test_the_networks_of_a_space_are_always_the_same(space: SearchSpace) -> None:
     assert calibration_networks(space) == calibration_networks(space)
     assert all(arch in space for arch in calibration_networks(space))
-    assert len(set(calibration_networks(space))) > 20
+    assert len(set(calibration_networks(space))) > 10
     both, turned = (calibration_networks(space.with_resolutions(sizes)) for sizes in ((48, 32), (32, 48)))
     assert both == turned
 

@@ -1,0 +1,86 @@
+"""Writes the figures of README.md out of the result files, or says with --check where README differs from them.
+
+    python benchmarks/readme_figures.py [--check]
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from common import RESULTS, options_parser
+
+README = Path(__file__).parent.parent / "README.md"
+BLOCK = re.compile(r"(<!-- figures: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def figures(name: str, part: str | None = None) -> dict[str, Any]:
+    """The figures of a result file, or of one part of it."""
+    content = json.loads((RESULTS / f"{name}.json").read_text())
+    result: dict[str, Any] = (content if part is None else content[part])["figures"]
+    return result
+
+
+def network(row: dict[str, Any]) -> str:
+    return f"{row['test_accuracy']:.1%} at {row['latency_ms']:.1f} ms"
+
+
+def searches() -> str:
+    """What whole searches found, beside the reference network of their space."""
+    rows = ["| images, budget, time for everything | found | reference network |", "|---|---|---|"]
+    for name, title in (
+        ("search_fashion", "Fashion-MNIST, 2 ms, 10 min"), ("search_cifar", "CIFAR-10, 2 ms, 10 min"),
+        ("search_default", "scikit-learn's digits, 15 ms, 6 min (the default command)"),
+    ):  # fmt: skip
+        winner, reference = figures(name)["networks"][:2]
+        over = " (over the budget)" * (reference.get("keeps_budget") is False)
+        rows.append(f"| {title} | {network(winner)} | {reference['name']}: {network(reference)}{over} |")
+    return "\n".join(rows)
+
+
+def tables() -> str:
+    """How exact latency tables are, and how far the networks agree with others' implementations."""
+    rows = ["| | |", "|---|---|"]
+    for runtime in ("onnxruntime", "torch"):
+        error = figures("latency_fidelity", runtime)["error"]
+        rows.append(
+            f"| predicted against measured latency, {runtime}, 40 new networks of v3_large | mean error "
+            f"{error['mean_error']:.1%}, largest {error['max_error']:.1%}, rank correlation {error['spearman']:.3f} |"
+        )
+    speed = figures("predict_speed")["predict_many_architectures_per_s"]
+    rows.append(f"| networks predicted a second | {round(speed, -4):,} |")
+    parity = figures("parity").values()
+    difference = max(row["largest_output_difference"] for row in parity)
+    rows.append(
+        f"| the {len(parity)} reference networks against torchvision's and timm's, same weights | equal parameters, "
+        f"outputs differ by at most {difference:.0e} |"
+    )
+    cost = figures("search_cost", "digits")["ratio"]
+    rows.append(f"| supernet and search of the default command | {cost:.1f} times the training of MobileNetV3-Large |")
+    return "\n".join(rows)
+
+
+BLOCKS = {"searches": searches, "tables": tables}
+
+
+def updated(text: str) -> str:
+    """README's text with every marked block written anew."""
+    return BLOCK.sub(lambda match: f"{match[1]}{BLOCKS[match[2]]()}\n{match[3]}", text)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = options_parser(__doc__)
+    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 where README differs")
+    check = parser.parse_args(arguments).check
+    text = README.read_text(encoding="utf-8")
+    if check:
+        sys.exit("README.md differs from the result files: run benchmarks/readme_figures.py" * (updated(text) != text))
+    README.write_text(updated(text), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
