@@ -26,7 +26,7 @@ from mnas.latency.runtimes import get_runtime
 from mnas.latency.table.table import load_table
 from mnas.latency.targets import targets_and_budgets
 from mnas.latency.timing.device import device_name
-from mnas.nn.pretrained import read_weights
+from mnas.nn.weights import read_weights
 from mnas.pipeline.context import Overrides, space_of
 from mnas.pipeline.search import run_search
 from mnas.pipeline.winners import Result

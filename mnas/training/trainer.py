@@ -19,7 +19,7 @@ from mnas.io.files import write_atomic
 from mnas.monitor.console import progress
 from mnas.monitor.tensorboard import TensorBoard
 from mnas.nn.network import Network, build
-from mnas.nn.pretrained import load_weights
+from mnas.nn.weights import load_weights
 from mnas.space.architecture import Architecture
 from mnas.training.loop import Epoch, accuracy, fit, recalibrate
 from mnas.training.recipe import with_flip
