@@ -347,7 +347,7 @@ def test_weights_that_do_not_fit_are_refused_before_anything(
     with pytest.raises(BadInput, match=r"other\.pth: "):
         search(estimator="supernet", space="v3_small", resolution=[32], latency_ms=50, init=tmp_path / "other.pth")
     assert not (tmp_path / "run").exists()
-    with pytest.raises(BadInput, match=r"space 'tiny' has no place for these weights"):
+    with pytest.raises(BadInput, match="'tiny'"):
         search(estimator="supernet", init=tmp_path / "other.pth")
     assert not (tmp_path / "run").exists()
 
