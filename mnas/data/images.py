@@ -45,7 +45,7 @@ class BrokenImages:
             raise BadInput(
                 f"{len(self.reasons)} broken images, more than the limit of {self.limit}: {first}"
                 f"{', ...' if len(self.reasons) > 3 else ''}; repair or delete them, or raise the limit with "
-                "--set max_broken=N."
+                "--max-broken N."
             )
 
 

@@ -9,12 +9,15 @@ from typing import Any
 
 import numpy as np
 
+from mnas.config import MAX_BROKEN
 from mnas.data.folder import open_folder
 from mnas.data.npz import open_npz
 from mnas.data.splits import ArraySplit, S, SourceSplits, Split, stratified
 from mnas.data.vision import MIRRORED_KEEPS_CLASS, open_torchvision
 from mnas.errors import BadInput, nearest
+from mnas.io.names import Names
 
+DATA_SETS = Names("built-in data set", lambda text: text == "digits" or text.startswith("torchvision:"))
 HELD_OUT = 0.2  # the fraction of train that becomes a missing split
 
 
@@ -36,19 +39,19 @@ class ImageData:
         return len(self.classes)
 
 
-def load_data(spec: str | Path, *, seed: int = 0, max_broken: int = 100) -> ImageData:
+def load_data(spec: str | Path, *, seed: int = 0, max_broken: int = MAX_BROKEN) -> ImageData:
     """Open a data source: digits, a folder, an .npz file, or torchvision:NAME.
 
     A missing test split, then a missing val split, is 20% of train, stratified and determined by `seed`. At most
     `max_broken` broken images are skipped. Raises BadInput, MissingDependency.
     """
-    name = str(spec)
-    if name == "digits":
+    name, path = str(spec), DATA_SETS.path(spec)
+    if path is None and name == "digits":
         return _image_data("digits", _digits(), flip=False, seed=seed)
-    if name.startswith("torchvision:"):
+    if path is None and name.startswith("torchvision:"):
         dataset = name.removeprefix("torchvision:")
         return _image_data(name, open_torchvision(dataset), flip=MIRRORED_KEEPS_CLASS[dataset], seed=seed)
-    path = _existing(name)
+    path = _existing(name, path)
     if path.is_dir():
         return _image_data(path.resolve().name, open_folder(path, max_broken), flip=True, seed=seed)
     if path.suffix.lower() == ".npz":
@@ -56,19 +59,19 @@ def load_data(spec: str | Path, *, seed: int = 0, max_broken: int = 100) -> Imag
     raise BadInput(f"The data path {path} is a file; expected a folder of class folders, or an .npz file.")
 
 
-def _existing(name: str) -> Path:
-    path = Path(name).expanduser()
+def _existing(name: str, path: Path | None) -> Path:
+    """The path, if it exists. Raises BadInput, for an unknown name with the nearest known one."""
+    if path is None:
+        raise BadInput(
+            f"The data '{name}' is neither a path nor a known name{nearest(name, ['digits', 'torchvision:NAME'])}"
+        )
     try:
-        if name and path.exists():
+        if path.exists():
             return path
     except (OSError, ValueError) as error:
         raise BadInput(f"The data path '{name}' cannot be reached ({error}); expected a readable path.") from error
-    if name and (len(path.parts) > 1 or path.suffix):
-        raise BadInput(
-            f"The data path {path} does not exist; expected a folder of class folders, an .npz file or 'digits'."
-        )
     raise BadInput(
-        f"The data '{name}' is neither an existing path nor a known name{nearest(name, ['digits', 'torchvision:NAME'])}"
+        f"The data path {path} does not exist; expected a folder of class folders, an .npz file or 'digits'."
     )
 
 
