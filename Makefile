@@ -9,7 +9,7 @@ PYTHON ?= python3
 VENV ?= .venv
 ARGS ?= --latency-ms 15
 PYTEST ?=
-pytest = $(VENV)/bin/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile $(PYTEST)
+pytest = $(VENV)/bin/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder $(PYTEST)
 
 .PHONY: search test test-runtimes lint
 

@@ -26,6 +26,14 @@ from mnas.space import zoo
 logging.getLogger("torch.__trace").disabled = True
 
 
+LONGEST = ("test_distributed.py", "test_runtimes.py", "test_resume.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take longest come first, so that no process of `pytest -n` is left with one in the end."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """Run a test marked `alone` while the other processes of `pytest -n` run none."""

@@ -44,8 +44,7 @@ class BrokenImages:
             first = ", ".join(list(self.reasons)[:3])
             raise BadInput(
                 f"{len(self.reasons)} broken images, more than the limit of {self.limit}: {first}"
-                f"{', ...' if len(self.reasons) > 3 else ''}; repair or delete them, or raise the limit with "
-                "--max-broken N."
+                f"{', ...' if len(self.reasons) > 3 else ''}; repair or delete them, or raise the limit: --max-broken N"
             )
 
 

@@ -60,7 +60,7 @@ def load_data(spec: str | Path, *, seed: int = 0, max_broken: int = MAX_BROKEN) 
 
 
 def _existing(name: str, path: Path | None) -> Path:
-    """The path, if it exists. Raises BadInput, for an unknown name with the nearest known one."""
+    """`path`, if it exists; otherwise BadInput, which for an unknown name shows the nearest one."""
     if path is None:
         raise BadInput(
             f"The data '{name}' is neither a path nor a known name{nearest(name, ['digits', 'torchvision:NAME'])}"

@@ -126,7 +126,7 @@ def measured(kit: Path, bare: Path, tmp_path_factory: pytest.TempPathFactory) ->
     first = results(folder)
     assert first["complete"] is False
     assert len(first["layer_ms"]) >= 100
-    with pytest.raises(BadInput, match=r"measured \d+ of \d+ layers"):
+    with pytest.raises(BadInput, match=r" \d+ of \d+ "):
         import_results(folder / "results.json")
 
     code, said = stop(bare, kit, folder, signal.SIGINT, "networks: ")
@@ -334,7 +334,7 @@ def test_bad_results(measured: Path, tmp_path: Path, edit: Callable[[str], str],
 
 
 def test_no_results(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="cannot be read: No such file"):
+    with pytest.raises(BadInput, match="No such file"):
         import_results(tmp_path / "results.json")
 
 
@@ -433,15 +433,15 @@ def test_import_command(measured: Path, tmp_path: Path, capsys: pytest.CaptureFi
     mnas("import", source, "--device", "my board", "-o", table)
     assert re.search(r"table.yaml: \d+ layers measured on my board; error on 2 whole networks", capsys.readouterr().out)
     assert LatencyTable.load(table).device == "my board"
-    with pytest.raises(BadInput, match=r"table\.yaml: exists; name another file with -o"):
+    with pytest.raises(BadInput, match=r"table\.yaml: .*-o"):
         mnas("import", source, "-o", table)
-    with pytest.raises(BadInput, match=r"results\.json: leave out --space: a kit's results say themselves what was"):
+    with pytest.raises(BadInput, match=r"results\.json: .*--space"):
         mnas("import", source, "--space", "v3_large", "-o", tmp_path / "other.yaml")
     every = "--space x --runtime litert --runtime-version 1 --threads 2 --batch 1 --classes 5 --unit ms --resolution 32"
     with pytest.raises(BadInput) as refused:
         mnas("import", source, *every.split(), "-o", tmp_path / "other.yaml")
     assert f"leave out {', '.join(every.split()[::2])}: " in str(refused.value)
-    with pytest.raises(BadInput, match=r"note10: state --device and --space; only a kit's results\.json says both"):
+    with pytest.raises(BadInput, match=r"note10: .*--device.*--space"):
         mnas("import", "note10", "-o", tmp_path / "other.yaml")
 
 
@@ -454,5 +454,5 @@ def test_kit_command(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
         manifest = json.loads(file.read("manifest.json"))
     assert len(manifest["layers"]) == done["layers"] > 20
     assert {row["architecture"]["resolution"] for row in manifest["networks"]} == {32}
-    with pytest.raises(BadInput, match=r"kit\.zip: exists; name another file with -o"):
+    with pytest.raises(BadInput, match=r"kit\.zip: .*-o"):
         mnas("kit", "--space", tiny, "-o", path)

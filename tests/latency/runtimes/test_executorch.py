@@ -79,5 +79,5 @@ def test_files_from_elsewhere(tmp_path: Path) -> None:
         lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
         path.write_bytes(lowered.to_executorch().buffer)
     expect_close(adapter.prepare_file(path, x, 1)(), module, x, 1e-4)
-    with pytest.raises(BadInput, match=r"model.pte: .* the shape \(1, 8, 8, 8\), expected \(1, 8, 9, 9\)"):
+    with pytest.raises(BadInput, match=r"model\.pte: .*\(1, 8, 8, 8\).*\(1, 8, 9, 9\)"):
         adapter.prepare_file(path, torch.rand(1, 8, 9, 9), 1)

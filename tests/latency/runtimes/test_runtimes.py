@@ -223,7 +223,7 @@ def test_threads_are_held_and_restored(adapter: Runtime) -> None:
 
 
 def test_unknown_runtime() -> None:
-    with pytest.raises(BadInput, match="unknown runtime 'onnx'; did you mean 'onnxruntime'"):
+    with pytest.raises(BadInput, match=r"'onnx'.*'onnxruntime'"):
         get_runtime("onnx")
 
 
@@ -243,14 +243,14 @@ def test_a_runtime_that_is_not_installed_says_how_to_get_it(
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, package, None)
     monkeypatch.delitem(sys.modules, f"mnas.latency.runtimes.{runtime}", raising=False)
-    with pytest.raises(MissingDependency, match=f"runtime {runtime} needs a package .*: {command}"):
+    with pytest.raises(MissingDependency, match=f"{runtime}.*: {command}"):
         get_runtime(runtime)
 
 
 @pytest.mark.parametrize("runtime", NEED_GPU)
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_without_a_gpu(runtime: str) -> None:
-    with pytest.raises(MissingDependency, match="need an NVIDIA GPU that torch can use"):
+    with pytest.raises(MissingDependency, match="NVIDIA GPU"):
         get_runtime(runtime)
 
 
@@ -260,14 +260,14 @@ def test_without_a_gpu(runtime: str) -> None:
 def test_torch_runs_exported_models_only(tmp_path: Path) -> None:
     path, x = tmp_path / "model.onnx", torch.rand(1, 4)
     path.write_bytes(get_runtime("onnxruntime").artifact(nn.Linear(4, 3), x))
-    with pytest.raises(BadInput, match=r"model.onnx: PyTorch runs an exported model\.py or a \.pt2 file"):
+    with pytest.raises(BadInput, match=r"model\.onnx: .*model\.py.*\.pt2"):
         get_runtime("torch").prepare_file(path, x, 1)
     path = tmp_path / "other.py"
     path.write_text("answer = 42\n")
-    with pytest.raises(BadInput, match=r"other\.py: it has no build_model\(\)"):
+    with pytest.raises(BadInput, match=r"other\.py: .*build_model\(\)"):
         get_runtime("torch").prepare_file(path, x, 1)
     path.write_text("def build_model(:\n")
-    with pytest.raises(BadInput, match=r"other\.py: torch cannot run it: .*syntax"):
+    with pytest.raises(BadInput, match=r"other\.py: .*syntax"):
         get_runtime("torch").prepare_file(path, x, 1)
 
 
@@ -276,7 +276,7 @@ def test_torch_compile_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.delitem(sys.modules, "mnas.latency.runtimes.torch_compile", raising=False)
     without = config.patch({"cpp.cxx": (None, "no-such-compiler")})
-    with without, pytest.raises(MissingDependency, match=r"runtime torch_compile needs a C\+\+ compiler"):
+    with without, pytest.raises(MissingDependency, match=r"torch_compile.*C\+\+"):
         get_runtime("torch_compile")
 
 
@@ -322,7 +322,7 @@ def test_onnxruntime_keeps_no_memory_from_preparing() -> None:
 
 
 def test_other_modules_have_no_onnx_form() -> None:
-    with pytest.raises(BadInput, match="GRU: no ONNX form"):
+    with pytest.raises(BadInput, match="GRU"):
         get_runtime("onnxruntime").prepare(nn.GRU(2, 2), torch.rand(1, 2), 1)
 
 
@@ -355,10 +355,10 @@ def test_files(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     np.testing.assert_array_equal(
         np.asarray(adapter.prepare_file(path, x, 1)()), np.asarray(adapter.prepare(network, x, 1)())
     )
-    with pytest.raises(BadInput, match=r"model.onnx: onnxruntime cannot run it"):
+    with pytest.raises(BadInput, match=r"model\.onnx: .*onnxruntime"):
         adapter.prepare_file(path, torch.rand(1, 3, 31, 31), 1)
     path.write_bytes(path.read_bytes()[:1000])
     for broken in (path, tmp_path / "absent.onnx"):
-        with pytest.raises(BadInput, match=f"{broken.name}: onnxruntime cannot run it"):
+        with pytest.raises(BadInput, match=f"{broken.name}: .*onnxruntime"):
             adapter.prepare_file(broken, x, 1)
     assert capfd.readouterr() == ("", "")

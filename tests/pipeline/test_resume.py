@@ -1,0 +1,106 @@
+"""A search that was interrupted or killed goes on where it stopped."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_search import QUICK, TINY_SPACE, milliseconds, no_onnx
+
+import mnas
+from mnas.monitor.tensorboard import TensorBoard
+from mnas.training import supernet as supernet_training
+
+SMALL: dict[str, Any] = {
+    "estimator": "supernet", "trials": 3, "latency": milliseconds, "latency_ms": 0.6,
+    "baseline": ["mobilenet_v3_small@0.35"], "set": {**QUICK, "recipe.epochs": 1, "recipe.images": 100,
+            "supernet.batch_size": 32},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def unbroken(few: mnas.ImageData, tmp_path_factory: pytest.TempPathFactory) -> mnas.Result:
+    folder = tmp_path_factory.mktemp("unbroken")
+    (folder / "tiny.yaml").write_text(TINY_SPACE)
+    with no_onnx():
+        return mnas.search(**SMALL, space=folder / "tiny.yaml", data=few, run=folder / "run")
+
+
+@pytest.mark.usefixtures("without_onnx")
+@pytest.mark.parametrize("phase", ["supernet", "search", "final training"])
+def test_interrupted_in_any_phase(
+    unbroken: mnas.Result, few: mnas.ImageData, phase: str, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supernet_training, "INTERVAL", 2)
+    monkeypatch.setattr(supernet_training, "CHECKPOINT_S", 0.0)
+    run, calls = tmp_path / "run", list[Any]()
+
+    def interrupted(*args: Any, **options: Any) -> None:
+        calls.append(args)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        if phase != "search":
+            patch.setattr(TensorBoard, "supernet" if phase == "supernet" else "training", interrupted)
+        mnas.search(
+            **SMALL, space=tiny, data=few, run=run, callbacks=[interrupted] if phase == "search" else []
+        )  # fmt: skip
+    assert (run / "checkpoints" / "supernet.pt").exists() == (phase == "supernet")
+    before = (run / "trials.jsonl").read_bytes() if phase != "supernet" else b""
+    result = mnas.search(**SMALL, space=tiny, data=few, run=run)
+    went_on = {
+        "supernet": "supernet: continuing after step 4 of ", "search": "supernet: loaded",
+        "final training": "winner: loaded",
+    }  # fmt: skip
+    assert went_on[phase] in (run / "run.log").read_text()
+    assert (run / "trials.jsonl").read_bytes().startswith(before)
+
+    evaluated = [trial.architecture for trial in result.trials if trial.evaluated]
+    assert len(set(evaluated)) == len(evaluated) == 3, "none twice"
+    alike = ["checkpoints/supernet.safetensors"]
+    if phase != "search":  # what is proposed after it depends on what was known when it went on
+        assert [trial.to_json() | {"seconds": 0} for trial in result.trials] == [
+            trial.to_json() | {"seconds": 0} for trial in unbroken.trials
+        ]
+        assert result.winner.architecture == unbroken.winner.architecture
+        alike.append("winner/weights.safetensors")
+    for file in alike:
+        assert (run / file).read_bytes() == (unbroken.folder / file).read_bytes(), f"{file}, as if it was not cut off"
+
+
+SCRIPT = """
+import sys, mnas
+sys.argv[0] = "mnas"
+mnas.search(space=sys.argv[1], latency_ms=20, trials=4, run=sys.argv[2], estimator="train",
+            set={"recipe.epochs": 1, "proxy.epochs": 2, "recipe.images": 100, "proxy.images": 200, "max_table_error": 1.0})
+"""  # noqa: E501
+
+
+def test_killed_at_any_moment_and_resumed(tiny: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    kept: list[bytes] = []
+    for lines in (1, 3):
+        process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(tiny), str(run)], stderr=subprocess.PIPE)
+        trials = run / "trials.jsonl"
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and process.poll() is None:
+            if trials.exists() and trials.read_bytes().count(b"\n") >= lines:
+                break
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        kept.append(trials.read_bytes())
+    result = mnas.resume(run)
+    finished = (run / "trials.jsonl").read_bytes()
+    for before in kept:
+        assert finished.startswith(before[: before.rfind(b"\n") + 1]), "every finished trial is kept"
+    evaluated = [trial for trial in result.trials if trial.evaluated]
+    assert len(evaluated) == 4
+    assert len({trial.architecture for trial in evaluated}) == 4, "none is run twice"
+    assert len({trial.number for trial in result.trials}) == len(result.trials)
