@@ -212,7 +212,7 @@ SPACE = "name: x\nreference: mobilenet_v3_small\n"
         (("latency", "build", "--threads", "100000"), "less than or equal to 1024"),
         (("latency", "measure", "mobilenet_v3_small", "--batch", "1000000000"), "not enough memory"),
         (("frobnicate",), "No such command"),
-        ((*SEARCH, "--data", "a\nb"), r"The data 'a\nb' is neither a path"),
+        ((*SEARCH, "--data", "a\nb"), r"'a\nb'"),
         ((*SEARCH, "--space", "a\nb.yaml"), r"a\nb.yaml: cannot be read"),
         (("zoo", "mobilenet_v2", "a\nb"), "unexpected extra argument"),
     ],
