@@ -189,7 +189,7 @@ class RunConfig(Documented):
     finetune: Recipe = Recipe(epochs=1, lr=0.1, dropout=0.0)
     """How a candidate is fine-tuned from the supernet's weights; its length is finetune_epochs."""
     finetune_epochs: NonNegative = 1.0
-    """Epochs of fine-tuning, such as 0.5; 0 judges a candidate with the supernet's weights as they are."""
+    """Epochs of fine-tuning, such as 0.5; 0 evaluates a candidate with the supernet's weights as they are."""
     init: str | None = None
     """Path of the reference network's weights, or of a winner's folder, that initialise the supernet (--init)."""
     from_scratch: bool = False

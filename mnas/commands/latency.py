@@ -147,7 +147,7 @@ def check_table(
     """
     table = LatencyTable.load(path)
     if table.origin == "imported":
-        raise BadInput(f"{path}: was imported; it can be checked on its own device alone ({table.device})")
+        raise BadInput(f"{path}: imported from another device; it can only be checked on that device ({table.device})")
     differ = differences(table, table.conditions)
     if differ:
         raise BadInput(f"{path}: cannot be checked here: measured on {'; '.join(differ)}")

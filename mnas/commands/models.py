@@ -1,4 +1,4 @@
-"""`mnas train`, `evaluate` and `export`: one network trained, judged on a split, written in a format."""
+"""`mnas train`, `evaluate` and `export`: one network trained, evaluated on a split, written in a format."""
 
 from __future__ import annotations
 
@@ -87,8 +87,8 @@ def evaluate(
 ) -> dict[str, Any]:  # fmt: skip
     """Accuracy of a run's winner, or of a network that `train` wrote, on one split of the data.
 
-    Data, seed and max_broken are those of its training by default. Another seed divides the images anew, so that images
-    of the training come into the test split.
+    Data, seed and max_broken are those of its training by default. Another seed divides the images differently, so
+    that images of the training are in the test split.
     """
     if split not in SPLITS:
         raise BadInput(f"--split {split}{nearest(split, SPLITS)}")
