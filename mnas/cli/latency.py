@@ -33,7 +33,7 @@ def latency_measure(
     )] = None,
     rounds: Annotated[int, typer.Option(min=10, help="Largest number of rounds.")] = 200,
     seconds: Annotated[float, typer.Option(min=1.0, help="Seconds after which no new round begins.")] = 60.0,
-    precision: Annotated[float, typer.Option(min=0.0, help="Ends when each median is known to this many percent.")] = 1.0,
+    precision: Annotated[float, typer.Option(min=0.0, help="Percent to which each median is to be known.")] = 1.0,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:  # fmt: skip
