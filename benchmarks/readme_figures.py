@@ -52,7 +52,7 @@ def tables() -> str:
             f"{error['mean_error']:.1%}, largest {error['max_error']:.1%}, rank correlation {error['spearman']:.3f} |"
         )
     speed = figures("predict_speed")["predict_many_architectures_per_s"]
-    rows.append(f"| networks predicted a second | {round(speed, -4):,} |")
+    rows.append(f"| predictions per second | {round(speed, -4):,} |")
     parity = figures("parity").values()
     difference = max(row["largest_output_difference"] for row in parity)
     rows.append(
@@ -77,9 +77,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 where README differs")
     check = parser.parse_args(arguments).check
     text = README.read_text(encoding="utf-8")
-    if check:
-        sys.exit("README.md differs from the result files: run benchmarks/readme_figures.py" * (updated(text) != text))
-    README.write_text(updated(text), encoding="utf-8")
+    if not check:
+        README.write_text(updated(text), encoding="utf-8")
+    elif updated(text) != text:
+        sys.exit("README.md differs from the result files: run benchmarks/readme_figures.py")
 
 
 if __name__ == "__main__":

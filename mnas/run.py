@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import fnmatch
 import itertools
@@ -52,18 +53,13 @@ class RunState(Strict):
 class Run:
     """One run's folder. Every file in it is complete whenever it exists."""
 
-    def __init__(self, folder: Path):
-        self.folder = folder
-
-    config_path = property(lambda self: self.folder / "config.yaml")
-    trials_path = property(lambda self: self.folder / "trials.jsonl")
-    table_path = property(lambda self: self.folder / "latency_table.yaml")
-    winner = property(lambda self: self.folder / "winner")
-    winners = property(lambda self: self.folder / "winners")
-    random_trials_path = property(lambda self: self.folder / "random_trials.jsonl")
-    checkpoints = property(lambda self: self.folder / "checkpoints")
-    tensorboard = property(lambda self: self.folder / "tb")
-    log_path = property(lambda self: self.folder / "run.log")
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+        self.config_path, self.state_path = self.folder / "config.yaml", self.folder / "state.json"
+        self.trials_path, self.random_trials_path = self.folder / "trials.jsonl", self.folder / "random_trials.jsonl"
+        self.table_path, self.log_path = self.folder / "latency_table.yaml", self.folder / "run.log"
+        self.checkpoints, self.tensorboard = self.folder / "checkpoints", self.folder / "tb"
+        self.winner, self.winners = self.folder / "winner", self.folder / "winners"
 
     @property
     def storage_url(self) -> str:
@@ -101,7 +97,7 @@ class Run:
     def config(self) -> RunConfig:
         data = load_yaml(self.config_path)
         if not isinstance(data, dict) or "config" not in data:
-            raise BadInput(f"{self.config_path}: expected the key 'config'; the file was edited by hand")
+            raise BadInput(f"{self.config_path}: expected the key 'config': it is not a run's configuration")
         return validate(RunConfig, data["config"], str(self.config_path))
 
     # --- the lock
@@ -115,7 +111,9 @@ class Run:
         try:
             lock.acquire()
         except filelock.Timeout:
-            held = json.loads(owner.read_text()) if owner.exists() else {}
+            held = {}
+            with contextlib.suppress(OSError, ValueError):
+                held = json.loads(owner.read_text())
             raise RunLocked(
                 f"{self.folder}: process {held.get('pid', '?')} on {held.get('host', '?')} has been using it "
                 f"since {held.get('since', '?')}; wait for it, stop it, or name another folder with --run"
@@ -142,7 +140,7 @@ class Run:
 
     def state(self) -> RunState:
         """What earlier processes of this run left; BadInput where the file is damaged."""
-        path = self.folder / "state.json"
+        path = self.state_path
         if not path.exists():
             return RunState()
         try:
@@ -155,7 +153,7 @@ class Run:
     def update_state(self, **changes: Any) -> None:
         """Set fields of the state; the others stay as they are."""
         state = self.state().model_copy(update=changes)
-        write_json(self.folder / "state.json", state.model_dump(mode="json", exclude_defaults=True))
+        write_json(self.state_path, state.model_dump(mode="json", exclude_defaults=True))
 
 
 def _difference(existing: RunConfig, requested: RunConfig) -> str:
@@ -210,9 +208,10 @@ def removed_unless_started(folder: Path) -> Iterator[None]:
         added = (_file_names(folder) or set()) - (before or set())
         if all(any(fnmatch.fnmatch(name, pattern) for pattern in UNSTARTED_FILES) for name in added):
             for name in added:
-                (folder / name).unlink()
+                (folder / name).unlink(missing_ok=True)
             if before is None:
-                folder.rmdir()
+                with contextlib.suppress(OSError):  # another process is using it by now
+                    folder.rmdir()
         raise
 
 

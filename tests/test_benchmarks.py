@@ -44,6 +44,29 @@ def test_readme_names_every_script() -> None:
     assert sorted(named) == SCRIPTS
 
 
+def test_readme_has_the_figures_of_the_result_files(benchmark: Callable[[str], Any], tmp_path: Path) -> None:
+    script = benchmark("readme_figures")
+    script.main(["--check"])
+    changed = tmp_path / "README.md"
+    text = script.README.read_text()
+    changed.write_text(text.replace("10 min | 88", "10 min | 99"))
+    assert changed.read_text() != text
+    script.README = changed
+    with pytest.raises(SystemExit) as ended:
+        script.main(["--check"])
+    assert ended.value.code != 0
+    script.main([])
+    script.main(["--check"])
+
+
+def test_readme_shows_its_pictures() -> None:
+    root = FOLDER.parent
+    pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", (root / "README.md").read_text())
+    assert len(pictures) == 2
+    for picture in pictures:
+        assert (root / picture).stat().st_size < 100_000
+
+
 @pytest.mark.parametrize(("name", "arguments"), [
     ("searches", ["fashion"]), ("searches", ["other"]), ("sampler_efficiency", ["other"]), ("published_tables", []),
 ])  # fmt: skip

@@ -122,7 +122,7 @@ def search(
 
 @app.command()
 def resume(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")], as_json: Json = False) -> None:
-    """Continue an interrupted run: finished trials are kept, none is run twice.
+    """Continue an interrupted run; finished trials are not repeated.
 
     Example: mnas resume runs/v3_large-15ms-20260101-120000
     """
@@ -145,7 +145,7 @@ def train(
     set_: Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="A key of the recipe: epochs=10.")] = [],
     as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Train one architecture and write it as a search writes its winner.
+    """Train one architecture and write the same files as for a winner.
 
     Example: mnas train mobilenet_v3_small --data photos -o trained --set epochs=10
     """

@@ -6,12 +6,15 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from mnas.cli.errors import INTERRUPTED
 from mnas.errors import Infeasible, MnasError
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 @contextmanager
@@ -60,35 +63,45 @@ def print_result(result: Any, as_json: bool) -> None:
 
 
 def print_networks(done: dict[str, Any]) -> None:
-    """The comparison: winners first, then the baselines."""
-    rows, targets, winners = [], done["networks"][0]["latencies"], done.get("winners", [])
-    for row in [*(one["network"] for one in winners[:-1]), *done["networks"]]:
-        size, seen = row["resolution"], row["accuracy_resolution"]
-        pixels = str(size) if size == seen else f"{size} (accuracy {seen})"
-        size_of = f"{row['madds'] / 1e6:,.1f} M", f"{row['params']:,}", pixels
-        epochs = row.get("epochs", done["accuracy"]["epochs"])
-        trained = f"{epochs} epoch{'s' * (epochs != 1)}" + ", inherited" * (row.get("weights") == "inherited")
-        accuracy = f"{row['test_accuracy']:.2%}"
-        rows.append([row["name"], accuracy, trained, *size_of, *map(_latency, row["latencies"])])
+    """The comparison of the networks, and the folders of the winners."""
+    print_table(*networks_table(done))
+    typer.echo("\n".join(winner["folder"] for winner in done.get("winners", [])) or done["folder"])
+
+
+def networks_table(done: dict[str, Any]) -> tuple[str, list[str], list[list[str]]]:
+    """Title, columns and rows of the comparison: winners first, then the baselines."""
+    devices, winners = done["networks"][0]["latencies"], done.get("winners", [])
+    networks = [*(winner["network"] for winner in winners[:-1]), *done["networks"]]
+    rows = [_network_row(row, done["accuracy"]["epochs"]) for row in networks]
     title = f"{done['accuracy']['data']}: {done['accuracy']['test_images']} test images"
     columns = ["network", "test accuracy", "trained", "MAdds", "parameters", "px"]
-    for number, one in enumerate(targets, start=1):
-        which = f" {number}" * (len(targets) > 1)
+    for number, device in enumerate(devices, start=1):
+        which = f" {number}" * (len(devices) > 1)
         columns.append(f"latency{which} (ms)")
-        budgets = [winner["budget_ms"] for winner in winners] if len(winners) > 1 else [one["budget_ms"]]
-        budget = f", budget {'/'.join(f'{ms:g}' for ms in budgets)} ms" if one["budget_ms"] else ""
-        how = ", predicted by the table of this device, not measured" if one["how"] == "predicted" else ""
-        where = f"{one['device']}, {one['runtime']}, {one['threads']} thread(s), batch {one['batch']}"
+        budgets = [winner["budget_ms"] for winner in winners] if len(winners) > 1 else [device["budget_ms"]]
+        budget = f", budget {'/'.join(f'{ms:g}' for ms in budgets)} ms" if device["budget_ms"] else ""
+        how = ", predicted by this device's table, not measured" if device["how"] == "predicted" else ""
+        where = f"{device['device']}, {device['runtime']}, {device['threads']} thread(s), batch {device['batch']}"
         title += f"\n{f'{number}: ' if which else ''}{where}{budget}{how}"
-    print_table(title, columns, rows)
-    typer.echo("\n".join(winner["folder"] for winner in winners) or done["folder"])
+    return title, columns, rows
 
 
-def _latency(one: dict[str, Any]) -> str:
-    if one["latency_ms"] is None:
-        return str(one["how"])
-    spread = f" +- {one['spread_ms']:.2f}" if one["spread_ms"] else ""
-    return f"{one['latency_ms']:.2f}{spread}" + " (over budget)" * (one["keeps"] is False)
+def _network_row(row: dict[str, Any], default_epochs: int) -> list[str]:
+    size, trained_at = row["resolution"], row["accuracy_resolution"]
+    epochs = row.get("epochs", default_epochs)
+    return [
+        row["name"], f"{row['test_accuracy']:.2%}",
+        f"{epochs} epoch{'s' * (epochs != 1)}" + ", inherited" * (row.get("weights") == "inherited"),
+        f"{row['madds'] / 1e6:,.1f} M", f"{row['params']:,}",
+        str(size) if size == trained_at else f"{size} (accuracy {trained_at})", *map(_latency, row["latencies"]),
+    ]  # fmt: skip
+
+
+def _latency(latency: dict[str, Any]) -> str:
+    if latency["latency_ms"] is None:
+        return str(latency["how"])
+    spread = f" +- {latency['spread_ms']:.2f}" if latency["spread_ms"] else ""
+    return f"{latency['latency_ms']:.2f}{spread}" + " (over budget)" * (latency["keeps"] is False)
 
 
 PIPE_WIDTH = 100
@@ -98,6 +111,18 @@ PIPE_WIDTH = 100
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """A table as wide as the terminal; on a pipe, a list of its rows where it is wider than PIPE_WIDTH."""
     from rich.console import Console
+
+    table, console = rich_table(title, columns, rows), Console()
+    if not console.is_terminal:
+        console.width = PIPE_WIDTH
+        if console.measure(table, options=console.options.update(max_width=10_000)).maximum > PIPE_WIDTH:
+            typer.echo("\n".join([title, *(_as_list(columns, row) for row in rows)]))
+            return
+    console.print(table, highlight=False)
+
+
+def rich_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
+    """A table for a rich console."""
     from rich.markup import escape
     from rich.table import Table
 
@@ -106,13 +131,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]
         table.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
     for row in rows:
         table.add_row(*(escape(str(cell)) for cell in row))
-    console = Console()
-    if not console.is_terminal:
-        console.width = PIPE_WIDTH
-        if console.measure(table, options=console.options.update(max_width=10_000)).maximum > PIPE_WIDTH:
-            typer.echo("\n".join([title, *(_as_list(columns, row) for row in rows)]))
-            return
-    console.print(table, highlight=False)
+    return table
 
 
 def _as_list(columns: Sequence[str], row: Sequence[Any]) -> str:

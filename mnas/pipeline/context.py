@@ -40,7 +40,7 @@ class Overrides:
     callbacks: Sequence[Callable[[Trial], None]] = ()
 
     def names(self) -> tuple[str, ...]:
-        """Which of them are given, but for the callbacks."""
+        """Which of them are given, except the callbacks."""
         kinds = ("space", "data", "estimator", "latency", "sampler")
         return tuple(kind for kind in kinds if getattr(self, kind) is not None)
 
@@ -83,8 +83,8 @@ def make_trainer(config: RunConfig, space: SearchSpace, override: ImageData | No
     )  # fmt: skip
     if sizes.proxy < base:
         log.info(
-            "networks are trained at %d px (the images have %d) and their latency is measured at %d px; "
-            "--proxy-resolution %d trains them at that size too", sizes.proxy, data.image_size, base, base,
+            "networks are trained at %d px (%s) and their latency is measured at %d px; --proxy-resolution %d trains "
+            "them at that size too", sizes.proxy, _reason(sizes, data), base, base,
         )  # fmt: skip
     decoded = min(sizes.proxy, native)
     data = replace(data, train=cached(data.train, decoded), val=cached(data.val, decoded))
@@ -97,6 +97,13 @@ def size_notes(trainer: Trainer) -> list[str]:
     if sizes.proxy >= sizes.base:
         return []
     return [
-        f"Trained and tested at {sizes.proxy}/{sizes.base} of its resolution, since the images have "
-        f"{trainer.data.image_size} pixels; latency is measured at the full resolution."
+        f"Trained and tested at {sizes.proxy}/{sizes.base} of its resolution ({_reason(sizes, trainer.data)}); latency "
+        "is measured at the full resolution."
     ]
+
+
+def _reason(sizes: TrainingSizes, data: ImageData) -> str:
+    """Why networks are trained below their resolution."""
+    if sizes.proxy < native_size(data, sizes.base):
+        return f"--proxy-resolution {sizes.proxy}"
+    return f"the images' shorter side is {data.image_size} px"

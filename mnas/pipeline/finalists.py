@@ -127,8 +127,8 @@ def fine_tuned_again(
 ) -> list[Finalist]:
     """The finalists, best first by the mean of two fine-tunings from inherited weights.
 
-    The best of many noisy estimates owes part of its lead to chance; a second, independent one corrects that. A single
-    finalist is not trained.
+    The best of many noisy estimates owes part of its lead to chance; a second, independent one reduces that part. Where
+    the first estimate is not a fine-tuning, the second one counts alone. A single finalist is not trained.
     """
     if len(finalists) < 2:
         return list(finalists)

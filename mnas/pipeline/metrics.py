@@ -32,10 +32,6 @@ from mnas.training.trainer import Trained, Trainer, test_accuracy
 log = logging.getLogger("mnas")
 
 
-
-
-
-
 def rows_of(
     trained: Sequence[Trained], role: Literal["winner", "baseline", "trained"], trainer: Trainer
 ) -> list[dict[str, Any]]:
@@ -162,7 +158,7 @@ def write_winner(
     context: Context, trained: Sequence[Trained], rows: list[dict[str, Any]], folder: Path, budget_ms: float | None,
     recipe: Recipe, search: Mapping[str, Any],
 ) -> None:  # fmt: skip
-    """Write the folder of a winner, the first of `trained`; `rows` get the latencies, the last figures to be known."""
+    """Write the folder of a winner, the first of `trained`; `rows` get the latencies, which are measured last."""
     winner, trainer, config = trained[0], context.trainer, context.config
     title, notes = f"{context.space.name} {winner.name}", size_notes(trainer)
     size = trainer.sizes.of(winner.architecture)

@@ -40,7 +40,7 @@ from mnas.training.distributed import SINGLE, ProcessGroup
 log = logging.getLogger("mnas")
 
 AT_ONCE = 4
-"""Candidates that a search with a supernet evaluates before the sampler learns of any; more with more processes."""
+"""Candidates that a search with a supernet evaluates before it reports them to the sampler, or one a process if more."""
 
 
 def run_search(run: Run, config: RunConfig, overrides: Overrides, group: ProcessGroup = SINGLE) -> Result:
@@ -55,7 +55,7 @@ def run_search(run: Run, config: RunConfig, overrides: Overrides, group: Process
                 _search(run, config, overrides, group, clock)
             return group.broadcast(result_of(run, config))
         except KeyboardInterrupt:
-            command = "mnas resume" if group.size == 1 else "torchrun ... -m mnas resume"
+            command = "mnas resume" if group.size == 1 else "torchrun ... -m -- mnas resume"
             log.warning("interrupted; continue this run with: %s %s", command, run.folder)
             raise
         finally:
@@ -189,7 +189,7 @@ def _evaluate(
 
 
 def _deadline(config: RunConfig, plan: Plan, searches: int, clock: RunClock) -> float | None:
-    """When the first of `searches` searches ends: at the earliest after one candidate; what follows needs time too."""
+    """Deadline of the next of `searches` searches: an equal share of the time left, but at least one candidate's."""
     _, limit_s = limits_of(config)
     if limit_s is None:
         return None

@@ -91,8 +91,7 @@ def _read_winner(folder: Path, budget_ms: float | None) -> Winner:
 
 def winner_folder(run: Run, config: RunConfig, budget_ms: float | None) -> Path:
     """The folder of a budget's winner: winner/, or one in winners/ where there are several budgets."""
-    folder: Path = run.winners / f"{budget_ms:.15g}ms" if config.budgets_ms else run.winner
-    return folder
+    return run.winners / f"{budget_ms:.15g}ms" if config.budgets_ms else run.winner
 
 
 # --- training and writing
@@ -134,24 +133,27 @@ def hand_over(
     log.info("training %s %s) and %d baseline(s)", which, numbers, len(baselines))
     winners = [training.train(_name(config, budget_ms), trial.architecture) for budget_ms, trial in kept]
     compared = [training.train(name, arch) for name, arch in baselines]
-    baseline_rows = rows_of(compared, "baseline", context.trainer)
-    better: list[Trained] = []
+    final: list[Trained] = []
+    replaced_by: list[str | None] = []
     for winner, (budget_ms, trial) in zip(winners, kept, strict=True):
-        best = best_trained(context, [winner, *reversed(better), *compared], budget_ms)
+        best = best_trained(context, [winner, *reversed(final), *compared], budget_ms)
         if best is not winner:
             log.info(
                 "%s is better than trial %d when both are fully trained, and keeps the budget: it becomes the winner",
                 best.name, trial.number,
             )  # fmt: skip
-        better.append(replace(best, name=winner.name))
-        rows = rows_of(better[-1:], "winner", context.trainer) + [dict(row) for row in baseline_rows]
+        final.append(replace(best, name=winner.name))
+        replaced_by.append(None if best is winner else best.name)
+    # nothing is left to decide: the test split may be read
+    baseline_rows = rows_of(compared, "baseline", context.trainer)
+    for winner, other, (budget_ms, trial) in zip(final, replaced_by, kept, strict=True):
+        rows = rows_of([winner], "winner", context.trainer) + [dict(row) for row in baseline_rows]
         search = {
             **describe(budget_ms), "chosen_trial": trial.number, "chosen_estimate": trial.accuracy,
-            "chosen_grade": trial.fidelity, "chosen_predicted_ms": trial.latency_ms,
-            "replaced_by": None if best is winner else best.name,
+            "chosen_grade": trial.fidelity, "chosen_predicted_ms": trial.latency_ms, "replaced_by": other,
         }  # fmt: skip
         folder = winner_folder(context.run, config, budget_ms)
-        write_winner(context, [better[-1], *compared], rows, folder, budget_ms, training.recipe, search)
+        write_winner(context, [winner, *compared], rows, folder, budget_ms, training.recipe, search)
     if config.budgets_ms:
         _copy_files(winner_folder(context.run, config, kept[-1][0]), context.run.winner)
 
@@ -163,6 +165,7 @@ def _name(config: RunConfig, budget_ms: float | None) -> str:
 
 def _copy_files(source: Path, target: Path) -> None:
     """Copy a winner's files, metrics.json last: a folder that has it is complete."""
+    (target / "metrics.json").unlink(missing_ok=True)
     files = [path for path in source.iterdir() if not path.name.startswith(".")]
     for path in sorted(files, key=lambda path: path.name == "metrics.json"):
         write_atomic(target / path.name, path.read_bytes())

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from mnas.monitor.console import progress
-from mnas.monitor.tensorboard import PlottedTrial, TensorBoard
+from mnas.monitor.pareto import PlottedTrial
+from mnas.monitor.tensorboard import TensorBoard
 from mnas.space.architecture import Architecture
 from mnas.space.cost import cost
 from mnas.study import objective

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import optuna
 
-from mnas.estimators import Estimate, Estimator, make_estimate
+from mnas.estimators import Estimate, Estimator, make_estimate, never
 from mnas.run import Run
 from mnas.space.architecture import Architecture
 from mnas.study.objective import directions
@@ -86,12 +86,13 @@ class Study:
 
         def estimate(arch: Architecture) -> Estimate:
             prune = pruner(new[arch], self.problem, may_prune=arch not in self._references)
-            return make_estimate(estimator, arch, prune)
+            # workers cannot prune: with several processes, nobody does, so that equal candidates fare equally
+            return make_estimate(estimator, arch, prune if schedule.group.size == 1 else never)
 
         return dict(zip(new, schedule.group.map(estimate, list(new)), strict=True))
 
     def _finish(self, proposal: Proposal, estimate: Estimate | None) -> Trial:
-        """A proposal's trial, written and told."""
+        """Record a proposal's trial on disk and report it to Optuna."""
         earlier, name = self._earlier(proposal.architecture), self._references.get(proposal.architecture, "")
         if estimate is None:
             trial = unevaluated_trial(proposal, earlier, name)

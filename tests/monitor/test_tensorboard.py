@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from small_search import read
 
-from mnas.monitor.tensorboard import PlottedTrial, TensorBoard, draw_pareto, markdown_table
+from mnas.monitor.pareto import PlottedTrial
+from mnas.monitor.tensorboard import TensorBoard, draw_pareto, markdown_table
 
 
 def test_the_picture_shows_trials_front_references_and_budget() -> None:

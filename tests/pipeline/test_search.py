@@ -172,6 +172,21 @@ def test_callables_sampler_and_callbacks(search: Callable[..., mnas.Result]) -> 
     assert guess(result.winner.architecture) == max(t.accuracy for t in feasible if t.accuracy is not None)
 
 
+def test_the_callers_settings_are_restored(search: Callable[..., mnas.Result], tmp_path: Path) -> None:
+    """Torch's threads and Optuna's verbosity, also where the search fails."""
+    verbosity = optuna.logging.get_verbosity()
+    torch.set_num_threads(2)
+    search(trials=2)
+    assert (torch.get_num_threads(), optuna.logging.get_verbosity()) == (2, verbosity)
+
+    def fails(arch: Architecture) -> float:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        search(estimator=fails, seed=1, run=tmp_path / "other")
+    assert (torch.get_num_threads(), optuna.logging.get_verbosity()) == (2, verbosity)
+
+
 def test_space_and_data_as_objects(search: Callable[..., mnas.Result], tiny: Path) -> None:
     result = search(space=mnas.load_space(tiny), data=mnas.load_data("digits"))
     with pytest.raises(BadInput, match="space, data, estimator, latency"):
