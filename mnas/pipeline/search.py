@@ -40,7 +40,7 @@ from mnas.training.distributed import SINGLE, ProcessGroup
 log = logging.getLogger("mnas")
 
 AT_ONCE = 4
-"""Candidates that a search with a supernet evaluates before it reports them to the sampler, or one a process if more."""
+"""Candidates that a search with a supernet evaluates before it reports them to the sampler; at least one a process."""
 
 
 def run_search(run: Run, config: RunConfig, overrides: Overrides, group: ProcessGroup = SINGLE) -> Result:

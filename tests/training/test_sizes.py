@@ -26,7 +26,7 @@ def test_a_note_where_they_are_smaller() -> None:
     small, full = (Trainer(DIGITS, TrainingSizes(48, proxy), torch.device("cpu"), 0) for proxy in (16, 48))
     (note,) = size_notes(small)
     assert "16/48" in note
-    assert "8 pixels" in note
+    assert "8 px" in note
     assert size_notes(full) == []
 
 
