@@ -27,7 +27,7 @@ from rank_truth import IMAGES, architectures, space
 from scipy.stats import bootstrap, kendalltau
 
 import mnas
-from mnas.config import Objective, RunConfig, Target, changed
+from mnas.config import Objective, RunConfig, Target, with_keys
 from mnas.data.sources import load_data
 from mnas.data.splits import limited
 from mnas.estimators.supernet import SupernetEstimator
@@ -103,7 +103,7 @@ def figures(source: str, settings: Sequence[str]) -> dict[str, Any]:
     changes = dict(setting.split("=", 1) for setting in settings)
     weights_file, val_images = changes.pop("keep", ""), int(changes.pop("val_images", 10**6))
     config = RunConfig(space="v3_small", targets=(Target(),), objective=Objective(name="", formula="pareto"))
-    config = changed(config, changes)
+    config = with_keys(config, changes)
     data = load_data(source)
     data = replace(data, train=limited(data.train, IMAGES, 0), val=limited(data.val, val_images, 1))
     archs = architectures()

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 import mnas
 from mnas.config import Recipe
 from mnas.latency.timing.rounds import RoundLimits, by_key, sample
-from mnas.nn import supernet as supernet_module
+from mnas.nn import slot
 from mnas.space.architecture import Architecture
 from mnas.training.recipe import optimizer
 
@@ -116,15 +116,15 @@ def by_layout(setup: Setup, rounds: int, rng: random.Random) -> dict[str, Any]:
     """Images/s of whole steps of the reference network, by layout and by way of execution."""
     reference = setup.reference
     in_default = training_step(setup, supernet(setup, DEFAULT), DEFAULT, reference, True)
-    cut = supernet_module._cut
+    cut = slot._slice
 
     def copied_slices(full: Tensor, shape: torch.Size) -> Tensor:
-        return supernet_module._view(full, shape).contiguous()
+        return slot._view(full, shape).contiguous()
 
     def indexed_step() -> None:
-        supernet_module._cut = copied_slices
+        slot._slice = copied_slices
         in_default()
-        supernet_module._cut = cut
+        slot._slice = cut
 
     def alone(layout: torch.memory_format) -> Callable[[], None]:
         return training_step(setup, in_layout(mnas.build(reference, CLASSES), layout), layout, None, True)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mnas.pipeline.winners import Result, Winner
     from mnas.study.trial import Trial
 
-# these import torch or optuna, so only when they are asked for
+# these import torch or optuna, so they are loaded on first use
 _LAZY = {
     "ImageData": "mnas.data.sources", "load_data": "mnas.data.sources", "LatencyTable": "mnas.latency.table.table",
     "Network": "mnas.nn.network", "build": "mnas.nn.network", "load_reference": "mnas.nn.pretrained",

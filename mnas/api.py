@@ -13,10 +13,11 @@ from typing import Any
 
 import optuna
 
-from mnas.config import RunConfig, Target, changed, merged, parse_count, parse_duration
-from mnas.data.sources import ImageData, load_data
+from mnas.config import MAX_BROKEN, Objective, RunConfig, Target, parse_count, parse_duration, updated, with_keys
+from mnas.data.sources import DATA_SETS, ImageData, load_data
 from mnas.errors import BadInput
 from mnas.estimators.factory import EstimatorCallable
+from mnas.io.names import absolute_path
 from mnas.io.strict_yaml import validate
 from mnas.io.versions import versions
 from mnas.latency.model import LatencyCallable
@@ -25,7 +26,7 @@ from mnas.latency.runtimes import get_runtime
 from mnas.latency.table.table import load_table
 from mnas.latency.targets import targets_and_budgets
 from mnas.latency.timing.device import device_name
-from mnas.nn.pretrained import read_weights
+from mnas.nn.weights import read_weights
 from mnas.pipeline.context import Overrides, space_of
 from mnas.pipeline.search import run_search
 from mnas.pipeline.winners import Result
@@ -33,7 +34,7 @@ from mnas.pipeline.worker import work
 from mnas.run import Run, new_folder, removed_unless_started
 from mnas.samplers import make_sampler
 from mnas.space.space import SearchSpace, load_space
-from mnas.space.zoo import load_architecture
+from mnas.space.zoo import NETWORKS, load_architecture
 from mnas.study.objective import is_pareto, load_objective
 from mnas.study.trial import Trial
 from mnas.training.device import pick_device, restored_threads
@@ -42,11 +43,11 @@ from mnas.training.distributed import check_gpus, process_group
 log = logging.getLogger("mnas")
 
 
-
 def search(
     *,
     space: str | Path | SearchSpace = "v3_large",
     data: str | Path | ImageData = "digits",
+    max_broken: int = MAX_BROKEN,
     latency_ms: float | Sequence[float] | None = None,
     objective: str | Path | None = None,
     runtime: str | Sequence[str | None] = "torch",
@@ -77,13 +78,15 @@ def search(
 ) -> Result:
     """Search `space` for the most accurate network that keeps `latency_ms`, train it, compare it, write it to disk.
 
-    Several budgets for one device: one search of the front (the objective is pareto), and a winner for each budget.
-    Several devices: as many budgets as runtimes or tables, in order, with None for one that is not stated; one that is
-    given once holds for every budget. The winner keeps all of them. The objective is mnasnet_hard unless one is named.
-    `estimator(arch)` or `estimator(arch, report)` gives an accuracy from 0 to 1, `latency(arch)` milliseconds; without
-    them the objective says where both come from. `budget` is seconds or text such as "30m"; `callbacks` are called with
-    each finished Trial. The other names are the command line's. Raises BadInput for what cannot be used and Infeasible
-    where no network keeps the budget.
+    The arguments are the options of the command `mnas search`; `budget` is seconds, or text such as "30m".
+    `estimator(arch)` or `estimator(arch, report)` returns an accuracy from 0 to 1, `latency(arch)` milliseconds; by
+    default the objective names the sources of both. `callbacks` are called with each finished Trial.
+
+    Several budgets for one device: one search of the front (objective pareto), and a winner for each budget.
+    Several devices: a budget for each runtime or table, in the same order, with None for a runtime or a table that is
+    not stated; one that is given once is used with every budget. The winner keeps all budgets.
+
+    Raises BadInput for arguments that cannot be used, and Infeasible where no network keeps the budget.
     """
     overrides = Overrides(
         space if isinstance(space, SearchSpace) else None,
@@ -96,39 +99,26 @@ def search(
     with process_group() as group, restored_threads():
         with group.all_succeed():
             targets, budgets = targets_and_budgets(latency_ms, runtime, latency_table)
-            loaded = load_objective(objective or ("pareto" if budgets else "mnasnet_hard"))
-            if isinstance(estimator, str) and estimator != loaded.accuracy:
-                loaded = merged(loaded, {"accuracy": estimator.replace("-", "_")}, "--estimator")
-            if isinstance(latency, str):
-                loaded = merged(loaded, {"latency": latency}, "latency")
             searched = overrides.space or load_space(space)  # type: ignore[arg-type]
-            values = {
+            options = {
                 "space": overrides.space.name if overrides.space else str(space),
                 "space_file": searched.file.model_dump(mode="json"),
-                "data": overrides.data.name if overrides.data else _absolute(str(data)),
+                "data": overrides.data.name if overrides.data else DATA_SETS.absolute(data),  # type: ignore[arg-type]
+                "max_broken": max_broken,
                 "targets": [target.model_dump() for target in targets], "budgets_ms": budgets,
-                "objective": loaded.model_dump(),
+                "objective": _objective(objective, estimator, latency, budgets).model_dump(),
                 "threads": threads, "batch": batch, "allow_foreign_table": allow_foreign_table,
                 "max_params": _count(max_params, "--max-params"), "max_madds": _count(max_madds, "--max-madds"),
                 "max_memory_mb": max_memory_mb,
                 "sampler": type(sampler).__name__ if overrides.sampler else sampler,
-                "trials": trials,
-                "budget_s": parse_duration(budget) if isinstance(budget, str) else budget,
-                "seed": seed,
-                "baselines": [_absolute(name) for name in baseline],
-                "resolution": None if resolution is None else list(resolution),
-                "proxy_resolution": proxy_resolution,
-                "init": None if init is None else _absolute(str(init)), "from_scratch": from_scratch,
+                "trials": trials, "budget_s": parse_duration(budget) if isinstance(budget, str) else budget,
+                "seed": seed, "baselines": [NETWORKS.absolute(name) for name in baseline],
+                "resolution": None if resolution is None else list(resolution), "proxy_resolution": proxy_resolution,
+                "init": None if init is None else absolute_path(init), "from_scratch": from_scratch,
                 "compare_random": compare_random,
                 "device": device, "storage": storage, "custom": list(overrides.names()),
             }  # fmt: skip
-            config = validate(RunConfig, values, "options")
-            for name in set or {}:
-                if name in Target.model_fields:
-                    raise BadInput(f"--set {name}: belongs to one device: state it as --{name.replace('_', '-')}")
-                if name == "budgets_ms":
-                    raise BadInput("--set budgets_ms: state them as --latency-ms 5 10 15")
-            config = changed(config, set or {})
+            config = _with_set(validate(RunConfig, options, "options"), set or {})
             if run is None and group.size > 1:
                 raise BadInput("under torchrun name the run's folder: torchrun ... -m -- mnas search --run DIR ...")
             _check(config, overrides)
@@ -158,6 +148,33 @@ def resume(run: str | Path, *, callbacks: Sequence[Callable[[Trial], None]] = ()
             return run_search(existing, config, overrides, group)
 
 
+# --- the options ------------------------------------------------------------------------------------------------
+
+
+def _objective(name: str | Path | None, estimator: Any, latency: Any, budgets_ms: Sequence[float]) -> Objective:
+    """The objective of that name (by default mnasnet_hard, pareto for several budgets) with other sources, if named."""
+    objective = load_objective(name or ("pareto" if budgets_ms else "mnasnet_hard"))
+    if isinstance(estimator, str):
+        objective = updated(objective, {"accuracy": estimator.replace("-", "_")}, "--estimator")
+    if isinstance(latency, str):
+        objective = updated(objective, {"latency": latency}, "latency")
+    return objective
+
+
+def _count(value: int | str | None, option: str) -> int | None:
+    return None if value is None else parse_count(str(value), option)
+
+
+def _with_set(config: RunConfig, assignments: Mapping[str, Any]) -> RunConfig:
+    """The configuration with every --set applied. Raises BadInput for a key that has an option of its own."""
+    for key in assignments:
+        if key in Target.model_fields:
+            raise BadInput(f"--set {key}: belongs to one device: state it as --{key.replace('_', '-')}")
+        if key == "budgets_ms":
+            raise BadInput("--set budgets_ms: state the budgets as --latency-ms 5,10,15")
+    return with_keys(config, assignments)
+
+
 def _check(config: RunConfig, overrides: Overrides) -> None:
     """Refuse what can be refused before a folder is made."""
     budgets = [target.latency_ms for target in config.targets]
@@ -165,11 +182,11 @@ def _check(config: RunConfig, overrides: Overrides) -> None:
         raise BadInput("no latency budget: give --latency-ms, such as --latency-ms 15, or --objective pareto")
     if config.budgets_ms and not is_pareto(config.objective):
         raise BadInput(
-            f"{len(config.budgets_ms)} latency budgets for one device, and '{config.objective.name}' is about one: "
-            "leave --objective out (several budgets mean pareto), or give one --latency-ms"
+            f"{len(config.budgets_ms)} latency budgets for one device, and the objective '{config.objective.name}' "
+            "takes one: leave --objective out (several budgets use pareto), or give one --latency-ms"
         )
     if len(budgets) > 1 and overrides.latency is not None:
-        raise BadInput(f"{len(budgets)} latency budgets and one latency callable: give it one budget")
+        raise BadInput(f"{len(budgets)} latency budgets and one latency callable: expected one budget")
     space = space_of(config, overrides.space)
     for name in config.baselines or (space.reference,):
         load_architecture(name, max(space.resolutions))
@@ -188,23 +205,8 @@ def _check(config: RunConfig, overrides: Overrides) -> None:
         load_data(config.data, seed=config.seed, max_broken=config.max_broken)
 
 
-def _absolute(text: str) -> str:
-    """A path in full, so that a run can be resumed from another folder; a name stays as it is."""
-    return str(Path(text).expanduser().resolve()) if Path(text).expanduser().exists() else text
-
-
-def _count(given: int | str | None, what: str) -> int | None:
-    return given if given is None else parse_count(str(given), what)
-
-
-
-
-
-
-
-
 def _provenance() -> dict[str, Any]:
-    """Provenance for config.yaml."""
+    """Where, when and by which command the run began, for config.yaml."""
     return {
         "versions": versions(),
         "hardware": {"device": device_name(), "platform": platform.platform(), "cpus": os.cpu_count()},

@@ -1,26 +1,28 @@
-"""What a run is told: the values that users write, and the models of its config.yaml."""
+"""The configuration of a run, as its config.yaml holds it, and the values that users write."""
 
 from __future__ import annotations
 
-import logging
 import math
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import pydantic
 
 from mnas.errors import BadInput
 from mnas.io.strict_yaml import Count, NonNegative, Positive, Strict, parse_yaml, validate
 
-log = logging.getLogger("mnas")
+MAX_THREADS = 1024
+"""Some runtimes end without an error message where they are given more."""
+MAX_BROKEN = 100
+"""Images that cannot be decoded and may be skipped, by default."""
 
 
 # --- values that users write ------------------------------------------------------------------------------------
 
 
 def parse_duration(text: str) -> float:
-    """Seconds in '90s', '30m', '2h', '1h30m'; a bare number is refused, since it has no unit."""
+    """Seconds in '90s', '30m', '2h', '1h30m'. Raises BadInput for a number without its unit."""
     match = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", text.strip().lower())
     parts = match.groups() if match else (None, None, None)
     seconds = sum(float(part or 0) * unit for part, unit in zip(parts, (3600, 60, 1), strict=True))
@@ -30,173 +32,204 @@ def parse_duration(text: str) -> float:
 
 
 def positive_ms(value: float) -> float:
-    """A latency budget in milliseconds: finite and above zero."""
+    """A latency budget in milliseconds. Raises BadInput unless it is finite and above zero."""
     if not (math.isfinite(value) and value > 0):
         raise BadInput(f"latency budget {value} ms: expected a finite number above zero, such as --latency-ms 15")
     return float(value)
 
 
-def parse_count(text: str, what: str) -> int:
-    """A number above zero in '5000000', '5M', '300k', '1.5G'."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([kmg]?)", text.strip().lower())
-    count = float(match[1]) * {"": 1, "k": 1e3, "m": 1e6, "g": 1e9}[match[2]] if match else 0.0
+def parse_count(text: str, option: str) -> int:
+    """A whole number of at least 1 in '5000000', '5M', '300k', '1.5G', '40e6'."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(?:([kmg])|e\+?(\d{1,2}))?", text.strip().lower())
+    count = 0.0
+    if match:
+        number, unit, exponent = match.groups()
+        count = float(number) * ({"k": 1e3, "m": 1e6, "g": 1e9}[unit] if unit else 10.0 ** int(exponent or 0))
     if not 1 <= count < 2**63:
-        raise BadInput(f"{what} {text}: expected a number of at least 1, such as 5000000, 5M, 300M or 1.5G")
+        raise BadInput(f"{option} {text}: expected a number of at least 1, such as 5000000, 5M, 5e6 or 1.5G")
     return round(count)
 
 
 # --- the run ----------------------------------------------------------------------------------------------------
 
-MOST_THREADS = 1024
-"""More of them end some runtimes without a word."""
+
+class Documented(Strict):
+    """A part of the configuration; the docstring of each field is its description in `mnas config`."""
+
+    model_config: ClassVar[pydantic.ConfigDict] = pydantic.ConfigDict(use_attribute_docstrings=True)
 
 
-
-class Recipe(Strict):
-    """How a network is trained; winner and baselines share one."""
+class Recipe(Documented):
+    """How a network is trained."""
 
     epochs: Count = 30
     """Passes over the training split."""
     batch_size: Annotated[int, pydantic.Field(ge=2)] = 64
+    """Images in a training step."""
     lr: Positive = 0.2
     """Peak learning rate for a batch of 128; scaled linearly with the batch size."""
     weight_decay: NonNegative = 0.0001
+    """Factor of the L2 penalty on the weights."""
     momentum: Annotated[float, pydantic.Field(ge=0, lt=1)] = 0.9
+    """Momentum of SGD (Nesterov's)."""
     warmup: Annotated[float, pydantic.Field(ge=0, lt=1)] = 0.15
-    """Part of the steps in which the rate rises linearly; a half cosine to zero follows."""
+    """Part of the steps in which the learning rate rises linearly; a half cosine to zero follows."""
     label_smoothing: Annotated[float, pydantic.Field(ge=0, lt=1)] = 0.05
+    """Part of the label's weight that is spread over all classes."""
     dropout: Annotated[float, pydantic.Field(ge=0, lt=1)] = 0.1
+    """Dropout before the classifier."""
     crop: Annotated[float, pydantic.Field(gt=0, le=1)] = 0.8
-    """Smallest side of a random crop, as a part of the image's."""
+    """Smallest side of a random crop, as a part of the image's side."""
     clip_norm: Positive = 5.0
     """Largest norm of the gradient."""
     flip: bool | None = None
-    """Whether images are mirrored at random; by default as the data allows (never the digits)."""
+    """Whether images are mirrored at random; null: as the data allows (never the digits)."""
     images: Count | None = None
-    """Train on so many images at most, drawn evenly from the classes; all of them by default."""
+    """Number of training images, drawn evenly from the classes; null: all."""
 
 
 class SupernetRecipe(Recipe):
     """How a supernet is trained: each batch by the largest network, the smallest, and random ones."""
 
     epochs: Count = 6
+    """Passes over the training split."""
     subnets: Annotated[int, pydantic.Field(ge=1)] = 2
-    """Random networks of each batch."""
+    """Random networks trained on each batch, besides the largest and the smallest."""
     distillation: Annotated[float, pydantic.Field(ge=0, le=1)] = 0.5
-    """How far all but the largest network learn the largest's outputs, not the labels."""
+    """Weight of the largest network's outputs, against the labels, in the loss of the others."""
     ema: Annotated[float, pydantic.Field(ge=0, lt=1)] = 0.99
-    """Share that the moving average of the weights keeps at each step."""
+    """Decay of the moving average of the weights at each step."""
 
 
-class Objective(Strict):
+class Objective(Documented):
     """The reward's formula and the sources of accuracy and latency (objectives/*.yaml)."""
 
     name: str
+    """The objective's name."""
     formula: Literal["mnasnet", "tunas", "pareto"]
+    """The reward: mnasnet (arXiv 1807.11626), tunas (arXiv 2008.06120), or pareto for none: the whole front."""
     alpha: pydantic.FiniteFloat = 0.0
-    """MnasNet's exponent below the budget (arXiv 1807.11626)."""
+    """MnasNet's exponent within the budget."""
     beta: pydantic.FiniteFloat = 0.0
-    """MnasNet's exponent above the budget; TuNAS's factor (arXiv 2008.06120)."""
+    """MnasNet's exponent above the budget; TuNAS's factor."""
     accuracy: Literal["supernet", "train", "zero_cost"] = "supernet"
-    """The estimator."""
+    """The estimator of accuracy (--estimator)."""
     latency: Literal["table", "measured"] = "table"
-    """Where a candidate's latency comes from: the sum of its layers, or the whole network timed."""
+    """How a candidate's latency is found: by the table of its layers, or by timing the whole network."""
     evaluate_up_to: Positive = 1.05
-    """Candidates above this many times the budget are not trained."""
+    """Candidates above this multiple of the budget are not trained."""
 
 
-class Target(Strict):
-    """A device that the winner runs on, as its latencies are known, and the budget there."""
+class Target(Documented):
+    """A device, and the latency budget on it."""
 
     runtime: str = "torch"
+    """What executes the network (--runtime)."""
     latency_table: str | None = None
-    """Its table's file; measured on this machine where none is named."""
+    """Path of the latency table (--latency-table); null: one is measured on this machine."""
     latency_ms: Positive | None = None
-    """The budget."""
+    """The budget in milliseconds (--latency-ms)."""
 
 
-class RunConfig(Strict):
-    """Everything that decides a run; written to the run's config.yaml."""
+class RunConfig(Documented):
+    """Everything that decides a run's result; written to the run's config.yaml."""
 
     space: str
+    """The search space: a preset's name or the path of a YAML file (--space)."""
     space_file: dict[str, Any] = {}
-    """The space as it was when the run began."""
+    """Content of the space's file when the run began; filled in by mnas."""
     data: str = "digits"
-    max_broken: Annotated[int, pydantic.Field(ge=0)] = 100
-    """Images that cannot be decoded are skipped up to so many."""
+    """The images: digits, torchvision:NAME, or the path of a folder or an .npz (--data)."""
+    max_broken: Annotated[int, pydantic.Field(ge=0)] = MAX_BROKEN
+    """Images that cannot be decoded and may be skipped (--max-broken)."""
     targets: Annotated[tuple[Target, ...], pydantic.Field(min_length=1)]
-    """The winner keeps the budget of each."""
+    """The devices; the winner keeps the budget of each."""
     budgets_ms: tuple[Positive, ...] = ()
-    """Several for the only target, ascending: each gets a winner, and the target's budget is the last of them."""
+    """Several budgets of the only device, ascending, with a winner for each (--latency-ms 5,10,15)."""
     objective: Objective
-    threads: Annotated[int, pydantic.Field(ge=1, le=MOST_THREADS)] = 1
+    """What is maximised (--objective)."""
+    threads: Annotated[int, pydantic.Field(ge=1, le=MAX_THREADS)] = 1
+    """Threads of the runtime while latency is measured (--threads)."""
     batch: Count = 1
+    """Images that the network takes at once while latency is measured (--batch)."""
     allow_foreign_table: bool = False
-    """Take a table's word where the winner cannot be measured."""
+    """Use a table measured on another device (--allow-foreign-table)."""
     max_table_error: Positive = 0.05
-    """Largest mean error of a table, on networks that it was not fitted to."""
+    """Largest mean error of a table on whole networks that it was not fitted to; 0.05 is 5%."""
     max_params: Count | None = None
+    """Limit on the parameters (--max-params)."""
     max_madds: Count | None = None
+    """Limit on the multiply-adds (--max-madds)."""
     max_memory_mb: Positive | None = None
-    """Peak of the activations at batch 1; 1 MB is 1,000,000 bytes."""
+    """Limit on the memory of activations at batch 1, in MB of 1,000,000 bytes (--max-memory-mb)."""
     sampler: str = "predictor"
+    """What proposes candidates (--sampler)."""
     trials: Count | None = None
+    """Candidates to evaluate (--trials); null: as many as the time budget allows, or 20."""
     budget_s: Positive | None = None
+    """Seconds for the whole run (--budget); null: 3600."""
     seed: Annotated[int, pydantic.Field(ge=0, lt=2**31)] = 0
+    """Seed of everything random (--seed)."""
     baselines: tuple[str, ...] = ()
+    """Networks to compare with (--baseline); none: the space's reference network."""
     resolution: tuple[Count, ...] | None = None
+    """Input sizes to choose from, in pixels (--resolution); null: the space's."""
     proxy_resolution: Count | None = None
+    """Largest input size for training, in pixels (--proxy-resolution); null: as large as the images."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """What trains (--device)."""
     storage: str | None = None
+    """URL of the Optuna storage (--storage); null: study.db in the run's folder."""
     proxy: Recipe = Recipe(epochs=5, batch_size=32, dropout=0.0)
-    """How a candidate is trained for its estimate."""
+    """How the estimator train trains a candidate."""
     recipe: Recipe = Recipe()
     """How the winner and the baselines are trained."""
     supernet: SupernetRecipe = SupernetRecipe()
     """How the supernet is trained."""
     finetune: Recipe = Recipe(epochs=1, lr=0.1, dropout=0.0)
-    """How a candidate is trained on from the weights that it inherits."""
+    """How a candidate is fine-tuned from the supernet's weights; its length is finetune_epochs."""
     finetune_epochs: NonNegative = 1.0
-    """Epochs of that, or a part of one; 0 judges the inherited weights as they are."""
+    """Epochs of fine-tuning, such as 0.5; 0 evaluates a candidate with the supernet's weights as they are."""
     init: str | None = None
-    """A state dict of the space's reference network, or a winner's folder, from which the supernet begins."""
+    """Path of the reference network's weights, or of a winner's folder, that initialise the supernet (--init)."""
     from_scratch: bool = False
-    """Train the winner and the baselines from fresh weights, not from those that they inherit."""
+    """Train the winner and the baselines from random weights, not from the supernet's (--from-scratch)."""
     zero_cost: Literal["naswot", "synflow", "madds", "params"] = "naswot"
-    """The score of the zero_cost estimator."""
+    """The score of the estimator zero_cost."""
     custom: tuple[str, ...] = ()
-    """What was given from Python as an object, which a file cannot hold: space, data, estimator, latency, sampler."""
+    """What was passed from Python as an object: space, data, estimator, latency, sampler; filled in by mnas."""
     compare_random: bool = False
-    """After the search, judge as many random networks, to compare it with."""
+    """Evaluate as many random networks after the search, to compare it with (--compare-random)."""
     finalists: Count = 5
-    """Candidates whose whole network is measured at a time."""
+    """Candidates that are measured as whole networks in one go."""
 
     @property
     def wanted_ms(self) -> tuple[float | None, ...]:
-        """The (first) target's budgets, of which each gets a winner; None where there is no budget."""
+        """The budgets, each with a winner of its own, on the (first) device; None stands for no budget."""
         return self.budgets_ms or (self.targets[0].latency_ms,)
 
 
-def changed(model: Any, assignments: Mapping[str, Any]) -> Any:
-    """`model` with dotted keys set anew, as --set does: `recipe.epochs` -> 3; text is read as YAML."""
-    for path, value in assignments.items():
-        model = merged(model, _nested(path, value), f"--set {path}")
+# --- changes ----------------------------------------------------------------------------------------------------
+
+Model = TypeVar("Model", bound=pydantic.BaseModel)
+
+
+def with_keys(model: Model, assignments: Mapping[str, Any]) -> Model:
+    """`model` with other values at dotted keys, as --set states them: {"recipe.epochs": 3}. Text is read as YAML."""
+    for key, value in assignments.items():
+        content = parse_yaml(value, f"--set {key}={value}") if isinstance(value, str) else value
+        for part in reversed(key.split(".")):
+            content = {part: content}
+        model = updated(model, content, f"--set {key}")
     return model
 
 
-def merged(model: Any, changes: Mapping[str, Any], source: str) -> Any:
-    def merge(old: dict[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-        deep = {key: merge(old[key], value) for key, value in new.items()
-                if isinstance(value, dict) and isinstance(old.get(key), dict)}
-        return old | dict(new) | deep
-
-    return validate(type(model), merge(model.model_dump(mode="json"), changes), source)
+def updated(model: Model, changes: Mapping[str, Any], source: str) -> Model:
+    """`model` with the values in `changes`, a nested mapping; BadInput names `source` and the key that is wrong."""
+    return validate(type(model), _merge(model.model_dump(mode="json"), changes), source)
 
 
-def _nested(path: str, value: Any) -> dict[str, Any]:
-    """`recipe.epochs` and 3 -> {"recipe": {"epochs": 3}}; text is read as YAML."""
-    if isinstance(value, str):
-        value = parse_yaml(value, f"--set {path}={value}")
-    for key in reversed(path.split(".")):
-        value = {key: value}
-    return dict(value)
+def _merge(old: dict[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    nested = {key: _merge(old[key], value) for key, value in new.items()
+              if isinstance(value, dict) and isinstance(old.get(key), dict)}
+    return old | dict(new) | nested

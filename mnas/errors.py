@@ -1,4 +1,4 @@
-"""Every error that mnas raises on purpose. Each message says what, where, what was expected and the way out."""
+"""The errors that mnas raises on purpose. Each message is one line: what, where, what was expected, the way out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 
 class MnasError(Exception):
-    """Base of all deliberate errors; `exit_code` is what the command line ends with."""
+    """Base of all deliberate errors; the command line ends with its `exit_code`."""
 
     exit_code = 2
 
@@ -17,7 +17,7 @@ class MnasError(Exception):
 
 
 class BadInput(MnasError):
-    """Something that the user gave is not usable as it is."""
+    """An argument, an option or a file cannot be used."""
 
 
 class RunLocked(BadInput):
@@ -25,17 +25,17 @@ class RunLocked(BadInput):
 
 
 class MissingDependency(BadInput):
-    """An optional package is needed; the message has its pip command."""
+    """An optional package is not installed; the message has its pip command."""
 
 
 class Infeasible(MnasError):
-    """No network of the space keeps the budget."""
+    """No network of the space keeps the budget, or none was found."""
 
     exit_code = 3
 
 
 def one_line(message: str) -> str:
-    """The message as it may be shown: line breaks and other control characters escaped, no password of a URL."""
+    """The message with control characters escaped, line breaks among them, and the passwords of URLs hidden."""
     hidden = re.sub(r"(://[^:/@\s]*:)[^@]*@(?:\S*@)?", r"\1***@", message)
     hidden = re.sub(r"([?&]password=)[^&\s]*", r"\1***", hidden)
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in hidden)

@@ -199,7 +199,7 @@ def new_folder(config: RunConfig) -> Path:
 def removed_unless_started(folder: Path) -> Iterator[None]:
     """Remove what the block wrote into `folder` if it ends in a MnasError before anything was trained.
 
-    So a refused run leaves its folder free for another one. A folder that another process owns is left alone.
+    So a refused run leaves its folder free for another one. A folder that another process owns is not touched.
     """
     before = _file_names(folder)
     try:

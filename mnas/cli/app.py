@@ -16,16 +16,19 @@ from mnas.cli.options import (
     Data,
     Device,
     Json,
+    MaxBroken,
     Seed,
     Set,
     Sizes,
     Threads,
     assignments,
     by_device,
-    repeated,
+    comma_separated,
+    milliseconds,
     sizes,
 )
-from mnas.cli.output import print_networks, print_result, print_table, show, told_once
+from mnas.cli.output import only_main_process, print_networks, print_result, print_table, show
+from mnas.config import MAX_BROKEN
 from mnas.version import __version__
 
 app = typer.Typer(
@@ -44,46 +47,48 @@ def _top(version: Annotated[bool, typer.Option("--version", help="Print the vers
 
 
 class _InOrder(TyperCommand):
-    """Keeps the order in which --runtime and --latency-table were given: each may name a device of its own.
+    """Keeps the order of --runtime and --latency-table, since each may name another device.
 
-    Several numbers after one --latency-ms are budgets of one device.
+    Several values of one --latency-ms are budgets of a single device.
     """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        args = comma_separated(args, "--latency-ms")
         names = [arg.partition("=")[0] for arg in args]
-        spread = repeated(args, "--latency-ms")
-        one_device = len(spread) > len(args)
+        values = [value for name, value in zip(names, args[1:], strict=False) if name == "--latency-ms"]
+        one_device = any("," in value for value in [*values, *(arg for arg in args if arg.startswith("--latency-ms="))])
         ctx.meta["devices"] = [name for name in names if name in ("--runtime", "--latency-table") and not one_device]
-        return super().parse_args(ctx, spread)
+        return super().parse_args(ctx, args)
 
 
 @app.command(cls=_InOrder)
 def search(
     context: typer.Context,
     space: Annotated[str, typer.Option(help="A preset's name (see `mnas spaces`) or a YAML file's path.")] = "v3_large",
-    latency_ms: Annotated[list[float], typer.Option(metavar="MS [MS...]", help="The budget: milliseconds for one network run. Several: a winner for each.")] = [],
+    latency_ms: Annotated[list[str], typer.Option(metavar="MS[,MS...]", help="The budget: milliseconds for one inference. Several: a winner for each.")] = [],
     data: Data = "digits",
+    max_broken: MaxBroken = MAX_BROKEN,
     objective: Annotated[str | None, typer.Option(help="mnasnet_hard, mnasnet, tunas, pareto, or a YAML file; mnasnet_hard by default, pareto for several budgets.")] = None,
     runtime: Annotated[list[str], typer.Option(help=f"{RUNTIMES} Repeatable, with a --latency-ms each.")] = ["torch"],
     threads: Threads = 1,
     batch: Batch = 1,
     latency_table: Annotated[list[Path], typer.Option(help="A latency table's file; made here by default. Repeatable, with a --latency-ms each.")] = [],
-    allow_foreign_table: Annotated[bool, typer.Option("--allow-foreign-table", help="Believe a table that was not measured here as asked for.")] = False,
-    max_params: Annotated[str | None, typer.Option(metavar="N", help="Most parameters: 5M.")] = None,
-    max_madds: Annotated[str | None, typer.Option(metavar="N", help="Most multiply-adds: 300M.")] = None,
-    max_memory_mb: Annotated[float | None, typer.Option(metavar="MB", help="Most memory for activations, at batch 1.")] = None,
-    estimator: Annotated[str | None, typer.Option(help="Where accuracy comes from: supernet, train, zero_cost.")] = None,
+    allow_foreign_table: Annotated[bool, typer.Option("--allow-foreign-table", help="Use a table measured on another device, runtime or number of threads.")] = False,
+    max_params: Annotated[str | None, typer.Option(metavar="N", help="Limit on the parameters: 5M.")] = None,
+    max_madds: Annotated[str | None, typer.Option(metavar="N", help="Limit on the multiply-adds: 300M.")] = None,
+    max_memory_mb: Annotated[float | None, typer.Option(metavar="MB", help="Limit on the memory for activations, at batch 1.")] = None,
+    estimator: Annotated[str | None, typer.Option(help="How accuracy is estimated: supernet, train, zero_cost.")] = None,
     sampler: Annotated[str, typer.Option(help="predictor, evolution, tpe, nsga2, gp, random.")] = "predictor",
-    trials: Annotated[int | None, typer.Option(min=1, help="Stop after so many candidates.")] = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="Number of candidates to evaluate.")] = None,
     budget: Annotated[str | None, typer.Option(help="Time for the whole run: 90s, 30m, 2h. Default: 1h, 20 trials.")] = None,
     seed: Seed = 0,
     run: Annotated[Path | None, typer.Option(metavar="DIR", help="The run's folder; a new one in runs/ by default.")] = None,
     baseline: Annotated[list[str], typer.Option(metavar="NAME[@WIDTH]", help="A network to compare with (repeatable).")] = [],
     resolution: Sizes = None,
     proxy_resolution: Annotated[int | None, typer.Option(min=8, help="Largest input size for training.")] = None,
-    init: Annotated[Path | None, typer.Option(metavar="FILE", help="Weights of the space's reference network, from which the supernet begins.")] = None,
-    from_scratch: Annotated[bool, typer.Option("--from-scratch", help="Train the winner from fresh weights, not the supernet's.")] = False,
-    compare_random: Annotated[bool, typer.Option("--compare-random", help="Judge as many random networks after the search, to compare it with.")] = False,
+    init: Annotated[Path | None, typer.Option(metavar="FILE", help="Weights of the space's reference network, or a winner's folder, that initialise the supernet.")] = None,
+    from_scratch: Annotated[bool, typer.Option("--from-scratch", help="Train the winner from random weights, not the supernet's.")] = False,
+    compare_random: Annotated[bool, typer.Option("--compare-random", help="Evaluate as many random networks after the search, to compare it with.")] = False,
     device: Device = "auto",
     storage: Annotated[str | None, typer.Option(metavar="URL", help="Optuna storage; the run's study.db by default.")] = None,
     set_: Set = [],
@@ -93,16 +98,19 @@ def search(
 
     Example: mnas search --space v3_large --data photos --latency-ms 15 --budget 30m
 
-    Several budgets: --latency-ms 5 10 15 trains one supernet and hands over three winners.
+    Several budgets: --latency-ms 5,10,15 trains one supernet and gives three winners.
 
     Several devices: --runtime torch --latency-ms 15 --latency-table phone.yaml --latency-ms 30 keeps both budgets.
+
+    Every other setting: --set KEY=VALUE; `mnas config` lists the keys with their defaults.
     """
     from mnas.api import search as run_search
 
-    runtimes, tables = by_device(context.meta["devices"], runtime, latency_table, len(latency_ms))
-    with told_once():
+    budgets = milliseconds(latency_ms)
+    runtimes, tables = by_device(context.meta["devices"], runtime, latency_table, len(budgets))
+    with only_main_process():
         result = run_search(
-            space=space, latency_ms=latency_ms or None, data=data, objective=objective, runtime=runtimes, threads=threads,
+            space=space, latency_ms=budgets or None, data=data, max_broken=max_broken, objective=objective, runtime=runtimes, threads=threads,
             batch=batch, latency_table=tables or None, allow_foreign_table=allow_foreign_table, max_params=max_params,
             max_madds=max_madds, max_memory_mb=max_memory_mb, estimator=estimator, sampler=sampler,
             trials=trials, budget=budget, seed=seed, run=run, baseline=baseline, resolution=sizes(resolution),
@@ -120,7 +128,7 @@ def resume(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's fold
     """
     from mnas.api import resume as run_resume
 
-    with told_once():
+    with only_main_process():
         result = run_resume(run)
     print_result(result, as_json)
 
@@ -132,6 +140,7 @@ def train(
     data: Data = "digits",
     resolution: Annotated[int | None, typer.Option(min=8, help="Input size; by default what the images have.")] = None,
     seed: Seed = 0,
+    max_broken: MaxBroken = MAX_BROKEN,
     device: Device = "auto",
     set_: Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="A key of the recipe: epochs=10.")] = [],
     as_json: Json = False,
@@ -140,13 +149,12 @@ def train(
 
     Example: mnas train mobilenet_v3_small --data photos -o trained --set epochs=10
     """
-    from mnas.commands import models as commands
-    from mnas.config import Recipe, changed
+    from mnas.commands import models
+    from mnas.config import Recipe, with_keys
 
-    recipe = changed(Recipe(), assignments(set_))
-    done = commands.train(
-        architecture, data=data, output=output, resolution=resolution, recipe=recipe, seed=seed, device=device
-    )
+    recipe = with_keys(Recipe(), assignments(set_))
+    options = models.DataOptions(data, seed, max_broken)
+    done = models.train(architecture, options, output=output, resolution=resolution, recipe=recipe, device=device)
     show(done, as_json, lambda: print_networks(done))
 
 
@@ -156,16 +164,17 @@ def evaluate(
     data: Annotated[str | None, typer.Option(help="The data; what it was trained on by default.")] = None,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
     seed: Annotated[int | None, typer.Option(help="Seed of the splits; that of its training by default.")] = None,
+    max_broken: Annotated[int | None, typer.Option(min=0, metavar="N", help="Images that cannot be decoded and may be skipped; as in its training by default.")] = None,
     device: Device = "auto",
     as_json: Json = False,
-) -> None:
+) -> None:  # fmt: skip
     """Accuracy of a trained network on one split of the data.
 
     Example: mnas evaluate runs/v3_large-15ms-20260101-120000
     """
-    from mnas.commands import models as commands
+    from mnas.commands import models
 
-    done = commands.evaluate(target, data=data, split=split, seed=seed, device=device)
+    done = models.evaluate(target, data=data, split=split, seed=seed, max_broken=max_broken, device=device)
     show(done, as_json, lambda: typer.echo(
         f"{done['accuracy']:.2%} of {done['images']} {done['split']} images of {done['data']} at {done['resolution']} px"
     ))  # fmt: skip
@@ -182,10 +191,22 @@ def export(
 
     Example: mnas export runs/v3_large-15ms-20260101-120000 --format onnx -o model.onnx
     """
-    from mnas.commands import models as commands
+    from mnas.commands import models
 
-    done = commands.export(target, format=format, output=output)
+    done = models.export(target, format=format, output=output)
     show(done, as_json, lambda: typer.echo("\n".join(done["files"])))
+
+
+@app.command()
+def config(as_json: Json = False) -> None:
+    """Every setting of a search with its default and what it does, as in a run's config.yaml; see `search --set`.
+
+    Example: mnas config
+    """
+    from mnas.commands import configuration
+
+    defaults = configuration.default_config()
+    show(defaults.model_dump(mode="json"), as_json, lambda: typer.echo(configuration.commented(defaults), nl=False))
 
 
 @app.command()

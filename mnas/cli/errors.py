@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import typer
@@ -30,19 +31,19 @@ def end(app: typer.Typer) -> NoReturn:
     except (SystemExit, BrokenPipeError) as error:  # the first is what Typer and rich make of the second
         if not any(isinstance(one, BrokenPipeError) for one in (error, error.__context__)):
             raise
-        nowhere = os.open(os.devnull, os.O_WRONLY)
+        devnull = os.open(os.devnull, os.O_WRONLY)
         for stream in (sys.stdout, sys.stderr):
-            os.dup2(nowhere, stream.fileno())  # else Python complains when it writes out the rest
+            os.dup2(devnull, stream.fileno())  # otherwise Python reports an error when it flushes the rest
         code = CLOSED_PIPE
     sys.exit(code)
 
 
 def end_like_ctrl_c() -> None:
-    """Let SIGTERM, by which schedulers and torchrun end a process, interrupt it: it says how to go on, then ends."""
-    mine = os.getpid()
+    """Treat SIGTERM, with which schedulers and torchrun end a process, like Ctrl-C: the run logs how to continue."""
+    own_pid = os.getpid()
 
     def interrupt(number: int, frame: Any) -> None:
-        if os.getpid() != mine:  # a data loader's worker, which has nothing to say
+        if os.getpid() != own_pid:  # a data loader's worker, which has nothing to log
             os._exit(128 + number)
         raise KeyboardInterrupt
 
@@ -63,21 +64,33 @@ def _run(app: typer.Typer, as_json: bool) -> int:
         if error.filename is None and not full:
             raise
         advice = (
-            "; what was finished is kept: free some space; a run goes on with mnas resume RUN" if full
+            "; finished work is kept: free some space, then continue a run with mnas resume RUN" if full
             else "; name another file or folder"
         )  # fmt: skip
         return _fail(f"{error.filename or 'disk'}: {error.strerror}{advice}", 2, as_json)
     except Exception as error:
         if isinstance(error, MemoryError) or "can't allocate memory" in str(error) or "out of memory" in str(error):
-            return _fail("not enough memory: take a smaller --batch, --resolution or --classes", 2, as_json)
+            return _fail(f"not enough memory: {memory_advice(sys.argv[1:])}", 2, as_json)
         return _usage(error, as_json)
     if code == INTERRUPTED:  # Typer's own answer to Ctrl-C
         return _fail("interrupted", code, as_json)
     return code if isinstance(code, int) else 0
 
 
+def memory_advice(words: Sequence[str]) -> str:
+    """What needs less memory, for the command in `words`."""
+    command = next((word for word in words if not word.startswith("-")), "")
+    batches = "--set recipe.batch_size=32 --set supernet.batch_size=32"
+    return {
+        "search": f"try smaller batches ({batches}), or a smaller --resolution",
+        "resume": f"try a new run with smaller batches ({batches}), or a smaller --resolution",
+        "train": "try smaller batches (--set batch_size=32), or a smaller --resolution",
+        "latency": "try a smaller --batch or --resolution",
+    }.get(command, "free some memory on this machine and run the command again")
+
+
 def _usage(error: Exception, as_json: bool) -> int:
-    """A mistake in the command's words, as Click states it; any other exception is a bug and goes on."""
+    """A wrong use of the command line, in Click's words; any other exception is a bug and is raised again."""
     format_message = getattr(error, "format_message", None)
     if format_message is None:
         raise error

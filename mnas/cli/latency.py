@@ -31,9 +31,9 @@ def latency_measure(
         min=8, help="Input size; by default the architecture's own (a model file's from the architecture.yaml beside "
                     "it), 224 for zoo names and other model files.",
     )] = None,
-    rounds: Annotated[int, typer.Option(min=10, help="At most so many rounds.")] = 200,
-    seconds: Annotated[float, typer.Option(min=1.0, help="No new round begins after so many seconds.")] = 60.0,
-    precision: Annotated[float, typer.Option(min=0.0, help="Ends when each median is known to so many percent.")] = 1.0,
+    rounds: Annotated[int, typer.Option(min=10, help="Largest number of rounds.")] = 200,
+    seconds: Annotated[float, typer.Option(min=1.0, help="Seconds after which no new round begins.")] = 60.0,
+    precision: Annotated[float, typer.Option(min=0.0, help="Percent to which each median is to be known.")] = 1.0,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:  # fmt: skip
@@ -77,7 +77,7 @@ def latency_build(
 ) -> None:  # fmt: skip
     """Measure every layer that a space can reach, and whole networks to calibrate, into a table.
 
-    An interrupted build goes on where it stopped.
+    An interrupted build continues where it stopped.
 
     Example: mnas latency build --space v3_large --runtime onnxruntime -o table.yaml
     """
@@ -169,7 +169,7 @@ def latency_kit(
 ) -> None:
     """Bundle every layer of a space with a script that measures them on a device where mnas is not installed.
 
-    Copy the .zip there and run: python3 kit.zip. It needs the runtime and numpy alone. Then import its results.json.
+    Copy the .zip there and run: python3 kit.zip. It needs only the runtime and numpy. Then import its results.json.
 
     Example: mnas latency kit --space v3_large --runtime litert -o kit.zip
     """
@@ -219,13 +219,13 @@ def latency_import(
     from mnas.latency.conditions import Conditions
 
     if source.suffix == ".json":
-        told = [
+        stated = [
             parameter.opts[0] for parameter in context.command.params
             if parameter.name not in ("source", "output", "device", "as_json")
             and getattr(context.get_parameter_source(parameter.name or ""), "name", "") == "COMMANDLINE"
         ]  # fmt: skip
-        if told:
-            raise BadInput(f"{source}: leave out {', '.join(told)}: a kit's results say themselves what was measured")
+        if stated:
+            raise BadInput(f"{source}: leave out {', '.join(stated)}: a kit's results state what was measured")
         brought = latency_commands.import_kit(source, device=device, output=output)
         fit = brought["calibration"]
         error = f"; error on {fit['held_out']} whole networks: mean {fit['mean_error']:.1%}" if fit else ""

@@ -1,31 +1,37 @@
-"""Options that several commands share, and what their words mean."""
+"""Options that several commands share, and how their values are read."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mnas.config import MOST_THREADS
+from mnas.config import MAX_THREADS
 from mnas.errors import BadInput
+
+log = logging.getLogger("mnas")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Data = Annotated[str, typer.Option(help="digits, a folder of class folders, an .npz, or torchvision:NAME.")]
 RUNTIMES = "What executes the network: torch, onnxruntime, litert, ... (see `mnas doctor`)."
 Runtime = Annotated[str, typer.Option(help=RUNTIMES)]
-Threads = Annotated[int, typer.Option(min=1, max=MOST_THREADS, help="Threads that the runtime may use.")]
-Batch = Annotated[int, typer.Option(min=1, help="Images a run.")]
+Threads = Annotated[int, typer.Option(min=1, max=MAX_THREADS, help="Threads that the runtime may use.")]
+Batch = Annotated[int, typer.Option(min=1, help="Images per inference.")]
 Classes = Annotated[int, typer.Option(min=2, help="Outputs of the classifier.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 Device = Annotated[str, typer.Option(help="What trains: auto, cpu, cuda, mps.")]
-Set = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Any other key of the run's config.yaml.")]
+Set = Annotated[list[str], typer.Option(
+    "--set", metavar="KEY=VALUE", help="Any other key of config.yaml; `mnas config` lists them.",
+)]  # fmt: skip
+MaxBroken = Annotated[int, typer.Option(min=0, metavar="N", help="Images that cannot be decoded and may be skipped.")]
 Sizes = Annotated[str | None, typer.Option(metavar="PX[,PX...]", help="Input sizes, such as 160,192,224.")]
 
 
 def sizes(text: str | None) -> list[int] | None:
-    """The pixels that --resolution names."""
+    """The pixels in --resolution's comma-separated list."""
     if text is None:
         return None
     try:
@@ -34,19 +40,32 @@ def sizes(text: str | None) -> list[int] | None:
         raise BadInput(f"--resolution {text}: expected sizes in pixels, such as 160,192,224") from None
 
 
-def repeated(args: Sequence[str], option: str) -> list[str]:
-    """`--latency-ms 5 10` as `--latency-ms 5 --latency-ms 10`: the option before each further number."""
-    spread: list[str] = []
-    goes_on = has_value = False
+def milliseconds(values: Sequence[str]) -> list[float]:
+    """The budgets of every --latency-ms, each a number or a comma-separated list."""
+    try:
+        return [float(part) for value in values for part in value.split(",")]
+    except ValueError:
+        raise BadInput(f"--latency-ms {' '.join(values)}: expected milliseconds, such as 15, or 5,10,15") from None
+
+
+def comma_separated(args: Sequence[str], option: str) -> list[str]:
+    """`--latency-ms 5 10` as `--latency-ms 5,10`: the numbers after an option's value join it, with a warning.
+
+    The old form; it works for one version more.
+    """
+    joined: list[str] = []
+    previous = written = ""
     for arg in args:
-        if goes_on and has_value and _is_number(arg):
-            spread.append(option)
-        elif not goes_on or has_value:
-            goes_on, has_value = arg.partition("=")[0] == option, "=" in arg
-        else:
-            has_value = True
-        spread.append(arg)
-    return spread
+        if previous == option and joined[-1] != option and _is_number(arg):
+            joined[-1] += f",{arg}"
+            written = joined[-1].removeprefix(f"{option}=")
+            continue
+        if previous != option or joined[-1] != option:
+            previous = arg.partition("=")[0]
+        joined.append(arg)
+    if written:
+        log.warning("several numbers after %s are deprecated; write %s %s", option, option, written)
+    return joined
 
 
 def _is_number(text: str) -> bool:
@@ -60,7 +79,7 @@ def _is_number(text: str) -> bool:
 def by_device(
     order: Sequence[str], runtimes: list[str], tables: list[Path], budgets: int
 ) -> tuple[Sequence[str | None], Sequence[Path | None]]:
-    """Runtimes and tables; in the order of the devices where each has one of both, as `order` says; else as given."""
+    """Runtimes and tables in the order of their devices, if each device has one of the two; otherwise as they are."""
     if len(order) != budgets or len({*order}) < 2:
         return runtimes, tables
     names, files = iter(runtimes), iter(tables)
@@ -69,7 +88,7 @@ def by_device(
 
 
 def assignments(items: Sequence[str]) -> dict[str, str]:
-    """The keys and values of every --set."""
+    """The keys and values of all --set options."""
     pairs = {}
     for item in items:
         key, equals, value = item.partition("=")

@@ -15,18 +15,18 @@ from mnas.errors import Infeasible, MnasError
 
 
 @contextmanager
-def told_once() -> Iterator[None]:
-    """Of the processes that torchrun started, the leading one alone says why they end."""
+def only_main_process() -> Iterator[None]:
+    """Only the main one of torchrun's processes reports why they end."""
     try:
         yield
     except (MnasError, KeyboardInterrupt) as error:
-        if _leads():
+        if _is_main():
             raise
         raise typer.Exit(getattr(error, "exit_code", INTERRUPTED)) from None
 
 
-def _leads() -> bool:
-    """Whether this process is number 0 of those that torchrun started; it is if there is none beside it."""
+def _is_main() -> bool:
+    """Whether this is the main one of torchrun's processes, or a single process."""
     return os.environ.get("RANK", "0") == "0"
 
 
@@ -39,7 +39,7 @@ def show(data: Any, as_json: bool, table: Callable[[], None]) -> None:
 
 def print_result(result: Any, as_json: bool) -> None:
     """The comparison; ends the command with Infeasible's exit code where one of several budgets has no winner."""
-    if not _leads():
+    if not _is_main():
         return
     winners = [
         {"folder": str(winner.folder), "budget_ms": winner.budget_ms, "network": winner.metrics["networks"][0]}
@@ -91,7 +91,12 @@ def _latency(one: dict[str, Any]) -> str:
     return f"{one['latency_ms']:.2f}{spread}" + " (over budget)" * (one["keeps"] is False)
 
 
+PIPE_WIDTH = 100
+"""Columns of a file or a pipe; a wider table is printed as a list."""
+
+
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """A table as wide as the terminal; on a pipe, a list of its rows where it is wider than PIPE_WIDTH."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -102,6 +107,15 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]
     for row in rows:
         table.add_row(*(escape(str(cell)) for cell in row))
     console = Console()
-    if not console.is_terminal:  # a file or a pipe has no width to keep
-        console.width = 200
+    if not console.is_terminal:
+        console.width = PIPE_WIDTH
+        if console.measure(table, options=console.options.update(max_width=10_000)).maximum > PIPE_WIDTH:
+            typer.echo("\n".join([title, *(_as_list(columns, row) for row in rows)]))
+            return
     console.print(table, highlight=False)
+
+
+def _as_list(columns: Sequence[str], row: Sequence[Any]) -> str:
+    """A row as its first cell, with one line for each of the others that is not empty."""
+    cells = [f"  {column}: {cell}" for column, cell in zip(columns[1:], row[1:], strict=True) if str(cell)]
+    return "\n".join([str(row[0]), *cells])

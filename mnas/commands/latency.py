@@ -37,7 +37,7 @@ from mnas.monitor.console import progress
 from mnas.nn.network import Network, build
 from mnas.space.architecture import Architecture
 from mnas.space.space import SearchSpace, load_space
-from mnas.space.zoo import load_architecture
+from mnas.space.zoo import NETWORKS, load_architecture
 
 log = logging.getLogger("mnas")
 
@@ -95,8 +95,8 @@ def _prepared(
     target: str, adapter: Runtime, conditions: Conditions, resolution: int | None, num_classes: int
 ) -> Inference:
     """The network that a command's argument names, prepared for a runtime."""
-    path = Path(target)
-    if path.suffix in MODEL_FILES:
+    path = NETWORKS.path(target)
+    if path is not None and path.suffix in MODEL_FILES:
         beside = path.with_name("architecture.yaml")
         size = resolution or (load_architecture(beside).resolution if beside.exists() else 224)
         return adapter.prepare_file(path, torch.rand(conditions.batch, 3, size, size), conditions.threads)
@@ -107,8 +107,9 @@ def _prepared(
 
 def _network(target: str, resolution: int | None, num_classes: int) -> tuple[Network, Architecture]:
     """A trained network from its folder, or a fresh one by name or architecture file."""
-    if Path(target).is_dir():
-        network, arch = load_model(model_folder(Path(target)))
+    path = NETWORKS.path(target)
+    if path is not None and path.is_dir():
+        network, arch = load_model(model_folder(path))
     else:
         arch = load_architecture(target, resolution or 224)
         network = build(arch, num_classes).eval()
@@ -146,7 +147,7 @@ def check_table(
     """
     table = LatencyTable.load(path)
     if table.origin == "imported":
-        raise BadInput(f"{path}: was imported; it can be checked on its own device alone ({table.device})")
+        raise BadInput(f"{path}: imported from another device; it can only be checked on that device ({table.device})")
     differ = differences(table, table.conditions)
     if differ:
         raise BadInput(f"{path}: cannot be checked here: measured on {'; '.join(differ)}")

@@ -1,17 +1,17 @@
-"""What the smaller commands do: train, evaluate, export, measure, build a table, doctor."""
+"""`mnas train`, `evaluate` and `export`: one network trained, evaluated on a split, written in a format."""
 
 from __future__ import annotations
 
 import logging
 import shutil
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mnas.config import Recipe
+from mnas.config import MAX_BROKEN, Recipe
 from mnas.data.loader import cached
-from mnas.data.sources import load_data
+from mnas.data.sources import DATA_SETS, ImageData, load_data
 from mnas.errors import BadInput, nearest
 from mnas.export.folder import load_model, model_folder, trained_size, write_metrics, write_model
 from mnas.export.onnx import export_onnx
@@ -21,7 +21,7 @@ from mnas.io.versions import versions
 from mnas.latency.conditions import Conditions
 from mnas.latency.timing.device import device_name
 from mnas.pipeline.metrics import accuracy_facts, add_latencies, rows_of
-from mnas.space.zoo import load_architecture
+from mnas.space.zoo import NETWORKS, load_architecture
 from mnas.training.device import pick_device
 from mnas.training.loop import accuracy
 from mnas.training.sizes import TrainingSizes, native_size
@@ -30,24 +30,38 @@ from mnas.training.trainer import Trainer, train_fully
 log = logging.getLogger("mnas")
 
 FORMATS = ("onnx", "pytorch")
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """A data source, the seed of its splits, and the number of broken images that may be skipped."""
+
+    source: str | Path = "digits"
+    seed: int = 0
+    max_broken: int = MAX_BROKEN
+
+    def load(self) -> ImageData:
+        return load_data(self.source, seed=self.seed, max_broken=self.max_broken)
 
 
 def train(
-    name: str, *, data: str, output: Path, resolution: int | None = None, recipe: Recipe | None = None, seed: int = 0,
+    name: str, data: DataOptions, *, output: str | Path, resolution: int | None = None, recipe: Recipe | None = None,
     device: str = "auto",
 ) -> dict[str, Any]:  # fmt: skip
-    """Train one architecture (zoo name or YAML file) by the recipe and write it as a winner's folder is written."""
-    recipe = recipe or Recipe()
+    """Train one architecture (a zoo name or a YAML file) by a recipe and write the same files as for a winner."""
+    recipe, output, seed = recipe or Recipe(), Path(output), data.seed
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise BadInput(f"{output}: exists and is not empty; name another folder with -o")
-    images = load_data(data, seed=seed)
+    images = data.load()
     arch = load_architecture(name, resolution or native_size(images, 224))
     if resolution is not None:
         arch = replace(arch, resolution=resolution)
     size = arch.resolution
     images = replace(images, train=cached(images.train, size), val=cached(images.val, size))
     trainer = Trainer(images, TrainingSizes(size, size), pick_device(device), seed)
-    label = Path(name).stem if name.endswith((".yaml", ".yml")) else name
+    path = NETWORKS.path(name)
+    label = name if path is None else path.stem
     output.mkdir(parents=True, exist_ok=True)
     trained = train_fully(label, arch, recipe, trainer, checkpoints=output / ".weights")
     shutil.rmtree(output / ".weights")
@@ -60,46 +74,51 @@ def train(
             "device": device_name(), "runtime": "torch", "threads": 1, "batch": 1, "resolution": size,
             "budget_ms": None,
         },
-        "accuracy": accuracy_facts(trainer, recipe, size, data), "versions": versions(),
+        "accuracy": accuracy_facts(trainer, recipe, size, DATA_SETS.absolute(data.source), data.max_broken),
+        "versions": versions(),
     }  # fmt: skip
     write_metrics(output, metrics, images.classes)
     return {"folder": str(output), **metrics}
 
 
 def evaluate(
-    target: Path, *, data: str | None = None, split: str = "test", seed: int | None = None, device: str = "auto"
-) -> dict[str, Any]:
-    """Accuracy of a run's winner, or of a folder that `train` wrote, on one split of the data.
+    target: str | Path, *, data: str | Path | None = None, split: str = "test", seed: int | None = None,
+    max_broken: int | None = None, device: str = "auto",
+) -> dict[str, Any]:  # fmt: skip
+    """Accuracy of a run's winner, or of a network that `train` wrote, on one split of the data.
 
-    Data and seed are those of its training unless they are given: another seed would divide the images otherwise, and
-    call images of the training a test.
+    Data, seed and max_broken are those of its training by default. Another seed divides the images differently, so
+    that images of the training are in the test split.
     """
-    where = pick_device(device)
-    folder = model_folder(target)
+    if split not in SPLITS:
+        raise BadInput(f"--split {split}{nearest(split, SPLITS)}")
+    folder = model_folder(Path(target))
     trained_on = read_json(folder / "metrics.json")["accuracy"]
-    source = trained_on["source"] if data is None else data
-    images = load_data(source, seed=trained_on["seed"] if seed is None else seed)
-    known = tuple(read_json(folder / "preprocessing.json")["classes"])
-    if images.classes != known:
+    options = DataOptions(
+        trained_on["source"] if data is None else data,
+        trained_on["seed"] if seed is None else seed,
+        trained_on.get("max_broken", MAX_BROKEN) if max_broken is None else max_broken,
+    )
+    images = options.load()
+    classes = tuple(read_json(folder / "preprocessing.json")["classes"])
+    if images.classes != classes:
         raise BadInput(
-            f"{source}: its classes ({_some(images.classes)}) are not those of {folder} ({_some(known)}); the same "
-            "names in the same order are needed"
+            f"{options.source}: has the classes {_summary(images.classes)}; {folder} was trained on "
+            f"{_summary(classes)}; expected the same names in the same order"
         )
     network, arch = load_model(folder)
     size = trained_size(folder, arch)
-    if split not in ("train", "val", "test"):
-        raise BadInput(f"--split {split}{nearest(split, ('train', 'val', 'test'))}")
     chosen = getattr(images, split)
-    reached = accuracy(network, chosen, size=size, device=where, exact=True)
+    share = accuracy(network, chosen, size=size, device=pick_device(device), exact=True)
     return {"folder": str(folder), "data": images.name, "split": split, "images": len(chosen), "resolution": size,
-            "accuracy": reached}
+            "accuracy": share}
 
 
-def export(target: Path, *, format: str, output: Path | None = None) -> dict[str, Any]:
-    """Write a trained network again in one format, checked against PyTorch."""
+def export(target: str | Path, *, format: str, output: str | Path | None = None) -> dict[str, Any]:
+    """Write a trained network in a format, beside its other files or to `output`, checked against PyTorch."""
     if format not in FORMATS:
         raise BadInput(f"unknown format '{format}'{nearest(format, FORMATS)}")
-    folder = model_folder(target)
+    folder, output = model_folder(Path(target)), None if output is None else Path(output)
     network, arch = load_model(folder)
     size = trained_size(folder, arch)
     if output is not None and output.exists() and not output.is_dir():
@@ -118,22 +137,13 @@ def export(target: Path, *, format: str, output: Path | None = None) -> dict[str
             raise BadInput(f"{path}: holds a model.py; name another folder with -o")
         path.mkdir(parents=True, exist_ok=True)
         classes, metrics = read_json(folder / "preprocessing.json")["classes"], read_json(folder / "metrics.json")
-        used = replace(arch, resolution=size)
         files = export_pytorch(
-            network, used, path, classes=classes, title=metrics["title"], notes=metrics["notes"]
-        )
+            network, replace(arch, resolution=size), path, classes=classes, title=metrics["title"],
+            notes=metrics["notes"],
+        )  # fmt: skip
     return {"format": format, "files": [str(file) for file in files]}
 
 
-
-
-def _some(names: Sequence[str]) -> str:
-    return f"{len(names)}: {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}"
-
-
-
-
-
-
-
-
+def _summary(names: Sequence[str]) -> str:
+    """The number of names and the first three."""
+    return f"{', '.join(names[:3])}{', ...' if len(names) > 3 else ''} ({len(names)})"

@@ -1,11 +1,11 @@
-"""uint8 images to network input, a batch at a time, on the images' device."""
+"""Batches of uint8 images to network input, on the images' device."""
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
 
-MEAN = (0.485, 0.456, 0.406)  # ImageNet's, of RGB in 0..1
+MEAN = (0.485, 0.456, 0.406)  # of ImageNet's RGB values in 0..1
 STD = (0.229, 0.224, 0.225)
 
 
@@ -18,10 +18,11 @@ def normalise(images: torch.Tensor, size: int) -> torch.Tensor:
 def augment(
     images: torch.Tensor, size: int, *, generator: torch.Generator, flip: bool, crop: float = 0.8
 ) -> torch.Tensor:
-    """As `normalise`, of a random square window of each image, mirrored at random where `flip`.
+    """`normalise` a random square window of each image, mirrored with probability 1/2 if `flip`.
 
-    The window's side is uniform in [crop, 1] of the image's. It may reach (1 - crop) / 2 of a side beyond the border,
-    whose pixels are repeated there, so crop=1 only mirrors. `generator` is the CPU's: every device draws the same.
+    The window's side is uniform in [crop, 1] of the image's. It may extend beyond the border by (1 - crop) / 2 of the
+    image's side; border pixels are repeated there. crop=1 therefore only mirrors. `generator` is a CPU generator, so
+    that the windows are the same on every device.
     """
     with torch.no_grad():
         images = _square(images)
@@ -29,7 +30,7 @@ def augment(
         pixels = _resize(images, size) if images.shape[-1] > size else images.float()
         scale, across, down, mirror = torch.rand(4, len(images), generator=generator)
         scale = crop + (1 - crop) * scale
-        reach = (1 - scale) + (1 - crop)  # of the window's centre, where the image spans -1..1
+        reach = (1 - scale) + (1 - crop)  # of the window's centre; the image spans -1..1
         theta = torch.zeros(len(images), 2, 3)
         theta[:, 0, 0] = torch.where(mirror < 0.5, -scale, scale) if flip else scale
         theta[:, 1, 1] = scale
@@ -42,6 +43,7 @@ def augment(
 
 
 def _square(images: torch.Tensor) -> torch.Tensor:
+    """The centred square of each image."""
     height, width = images.shape[-2:]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
@@ -49,7 +51,7 @@ def _square(images: torch.Tensor) -> torch.Tensor:
 
 
 def _resize(images: torch.Tensor, size: int) -> torch.Tensor:
-    """Float pixels, 0..255, of `size`."""
+    """Resize square images to `size`, as float pixels in 0..255."""
     pixels = images.float()
     side = images.shape[-1]
     if side == size:

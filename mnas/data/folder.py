@@ -8,29 +8,27 @@ from pathlib import Path
 import numpy as np
 
 from mnas.data.images import SUFFIXES, BrokenImages, log
-from mnas.data.splits import FolderSplit
+from mnas.data.splits import FolderSplit, SourceSplits
 from mnas.errors import BadInput
 
 SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 
-def open_folder(
-    root: Path, max_broken: int
-) -> tuple[tuple[str, ...], FolderSplit, FolderSplit | None, FolderSplit | None]:
-    """Class names, train, val, test, from file names alone: no image is opened. Raises BadInput."""
-    broken = BrokenImages(max_broken)
+def open_folder(root: str | Path, max_broken: int) -> SourceSplits[FolderSplit]:
+    """Find the classes and splits of a folder by its file names; no image is opened. Raises BadInput."""
+    root, broken = Path(root), BrokenImages(max_broken)
     folders, images = _list(root)
     if not _has_splits(root, folders):
         classes = _classes(root, folders, images)
-        return classes, _split(root, classes, classes, broken), None, None
+        return SourceSplits(classes, _split(root, classes, classes, broken))
 
     homes: dict[str, Path] = {}
     for name in folders:
         kind = SPLIT_NAMES.get(name.lower())
         if kind is None:
-            log.warning("left out %s: beside 'train', only val and test folders are read", root / name)
+            log.warning("ignored %s: only train, val and test folders are read", root / name)
         elif kind in homes:
-            raise BadInput(f"{root} has both '{homes[kind].name}' and '{name}'; keep one {kind} folder.")
+            raise BadInput(f"{root} has both '{homes[kind].name}' and '{name}'; expected one {kind} folder.")
         else:
             homes[kind] = root / name
     classes = _classes(homes["train"], *_list(homes["train"]))
@@ -43,14 +41,14 @@ def open_folder(
         if unknown:
             raise BadInput(
                 f"{home} has class folders that {homes['train']} lacks: {', '.join(unknown[:5])}; "
-                "give them training images, or remove them."
+                "add training images of these classes, or remove the folders."
             )
         splits[kind] = _split(home, inside, classes, broken)
-    return classes, splits["train"], splits.get("val"), splits.get("test")
+    return SourceSplits(classes, splits["train"], splits.get("val"), splits.get("test"))
 
 
 def _has_splits(root: Path, folders: list[str]) -> bool:
-    """Whether the first level is train/val/test; a class may be called 'train', but then it holds images."""
+    """Whether the first level is train/val/test. A class folder named 'train' is told apart by its images."""
     train = [name for name in folders if name.lower() == "train"]
     if train:
         inside, images = _list(root / train[0])
@@ -69,8 +67,8 @@ def _classes(home: Path, folders: list[str], images: list[str]) -> tuple[str, ..
 
 
 def _no_class_folders(home: Path, images: list[str]) -> str:
-    found = f"{len(images)} images directly" if images else "no folders"
-    return f"{home} has {found} in it; expected one folder for each class, with its images, as in {home}/cat/1.jpg."
+    content = f"{len(images)} images directly in it" if images else "no folders in it"
+    return f"{home} has {content}; expected one folder of images for each class, such as {home}/cat/1.jpg."
 
 
 def _split(
@@ -79,19 +77,19 @@ def _split(
     paths: list[str] = []
     labels: list[int] = []
     for name in folders:
-        found = _images_below(home / name, frozenset())
-        if not found:
+        images = _images_below(home / name, frozenset())
+        if not images:
             raise BadInput(
-                f"The class folder {home / name} has no images; put images in it ({', '.join(sorted(SUFFIXES))}), "
+                f"The class folder {home / name} has no images; add images ({', '.join(sorted(SUFFIXES))}), "
                 "or remove it."
             )
-        paths += found
-        labels += [classes.index(name)] * len(found)
+        paths += images
+        labels += [classes.index(name)] * len(images)
     return FolderSplit(paths, np.asarray(labels, np.int64), broken)
 
 
 def _images_below(folder: Path, above: frozenset[tuple[int, int]]) -> list[str]:
-    """Image paths in `folder` and the folders below it; a link back to a folder `above` is not followed."""
+    """The paths of images in `folder` and below; a link to a folder `above` is not followed."""
     status = os.stat(folder)
     here = (status.st_dev, status.st_ino)
     if here in above:
@@ -104,7 +102,7 @@ def _images_below(folder: Path, above: frozenset[tuple[int, int]]) -> list[str]:
 
 
 def _list(folder: Path) -> tuple[list[str], list[str]]:
-    """Names of the folders and of the images in `folder`, each sorted; hidden ones are left out."""
+    """The sorted names of folders and of images in `folder`, without hidden ones."""
     folders: list[str] = []
     images: list[str] = []
     try:
@@ -112,13 +110,13 @@ def _list(folder: Path) -> tuple[list[str], list[str]]:
             for entry in entries:
                 if entry.name.startswith(".") or entry.name == "__MACOSX":
                     continue
-                link = entry.is_symlink()  # of a link to itself, entry.is_dir() raises where os.path.isdir says False
+                link = entry.is_symlink()  # entry.is_dir() raises for a link to itself, os.path.isdir does not
                 if os.path.isdir(entry.path) if link else entry.is_dir():
                     folders.append(entry.name)
                 elif os.path.splitext(entry.name)[1].lower() in SUFFIXES and (link or entry.is_file()):
                     images.append(entry.name)
     except OSError as error:
         raise BadInput(
-            f"The folder {folder} cannot be read ({error.strerror}); it must be readable by this user."
+            f"The folder {folder} cannot be read ({error.strerror}); expected one that this user may read."
         ) from error
     return sorted(folders), sorted(images)

@@ -1,4 +1,4 @@
-"""One image file: decoded to RGB pixels, or named as broken."""
+"""One image file, decoded to RGB pixels or recorded as broken."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import logging
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,46 +23,47 @@ SUFFIXES = {
 
 
 class BrokenImage(Exception):
-    """An image file that cannot be decoded; the text is the reason."""
+    """An image file cannot be decoded; the text is the reason."""
 
 
 class BrokenImages:
-    """The broken image files of one data source: each is named once, in a warning; past `limit` BadInput is raised."""
+    """The broken image files of one data source. Each is logged once; more than `limit` raise BadInput."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self.found: dict[str, str] = {}
+        self.reasons: dict[str, str] = {}  # by path
 
-    def add(self, path: str, reason: str) -> None:
-        """Note that `path` is skipped."""
-        if path in self.found:
+    def add(self, path: str | Path, reason: str) -> None:
+        """Record that `path` is skipped. Raises BadInput past the limit."""
+        path = str(path)
+        if path in self.reasons:
             return
-        self.found[path] = reason
+        self.reasons[path] = reason
         log.warning("skipped a broken image: %s (%s)", path, reason)
-        if len(self.found) > self.limit:
-            first = ", ".join(list(self.found)[:3])
+        if len(self.reasons) > self.limit:
+            first = ", ".join(list(self.reasons)[:3])
             raise BadInput(
-                f"{len(self.found)} broken images, more than the {self.limit} that may be skipped: {first}"
-                f"{', ...' if len(self.found) > 3 else ''}; repair or delete them, or allow more: --set max_broken=N."
+                f"{len(self.reasons)} broken images, more than the limit of {self.limit}: {first}"
+                f"{', ...' if len(self.reasons) > 3 else ''}; repair or delete them, or raise the limit: --max-broken N"
             )
 
 
 @contextlib.contextmanager
 def quiet_pillow() -> Iterator[None]:
-    """Hide pillow's own warnings (odd metadata, very large images): what cannot be decoded is reported by its name."""
+    """Hide pillow's warnings about odd metadata and very large images; broken images are reported by path."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")
         yield
 
 
-def decode(path: str, size: int) -> NDArray[np.uint8]:
-    """RGB pixels (size, size, 3): upright, shorter side resized to `size` (antialiased), centre-cropped.
+def decode(path: str | Path, size: int) -> NDArray[np.uint8]:
+    """RGB pixels uint8 (size, size, 3): upright, shorter side resized to `size` (antialiased), centre-cropped.
 
     Raises BrokenImage.
     """
     try:
         with Image.open(path) as image:
-            # A JPEG is decoded at a half, quarter or eighth where that still leaves twice the wanted pixels.
+            # JPEGs are decoded at 1/2, 1/4 or 1/8 of their size where that still has twice the wanted pixels.
             image.draft(None, (2 * size, 2 * size))
             ImageOps.exif_transpose(image, in_place=True)
             rgb = _to_rgb(image)
@@ -73,12 +75,12 @@ def decode(path: str, size: int) -> NDArray[np.uint8]:
         return np.asarray(small, dtype=np.uint8)
     except MemoryError:
         raise
-    except Exception as error:  # a damaged file makes pillow's plugins raise nearly anything
+    except Exception as error:  # pillow's plugins raise errors of many classes for a damaged file
         raise BrokenImage(_reason(error, path)) from error
 
 
-def shorter_side(path: str) -> int:
-    """Pixels of the shorter side, from the file's header alone. Raises BrokenImage."""
+def shorter_side(path: str | Path) -> int:
+    """The shorter side in pixels, read from the file's header. Raises BrokenImage."""
     try:
         with Image.open(path) as image:
             return min(image.size)
@@ -90,7 +92,7 @@ def shorter_side(path: str) -> int:
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F":
-        raise ValueError("floating-point pixels have no agreed range; save it as 8 or 16 bits")
+        raise ValueError("floating-point pixels have no defined range; save it with 8 or 16 bits")
     if image.mode.startswith("I"):  # 16 bits: pillow's own conversion would clip at 255
         values = np.asarray(image).astype(np.int64) >> 8
         return Image.fromarray(np.clip(values, 0, 255).astype(np.uint8)).convert("RGB")
@@ -101,8 +103,9 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _reason(error: Exception, path: str) -> str:
+def _reason(error: Exception, path: str | Path) -> str:
+    """The first line of the error, without the path."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    text = str(error).replace(repr(path), "").strip() or type(error).__name__
+    text = str(error).replace(repr(str(path)), "").strip() or type(error).__name__
     return text.splitlines()[0]

@@ -1,4 +1,4 @@
-"""Batches of a split: indexed in memory or in a mapped file, or decoded by worker processes."""
+"""Batches of a split: indexed from an array, or decoded from files by worker processes."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from torch.utils.data import DataLoader, Dataset
 from mnas.data.splits import ArraySplit, Decoded, FolderSplit, Split, decode_files
 from mnas.data.store import stored
 
-CHUNK = 1024  # images that go to a device at a time
+CHUNK = 1024  # images copied to a device at a time
 
 
 def default_workers() -> int:
-    """Worker processes: one for each CPU that this process may use, at most 8."""
+    """The number of worker processes: one for each CPU that this process may use, at most 8."""
     return min(8, _cpus())
 
 
@@ -34,12 +34,12 @@ def batches(
     order: NDArray[np.int64] | None = None,
     workers: int | None = None,
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Images uint8 (b, 3, h, w) and labels int64 (b,) on `device`, decoded at `size` pixels where not in memory.
+    """Images uint8 (b, 3, h, w) and labels int64 (b,) on `device`; image files are decoded at `size` pixels.
 
-    With a generator: shuffled, without the last partial batch (unless it is the only one). Without: the rows
-    of `order`, or all, in order and complete.
-    Image files are decoded by `workers` processes, one for each CPU by default; 0 decodes in this process.
-    A broken image is left out with its label, so a batch may be smaller. Raises BadInput past the limit of them.
+    With a generator, images are shuffled and the last partial batch is dropped unless it is the only one. Without, the
+    batches have the rows of `order`, or all rows, in order.
+    Image files are decoded by `workers` processes, by default one for each CPU; 0 decodes in this process. Broken
+    images are left out with their labels, so a batch may be smaller. Raises BadInput past their limit.
     """
     if generator is not None:
         order = torch.randperm(len(split), generator=generator).numpy()
@@ -47,34 +47,34 @@ def batches(
             order = order[: len(order) // batch_size * batch_size]
     elif order is None:
         order = np.arange(len(split))
-    parts = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+    batch_rows = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
     if isinstance(split, FolderSplit):
-        yield from _streamed(split, parts, size, device, default_workers() if workers is None else workers)
+        yield from _streamed(split, batch_rows, size, device, default_workers() if workers is None else workers)
         return
     labels = torch.from_numpy(split.labels.copy())
     pixels = None
     if device.type == "cuda" and isinstance(split, ArraySplit):
         pixels = on_device(split, device, torch.cuda.mem_get_info(device)[0])
-    for part in parts:
-        rows = torch.from_numpy(part)
-        images = split.fetch(part, size).to(device) if pixels is None else pixels[rows.to(device)]
+    for batch in batch_rows:
+        rows = torch.from_numpy(batch)
+        images = split.fetch(batch, size).to(device) if pixels is None else pixels[rows.to(device)]
         yield images, labels[rows].to(device)
 
 
 def cached(split: Split, size: int, limit_bytes: int = 40 * 2**30) -> Split:
-    """A folder split decoded once, at `size` pixels, into the user's cache, which keeps to `limit_bytes` in all.
+    """`split` decoded once at `size` pixels into the user's cache, which holds at most `limit_bytes`.
 
-    The split itself where the cache has no room for it. Broken images are left out with their labels. Raises BadInput
-    past the limit of them, or when nothing is left.
+    Returns `split` itself where it is in memory or the cache has no room. Broken images are left out with their labels.
+    Raises BadInput past their limit, or where no image is left.
     """
     if not isinstance(split, FolderSplit) or not len(split):
         return split
-    found = stored(split, size, limit_bytes=limit_bytes, workers=default_workers())
-    return split if found is None else found
+    decoded = stored(split, size, limit_bytes=limit_bytes, threads=default_workers())
+    return split if decoded is None else decoded
 
 
 def on_device(split: ArraySplit, device: torch.device, free_bytes: int) -> torch.Tensor | None:
-    """All images of `split` on `device`, uint8 (n, 3, h, w), copied once; None past a quarter of `free_bytes`."""
+    """All images of `split` on `device`, uint8 (n, 3, h, w), copied once; None where over a quarter of `free_bytes`."""
     if device not in split.resident and len(split):
         shape = (len(split), *split.fetch([0], 0).shape[1:])
         if 4 * math.prod(shape) > free_bytes:
@@ -87,40 +87,41 @@ def on_device(split: ArraySplit, device: torch.device, free_bytes: int) -> torch
     return split.resident.get(device)
 
 
-class _Parts(Dataset[Decoded]):
-    """Item i is batch i, decoded: plain arrays, so that workers need no shared memory, which containers limit."""
+class _DecodedBatches(Dataset[Decoded]):
+    """Item i is batch i as numpy arrays, since tensors of workers need shared memory, which containers limit."""
 
-    def __init__(self, paths: Sequence[str], parts: list[NDArray[np.int64]], size: int) -> None:
-        self.paths, self.parts, self.size = paths, parts, size
+    def __init__(self, paths: Sequence[str], batch_rows: list[NDArray[np.int64]], size: int) -> None:
+        self.paths, self.batch_rows, self.size = paths, batch_rows, size
 
     def __len__(self) -> int:
-        return len(self.parts)
+        return len(self.batch_rows)
 
     def __getitem__(self, i: int) -> Decoded:
-        return decode_files(self.paths, self.parts[i], self.size)
+        return decode_files(self.paths, self.batch_rows[i], self.size)
 
 
 def _streamed(
-    split: FolderSplit, parts: list[NDArray[np.int64]], size: int, device: torch.device, workers: int
+    split: FolderSplit, batch_rows: list[NDArray[np.int64]], size: int, device: torch.device, workers: int
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Batches decoded by worker processes."""
     loader = DataLoader(
-        _Parts(split.paths, parts, size),
+        _DecodedBatches(split.paths, batch_rows, size),
         batch_size=None,
         shuffle=False,
-        num_workers=min(workers, _cpus(), len(parts)),
+        num_workers=min(workers, _cpus(), len(batch_rows)),
         collate_fn=_as_is,
-        generator=torch.Generator(),  # its seed is not drawn from the global generator then
+        generator=torch.Generator(),  # so that its seed is not drawn from the global generator
     )
     with warnings.catch_warnings():
-        # Python 3.12 warns of any fork beside threads; the workers run pillow and numpy alone.
+        # Python 3.12 warns of a fork beside threads; it is safe, as workers run only pillow and numpy.
         warnings.filterwarnings("ignore", message=".*multi-threaded.*fork", category=DeprecationWarning)
-        decoded_parts = iter(loader)
-    for decoded in decoded_parts:
+        decoded_batches = iter(loader)
+    for decoded in decoded_batches:
         for path, reason in decoded.broken:
             split.broken.add(path, reason)
-        if len(decoded.kept):
+        if len(decoded.indices):
             images = torch.from_numpy(decoded.images).permute(0, 3, 1, 2)
-            yield images.to(device), torch.from_numpy(split.labels[decoded.kept]).to(device)
+            yield images.to(device), torch.from_numpy(split.labels[decoded.indices]).to(device)
 
 
 def _as_is(decoded: Any) -> Any:

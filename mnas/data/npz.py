@@ -1,4 +1,4 @@
-"""An .npz in MedMNIST's convention: train_images, train_labels, optional val_*, test_*, class_names."""
+"""An .npz file in MedMNIST's convention: train_images, train_labels, optional val_*, test_*, class_names."""
 
 from __future__ import annotations
 
@@ -8,46 +8,54 @@ import zipfile
 import zlib
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mnas.data.splits import ArraySplit
+from mnas.data.splits import ArraySplit, SourceSplits
 from mnas.errors import BadInput
 
 CONVENTION = "expected MedMNIST's keys: train_images, train_labels, optional val_* and test_*"
 
 
-def open_npz(path: Path) -> tuple[tuple[str, ...], ArraySplit, ArraySplit | None, ArraySplit | None]:
-    """Class names, train, val, test; of the test images only the header is read. Raises BadInput."""
+class Header(NamedTuple):
+    """The shape and dtype of an array, as its header states them."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+
+def open_npz(path: str | Path) -> SourceSplits[ArraySplit]:
+    """Open a file by its headers and labels; images are read on first use. Raises BadInput."""
+    path = Path(path)
     headers = _headers(path)
     for key in ("train_images", "train_labels"):
         if key not in headers:
-            raise BadInput(f"{path} has no '{key}' but {', '.join(sorted(headers)) or 'nothing'}; {CONVENTION}.")
+            raise BadInput(f"{path} has no '{key}', only {', '.join(sorted(headers)) or 'no arrays'}; {CONVENTION}.")
     kinds = [kind for kind in ("train", "val", "test") if {f"{kind}_images", f"{kind}_labels"} & headers.keys()]
     labels = {kind: _labels(path, kind, headers) for kind in kinds}
     classes = _classes(path, headers, labels)
-    shape = headers["train_images"][0][1:]
+    shape = headers["train_images"].shape[1:]
     splits: dict[str, ArraySplit] = {}
     for kind in kinds:
-        if headers[f"{kind}_images"][0][1:] != shape:
+        if headers[f"{kind}_images"].shape[1:] != shape:
             raise BadInput(
-                f"{path}: {kind}_images are {headers[f'{kind}_images'][0][1:]} but train_images {shape}; "
-                "give all images one size and one number of channels."
+                f"{path}: {kind}_images are {headers[f'{kind}_images'].shape[1:]} and train_images {shape}; "
+                "expected one size and number of channels for all images."
             )
         splits[kind] = ArraySplit(partial(_read, path, f"{kind}_images"), labels[kind])
-    return classes, splits["train"], splits.get("val"), splits.get("test")
+    return SourceSplits(classes, splits["train"], splits.get("val"), splits.get("test"))
 
 
-def _headers(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
-    """Shape and dtype of each array, without decompressing it."""
+def _headers(path: Path) -> dict[str, Header]:
+    """The header of each array, without decompressing the array."""
     if not path.is_file():
         raise BadInput(f"{path} is not a regular file; expected an .npz that numpy.savez_compressed wrote.")
     headers = {}
     try:
         with zipfile.ZipFile(path) as archive, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # numpy warns of headers that Python 2 wrote
+            warnings.simplefilter("ignore")  # numpy warns about headers that Python 2 wrote
             for member in archive.infolist():
                 if not member.filename.endswith(".npy"):
                     continue
@@ -61,17 +69,17 @@ def _headers(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
                     shape, _, dtype = read(file)
                     size = file.tell() + math.prod(shape) * dtype.itemsize
                     if min(shape, default=0) < 0 or not (dtype.hasobject or size == member.file_size):
-                        raise ValueError(f"{member.filename} is said to be {dtype} {shape}, but has another size")
-                    headers[member.filename.removesuffix(".npy")] = (shape, dtype)
+                        raise ValueError(f"the size of {member.filename} is not that of its header, {dtype} {shape}")
+                    headers[member.filename.removesuffix(".npy")] = Header(shape, dtype)
     except (zipfile.BadZipFile, ValueError, EOFError, zlib.error, NotImplementedError, RuntimeError) as error:
         raise BadInput(f"{path} is not a valid .npz ({error}); write it with numpy.savez_compressed.") from error
     except OSError as error:
         raise BadInput(f"{path} cannot be read ({error.strerror or error}).") from error
-    for key, (_, dtype) in headers.items():
-        if dtype.hasobject and (key.endswith(("_images", "_labels")) or key == "class_names"):
+    for key, header in headers.items():
+        if header.dtype.hasobject and (key.endswith(("_images", "_labels")) or key == "class_names"):
             raise BadInput(
-                f"{path}: '{key}' is an object array, which is never unpickled as that can run code; "
-                "expected numbers (uint8 images, integer labels, text class names)."
+                f"{path}: '{key}' is an object array, which could run code when it is unpickled; "
+                "expected uint8 images, integer labels, text class names."
             )
     return headers
 
@@ -82,41 +90,43 @@ def _read(path: Path, key: str) -> NDArray[Any]:
             array: NDArray[Any] = archive[key]
             return array
     except MemoryError as error:
-        raise BadInput(f"{path}: '{key}' does not fit in memory ({error}); give fewer or smaller images.") from error
+        raise BadInput(f"{path}: '{key}' does not fit in memory ({error}); use fewer or smaller images.") from error
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, KeyError, OSError) as error:
-        raise BadInput(f"{path}: '{key}' cannot be read ({error}); the file is damaged, get it again.") from error
+        raise BadInput(f"{path}: '{key}' cannot be read ({error}); the file is damaged, replace it.") from error
 
 
-def _labels(path: Path, kind: str, headers: dict[str, tuple[tuple[int, ...], np.dtype[Any]]]) -> NDArray[np.int64]:
+def _labels(path: Path, kind: str, headers: dict[str, Header]) -> NDArray[np.int64]:
+    """The labels of one split, once its headers are checked."""
     for key in (f"{kind}_images", f"{kind}_labels"):
         if key not in headers:
-            raise BadInput(f"{path} has no '{key}' to go with the rest of {kind}_*; {CONVENTION}.")
+            raise BadInput(f"{path} has no '{key}' beside the other {kind}_* array; {CONVENTION}.")
     shape, dtype = headers[f"{kind}_images"]
     if dtype != np.uint8:
-        raise BadInput(f"{path}: {kind}_images are {dtype}; expected uint8, 0 to 255: convert them before saving.")
+        raise BadInput(f"{path}: {kind}_images are {dtype}; expected uint8 in 0..255: convert them before saving.")
     if not (len(shape) == 3 or (len(shape) == 4 and shape[3] in (1, 3, 4))) or 0 in shape:
         raise BadInput(
             f"{path}: {kind}_images have the shape {shape}; expected (images, height, width) or "
-            "(images, height, width, channels) with 1, 3 or 4 channels, none of them 0."
+            "(images, height, width, channels) with 1, 3 or 4 channels, and no dimension 0."
         )
     labels_shape, labels_dtype = headers[f"{kind}_labels"]
     if len(labels_shape) == 2 and labels_shape[1] > 1:
         raise BadInput(
-            f"{path}: {kind}_labels have the shape {labels_shape}, several labels an image; "
-            "expected one class index an image: multi-label data is not supported."
+            f"{path}: {kind}_labels have the shape {labels_shape}, several labels for each image; "
+            "expected one class index for each image: multi-label data is not supported."
         )
     if labels_shape not in ((shape[0],), (shape[0], 1)):
         raise BadInput(
             f"{path}: {kind}_labels have the shape {labels_shape} for {shape[0]} images; expected ({shape[0]},)."
         )
     if labels_dtype.kind not in "iu":
-        raise BadInput(f"{path}: {kind}_labels are {labels_dtype}; expected integers from 0, one a class.")
+        raise BadInput(f"{path}: {kind}_labels are {labels_dtype}; expected integers from 0, one for each class.")
     return _read(path, f"{kind}_labels").reshape(-1).astype(np.int64)
 
 
 def _classes(
-    path: Path, headers: dict[str, tuple[tuple[int, ...], np.dtype[Any]]], labels: dict[str, NDArray[np.int64]]
+    path: Path, headers: dict[str, Header], labels: dict[str, NDArray[np.int64]]
 ) -> tuple[str, ...]:
+    """The class names, once the labels of all splits are checked."""
     train = labels["train"]
     for kind, values in labels.items():
         if values.min() < 0:
@@ -125,7 +135,7 @@ def _classes(
         if len(unknown):
             raise BadInput(
                 f"{path}: {kind}_labels has classes that train_labels lacks: {', '.join(map(str, unknown[:5]))}; "
-                "give them training images, or remove them."
+                "add training images of these classes, or remove their images."
             )
     present = np.unique(train)
     if len(present) == 1:
@@ -139,7 +149,7 @@ def _classes(
     shape, dtype = headers["class_names"]
     if shape != (len(classes),) or dtype.kind not in "US":
         raise BadInput(
-            f"{path}: class_names is {dtype} {shape} for {len(classes)} classes; expected one text for each class."
+            f"{path}: class_names is {dtype} {shape}; expected text for each of {len(classes)} classes."
         )
     names = _read(path, "class_names")
     return tuple(name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name) for name in names.tolist())

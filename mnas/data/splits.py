@@ -1,10 +1,11 @@
-"""Parts of a data source: what the loader reads images from, and the stratified division that makes them."""
+"""Splits of a data source: arrays or image files with labels, and their stratified division."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple, Protocol
+from pathlib import Path
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -14,11 +15,11 @@ from mnas.data.images import BrokenImage, BrokenImages, decode, quiet_pillow, sh
 from mnas.errors import BadInput
 
 Indices = Sequence[int] | NDArray[np.integer[Any]] | torch.Tensor
-SAMPLE = 101  # images whose header is read to learn a folder's native size
+SAMPLE = 101  # image files whose headers are read to find the native size of a folder
 
 
 class Split(Protocol):
-    """Labelled images, read on demand."""
+    """Labelled images that are read on demand."""
 
     @property
     def labels(self) -> NDArray[np.int64]:
@@ -26,21 +27,22 @@ class Split(Protocol):
 
     @property
     def in_memory(self) -> bool:
-        """Whether `fetch` only indexes an array."""
+        """Whether `fetch` indexes an array, rather than decoding files."""
 
     def __len__(self) -> int: ...
 
     def fetch(self, indices: Indices, size: int) -> torch.Tensor:
-        """Images uint8 (len(indices), 3, h, w), on the CPU; `size` pixels a side where they must be decoded."""
+        """Images uint8 (len(indices), 3, h, w) on the CPU; h = w = `size` where they are decoded from files."""
 
     def subset(self, rows: NDArray[np.int64]) -> Split:
-        """The split of these images alone."""
+        """The split of these images."""
 
 
 class ArraySplit:
     """Images of one size in memory or a mapped file: uint8 (n, h, w) or (n, h, w, 1 | 3 | 4), with labels (n,).
 
-    Either may be a function that gives the array; it is called when first needed. `rows` selects images, in order.
+    Images and labels may be functions that return the array; they are called on first use. `rows` selects and orders
+    the images.
     """
 
     in_memory = True
@@ -52,11 +54,11 @@ class ArraySplit:
         rows: NDArray[np.int64] | None = None,
     ) -> None:
         self._images, self._labels, self._rows = images, labels, rows
-        self.resident: dict[torch.device, torch.Tensor] = {}  # what `loader.on_device` has copied there
+        self.resident: dict[torch.device, torch.Tensor] = {}  # copies made by `loader.on_device`
 
     @cached_property
     def images(self) -> NDArray[np.uint8]:
-        """All the images of the array, whichever of them `rows` selects."""
+        """All images of the array, including those that `rows` leaves out."""
         return self._images() if callable(self._images) else self._images
 
     @cached_property
@@ -68,11 +70,11 @@ class ArraySplit:
         return len(self.labels)
 
     def subset(self, rows: NDArray[np.int64]) -> ArraySplit:
-        """The split of these images alone; it shares the array."""
+        """The split of these images, which shares the array."""
         return ArraySplit(self.images, self._labels, rows if self._rows is None else self._rows[rows])
 
     def native_size(self) -> int:
-        """Pixels of the shorter side."""
+        """The shorter side in pixels."""
         return int(min(self.images.shape[1:3]))
 
     def fetch(self, indices: Indices, size: int) -> torch.Tensor:
@@ -88,10 +90,10 @@ class ArraySplit:
 
 
 class Decoded(NamedTuple):
-    """What came of decoding some images: pixels uint8 (k, size, size, 3), which they are, and what was broken."""
+    """Decoded image files: pixels uint8 (k, size, size, 3), their indices (k,), and the broken files."""
 
     images: NDArray[np.uint8]
-    kept: NDArray[np.int64]
+    indices: NDArray[np.int64]
     broken: list[tuple[str, str]]  # path, reason
 
 
@@ -100,18 +102,18 @@ class FolderSplit:
 
     in_memory = False
 
-    def __init__(self, paths: Sequence[str], labels: NDArray[np.int64], broken: BrokenImages) -> None:
-        self.paths, self.labels, self.broken = paths, labels, broken
+    def __init__(self, paths: Sequence[str | Path], labels: NDArray[np.int64], broken: BrokenImages) -> None:
+        self.paths, self.labels, self.broken = [str(path) for path in paths], labels, broken
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def subset(self, rows: NDArray[np.int64]) -> FolderSplit:
-        """The split of these images alone; it shares the list of broken ones."""
+        """The split of these images, which shares the record of broken ones."""
         return FolderSplit([self.paths[i] for i in rows], self.labels[rows], self.broken)
 
     def native_size(self) -> int:
-        """Median pixels of the shorter side, over a sample of the files' headers. Raises BadInput."""
+        """The median shorter side in pixels over a sample of the files' headers. Raises BadInput."""
         sample = [self.paths[i] for i in np.linspace(0, len(self) - 1, min(SAMPLE, len(self))).astype(int)]
         sides: list[int] = []
         reason = ""
@@ -122,14 +124,14 @@ class FolderSplit:
                 except BrokenImage as error:
                     reason = f"{path}: {error}"
         if not sides:
-            raise BadInput(f"None of {len(sample)} images tried can be read ({reason}); give a folder of images.")
+            raise BadInput(f"None of {len(sample)} image files could be read ({reason}); expected a folder of images.")
         return int(np.median(sides))
 
     def fetch(self, indices: Indices, size: int) -> torch.Tensor:
         """Images uint8 (len(indices), 3, size, size).
 
-        Raises BadInput at a broken image: leaving it out would shift the labels. `loader.batches` and `loader.cached`
-        leave it out together with its label.
+        Raises BadInput for a broken image, since omitting it would shift the labels; `loader.batches` and
+        `loader.cached` omit it together with its label.
         """
         decoded = decode_files(self.paths, np.asarray(indices, dtype=np.int64), size)
         for path, reason in decoded.broken:
@@ -137,8 +139,20 @@ class FolderSplit:
         return torch.from_numpy(decoded.images).permute(0, 3, 1, 2)
 
 
-def decode_files(paths: Sequence[str], indices: NDArray[np.int64], size: int) -> Decoded:
-    """The images at `indices` of `paths`, without the broken ones."""
+S = TypeVar("S", ArraySplit, FolderSplit)
+
+
+class SourceSplits(NamedTuple, Generic[S]):
+    """The class names and splits of a data source; val and test are None where it has none."""
+
+    classes: tuple[str, ...]
+    train: S
+    val: S | None = None
+    test: S | None = None
+
+
+def decode_files(paths: Sequence[str | Path], indices: NDArray[np.int64], size: int) -> Decoded:
+    """Decode the image files at `indices` of `paths`; broken ones are left out."""
     images = np.empty((len(indices), size, size, 3), np.uint8)
     kept: list[int] = []
     broken: list[tuple[str, str]] = []
@@ -148,16 +162,16 @@ def decode_files(paths: Sequence[str], indices: NDArray[np.int64], size: int) ->
                 images[len(kept)] = decode(paths[i], size)
                 kept.append(i)
             except BrokenImage as error:
-                broken.append((paths[i], str(error)))
+                broken.append((str(paths[i]), str(error)))
     return Decoded(images[: len(kept)], np.asarray(kept, np.int64), broken)
 
 
 def stratified(
     labels: NDArray[np.integer[Any]], fraction: float, seed: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Indices (rest, part), sorted: `part` has `fraction` of each class, rounded.
+    """Divide images into (rest, part), as sorted indices: `part` has `fraction` of each class, rounded.
 
-    A class of two images or more has at least one on each side; a single image stays in the rest.
+    A class of at least two images has at least one on each side; a class of one image is in `rest`.
     """
     if not 0 < fraction < 1:
         raise ValueError(f"fraction must lie between 0 and 1, got {fraction}")
@@ -172,13 +186,14 @@ def stratified(
 
 
 def limited(split: Split, images: int | None, seed: int) -> Split:
-    """At most about `images` images of `split`, drawn evenly from the classes; all of them for None."""
+    """About `images` images of `split`, drawn in equal proportion from every class; all of them for None."""
     if images is None or images >= len(split):
         return split
     part = stratified(split.labels, images / len(split), seed)[1]
-    return split.subset(part) if len(part) else split  # of single images nothing can be drawn evenly
+    return split.subset(part) if len(part) else split  # empty where every class has one image
 
 
 def _on_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """RGBA pixels blended with a white background."""
     alpha = rgba[..., 3:].astype(np.uint32)
     return ((rgba[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Decoded images on disk, once: memory-mapped files in the user's cache, the least recently used removed first."""
+"""Decoded images as memory-mapped files in the user's cache; the least recently used are removed first."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import filelock
 import numpy as np
@@ -24,88 +25,97 @@ from mnas.errors import BadInput
 from mnas.io.files import user_cache, write_atomic
 from mnas.monitor.console import progress
 
-FORMAT = 1  # of an entry's files, and of what `decode` makes of an image
+FORMAT = 1  # version of an entry's files and of `decode`
 CHUNK = 64  # images that a thread decodes at a time
-PART_OF_DISK = 0.5  # of the free space that one entry may take
+PART_OF_DISK = 0.5  # the largest part of the free space for one entry
 
-_mapped: weakref.WeakValueDictionary[Path, NDArray[np.uint8]] = weakref.WeakValueDictionary()  # in use here
+_mapped: weakref.WeakValueDictionary[Path, NDArray[np.uint8]] = weakref.WeakValueDictionary()  # in use by this process
 
 
-def stored(split: FolderSplit, size: int, *, limit_bytes: int, workers: int) -> ArraySplit | None:
-    """`split` at `size` pixels, memory-mapped from its entry in the user's cache, which is made where it is missing.
+class Entry(NamedTuple):
+    """The decoded images of one split and size."""
 
-    None, with a line in the log, where the entry would have no room: all entries together keep to `limit_bytes`.
-    Broken images are left out with their labels. Raises BadInput past the limit of them, or when nothing is left.
+    images: NDArray[np.uint8]
+    """Pixels (n, size, size, 3), memory-mapped; zeros for a broken image."""
+    broken: dict[int, str]
+    """Row -> reason, for the broken images."""
+
+
+def stored(split: FolderSplit, size: int, *, limit_bytes: int, threads: int) -> ArraySplit | None:
+    """`split` at `size` pixels, memory-mapped from its entry in the user's cache; a missing entry is made.
+
+    None, with a warning in the log, where the entry has no room: all entries together take at most `limit_bytes`.
+    Broken images are left out with their labels. Raises BadInput past their limit, or where no image is left.
     """
     folder = images_folder()
-    entry = folder / _name(split, size)
+    path = folder / _name(split, size)
     shape = (len(split), size, size, 3)
     try:
-        found = _open(entry, shape)
-        if found:
-            log.info("images: %d of %d px, decoded before, are read from %s", len(split), size, entry)
+        entry = _open(path, shape)
+        if entry:
+            log.info("images: reading %d images of %d px from the cache %s", len(split), size, path)
         else:
             folder.mkdir(parents=True, exist_ok=True)
-            with _alone(folder):
+            with _locked(folder):
                 # another process may have made it in the meantime
-                found = _open(entry, shape) or _make(entry, split, shape, limit_bytes, workers)
+                entry = _open(path, shape) or _make(path, split, shape, limit_bytes, threads)
     except OSError as error:
         log.warning(
-            "%s cannot keep decoded images (%s): they are decoded anew in each epoch, unless XDG_CACHE_HOME names a "
-            "folder that can", folder, error.strerror or error,
+            "%s cannot store decoded images (%s): every epoch decodes them again; set XDG_CACHE_HOME to a folder with "
+            "room", folder, error.strerror or error,
         )  # fmt: skip
         return None
-    if found is None:
+    if entry is None:
         return None
-    images, broken = found
+    images, broken = entry
     for row, reason in broken.items():
         split.broken.add(split.paths[row], reason)
     return ArraySplit(images, split.labels, np.delete(np.arange(len(split)), list(broken)) if broken else None)
 
 
 def images_folder() -> Path:
-    """Where decoded images are kept, a folder for each split and size; it may be removed whenever no run uses it."""
+    """The folder of decoded images, with an entry for each split and size; it may be removed while no run uses it."""
     return user_cache("images")
 
 
 def _name(split: FolderSplit, size: int) -> str:
-    """The same for the same files, as far as their status tells (ctime: also of a chmod), and the same pillow."""
+    """The entry's name: a digest of the files' paths, sizes and times, and of pillow's version."""
     digest = hashlib.sha256(f"{FORMAT} {PIL.__version__}".encode())
     for path in split.paths:
-        about = "missing"
+        state = "missing"
         with contextlib.suppress(OSError):
             status = os.stat(path)
-            about = f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
-        digest.update(os.fsencode(os.path.abspath(path)) + f"\0{about}\0".encode())
+            state = f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
+        digest.update(os.fsencode(os.path.abspath(path)) + f"\0{state}\0".encode())
     return f"{size}px-{digest.hexdigest()[:24]}"
 
 
-def _open(entry: Path, shape: tuple[int, ...]) -> tuple[NDArray[np.uint8], dict[int, str]] | None:
-    """Pixels and the reasons of broken rows; None where there is no such entry, or a damaged one."""
+def _open(path: Path, shape: tuple[int, ...]) -> Entry | None:
+    """The entry in the folder `path`; None where it is missing or damaged."""
     try:
-        about = json.loads((entry / "about.json").read_bytes())
+        about = json.loads((path / "about.json").read_bytes())
         broken = {int(row): str(reason) for row, reason in about["broken"].items()}
-        images = _mapped.get(entry)
+        images = _mapped.get(path)
         if images is None:
-            if (entry / "pixels").stat().st_size != math.prod(shape):
+            if (path / "pixels").stat().st_size != math.prod(shape):
                 return None
-            images = np.memmap(entry / "pixels", np.uint8, "r", shape=shape)
-            _mapped[entry] = images
+            images = np.memmap(path / "pixels", np.uint8, "r", shape=shape)
+            _mapped[path] = images
     except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
         return None
-    with contextlib.suppress(OSError):  # a cache that others own can be read all the same
-        os.utime(entry)  # used last
-    return images, broken
+    with contextlib.suppress(OSError):  # another user's cache can be read but not touched
+        os.utime(path)  # the time of last use
+    return Entry(images, broken)
 
 
 @contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Only one process at a time changes the cache: decoding keeps all cores busy anyway."""
+def _locked(folder: Path) -> Iterator[None]:
+    """Only one process at a time changes the cache; decoding uses all cores."""
     lock = filelock.FileLock(folder / ".lock")
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:
-        log.info("images: waiting for another process, which decodes into %s", folder)
+        log.info("images: waiting for another process that is decoding into %s", folder)
         lock.acquire()
     try:
         yield
@@ -114,39 +124,39 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _make(
-    entry: Path, split: FolderSplit, shape: tuple[int, ...], limit_bytes: int, workers: int
-) -> tuple[NDArray[np.uint8], dict[int, str]] | None:
-    """Decode the entry, whole or not at all; None where it has no room."""
-    for torn in entry.parent.glob("*.part"):
-        shutil.rmtree(torn)
-    if entry.exists():
-        _remove(entry)
-    needed = math.prod(shape)
-    if not _make_room(entry.parent, needed, limit_bytes):
+    path: Path, split: FolderSplit, shape: tuple[int, ...], limit_bytes: int, threads: int
+) -> Entry | None:
+    """Decode an entry into the folder `path`, whole or not at all; None where it has no room."""
+    for unfinished in path.parent.glob("*.part"):
+        shutil.rmtree(unfinished)
+    if path.exists():
+        _remove(path)
+    needed_bytes = math.prod(shape)
+    if not _make_room(path.parent, needed_bytes, limit_bytes):
         return None
-    log.info("images: decoding %d at %d px into %s (%.1f GB)", len(split), shape[1], entry, needed / 1e9)
-    part = entry.with_name(f"{entry.name}.part")
+    log.info("images: decoding %d at %d px into %s (%.1f GB)", len(split), shape[1], path, needed_bytes / 1e9)
+    part = path.with_name(f"{path.name}.part")
     part.mkdir()
     try:
-        broken = _decode(part / "pixels", split, shape, workers)
-        source = os.path.commonpath([os.path.abspath(path) for path in split.paths])
+        broken = _decode(part / "pixels", split, shape, threads)
+        source = os.path.commonpath([os.path.abspath(image) for image in split.paths])
         about = {"source": source, "images": len(split), "size": shape[1], "broken": broken}
         write_atomic(part / "about.json", json.dumps(about, indent=2))
-        part.rename(entry)
+        part.rename(path)
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    return _open(entry, shape)
+    return _open(path, shape)
 
 
-def _decode(path: Path, split: FolderSplit, shape: tuple[int, ...], workers: int) -> dict[int, str]:
-    """Write the pixels of every image to `path`, zeros for a broken one; the reasons of those, by row."""
+def _decode(path: Path, split: FolderSplit, shape: tuple[int, ...], threads: int) -> dict[int, str]:
+    """Write the pixels of every image to `path`, zeros for a broken one; returns row -> reason of the broken ones."""
     count, row_bytes = len(split), math.prod(shape[1:])
     with path.open("wb") as file:
         file.truncate(count * row_bytes)
 
     def fill(start: int) -> list[tuple[int, str]]:
         lost = []
-        # Written, not assigned to a map of the file: on a full disk that would end the process by a signal.
+        # written rather than memory-mapped, which kills the process by a signal when the disk is full
         with path.open("r+b") as file:
             for row in range(start, min(start + CHUNK, count)):
                 try:
@@ -159,38 +169,39 @@ def _decode(path: Path, split: FolderSplit, shape: tuple[int, ...], workers: int
         return lost
 
     broken: dict[int, str] = {}
-    pool = ThreadPoolExecutor(workers)
+    pool = ThreadPoolExecutor(threads)
     with quiet_pillow(), progress("decode images", count) as shown:
         try:
-            for done, found in enumerate(pool.map(fill, range(0, count, CHUNK)), start=1):
-                for row, reason in found:
+            for chunk, lost in enumerate(pool.map(fill, range(0, count, CHUNK)), start=1):
+                for row, reason in lost:
                     split.broken.add(split.paths[row], reason)
                     broken[row] = reason
-                shown.update(min(done * CHUNK, count), count, f"{min(done * CHUNK, count)} images")
+                decoded = min(chunk * CHUNK, count)
+                shown.update(decoded, count, f"{decoded} images")
         finally:
             pool.shutdown(cancel_futures=True)
     if len(broken) == count:
-        raise BadInput(f"None of {count} images could be decoded, such as {split.paths[0]}; give readable images.")
+        raise BadInput(f"None of {count} images could be decoded, such as {split.paths[0]}; expected image files.")
     with path.open("r+b") as whole:
         os.fsync(whole.fileno())
     return broken
 
 
-def _make_room(folder: Path, needed: int, limit_bytes: int) -> bool:
-    """Remove entries that are not in use here, oldest use first, until `needed` bytes fit; False if they cannot."""
+def _make_room(folder: Path, needed_bytes: int, limit_bytes: int) -> bool:
+    """Remove unused entries, the least recently used first, until `needed_bytes` fit; False where they cannot."""
     sizes = {entry: _bytes(entry) for entry in folder.iterdir() if entry.is_dir()}
     idle = sorted((entry for entry in sizes if entry not in _mapped), key=lambda entry: entry.stat().st_mtime_ns)
     total, free = sum(sizes.values()), shutil.disk_usage(folder).free
     removable = sum(sizes[entry] for entry in idle)
 
     def fits(removed: int) -> bool:
-        return total - removed + needed <= limit_bytes and needed <= PART_OF_DISK * (free + removed)
+        return total - removed + needed_bytes <= limit_bytes and needed_bytes <= PART_OF_DISK * (free + removed)
 
     if not fits(removable):
         log.warning(
-            "%s has no room for %.1f GB of decoded images (at most %.1f GB in all, and %.0f%% of the disk's %.1f GB "
-            "free): they are decoded anew in each epoch",
-            folder, needed / 1e9, limit_bytes / 1e9, 100 * PART_OF_DISK, free / 1e9,
+            "%s has no room for %.1f GB of decoded images (limits: %.1f GB in all, and %.0f%% of the %.1f GB that are "
+            "free on the disk): every epoch decodes them again",
+            folder, needed_bytes / 1e9, limit_bytes / 1e9, 100 * PART_OF_DISK, free / 1e9,
         )  # fmt: skip
         return False
     removed = 0
@@ -208,6 +219,6 @@ def _bytes(entry: Path) -> int:
 
 
 def _remove(entry: Path) -> None:
-    """Whole or not at all, for whoever looks."""
-    gone = entry.rename(entry.with_name(f"{entry.name}.part"))
-    shutil.rmtree(gone)
+    """Remove an entry, so that other processes see it whole or not at all."""
+    unfinished = entry.rename(entry.with_name(f"{entry.name}.part"))
+    shutil.rmtree(unfinished)

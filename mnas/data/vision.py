@@ -1,4 +1,4 @@
-"""torchvision's data sets that are arrays in memory, where torchvision is installed."""
+"""The data sets of torchvision that are arrays in memory."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from typing import Any
 
 import numpy as np
 
-from mnas.data.splits import ArraySplit
+from mnas.data.splits import ArraySplit, SourceSplits
 from mnas.errors import BadInput, MissingDependency, nearest
 from mnas.io.files import user_cache
 
-# name -> whether a mirrored image is still of its class
-DATASETS = {
+MIRRORED_KEEPS_CLASS = {
     "CIFAR10": True, "CIFAR100": True, "FashionMNIST": True, "STL10": True,
     "KMNIST": False, "MNIST": False, "SVHN": False, "USPS": False,
 }  # fmt: skip
+"""Name of each data set -> whether a mirrored image keeps its class."""
 
 
-def open_torchvision(name: str) -> tuple[tuple[str, ...], bool, ArraySplit, ArraySplit]:
-    """Class names, flip, train, test; downloaded into the user's cache where missing. The test part opens when fetched.
+def open_torchvision(name: str) -> SourceSplits[ArraySplit]:
+    """Open a data set, downloaded into the user's cache where missing; its test part is opened on first use.
 
     Raises BadInput, MissingDependency.
     """
-    if name not in DATASETS:
+    if name not in MIRRORED_KEEPS_CLASS:
         raise BadInput(
-            f"torchvision:{name} is not a data set that is read directly{nearest(name, DATASETS)}; "
-            "save any other as a folder of class folders."
+            f"torchvision:{name} is not supported{nearest(name, MIRRORED_KEEPS_CLASS)}; "
+            "save other data sets as a folder of class folders."
         )
     try:
         make = getattr(importlib.import_module("torchvision.datasets"), name)
@@ -48,14 +48,14 @@ def open_torchvision(name: str) -> tuple[tuple[str, ...], bool, ArraySplit, Arra
         try:
             return make(root=str(home), download=True, **kind)
         except (OSError, RuntimeError) as error:
-            raise BadInput(f"torchvision:{name} cannot be fetched into {home} ({error}).") from error
+            raise BadInput(f"torchvision:{name} could not be downloaded into {home} ({error}).") from error
 
     def split(train: bool) -> ArraySplit:
         return ArraySplit(lambda: _pixels(part(train).data), lambda: _labels(part(train)))
 
-    opened = split(True)
-    names = getattr(part(True), "classes", None) or range(int(opened.labels.max()) + 1)
-    return tuple(map(str, names)), DATASETS[name], opened, split(False)
+    train = split(True)
+    classes = getattr(part(True), "classes", None) or range(int(train.labels.max()) + 1)
+    return SourceSplits(tuple(map(str, classes)), train, test=split(False))
 
 
 def _pixels(data: Any) -> np.ndarray[Any, np.dtype[np.uint8]]:

@@ -18,7 +18,7 @@ from mnas.export.pytorch import WEIGHTS_FILE, export_pytorch
 from mnas.io.files import write_atomic, write_json
 from mnas.io.strict_yaml import read_text
 from mnas.nn.network import Network, build
-from mnas.nn.pretrained import check_sum, load_state, read_safetensors
+from mnas.nn.weights import load_state, read_safetensors
 from mnas.space.architecture import Architecture
 from mnas.training.trainer import Trained
 
@@ -75,7 +75,6 @@ def load_model(folder: str | Path, classes: int | None = None) -> tuple[Network,
         if not path.exists():
             raise BadInput(f"{path}: missing; expected the winner/ folder of a finished run")
     arch = Architecture.from_yaml(read_text(arch_path), str(arch_path))
-    check_sum(weights_path)
     state = read_safetensors(weights_path)
     outputs = state["classifier.weight"].shape[0] if "classifier.weight" in state else 0
     if classes is not None and outputs != classes:

@@ -8,25 +8,29 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import platformdirs
+
 from mnas.errors import BadInput
 from mnas.io.strict_yaml import read_text
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: str | Path) -> dict[str, Any]:
+    """The object in a JSON file. Raises BadInput where it cannot be read or is no JSON."""
     try:
-        read: dict[str, Any] = json.loads(read_text(path))
+        content: dict[str, Any] = json.loads(read_text(path))
     except ValueError:
         raise BadInput(f"{path}: not JSON") from None
-    return read
+    return content
 
 
 def user_cache(name: str) -> Path:
-    """The folder of this name in the user's cache directory, where mnas keeps what is costly to make again."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mnas" / name
+    """The folder `name` in mnas's part of the user's cache: ~/.cache/mnas on Linux, or in $XDG_CACHE_HOME."""
+    return platformdirs.user_cache_path("mnas", appauthor=False) / name
 
 
-def write_atomic(path: Path, content: str | bytes) -> None:
+def write_atomic(path: str | Path, content: str | bytes) -> None:
     """Write `path` whole or not at all: temporary file, fsync, rename."""
+    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
@@ -39,6 +43,6 @@ def write_atomic(path: Path, content: str | bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def write_json(path: Path, data: Any) -> None:
+def write_json(path: str | Path, data: Any) -> None:
     """Write readable JSON, whole or not at all."""
     write_atomic(path, json.dumps(data, indent=2, allow_nan=False, ensure_ascii=False) + "\n")

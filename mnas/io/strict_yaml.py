@@ -110,8 +110,9 @@ def parse_yaml(text: str, source: str, max_bytes: int = MAX_YAML_BYTES) -> Any:
         raise BadInput(f"{source}: not valid YAML: {error}") from None
 
 
-def read_text(path: Path, max_bytes: int = MAX_YAML_BYTES) -> str:
-    """A UTF-8 file's text; BadInput where it is missing, unreadable, too large or no text."""
+def read_text(path: str | Path, max_bytes: int = MAX_YAML_BYTES) -> str:
+    """The text of a UTF-8 file. Raises BadInput if it is missing, unreadable, too large or not text."""
+    path = Path(path)
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
@@ -125,7 +126,7 @@ def read_text(path: Path, max_bytes: int = MAX_YAML_BYTES) -> str:
         raise BadInput(f"{path}: not a text file in UTF-8") from None
 
 
-def load_yaml(path: Path, max_bytes: int = MAX_YAML_BYTES) -> Any:
+def load_yaml(path: str | Path, max_bytes: int = MAX_YAML_BYTES) -> Any:
     """The data in a YAML file, read strictly."""
     return parse_yaml(read_text(path, max_bytes), str(path), max_bytes)
 

@@ -68,6 +68,6 @@ def _for_each(values: list[Any], budgets: int, option: str) -> list[Any]:
     if len(values) != 1:
         raise BadInput(
             f"{len(values)} times {option} and {budgets} latency budget{'s' * (budgets != 1)}: give {option} once, or "
-            "once for each --latency-ms, in the same order; several budgets are for one device alone"
+            "once for each --latency-ms, in the same order; several budgets are only possible with one device"
         )
     return values * budgets

@@ -1,4 +1,4 @@
-"""The building blocks of MobileNets. They import torch alone: exported model files carry their source text."""
+"""The building blocks of MobileNets. They import only torch, since exported model files contain their source text."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def conv(in_channels: int, out_channels: int, kernel: int, stride: int = 1, grou
 
 
 class SqueezeExcite(nn.Module):
-    """Scales each channel by what a small network reads off the channel means (arXiv 1709.01507)."""
+    """Scales each channel by a gate that a small network computes from the channel means (arXiv 1709.01507)."""
 
     def __init__(self, channels: int, squeezed: int, gate: str):
         super().__init__()
@@ -38,7 +38,7 @@ class SqueezeExcite(nn.Module):
 
 
 class PoolSkip(nn.Module):
-    """A shortcut across a change of shape: average pooling, channels cut or filled up with zeros."""
+    """A shortcut across a change of shape: average pooling, then channels cropped or padded with zeros."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int):
         super().__init__()
@@ -46,7 +46,7 @@ class PoolSkip(nn.Module):
         self.missing = out_channels - in_channels
 
     def forward(self, x: Tensor) -> Tensor:
-        # a negative pad cuts channels off
+        # a negative pad crops
         return nn.functional.pad(self.pool(x), (0, 0, 0, 0, 0, self.missing))
 
 
@@ -69,7 +69,7 @@ class ConvBNAct(nn.Module):
 
 
 class SepConv(nn.Module):
-    """Depthwise, then pointwise convolution (arXiv 1704.04861); linear output unless `output_activation` says more."""
+    """Depthwise, then pointwise convolution (arXiv 1704.04861); linear output unless it has an `output_activation`."""
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, activation: str = "relu",

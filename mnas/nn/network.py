@@ -10,7 +10,7 @@ from mnas.space.layer import Layer
 
 
 class Network(nn.Module):
-    """The network of an architecture: stem, blocks, head. It keeps no reference to the architecture's data."""
+    """The network of an architecture: stem, blocks, head. It holds no reference to the architecture."""
 
     def __init__(self, arch: Architecture, num_classes: int, dropout: float = 0.0):
         super().__init__()

@@ -1,77 +1,72 @@
-"""Published weights of the reference networks, from torchvision, timm or mnas' own files, into mnas' networks."""
+"""Published weights of the reference networks, in the layouts of torchvision, timm and mnas, loaded into networks."""
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import safetensors.torch
-import torch
 from torch import Tensor, nn, no_grad
 
 from mnas.errors import BadInput
 from mnas.io.strict_yaml import read_text
 from mnas.nn.network import Network
 from mnas.nn.supernet import Supernet
+from mnas.nn.weights import read_weights, weights_file
 from mnas.space import zoo
 from mnas.space.architecture import Architecture
 
 log = logging.getLogger("mnas")
-
-
-
-
 
 LAYOUTS: dict[str, tuple[str, ...]] = {
     "torchvision": ("features", "layers", "classifier"),
     "timm": ("conv_stem", "bn1", "blocks", "conv_head", "bn2", "classifier"),
     "mnas": ("stem", "blocks", "conv_head", "hidden", "classifier"),
 }
-"""The outermost names of each layout, in the order in which the network runs them."""
+"""Each layout's outermost names, in the order in which the network runs them."""
 
 _MBCONV = ("conv_pw", "bn1", "conv_dw", "bn2", "se", "conv_pwl", "bn3", "conv_reduce", "conv_expand")
 _SEPCONV = ("conv", "conv_dw", "bn1", "se", "conv_pw", "bn2", "conv_reduce", "conv_expand")
-"""The names inside a block, as it runs them (a plain convolution's among the second)."""
+"""The names inside a block, in the order in which it runs them; a plain convolution's are among the second."""
 
 _PREFIXES = ("module.", "_orig_mod.")
 _IGNORED = "num_batches_tracked"
 
 
-class Source(NamedTuple):
-    """One module's tensors in a state dict."""
+class ModuleWeights(NamedTuple):
+    """The tensors of one module in a state dict."""
 
     name: str
     tensors: dict[str, Tensor]
 
 
 def load_reference(network: Network, state_dict: Mapping[str, Any]) -> Network:
-    """`network` with the weights of the equal torchvision, timm or mnas network; unchanged where they do not fit.
+    """Fill `network` with the weights of the equal network of torchvision, timm or mnas, and return it.
 
-    A classifier for another number of classes stays as it is. BadInput says which module does not fit. A state dict
-    does not tell BatchNorm's eps: it is 1e-3 in torchvision's V3 (and here) and 1e-5 in timm's.
+    A classifier for another number of classes keeps its weights. Raises BadInput with the first module that does not
+    fit, and then changes nothing. A state dict does not contain BatchNorm's eps: it is 1e-3 in torchvision's V3 (and
+    here), 1e-5 in timm's.
     """
     tensors = _unwrap(state_dict)
     layout = _layout(tensors)
     sources = _in_order(tensors, layout)
-    targets = [(name, module) for name, module in network.named_modules() if _loads(module)]
+    targets = [(name, module) for name, module in network.named_modules() if _has_weights(module)]
     pairs = list(zip(sources, targets, strict=False))
     if len(sources) == len(targets) and _other_classes(sources[-1], targets[-1][1]):
         log.info(
-            "classifier left as initialised: the weights have %d classes, the network %d",
+            "classifier not loaded: the weights have %d classes, the network %d",
             len(sources[-1].tensors["weight"]), network.get_parameter("classifier.weight").shape[0],
         )  # fmt: skip
         pairs.pop()
     fitted = [_fit(source, name, module, layout) for source, (name, module) in pairs]
     if len(sources) != len(targets):
         raise BadInput(
-            f"{layout} weights of {len(sources)} modules for a network of {len(targets)}: "
-            f"{_first_left(sources, targets)}. {_expected()}"
+            f"{layout} weights have {len(sources)} modules and the network {len(targets)}: "
+            f"{_first_unpaired(sources, targets)}. {_expected()}"
         )
-    _warn_of_eps(network, layout)
+    _warn_about_eps(network, layout)
     with no_grad():
         for (_, (_, module)), values in zip(pairs, fitted, strict=True):
             own = _own(module)
@@ -80,23 +75,23 @@ def load_reference(network: Network, state_dict: Mapping[str, Any]) -> Network:
     return network
 
 
-def start_from(supernet: Supernet, path: Path) -> Architecture:
-    """Fill the slices of one architecture of `supernet` from a file, and give that architecture.
+def start_from(supernet: Supernet, path: str | Path) -> Architecture:
+    """Fill one subnet of `supernet` with the weights of a file, and return the subnet's architecture.
 
     `path` is the winner/ folder of a run or its weights.safetensors, or a state dict of the space's reference network.
-    The subnet computes what the file's network does (see `load_reference`); the supernet's `inherit` says what becomes
-    of the rest. BadInput, and no change, where the file or the space does not fit.
+    The subnet then computes what the file's network does (see `load_reference`); `Supernet.inherit` has the rest.
+    Raises BadInput where the file or the space does not fit, and then changes nothing.
     """
-    weights, file = read_weights(path), _file_of(path)
-    stated = file.with_name("architecture.yaml")
-    if file.name == "weights.safetensors" and stated.exists():
-        what, arch = str(stated), Architecture.from_yaml(read_text(stated), str(stated))
+    weights, file = read_weights(path), weights_file(path)
+    arch_file = file.with_name("architecture.yaml")
+    if file.name == "weights.safetensors" and arch_file.exists():
+        origin, arch = str(arch_file), Architecture.from_yaml(read_text(arch_file), str(arch_file))
     else:
-        what, arch = f"its reference network {supernet.space.reference}", zoo.get(supernet.space.reference)
+        origin, arch = f"the reference network {supernet.space.reference}", zoo.get(supernet.space.reference)
     arch = replace(arch, resolution=supernet.space.resolutions[0])  # weights do not depend on it
     if arch not in supernet.space:
         raise BadInput(
-            f"{path}: space '{supernet.space.name}' has no place for these weights, since {what} is not in it; "
+            f"{path}: these weights do not fit space '{supernet.space.name}', which does not contain {origin}; "
             "give the winner/ folder of a search in this space"
         )
     network = supernet.extract(arch)
@@ -108,48 +103,13 @@ def start_from(supernet: Supernet, path: Path) -> Architecture:
     return arch
 
 
-def read_weights(path: Path) -> Any:
-    """What a .safetensors file, a winner/ folder's or one of torch.save holds; no code in it runs.
-
-    BadInput where it cannot be read, or where a .sha256 file beside it has another sum.
-    """
-    path = _file_of(path)
-    if not path.is_file():
-        raise BadInput(f"{path}: no such file; expected a state dict (.safetensors, .pth, .pt) or a winner/ folder")
-    try:
-        check_sum(path)
-        if path.suffix == ".safetensors":
-            return safetensors.torch.load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except BadInput:
-        raise
-    except OSError as error:
-        raise BadInput(f"{path}: cannot be read: {error.strerror or error}") from None
-    except Exception:  # what a damaged file raises depends on where the damage is
-        raise BadInput(
-            f"{path}: cannot be read as weights; expected tensors alone, undamaged, as "
-            "torch.save(network.state_dict(), ...) or safetensors writes them"
-        ) from None
-
-
-def check_sum(path: Path) -> None:
-    """BadInput where a .sha256 file beside `path` has another sum."""
-    digest = path.with_name(f"{path.name}.sha256")
-    if digest.exists() and read_text(digest).split()[:1] != [hashlib.sha256(path.read_bytes()).hexdigest()]:
-        raise BadInput(f"{path}: its sha256 is not the one in {digest.name}; the file was changed or damaged")
-
-
-def _file_of(path: Path) -> Path:
-    return path / "weights.safetensors" if path.is_dir() else path
-
-
 def _unwrap(state_dict: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Names to tensors, out of a training checkpoint and without the prefixes of wrappers."""
+    """Name -> tensor, taken out of a training checkpoint, without the prefixes of wrapper modules."""
     for key in ("state_dict", "model"):
         if isinstance(state_dict, Mapping) and isinstance(state_dict.get(key), Mapping):
             state_dict = state_dict[key]
     if not isinstance(state_dict, Mapping) or not state_dict:
-        raise BadInput(f"weights: expected names with tensors, got {_kind(state_dict)}. {_expected()}")
+        raise BadInput(f"weights: expected tensors by name, got {_kind(state_dict)}. {_expected()}")
     for name, value in state_dict.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
             raise BadInput(f"weights: expected a tensor at '{name}', got {_kind(value)}. {_expected()}")
@@ -161,24 +121,23 @@ def _unwrap(state_dict: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def _layout(tensors: Mapping[str, Tensor]) -> str:
-    """The layout that knows every outermost name; where none does, the error shows a strange one of the closest."""
+    """The layout that has every outermost name. Raises BadInput with a name that the closest layout lacks."""
     outermost = {name.partition(".")[0]: name for name in tensors}
-    strange = {
-        layout: sorted(name for top, name in outermost.items() if top not in known)
-        for layout, known in LAYOUTS.items()
-    }  # fmt: skip
-    layout = min(strange, key=lambda each: len(strange[each]))
-    if strange[layout]:
+    unknown = {
+        layout: sorted(name for top, name in outermost.items() if top not in tops) for layout, tops in LAYOUTS.items()
+    }
+    layout = min(unknown, key=lambda name: len(unknown[name]))
+    if unknown[layout]:
         raise BadInput(
-            f"weights: '{strange[layout][0]}' is in no known layout: expected names that begin with "
-            + ", or ".join(f"{' '.join(known)} ({layout})" for layout, known in LAYOUTS.items())
+            f"weights: '{unknown[layout][0]}' is in no known layout: expected names that begin with "
+            + ", or ".join(f"{' '.join(tops)} ({layout})" for layout, tops in LAYOUTS.items())
             + f". {_expected()}"
         )
     return layout
 
 
-def _in_order(tensors: Mapping[str, Tensor], layout: str) -> list[Source]:
-    """The state dict's modules in the order in which the network runs them, whatever the state dict's own order."""
+def _in_order(tensors: Mapping[str, Tensor], layout: str) -> list[ModuleWeights]:
+    """The state dict's modules in the order in which the network runs them."""
     modules: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         module, _, leaf = name.rpartition(".")
@@ -191,28 +150,28 @@ def _in_order(tensors: Mapping[str, Tensor], layout: str) -> list[Source]:
         inside = _MBCONV if any(name.startswith(block) for block in expanding) else _SEPCONV
         return [(LAYOUTS[layout].index(top), ""), *(_rank(part, inside) for part in rest)]
 
-    return [Source(name, modules[name]) for name in sorted(modules, key=place)]
+    return [ModuleWeights(name, modules[name]) for name in sorted(modules, key=place)]
 
 
 def _rank(part: str, inside: tuple[str, ...]) -> tuple[int, str]:
-    """Numbers by value, known names by their place in the block, others (torchvision's fc1, fc2) by the alphabet."""
+    """Numbers by value, known names by their place in the block, others (torchvision's fc1, fc2) by alphabet."""
     if part.isdecimal():
         return int(part), ""
     return (inside.index(part) if part in inside else len(inside)), part
 
 
-def _loads(module: nn.Module) -> bool:
+def _has_weights(module: nn.Module) -> bool:
     return isinstance(module, nn.Conv2d | nn.BatchNorm2d | nn.Linear)
 
 
 def _own(module: nn.Module) -> dict[str, Tensor]:
-    """The module's own tensors that weights fill."""
+    """The tensors of the module itself that weights fill."""
     named = (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False))
     return {name: tensor for name, tensor in named if name != _IGNORED}
 
 
-def _other_classes(source: Source, module: nn.Module) -> bool:
-    """Whether both are classifiers on equal features, for different numbers of classes."""
+def _other_classes(source: ModuleWeights, module: nn.Module) -> bool:
+    """Whether both are classifiers of equal features for different numbers of classes."""
     shapes = {name: tuple(tensor.shape) for name, tensor in source.tensors.items()}
     if not isinstance(module, nn.Linear) or sorted(shapes) != ["bias", "weight"] or len(shapes["weight"]) != 2:
         return False
@@ -220,7 +179,7 @@ def _other_classes(source: Source, module: nn.Module) -> bool:
     return features == module.in_features and classes != module.out_features and shapes["bias"] == (classes,)
 
 
-def _fit(source: Source, name: str, module: nn.Module, layout: str) -> dict[str, Tensor]:
+def _fit(source: ModuleWeights, name: str, module: nn.Module, layout: str) -> dict[str, Tensor]:
     """The source's tensors in the shapes of the network's module `name`."""
     where = f"{layout} weights, module '{source.name}', for the network's '{name}' ({type(module).__name__})"
     own = _own(module)
@@ -240,23 +199,23 @@ def _fit(source: Source, name: str, module: nn.Module, layout: str) -> dict[str,
     return fitted
 
 
-def _first_left(sources: list[Source], targets: list[tuple[str, nn.Module]]) -> str:
-    """What is left over at the end, where one side is longer."""
+def _first_unpaired(sources: list[ModuleWeights], targets: list[tuple[str, nn.Module]]) -> str:
+    """The first module that has no counterpart, where one side is longer."""
     if len(sources) > len(targets):
         extra = sources[len(targets)]
         shapes = ", ".join(f"{leaf} {tuple(tensor.shape)}" for leaf, tensor in sorted(extra.tensors.items()))
-        return f"there is no module for '{extra.name}' ({shapes})"
+        return f"the network has no module for '{extra.name}' ({shapes})"
     name, module = targets[len(sources)]
     shapes = ", ".join(f"{leaf} {tuple(tensor.shape)}" for leaf, tensor in sorted(_own(module).items()))
-    return f"nothing is given for '{name}' ({shapes})"
+    return f"the weights have nothing for the network's '{name}' ({shapes})"
 
 
-def _warn_of_eps(network: Network, layout: str) -> None:
+def _warn_about_eps(network: Network, layout: str) -> None:
     norms = (module for module in network.modules() if isinstance(module, nn.BatchNorm2d))
     if layout == "timm" and any(norm.eps == 1e-3 for norm in norms):
         log.warning(
-            "timm's MobileNetV3 has BatchNorm eps 1e-5, this network 1e-3, so their outputs differ: "
-            "build dataclasses.replace(arch, bn_eps=1e-5) for equal ones"
+            "timm's MobileNetV3 has BatchNorm eps 1e-5 and this network 1e-3, so their outputs differ; "
+            "for equal outputs build dataclasses.replace(arch, bn_eps=1e-5)"
         )
 
 
@@ -266,22 +225,3 @@ def _kind(value: object) -> str:
 
 def _expected() -> str:
     return f"Weights fit the equal network at the same width; the reference networks are {', '.join(zoo.names())}"
-
-
-def load_weights(network: Network, path: Path) -> None:
-    """Fill `network` from a safetensors file of an equal one."""
-    load_state(network, read_safetensors(path), path)
-
-
-def load_state(network: Network, state: Mapping[str, torch.Tensor], path: Path) -> None:
-    try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
-        raise BadInput(f"{path}: does not fit this architecture: {str(error).splitlines()[1].strip()}") from None
-
-
-def read_safetensors(path: Path) -> dict[str, torch.Tensor]:
-    try:
-        return safetensors.torch.load_file(path)
-    except (safetensors.SafetensorError, OSError) as error:
-        raise BadInput(f"{path}: cannot be read as safetensors weights: {error}") from None

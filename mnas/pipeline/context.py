@@ -92,7 +92,7 @@ def make_trainer(config: RunConfig, space: SearchSpace, override: ImageData | No
 
 
 def size_notes(trainer: Trainer) -> list[str]:
-    """What a reader of the accuracies must know about the size of the images."""
+    """A note on the images' size for readers of the accuracies, if it is below the resolution."""
     sizes = trainer.sizes
     if sizes.proxy >= sizes.base:
         return []

@@ -181,7 +181,7 @@ def write_winner(
             **{name: first[name] for name in ("device", "runtime", "threads", "batch", "budget_ms", "how")},
         },
         "limits": constraints,
-        "accuracy": accuracy_facts(trainer, recipe, size, config.data), "search": dict(search),
+        "accuracy": accuracy_facts(trainer, recipe, size, config.data, config.max_broken), "search": dict(search),
         "versions": versions(), "date": datetime.date.today().isoformat(),
     }  # fmt: skip
     write_metrics(folder, metrics, trainer.data.classes)
@@ -189,11 +189,11 @@ def write_winner(
     log.info("%s: %s", winner.name, folder)
 
 
-def accuracy_facts(trainer: Trainer, recipe: Recipe, size: int, source: str) -> dict[str, Any]:
-    """How the accuracies were obtained, as metrics.json holds it; `source` is what --data named."""
+def accuracy_facts(trainer: Trainer, recipe: Recipe, size: int, source: str, max_broken: int) -> dict[str, Any]:
+    """How the accuracies were obtained, as metrics.json holds it; `source` is what --data names."""
     data = trainer.data
     return {
-        "resolution": size, "data": data.name, "source": source, "seed": trainer.seed,
+        "resolution": size, "data": data.name, "source": source, "seed": trainer.seed, "max_broken": max_broken,
         "train_images": len(limited(data.train, recipe.images, trainer.seed)), "val_images": len(data.val),
         "test_images": len(data.test), "epochs": recipe.epochs,
     }  # fmt: skip

@@ -246,7 +246,7 @@ def _affordable(data: ImageData, config: RunConfig, usable_s: float | None, imag
 
 
 def partial_epochs(recipe: Recipe, epochs: float, images: int) -> Recipe:
-    """`recipe` for so many epochs of `images` images; less than one epoch becomes one of fewer images."""
+    """`recipe` for a number of epochs of `images` images; less than one epoch becomes one of fewer images."""
     if epochs >= 1:
         return recipe.model_copy(update={"epochs": int(epochs)})
     return recipe.model_copy(update={"epochs": 1, "images": max(recipe.batch_size, int(epochs * images))})

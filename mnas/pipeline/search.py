@@ -189,7 +189,7 @@ def _evaluate(
 
 
 def _deadline(config: RunConfig, plan: Plan, searches: int, clock: RunClock) -> float | None:
-    """When the first of so many searches ends: after one candidate in any case; what follows needs the rest."""
+    """When the first of `searches` searches ends: at the earliest after one candidate; what follows needs time too."""
     _, limit_s = limits_of(config)
     if limit_s is None:
         return None

@@ -1,4 +1,4 @@
-"""One network as data, and the only walk over its layers."""
+"""One network as data: canonical, hashable, serialisable; and its layers, which everything else reads."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from mnas.io.strict_yaml import parse_yaml, validate
 from mnas.space.layer import (
     IMAGE_CHANNELS,
     Activation,
+    CachedHash,
     Gate,
     Layer,
     Operator,
-    Part,
     Skip,
     layer_number,
     layer_of,
@@ -28,13 +28,9 @@ from mnas.space.layer import (
 _STRICT = pydantic.ConfigDict(extra="forbid", strict=True)
 
 
-
-
-
-
 @dataclass(frozen=True, slots=True)
-class Block(Part):
-    """One layer of a stage, as an architecture states it.
+class Block(CachedHash):
+    """One layer of a stage.
 
     conv: a full convolution. sepconv: depthwise, then pointwise. mbconv: pointwise to `hidden`, depthwise, pointwise.
     """
@@ -51,38 +47,38 @@ class Block(Part):
     """Squeezed channels of squeeze-and-excitation; 0 is none."""
     skip: Skip = "none"
     output_activation: Activation = "none"
-    """After a sepconv's last convolution (MobileNetV1); linear otherwise."""
+    """The activation after a sepconv's last convolution (MobileNetV1)."""
 
     __pydantic_config__: ClassVar[pydantic.ConfigDict] = _STRICT
-    __hash__ = Part.__hash__  # a dataclass makes its own unless it is stated here
+    __hash__ = CachedHash.__hash__  # else the dataclass makes its own
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """After the stages: an optional 1x1 convolution, pooling, an optional hidden linear layer, the classifier."""
+    """The end of a network: an optional 1x1 convolution, pooling, an optional hidden linear layer, the classifier."""
 
     channels: int
+    """Output channels of the 1x1 convolution; 0 is none."""
     hidden: int
+    """Outputs of the hidden linear layer; 0 is none."""
     activation: Activation
 
     __pydantic_config__: ClassVar[pydantic.ConfigDict] = _STRICT
 
 
-
-
-class _Walked:
-    """What the walk found, without the classifier; no fields, as it follows from them."""
+class _Layers:
+    """The layers but for the classifier; not fields, since they follow from the fields."""
 
     _layers: tuple[Layer, ...]
     _numbers: bytes
 
 
 @dataclass(frozen=True)
-class Architecture(_Walked):
+class Architecture(_Layers):
     """One network: frozen, hashable, serialisable; equal networks are equal objects.
 
-    Construction brings the blocks into canonical form: what has no effect is not stated (an identity skip across a
-    change of shape, an expansion by 1, squeeze-and-excitation in a full convolution, a gate that nothing uses).
+    Construction brings the blocks into canonical form, without values that have no effect: an identity skip across a
+    change of shape, an expansion by 1, squeeze-and-excitation in a full convolution, an unused gate. Raises BadInput.
     """
 
     resolution: int
@@ -90,14 +86,14 @@ class Architecture(_Walked):
     stages: tuple[tuple[Block, ...], ...]
     head: Head
     gate: Gate = "hard_sigmoid"
-    """The last function of squeeze-and-excitation."""
+    """The last activation of squeeze-and-excitation."""
     bn_eps: float = 1.0e-5
 
     __pydantic_config__: ClassVar[pydantic.ConfigDict] = _STRICT
 
     def __post_init__(self) -> None:
         _check(self)
-        rows, numbers = _walk(self)
+        rows, numbers = _canonical_rows(self)
         object.__setattr__(self, "stem", rows[0][0])
         object.__setattr__(self, "stages", tuple(rows[1:]))
         object.__setattr__(self, "_layers", tuple(map(layer_of, numbers)))
@@ -113,12 +109,12 @@ class Architecture(_Walked):
         return tuple(block for stage in self.stages for block in stage)
 
     def layers(self, num_classes: int = 1000) -> tuple[Layer, ...]:
-        """Every layer from stem to classifier with its input size: what cost, latency, building and export read."""
-        return (*self._layers, layer_of(_classifier(self._layers[-1].out_channels, num_classes)))
+        """Every layer from stem to classifier; cost, latency, building and export read these."""
+        return (*self._layers, layer_of(_classifier_number(self._layers[-1].out_channels, num_classes)))
 
     def layer_numbers(self, num_classes: int = 1000) -> bytes:
-        """`layers()` as an array of C's unsigned int, for numpy; `layer_of` gives each layer back."""
-        classifier = _classifier(self._layers[-1].out_channels, num_classes)
+        """The numbers of `layers()` as C's unsigned int, for numpy; `layer_of` is the inverse."""
+        classifier = _classifier_number(self._layers[-1].out_channels, num_classes)
         return self._numbers + array("I", (classifier,)).tobytes()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -126,25 +122,25 @@ class Architecture(_Walked):
 
     @property
     def id(self) -> str:
-        """Ten hexadecimal digits that name this network."""
+        """Ten hexadecimal digits that identify this network."""
         return hashlib.sha256(self.to_yaml().encode()).hexdigest()[:10]
 
     def to_yaml(self) -> str:
-        """Readable text, one row a block; `from_yaml` gives an equal architecture back."""
+        """YAML with one row for each block; `from_yaml` is the inverse."""
         head = {"resolution": self.resolution, "gate": self.gate, "bn_eps": self.bn_eps}
-        lines = [yaml.safe_dump(head, sort_keys=False).rstrip(), f"stem: {_row(self.stem)}", "stages:"]
+        lines = [yaml.safe_dump(head, sort_keys=False).rstrip(), f"stem: {_yaml_row(self.stem)}", "stages:"]
         for stage in self.stages:
-            lines += [f"{'- - ' if i == 0 else '  - '}{_row(block)}" for i, block in enumerate(stage)]
-        return "\n".join([*lines, f"head: {_row(self.head)}", ""])
+            lines += [f"{'- - ' if i == 0 else '  - '}{_yaml_row(block)}" for i, block in enumerate(stage)]
+        return "\n".join([*lines, f"head: {_yaml_row(self.head)}", ""])
 
     @classmethod
     def from_yaml(cls, text: str, source: str = "architecture") -> Architecture:
-        """The architecture in `text`; BadInput names `source` and what is wrong."""
+        """The architecture in `text`. Raises BadInput, whose text begins with `source`."""
         return cls.from_dict(parse_yaml(text, source), source)
 
     @classmethod
     def from_dict(cls, data: Any, source: str = "architecture") -> Architecture:
-        """The architecture in plain data, as `to_dict` gives it."""
+        """The architecture in plain data, the inverse of `to_dict`. Raises BadInput that begins with `source`."""
         try:
             return validate(cls, data, source)
         except BadInput as error:
@@ -154,8 +150,6 @@ class Architecture(_Walked):
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
         return asdict(self)
-
-
 
 
 def _check(arch: Architecture) -> None:
@@ -172,7 +166,7 @@ def _check(arch: Architecture) -> None:
 
 
 def _check_types(part: Block | Head) -> None:
-    # equal parts are kept as one object, and 3.0 == 3: it would be in everyone's files
+    # equal parts become one object and 3.0 == 3, so a float would appear in the files of other networks
     if any(type(getattr(part, field.name)) not in (int, str) for field in fields(part)):
         raise BadInput(f"{part}: expected whole numbers (Python's int)")
 
@@ -190,7 +184,8 @@ def _check_block(block: Block) -> None:
         raise BadInput("hidden 0: an mbconv needs its expanded channels")
 
 
-def _canonical(block: Block, in_channels: int) -> Block:
+def _canonical_block(block: Block, in_channels: int) -> Block:
+    """The block without values that have no effect behind this many channels."""
     changes: dict[str, Any] = {}
     if block.operator == "conv":
         changes = {"hidden": 0, "se": 0, "output_activation": "none"}
@@ -206,30 +201,26 @@ def _canonical(block: Block, in_channels: int) -> Block:
     return replace(block, **changed) if changed else block
 
 
-def _walk(arch: Architecture) -> tuple[list[tuple[Block, ...]], list[int]]:
-    """Stem and stages in canonical form, and the numbers of all layers but the classifier."""
+def _canonical_rows(arch: Architecture) -> tuple[list[tuple[Block, ...]], list[int]]:
+    """The stem and the stages in canonical form, and the numbers of their and the head's layers but the classifier."""
     size, channels = arch.resolution, IMAGE_CHANNELS
     rows, numbers = [], []
     for row in ((arch.stem,), *arch.stages):
         blocks = []
-        for stated in row:
-            block, number, size = _placed(stated, size, channels, arch.gate)
-            channels = block.channels
-            blocks.append(block)
+        for block in row:
+            canonical, number, size = _block_at(block, size, channels, arch.gate)
+            channels = canonical.channels
+            blocks.append(canonical)
             numbers.append(number)
         rows.append(tuple(blocks))
-    return rows, [*numbers, *_head(arch.head, size, channels)]
-
-
-
-
+    return rows, [*numbers, *_head_numbers(arch.head, size, channels)]
 
 
 @functools.cache
-def _placed(block: Block, size: int, channels: int, gate: Gate) -> tuple[Block, int, int]:
-    """A block behind so many pixels and channels: its canonical form, its layer's number, the size of its output."""
+def _block_at(block: Block, size: int, channels: int, gate: Gate) -> tuple[Block, int, int]:
+    """A block behind this feature map: its canonical form, its layer's number, and its output size."""
     _check_block(block)
-    block = _canonical(block, channels)
+    block = _canonical_block(block, channels)
     layer = Layer(
         operator=block.operator, size=size, in_channels=channels, out_channels=block.channels,
         kernel=block.kernel, stride=block.stride, hidden=block.hidden, se=block.se,
@@ -240,8 +231,8 @@ def _placed(block: Block, size: int, channels: int, gate: Gate) -> tuple[Block, 
 
 
 @functools.cache
-def _head(head: Head, size: int, channels: int) -> list[int]:
-    """The numbers of a head's layers but the classifier."""
+def _head_numbers(head: Head, size: int, channels: int) -> list[int]:
+    """The numbers of a head's layers but for the classifier."""
     _check_types(head)
     layers = []
     if head.channels:
@@ -254,11 +245,11 @@ def _head(head: Head, size: int, channels: int) -> list[int]:
 
 
 @functools.cache
-def _classifier(channels: int, num_classes: int) -> int:
+def _classifier_number(channels: int, num_classes: int) -> int:
     return layer_number(Layer("linear", 1, channels, int(num_classes)))
 
 
-def _row(part: Block | Head) -> str:
-    shown = {field.name: getattr(part, field.name) for field in fields(part)
-             if getattr(part, field.name) != field.default}
-    return "{" + ", ".join(f"{name}: {value}" for name, value in shown.items()) + "}"
+def _yaml_row(part: Block | Head) -> str:
+    stated = {field.name: getattr(part, field.name) for field in fields(part)
+              if getattr(part, field.name) != field.default}
+    return "{" + ", ".join(f"{name}: {value}" for name, value in stated.items()) + "}"

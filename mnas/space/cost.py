@@ -1,4 +1,4 @@
-"""What a network costs, counted from its layers: multiply-adds, parameters, peak activation memory."""
+"""A network's costs, counted from its layers: multiply-adds, parameters, peak activation memory."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from mnas.space.layer import Layer
 
 
 class Cost(NamedTuple):
-    """Costs of one network at batch 1 and its own resolution."""
+    """The costs of one network at batch 1 and its own resolution."""
 
     madds: int
     """Multiply-adds of convolutions and linear layers; 1 MAdd = 2 FLOPs."""
     params: int
     activation_bytes: int
-    """Largest float32 memory that one layer's input, output and kept shortcut take together."""
+    """The largest float32 memory of one layer's input, output and shortcut together."""
 
 
 def cost(arch: Architecture, num_classes: int = 1000) -> Cost:
@@ -24,11 +24,12 @@ def cost(arch: Architecture, num_classes: int = 1000) -> Cost:
     return Cost(
         madds=sum(layer_madds(layer) for layer in layers),
         params=sum(layer_params(layer) for layer in layers),
-        activation_bytes=4 * max(_live_activations(layer) for layer in layers),
+        activation_bytes=4 * max(_peak_activations(layer) for layer in layers),
     )
 
 
 def layer_madds(layer: Layer) -> int:
+    """The multiply-adds of one layer's convolutions and linear layers at batch 1."""
     pixels_in, pixels_out = layer.size**2, layer.out_size**2
     depthwise = layer.kernel**2 * pixels_out
     match layer.operator:
@@ -47,6 +48,7 @@ def layer_madds(layer: Layer) -> int:
 
 
 def layer_params(layer: Layer) -> int:
+    """The parameters of one layer."""
     squeezed = layer.se
     match layer.operator:
         case "conv":
@@ -62,15 +64,15 @@ def layer_params(layer: Layer) -> int:
             return 0
 
 
-def _live_activations(layer: Layer) -> int:
-    """Largest number of values alive at once inside the layer: each operation's input and output, and the shortcut."""
+def _peak_activations(layer: Layer) -> int:
+    """The largest number of values in memory at once: one operation's input and output, and the shortcut."""
     inputs = layer.in_channels * layer.size**2
     outputs = layer.out_channels * layer.out_size**2
     if layer.operator not in ("sepconv", "mbconv"):
         return inputs + outputs
     hidden = layer.hidden or layer.in_channels
     wide, narrow = hidden * layer.size**2, hidden * layer.out_size**2
-    kept = inputs if layer.skip != "none" else 0
+    shortcut = inputs if layer.skip != "none" else 0
     expand = inputs + wide if layer.hidden else 0
-    depthwise = wide + narrow + (kept if layer.hidden else 0)
-    return max(expand, depthwise, narrow + outputs + kept)
+    depthwise = wide + narrow + (shortcut if layer.hidden else 0)
+    return max(expand, depthwise, narrow + outputs + shortcut)

@@ -1,4 +1,4 @@
-"""`Layer`: one entry of `Architecture.layers()`, everything that decides a layer's cost."""
+"""`Layer`: one entry of `Architecture.layers()`, with everything that its cost depends on."""
 
 from __future__ import annotations
 
@@ -8,16 +8,9 @@ from dataclasses import dataclass, fields
 from typing import Literal
 
 Operator = Literal["conv", "sepconv", "mbconv"]
-
-
 Activation = Literal["none", "relu", "relu6", "hard_swish"]
-
-
 Gate = Literal["sigmoid", "hard_sigmoid"]
-
-
 Skip = Literal["none", "identity", "pool"]
-
 
 IMAGE_CHANNELS = 3
 
@@ -28,8 +21,8 @@ def round_channels(channels: float, divisor: int = 8) -> int:
     return rounded if rounded >= 0.9 * channels else rounded + divisor
 
 
-class Part:
-    """Keeps its hash: parts are looked up far more often than made. No field, as other processes hash differently."""
+class CachedHash:
+    """Computes its hash once. The hash is no field, since it differs between processes and must not be pickled."""
 
     __slots__ = ("_hash",)
     _hash: int
@@ -43,8 +36,8 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Layer(Part):
-    """One entry of `Architecture.layers()`: everything that decides a layer's cost."""
+class Layer(CachedHash):
+    """One entry of `Architecture.layers()`: everything that its cost depends on."""
 
     operator: Literal["conv", "sepconv", "mbconv", "pool", "linear"]
     size: int
@@ -60,11 +53,11 @@ class Layer(Part):
     output_activation: Activation = "none"
     skip: Skip = "none"
 
-    __hash__ = Part.__hash__
+    __hash__ = CachedHash.__hash__
 
     @property
     def takes_images(self) -> bool:
-        """Whether it is the first of a network: no other layer has three input channels."""
+        """Whether it is the first layer of a network: no other has three input channels."""
         return self.in_channels == IMAGE_CHANNELS
 
     @property
@@ -73,26 +66,24 @@ class Layer(Part):
         return 1 if self.operator == "pool" else -(-self.size // self.stride)
 
     def __str__(self) -> str:
-        named = (f"{field.name}={getattr(self, field.name)}" for field in fields(self)
-                 if getattr(self, field.name) != field.default)
-        return " ".join(named)
+        stated = (f"{field.name}={getattr(self, field.name)}" for field in fields(self)
+                  if getattr(self, field.name) != field.default)
+        return " ".join(stated)
 
 
 def layer_of(number: int) -> Layer:
-    """The layer of a number that `Architecture.layer_numbers` gave in this process."""
-    return _LAYERS[number]
-
-
-# What a block makes of what is before it is found once and kept; a space has as many as its latency table has layers.
-_COUNT = itertools.count()
-
-
-_LAYERS: dict[int, Layer] = {}
+    """The layer with this number; numbers are valid in the process that made them."""
+    return _layers[number]
 
 
 @functools.cache
 def layer_number(layer: Layer) -> int:
-    """The number that stands for all layers equal to this one."""
-    number = next(_COUNT)
-    _LAYERS[number] = layer
+    """The number of this layer, which equal layers share."""
+    number = next(_next_number)
+    _layers[number] = layer
     return number
+
+
+# kept for good: a process has as many different layers as the latency tables of its spaces
+_next_number = itertools.count()
+_layers: dict[int, Layer] = {}

@@ -1,4 +1,4 @@
-"""The schema of search_spaces/*.yaml: one row a stage; a value is fixed, a list is a choice."""
+"""The schema of search_spaces/*.yaml: one row for each stage; a value is fixed, a list is a choice."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def _listed(value: Any) -> Any:
 
 def _distinct(value: tuple[Any, ...]) -> tuple[Any, ...]:
     if not value or len(set(value)) != len(value):
-        raise ValueError("should list each option once, and at least one")
+        raise ValueError("should list at least one option, and each once")
     return value
 
 
@@ -46,18 +46,18 @@ class Stem(Strict):
 
 
 class Stage(Strict):
-    """One row: a value is fixed, a list is a choice. Channels and expansion are stated at width 1."""
+    """One row: a value is fixed, a list is a choice. Channels are those at width 1."""
 
     channels: _Counts
     depth: _Counts
     stride: Literal[1, 2]
-    """Of the first layer; the others have 1."""
+    """The first layer's stride; the others have 1."""
     operator: _Operators = ("mbconv",)
     kernel: _Kernels
     expansion: _Factors = (1.0,)
-    """Hidden channels of an mbconv, as a multiple of its input's."""
+    """An mbconv's hidden channels, as a multiple of its input channels."""
     se: _Ratios = (0.0,)
-    """Squeezed channels as a part of the channels named by `se_of`; 0 is no squeeze-and-excitation."""
+    """The ratio of squeezed channels to the channels that `se_of` names; 0 is no squeeze-and-excitation."""
     activation: _Activations
     skip: _Skips = ("identity",)
     output_activation: Activation = "none"
@@ -65,12 +65,12 @@ class Stage(Strict):
     @pydantic.model_validator(mode="after")
     def _operators_differ(self) -> Stage:
         if {"sepconv", "mbconv"} <= set(self.operator) and 1 in self.expansion:
-            raise ValueError("an mbconv of expansion 1 is a sepconv: leave one of the two out")
+            raise ValueError("an mbconv of expansion 1 is a sepconv; remove one of the two")
         return self
 
 
 class SpaceHead(Strict):
-    """What follows the stages; `scale` says how the width multiplier acts on `channels`."""
+    """The end of a network; `scale` is how the width multiplier acts on `channels`."""
 
     channels: Annotated[int, pydantic.Field(ge=0)] = 0
     hidden: Annotated[int, pydantic.Field(ge=0)] = 0
@@ -83,23 +83,23 @@ class SpaceFile(Strict):
 
     name: str
     reference: str
-    """The zoo's network to compare with; the space should contain it."""
+    """The reference network that results are compared with; the space should contain it."""
     resolution: _Counts = (224,)
     width: _Factors = (1.0,)
-    """Multiplies the channels of all layers."""
+    """Multipliers of the channels of all layers."""
     stem: Stem
     stages: Annotated[tuple[Stage, ...], pydantic.Field(min_length=1)]
     head: SpaceHead
     shared: tuple[Literal["operator", "kernel", "expansion", "se", "activation", "skip"], ...] = ()
-    """Choices that all layers of a stage share; the others are made for each layer."""
+    """Choices that all layers of a stage share; the others are made separately for each layer."""
     se_of: Literal["hidden", "input"] = "hidden"
-    """What squeeze-and-excitation is a part of: hidden channels, rounded to 8 (V3), or the layer's input (MnasNet)."""
+    """The channels that `se` is a ratio of: hidden channels, rounded to 8 (V3), or input channels (MnasNet)."""
     gate: Gate = "hard_sigmoid"
     bn_eps: Positive = 1.0e-5
 
     @pydantic.model_validator(mode="after")
     def _shared_together(self) -> SpaceFile:
-        some_operators = "operator" not in self.shared and any(len(stage.operator) > 1 for stage in self.stages)
-        if some_operators and {"expansion", "se"} & set(self.shared):
-            raise ValueError("shared: expansion and se exist for some operators only: share operator as well")
+        operator_varies = "operator" not in self.shared and any(len(stage.operator) > 1 for stage in self.stages)
+        if operator_varies and {"expansion", "se"} & set(self.shared):
+            raise ValueError("shared: expansion and se exist only for some operators; share operator as well")
         return self

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mnas.errors import BadInput, nearest
+from mnas.io.names import Names
 from mnas.io.strict_yaml import read_text
 from mnas.space.architecture import Architecture, Block, Head
 from mnas.space.layer import Activation, round_channels
@@ -166,14 +167,18 @@ def get(name: str, width: float = 1.0, resolution: int = 224) -> Architecture:
     return ZOO[name](width, resolution)
 
 
+NETWORKS = Names("reference network", lambda text: text.partition("@")[0] in ZOO)
+"""NAME or NAME@WIDTH; any other word may be the path of an architecture's YAML file."""
+
+
 def load_architecture(name: str | Path, resolution: int = 224) -> Architecture:
     """A reference network by NAME or NAME@WIDTH, or an architecture's YAML file by path. Raises BadInput.
 
-    A path is recognised by a separator or by .yaml; the file states its own resolution.
+    The file states its own resolution.
     """
-    text = str(name)
-    if isinstance(name, Path) or text.endswith((".yaml", ".yml")) or "/" in text:
-        return Architecture.from_yaml(read_text(Path(name).expanduser()), text)
+    path, text = NETWORKS.path(name), str(name)
+    if path is not None:
+        return Architecture.from_yaml(read_text(path), text)
     plain, at, width = text.partition("@")
     try:
         return get(plain, float(width) if at else 1.0, resolution)

@@ -65,7 +65,7 @@ def _run_storage(run: Run, url: str | None) -> optuna.storages.RDBStorage:
     try:
         return open_storage(url or run.storage_url)
     except BadInput as error:
-        own = "; delete that file to go on: the finished trials are in trials.jsonl" if url is None else ""
+        own = "; delete that file to continue: the finished trials are in trials.jsonl" if url is None else ""
         raise BadInput(f"{error}{own}") from None
 
 

@@ -86,5 +86,5 @@ class Trial:
             return cls(**values, evaluation=evaluation)
         except (TypeError, ValueError, KeyError, AttributeError):
             raise BadInput(
-                f"trials.jsonl: {str(record)[:60]!r} is not a finished trial; delete that line to go on"
+                f"trials.jsonl: {str(record)[:60]!r} is not a finished trial; delete that line to continue"
             ) from None

@@ -19,7 +19,7 @@ from mnas.io.files import write_atomic
 from mnas.monitor.console import progress
 from mnas.monitor.tensorboard import TensorBoard
 from mnas.nn.network import Network, build
-from mnas.nn.pretrained import load_weights
+from mnas.nn.weights import load_weights
 from mnas.space.architecture import Architecture
 from mnas.training.loop import Epoch, accuracy, fit, recalibrate
 from mnas.training.recipe import with_flip
@@ -58,7 +58,7 @@ class Trainer:
         )  # fmt: skip
 
     def finish(self, network: nn.Module, arch: Architecture, images: int) -> None:
-        """Give batch normalisation the statistics of so many training images."""
+        """Set batch normalisation's statistics from this number of training images."""
         recalibrate(network, self.data.train, images=images, size=self.sizes.of(arch), device=self.device)
 
     def accuracy(
@@ -70,7 +70,7 @@ class Trainer:
         return accuracy(network, images, size=self.sizes.of(arch), device=self.device, exact=exact)
 
     def limited(self, *, train: int | None = None, val: int | None = None, seed: int | None = None) -> Trainer:
-        """The same trainer on at most so many training and validation images, drawn evenly from the classes."""
+        """The same trainer on at most these numbers of images, drawn evenly from the classes."""
         seed = self.seed if seed is None else seed
         data = self.data
         return replace(self, data=replace(

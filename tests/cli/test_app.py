@@ -165,7 +165,7 @@ SPACE = "name: x\nreference: mobilenet_v3_small\n"
         (("search", "--latency-ms", "0"), "expected a finite number above zero"),
         (("search", "--latency-ms", "-3"), "expected a finite number above zero"),
         (("search", "--latency-ms", "nan"), "expected a finite number above zero"),
-        (("search", "--latency-ms", "fast"), "Invalid value for '--latency-ms'"),
+        (("search", "--latency-ms", "fast"), "--latency-ms fast"),
         ((*SEARCH, "--space", "v3_larg"), "unknown search space 'v3_larg'; did you mean 'v3_large'?"),
         ((*SEARCH, "--space", "nowhere.yaml"), "nowhere.yaml: cannot be read: No such file or directory"),
         ((*SEARCH, "--objective", "mnasnet_hrd"), "did you mean 'mnasnet_hard'?"),
@@ -189,19 +189,19 @@ SPACE = "name: x\nreference: mobilenet_v3_small\n"
         ((*SEARCH, "--set", "recipe.epochs"), "expected KEY=VALUE"),
         ((*SEARCH, "--set", "recipe.epochs=1e-3"), "reads '1e-3' as text"),
         ((*SEARCH, "--latency-table", "nowhere.yaml"), "nowhere.yaml"),
-        ((*SEARCH, "6", "--objective", "tunas"), "2 latency budgets for one device, and 'tunas' is about one"),
+        (("search", "--latency-ms", "15,6", "--objective", "tunas"), "2 latency budgets for one device"),
         ((*SEARCH, "--latency-ms", "6", "--set", "objective.formula=tunas"), "leave --objective out (several budgets"),
-        ((*SEARCH, "6", "-1"), "expected a finite number above zero"),
-        ((*SEARCH, "6", "--set", "budgets_ms=[5]"), "--set budgets_ms: state them as --latency-ms 5 10 15"),
+        (("search", "--latency-ms", "15,-1"), "latency budget -1.0 ms"),
+        (("search", "--latency-ms", "15,6", "--set", "budgets_ms=[5]"), "--latency-ms 5,10,15"),
         ((*SEARCH, "fast"), "unexpected extra argument(s) (fast)"),
         ((*SEARCH, "--runtime", "torch", "--runtime", "onnxruntime"), "2 times --runtime and 1 latency budget"),
-        ((*SEARCH, "6", "4", "--runtime", "torch", "--runtime", "onnxruntime"), "several budgets are for one device"),
+        (("search", "--latency-ms", "15,6,4", "--runtime", "torch", "--runtime", "onnxruntime"), "2 times --runtime"),
         ((*SEARCH, "--max-params", "5 MB"), "--max-params 5 MB: expected a number of at least 1, such as"),
         ((*SEARCH, "--max-madds", "0"), "--max-madds 0: expected a number of at least 1"),
         ((*SEARCH, "--max-memory-mb", "0"), "max_memory_mb: should be greater than 0"),
         ((*SEARCH, "--set", "latency_ms=20"), "--set latency_ms: belongs to one device: state it as --latency-ms"),
         ((*SEARCH, "--frobnicate"), "No such option"),
-        (("resume", "nowhere"), "nowhere: no run there"),
+        (("resume", "nowhere"), "nowhere: not a run"),
         (("evaluate", "nowhere"), "expected a run's folder"),
         (("export", "nowhere"), "expected a run's folder"),
         (("zoo", "mobilenet_v4"), "unknown reference network 'mobilenet_v4'"),
@@ -210,9 +210,9 @@ SPACE = "name: x\nreference: mobilenet_v3_small\n"
         (("latency", "measure", "x.onnx"), "x.onnx: torch cannot run it: no such file"),
         (("latency", "build", "--runtime", "tflite"), "unknown runtime 'tflite'"),
         (("latency", "build", "--threads", "100000"), "less than or equal to 1024"),
-        (("latency", "measure", "mobilenet_v3_small", "--batch", "1000000000"), "not enough memory: take a smaller"),
+        (("latency", "measure", "mobilenet_v3_small", "--batch", "1000000000"), "not enough memory"),
         (("frobnicate",), "No such command"),
-        ((*SEARCH, "--data", "a\nb"), r"The data 'a\nb' is neither a path"),
+        ((*SEARCH, "--data", "a\nb"), r"'a\nb'"),
         ((*SEARCH, "--space", "a\nb.yaml"), r"a\nb.yaml: cannot be read"),
         (("zoo", "mobilenet_v2", "a\nb"), "unexpected extra argument"),
     ],
@@ -318,7 +318,7 @@ def test_devices_in_the_order_of_the_command_line(mnas: Mnas, tiny: Path, tmp_pa
     assert "finalist" in done.err
 
 
-def test_several_budgets_as_words(mnas: Mnas, tiny: Path, tmp_path: Path) -> None:
+def test_several_budgets(mnas: Mnas, tiny: Path, tmp_path: Path) -> None:
     from made_up_tables import made_up
 
     from mnas.space.cost import layer_madds
@@ -330,11 +330,11 @@ def test_several_budgets_as_words(mnas: Mnas, tiny: Path, tmp_path: Path) -> Non
     asked = ("search", "--space", tiny, "--latency-table", "phone.yaml", "--run", "run", "--estimator", "train",
              "--trials", "4", "--baseline", "mobilenet_v3_small@0.35",
              *(word for one in quick for word in ("--set", one)))
-    refused = mnas(*asked, "--latency-ms", "2", "0.001", "3")
+    refused = mnas(*asked, "--latency-ms", "2,0.001,3")
     assert refused.code == 3
     assert "--latency-ms 0.001: no network of space" in refused.err
     assert "training" not in refused.err
-    done = mnas(*asked, "--latency-ms", "2", "1.5", "--compare-random", "--json")
+    done = mnas(*asked, "--latency-ms", "2,1.5", "--compare-random", "--json")
     assert done.code == 0, done.err
     assert [Path(one["folder"]).relative_to("run") for one in done.json["winners"]] == [
         Path("winners/1.5ms"), Path("winners/2ms"),
@@ -357,20 +357,6 @@ def test_several_budgets_as_words(mnas: Mnas, tiny: Path, tmp_path: Path) -> Non
     assert "1.5 ms" in missed.err
 
 
-@pytest.mark.parametrize(("words", "expected"), [
-    ("--latency-ms 5 10 15", "--latency-ms 5 --latency-ms 10 --latency-ms 15"),
-    ("--latency-ms=5 10 --space x", "--latency-ms=5 --latency-ms 10 --space x"),
-    ("--latency-ms 5 --latency-ms 10 20", "--latency-ms 5 --latency-ms 10 --latency-ms 20"),
-    ("--latency-ms 5 fast 10", "--latency-ms 5 fast 10"),
-    ("--latency-ms -3 4", "--latency-ms -3 --latency-ms 4"),
-    ("--seed 5 10 --latency-ms", "--seed 5 10 --latency-ms"),
-])  # fmt: skip
-def test_further_numbers_repeat_the_option(words: str, expected: str) -> None:
-    from mnas.cli.options import repeated
-
-    assert repeated(words.split(), "--latency-ms") == expected.split()
-
-
 def test_full_disk(mnas: Mnas, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*args: Any, **options: Any) -> None:
         raise OSError(28, "No space left on device", "run/trials.jsonl")
@@ -379,7 +365,7 @@ def test_full_disk(mnas: Mnas, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> N
     done = mnas("search", "--space", tiny, "--latency-ms", "30", "--run", "run", "--trials", "1", "--estimator",
                 "train", "--set", "proxy.epochs=1", "--set", "max_table_error=1.0")
     assert done.code == 2
-    assert "run/trials.jsonl: No space left on device; what was finished is kept" in done.err.splitlines()[-1]
+    assert "run/trials.jsonl: No space left on device" in done.err.splitlines()[-1]
 
 
 @pytest.mark.usefixtures("without_onnx")

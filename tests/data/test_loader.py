@@ -119,12 +119,12 @@ def test_too_many_broken_images(tmp_path: Path, how: str) -> None:
     def read() -> Iterator[Batch] | Split:
         return cached(split, 5) if how == "cached" else iter(in_order(split, 2 if how == "workers" else 0))
 
-    with pytest.raises(BadInput, match=r"5 broken images, more than the 4 .*02\.png, .*04\.png, .*05\.png, \.\.\."):
+    with pytest.raises(BadInput, match=r"^5 .* 4: .*02\.png, .*04\.png, .*05\.png, \.\.\."):
         read()
 
 
 def test_cache_of_nothing_but_broken_images(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="None of 3 images"):
+    with pytest.raises(BadInput, match=r" 3 .*00\.png"):
         cached(folder(tmp_path, 3, broken=(0, 1, 2)), 5)
 
 

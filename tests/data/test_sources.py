@@ -8,6 +8,7 @@ import os
 import sys
 import types
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,11 @@ from PIL import Image
 
 import mnas.data.npz
 import mnas.data.splits
-from mnas.data.images import BrokenImage, decode
+from mnas.data.folder import open_folder
+from mnas.data.images import BrokenImage, BrokenImages, decode, shorter_side
+from mnas.data.npz import open_npz
 from mnas.data.sources import load_data
+from mnas.data.splits import FolderSplit
 from mnas.errors import BadInput, MissingDependency
 
 Arrays = dict[str, Any]
@@ -91,6 +95,17 @@ def test_folder_with_train_and_test_splits_val_off(tmp_path: Path) -> None:
     write_classes(tmp_path / "test", 2, "a", "b")
     data = load_data(tmp_path)
     assert (len(data.train), len(data.val), len(data.test)) == (16, 4, 4)
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_paths_may_be_text(tmp_path: Path, kind: Callable[[Path], str | Path]) -> None:
+    folder, file = write_classes(tmp_path / "pets", 1, "a", "b"), write_npz(tmp_path / "x.npz", medmnist())
+    assert len(open_folder(kind(folder), 0).train) == 2
+    assert len(open_npz(kind(file)).train) == 40
+    image = kind(folder / "a" / "0.png")
+    assert decode(image, 5).shape == (5, 5, 3) and shorter_side(image) == 12
+    split = FolderSplit([image], np.array([0]), BrokenImages(0))
+    assert split.fetch([0], 5).shape == (1, 3, 5, 5)
 
 
 def test_a_class_may_be_called_train(tmp_path: Path) -> None:
@@ -207,7 +222,7 @@ def test_fetch_names_a_broken_image(tmp_path: Path) -> None:
     (tmp_path / "train" / "a" / "0.png").write_text("no image")
     write_classes(tmp_path / "val", 1, "a", "b")
     write_classes(tmp_path / "test", 1, "a", "b")
-    with pytest.raises(BadInput, match=r"a/0\.png cannot be decoded"):
+    with pytest.raises(BadInput, match=r"a/0\.png "):
         load_data(tmp_path).train.fetch([1, 0], 8)
 
 
@@ -216,7 +231,7 @@ def test_folder_of_broken_images(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         for i in range(5):
             (tmp_path / name / f"{i}.jpg").write_text("no image")
-    with pytest.raises(BadInput, match="None of 6 images"):
+    with pytest.raises(BadInput, match=" 6 "):
         load_data(tmp_path)
 
 
@@ -229,36 +244,36 @@ def refuse(spec: str | Path, *words: str) -> None:
 
 def test_path_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    refuse(tmp_path / "gone", "does not exist", str(tmp_path / "gone"))
-    refuse("digist", "did you mean 'digits'?")
-    refuse("", "neither a path")
-    refuse("torchvision:CIFAR", "did you mean 'CIFAR10'?")
+    refuse(tmp_path / "gone", str(tmp_path / "gone"))
+    refuse("digist", "'digist'", "'digits'")
+    refuse("", "''")
+    refuse("torchvision:CIFAR", "torchvision:CIFAR ", "'CIFAR10'")
     (tmp_path / "photo.jpg").write_bytes(b"x")
-    refuse(tmp_path / "photo.jpg", "is a file")
+    refuse(tmp_path / "photo.jpg", str(tmp_path / "photo.jpg"), ".npz")
 
 
 def test_folder_errors(tmp_path: Path) -> None:
-    refuse(tmp_path, "no folders", "one folder for each class")
+    refuse(tmp_path, f"{tmp_path} ", f"{tmp_path}/cat/1.jpg")
     write_images(tmp_path, 2)
-    refuse(tmp_path, "2 images directly")
+    refuse(tmp_path, f"{tmp_path} ", "2 images")
     write_classes(tmp_path, 5, "cat")
-    refuse(tmp_path, "only one class", "'cat'")
+    refuse(tmp_path, f"{tmp_path} ", "'cat'")
     (tmp_path / "dog").mkdir()
-    refuse(tmp_path, str(tmp_path / "dog"), "no images")
+    refuse(tmp_path, str(tmp_path / "dog"), ".jpg")
     write_images(tmp_path / "dog", 1)
-    refuse(tmp_path, "'dog' has 1 training image", "at least 3")
+    refuse(tmp_path, "'dog' has 1 ", " 3, ")
 
 
 def test_split_folder_errors(tmp_path: Path) -> None:
     write_classes(tmp_path / "test", 2, "a", "b")
-    refuse(tmp_path, "no 'train' folder")
+    refuse(tmp_path, f"{tmp_path} ", "'train'")
     write_classes(tmp_path / "train", 1, "a", "b")
-    refuse(tmp_path, "'a' has 1 training image", "at least 2")
+    refuse(tmp_path, "'a' has 1 ", " 2, ")
     write_classes(tmp_path / "train", 4, "a", "b")
     write_classes(tmp_path / "val", 2, "c", "b")
-    refuse(tmp_path, "val", "lacks: c")
+    refuse(tmp_path, str(tmp_path / "val"), ": c;")
     write_classes(tmp_path / "valid", 2, "a", "b")
-    refuse(tmp_path, "both 'val'", "'valid'")
+    refuse(tmp_path, "'val'", "'valid'")
 
 
 def test_unreadable_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -316,23 +331,23 @@ def test_npz_test_images_are_read_when_fetched(tmp_path: Path, monkeypatch: pyte
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"train_images": None}, ["no 'train_images'", "MedMNIST"]),
-        ({"val_labels": None}, ["no 'val_labels'"]),
-        ({"train_images": np.zeros((40, 6, 6), np.float32)}, ["train_images are float32", "uint8"]),
+        ({"train_images": None}, ["'train_images'", "MedMNIST"]),
+        ({"val_labels": None}, ["'val_labels'"]),
+        ({"train_images": np.zeros((40, 6, 6), np.float32)}, ["train_images", "float32", "uint8"]),
         ({"train_images": np.zeros((40, 3, 6, 6), np.uint8)}, ["(40, 3, 6, 6)", "channels"]),
-        ({"train_images": np.zeros((39, 6, 6, 3), np.uint8)}, ["train_labels", "39 images"]),
-        ({"test_images": np.zeros((10, 7, 7, 3), np.uint8)}, ["test_images are (7, 7, 3)"]),
+        ({"train_images": np.zeros((39, 6, 6, 3), np.uint8)}, ["train_labels", "(40, 1)", "(39,)"]),
+        ({"test_images": np.zeros((10, 7, 7, 3), np.uint8)}, ["test_images", "(7, 7, 3)", "(6, 6, 3)"]),
         ({"train_labels": np.zeros((40, 14), np.uint8)}, ["(40, 14)", "multi-label"]),
         ({"train_labels": np.zeros(40)}, ["float64", "integers"]),
-        ({"train_labels": np.zeros(40, int)}, ["val_labels", "lacks: 1, 2, 3"]),
-        ({"test_labels": np.full(10, 9)}, ["test_labels", "lacks: 9"]),
-        ({"train_labels": np.arange(40) % 4 - 1}, ["-1", "from 0"]),
+        ({"train_labels": np.zeros(40, int)}, ["val_labels", ": 1, 2, 3;"]),
+        ({"test_labels": np.full(10, 9)}, ["test_labels", ": 9;"]),
+        ({"train_labels": np.arange(40) % 4 - 1}, ["train_labels", "-1"]),
         ({"train_labels": np.arange(40) % 4 * 2, "val_labels": np.zeros(10, int), "test_labels": np.zeros(10, int)},
-         ["class 1", "without gaps"]),
+         ["train_labels", "class 1"]),
         ({"train_labels": np.zeros(40, int), "val_labels": np.zeros(10, int), "test_labels": np.zeros(10, int)},
-         ["only one class"]),
-        ({"train_labels": np.array([None] * 40)}, ["train_labels", "object array"]),
-        ({"test_images": np.array([None] * 10)}, ["test_images", "object array"]),
+         ["train_labels", "one class, 0"]),
+        ({"train_labels": np.array([None] * 40)}, ["'train_labels'", "object array"]),
+        ({"test_images": np.array([None] * 10)}, ["'test_images'", "object array"]),
     ],
 )  # fmt: skip
 def test_npz_errors(tmp_path: Path, changes: Arrays, words: list[str]) -> None:
@@ -341,17 +356,17 @@ def test_npz_errors(tmp_path: Path, changes: Arrays, words: list[str]) -> None:
 
 def test_npz_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "x.npz").write_text("no archive")
-    refuse(tmp_path / "x.npz", "not a valid .npz")
+    refuse(tmp_path / "x.npz", str(tmp_path / "x.npz"), "savez")
     np.save(tmp_path / "array.npy", np.zeros(3))
     (tmp_path / "array.npy").rename(tmp_path / "y.npz")
-    refuse(tmp_path / "y.npz", "not a valid .npz")
+    refuse(tmp_path / "y.npz", str(tmp_path / "y.npz"), "savez")
 
 
 def test_npz_that_never_ends(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.npz")
     (tmp_path / "zero.npz").symlink_to("/dev/zero")
     for name in ("pipe.npz", "zero.npz"):
-        refuse(tmp_path / name, name, "not a regular file")
+        refuse(tmp_path / name, name, "regular file")
 
 
 def write_lying_npz(path: Path, stated: dict[str, tuple[int, ...]], *, everywhere: bool) -> Path:
@@ -370,16 +385,16 @@ def write_lying_npz(path: Path, stated: dict[str, tuple[int, ...]], *, everywher
 @pytest.mark.parametrize("shape", [(10**12, 28, 28), (40, 6, 6, 4), (-40, -6, 6, 3), (2**40, 2**40, 3)])
 def test_npz_whose_header_lies(tmp_path: Path, shape: tuple[int, ...]) -> None:
     path = write_lying_npz(tmp_path / "x.npz", {"train_images": shape}, everywhere=False)
-    refuse(path, "not a valid .npz", "train_images.npy is said to be uint8", "has another size")
+    refuse(path, str(path), "train_images.npy", f"uint8 {shape}")
 
 
 def test_npz_larger_than_memory(tmp_path: Path) -> None:
     shapes = {"train_images": (2**40, 6, 6, 3), "train_labels": (2**40,)}
-    refuse(write_lying_npz(tmp_path / "x.npz", shapes, everywhere=True), "'train_labels' does not fit in memory")
+    refuse(write_lying_npz(tmp_path / "x.npz", shapes, everywhere=True), "'train_labels'", "memory")
     few = {"train_images": (2**40, 6, 6, 3), "train_labels": (40,)}
-    refuse(write_lying_npz(tmp_path / "y.npz", few, everywhere=True), "train_labels have the shape (40,)")
+    refuse(write_lying_npz(tmp_path / "y.npz", few, everywhere=True), "train_labels", "(40,)")
     taller = write_lying_npz(tmp_path / "z.npz", {"test_images": (10, 2**40, 6, 3)}, everywhere=True)
-    refuse(taller, "test_images are (1099511627776, 6, 3)")
+    refuse(taller, "test_images", "(1099511627776, 6, 3)")
 
 
 def test_npz_damaged_inside(tmp_path: Path) -> None:

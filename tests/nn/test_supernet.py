@@ -167,33 +167,35 @@ def test_an_odd_space() -> None:
     every = list(supernet.space.enumerate())
     assert {block.operator for arch in every for block in arch.blocks} == {"conv", "sepconv", "mbconv"}
     with torch.no_grad():
-        for arch in every[::3]:
+        for arch in every[::7]:
             assert_close(supernet(x, arch), supernet.extract(arch)(x))
 
 
-@pytest.mark.parametrize("name", [*SPACES, "odd"])
-def test_training_computes_the_same(name: str) -> None:
-    """Outputs by batch statistics, running statistics and gradients, in float64 against rounding."""
+@pytest.mark.parametrize(
+    ("name", "pick"), [("v1", max), ("odd", max), ("odd", min), ("v3_small", None), ("mnasnet", None)]
+)
+def test_training_computes_the_same(name: str, pick: Callable[[list[Any]], Option] | None) -> None:
+    """Outputs by batch statistics, running statistics and gradients; in float64, where rounding hides nothing."""
     supernet, x = fresh(name).double().train(), images(4, dtype=torch.float64)
-    for arch in some(supernet.space, 2)[1:]:
-        network = supernet.extract(arch)
-        supernet.zero_grad()
-        shared, plain = supernet(x, arch), network(x)
-        assert_close(shared, plain, tolerance=1e-9)
-        for logits in (shared, plain):
-            torch.autograd.backward(nn.functional.cross_entropy(logits, torch.arange(4)))
-        for key, value in supernet.extract(arch).state_dict().items():
-            if not key.endswith("num_batches_tracked"):
-                assert_close(value, network.state_dict()[key], tolerance=1e-9)
-        slices = dict(gradients(supernet).extract(arch).named_parameters())
-        norm = 0.0
-        for key, parameter in network.named_parameters():
-            assert parameter.grad is not None
-            assert_close(slices[key].detach(), parameter.grad, tolerance=1e-8)
-            norm += float(parameter.grad.square().sum())
-        # and nothing outside the subnet's slices has a gradient
-        whole = sum(float(p.grad.square().sum()) for p in supernet.parameters() if p.grad is not None)
-        assert whole == pytest.approx(norm)
+    arch = supernet.space.suggest(Proposal(pick or random.Random(2).choice))
+    network = supernet.extract(arch)
+    supernet.zero_grad()
+    shared, plain = supernet(x, arch), network(x)
+    assert_close(shared, plain, tolerance=1e-9)
+    for logits in (shared, plain):
+        torch.autograd.backward(nn.functional.cross_entropy(logits, torch.arange(4)))
+    for key, value in supernet.extract(arch).state_dict().items():
+        if not key.endswith("num_batches_tracked"):
+            assert_close(value, network.state_dict()[key], tolerance=1e-9)
+    slices = dict(gradients(supernet).extract(arch).named_parameters())
+    norm = 0.0
+    for key, parameter in network.named_parameters():
+        assert parameter.grad is not None
+        assert_close(slices[key].detach(), parameter.grad, tolerance=1e-8)
+        norm += float(parameter.grad.square().sum())
+    # and nothing outside the subnet's slices has a gradient
+    whole = sum(float(p.grad.square().sum()) for p in supernet.parameters() if p.grad is not None)
+    assert whole == pytest.approx(norm)
 
 
 def gradients(supernet: Supernet) -> Supernet:
@@ -204,11 +206,10 @@ def gradients(supernet: Supernet) -> Supernet:
     return twin
 
 
-@pytest.mark.parametrize("name", ["v3_large", "mnasnet"])
-def test_training_in_float32_and_channels_last(name: str) -> None:
-    supernet = fresh(name).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+def test_training_in_float32_and_channels_last() -> None:
+    supernet = fresh("v3_small").to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     x = images(16).to(memory_format=torch.channels_last)
-    for arch in some(supernet.space, 2, seed=1):
+    for arch in some(supernet.space, 1, seed=1):
         network = supernet.extract(arch)
         assert_close(supernet(x, arch), network(x), tolerance=1e-4)
     assert network.stem.conv.weight.is_contiguous(memory_format=torch.channels_last)
@@ -230,7 +231,7 @@ def test_only_the_subnets_running_statistics_move() -> None:
 
 def test_several_subnets_before_one_backward() -> None:
     supernet, x = fresh("v3_small").train(), images(4)
-    archs = some(supernet.space, 2)
+    archs = some(supernet.space, 1)
     torch.autograd.backward([supernet(x, arch).square().sum() for arch in archs])
     together = [None if p.grad is None else p.grad.clone() for p in supernet.parameters()]
     supernet.zero_grad()
@@ -301,13 +302,13 @@ def test_extracted_weights_are_copies_and_keep_mode_and_dtype() -> None:
 @pytest.mark.parametrize("name", [*SPACES, "odd"])
 def test_inherit_is_the_inverse_of_extract(name: str) -> None:
     supernet, x = fresh(name), images()
-    for arch in some(supernet.space, 2, seed=2)[2:]:
-        network = build(arch, CLASSES).eval()
-        randomise(network)
-        supernet.inherit(network, arch)
-        assert_same_state(supernet.extract(arch), network)
-        with torch.no_grad():
-            assert_close(supernet(x, arch), network(x))
+    arch = supernet.space.sample(random.Random(2))
+    network = build(arch, CLASSES).eval()
+    randomise(network)
+    supernet.inherit(network, arch)
+    assert_same_state(supernet.extract(arch), network)
+    with torch.no_grad():
+        assert_close(supernet(x, arch), network(x))
 
 
 def test_inherited_weights_lie_where_extract_finds_them_and_the_rest_stays() -> None:
@@ -353,10 +354,11 @@ def test_larger_networks_begin_as_what_was_inherited(name: str, fixed: dict[str,
 def test_inherit_refuses_what_does_not_fit() -> None:
     supernet = fresh("v3_small")
     arch, other = some(supernet.space, 0)
+    v1 = zoo.get("mobilenet_v1")
     misfits = [
-        (build(other, CLASSES), arch, f"architecture {arch.id} with 7 classes"),
-        (build(arch, CLASSES + 1), arch, f"architecture {arch.id} with 7 classes"),
-        (build(zoo.get("mobilenet_v1"), CLASSES), zoo.get("mobilenet_v1"), "is not in the supernet's space"),
+        (build(other, CLASSES), arch, f"{arch.id}.* 7 classes"),
+        (build(arch, CLASSES + 1), arch, f"{arch.id}.* 7 classes"),
+        (build(v1, CLASSES), v1, f"{v1.id}.*'v3_small'"),
     ]
     for network, stated, message in misfits:
         with pytest.raises(BadInput, match=message):
@@ -385,7 +387,7 @@ def test_layers_with_a_certain_shortcut_begin_as_the_shortcut(
     assert zero_scales(Supernet(space_of(name), CLASSES)) == first | later
 
 
-@pytest.mark.parametrize("name", SPACES)
+@pytest.mark.parametrize("name", ["v2", "v3_small", "mnasnet"])
 def test_zero_scales_neither_stop_the_signal_nor_stay(name: str) -> None:
     torch.manual_seed(0)
     supernet = Supernet(space_of(name), CLASSES)
@@ -449,7 +451,7 @@ def test_one_subnet_does_not_change_the_next() -> None:
 def test_architectures_outside_the_space_are_bad_input(arch: Architecture) -> None:
     supernet = pristine("v3_large")
     for use in (lambda: supernet(images(), arch), lambda: supernet.extract(arch)):
-        with pytest.raises(BadInput, match=rf"{arch.id} is not in the supernet's space 'v3_large'"):
+        with pytest.raises(BadInput, match=f"{arch.id}.*'v3_large'"):
             use()
 
 

@@ -1,0 +1,169 @@
+"""One layer position of a supernet: its largest tensors, and each layer that runs on slices of them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from operator import attrgetter
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mnas.nn import blocks
+from mnas.nn.network import module_of
+from mnas.space.layer import Layer
+
+BN_MOMENTUM = 0.1
+
+
+class Slot(nn.ModuleDict):
+    """The largest tensors of one layer position by operator; a sepconv uses those of the mbconv where there is one."""
+
+    def __init__(self, layers: Sequence[Layer]):
+        super().__init__()
+        operators = {layer.operator for layer in layers}
+        for operator in sorted(operators):
+            if operator == "sepconv" and "mbconv" in operators:
+                continue
+            users = ("mbconv", "sepconv") if operator == "mbconv" else (operator,)
+            same = [layer for layer in layers if layer.operator in users]
+            hidden = max(layer.hidden or layer.in_channels for layer in same)
+            self[operator] = module_of(replace(
+                next(layer for layer in same if layer.operator == operator),
+                in_channels=max(layer.in_channels for layer in same),
+                out_channels=max(layer.out_channels for layer in same),
+                kernel=max(layer.kernel for layer in same),
+                hidden=hidden if operator == "mbconv" else 0,
+                se=max(layer.se for layer in same),
+                skip="none",
+            ))  # fmt: skip
+
+    def tensors(self, layer: Layer) -> dict[str, Tensor]:
+        """The slices that `layer` uses, named as in its module (mnas.nn.blocks); those of one dimension are views."""
+        return {name: _slice(full, shape) for name, full, shape in self._full(layer)}
+
+    @torch.no_grad()
+    def fill(self, layer: Layer, values: Mapping[str, Tensor]) -> None:
+        """Copy `values`, named as in the module of `layer`, into the slices that `layer` uses.
+
+        The rest of the same output channels becomes zero, so that a larger kernel or more inputs compute the same at
+        first. Other output channels keep their weights, from which the zeros get gradients.
+        """
+        for name, full, shape in self._full(layer):
+            if full.dim() > 1:
+                full[: shape[0]].zero_()
+            _view(full, shape).copy_(values[name])
+
+    def _full(self, layer: Layer) -> Iterator[tuple[str, Tensor, torch.Size]]:
+        """Each tensor of the layer's module: its name there, the full tensor, and the shape of its slice."""
+        shared = layer.operator not in self
+        module = self["mbconv" if shared else layer.operator]
+        for name, shape in tensor_shapes(layer):
+            yield name, attrgetter(_in_mbconv(name) if shared else name)(module), shape
+
+    def forward(self, x: Tensor, layer: Layer, eps: float) -> Tensor:
+        """Compute `layer` of x (b, in_channels, size, size) with the slices that it uses."""
+        return _RUN[layer.operator](_Weights(self.tensors(layer), self.training, eps), x, layer)
+
+
+class _Weights:
+    """The tensors of one layer by name, and the operations that use them."""
+
+    def __init__(self, tensors: dict[str, Tensor], training: bool, eps: float):
+        self.tensors, self.training, self.eps = tensors, training, eps
+
+    def conv(self, name: str, x: Tensor, stride: int = 1, groups: int = 1) -> Tensor:
+        weight = self.tensors[f"{name}.weight"]
+        return F.conv2d(x, weight, self.tensors.get(f"{name}.bias"), stride, weight.shape[-1] // 2, groups=groups)
+
+    def bn(self, name: str, x: Tensor) -> Tensor:
+        mean, var, weight, bias = (
+            self.tensors[f"{name}.{kind}"] for kind in ("running_mean", "running_var", "weight", "bias")
+        )
+        return F.batch_norm(x, mean, var, weight, bias, self.training, BN_MOMENTUM, self.eps)
+
+    def se(self, x: Tensor, layer: Layer) -> Tensor:
+        if not layer.se:
+            return x
+        scale = F.relu(self.conv("se.conv_reduce", x.mean((2, 3), keepdim=True)))  # (b, se, 1, 1)
+        gate: Tensor = _act(layer.gate)(self.conv("se.conv_expand", scale))
+        return x * gate
+
+
+def _conv(weights: _Weights, x: Tensor, layer: Layer) -> Tensor:
+    out = _act(layer.activation)(weights.bn("bn1", weights.conv("conv", x, layer.stride)))
+    return _with_shortcut(out, x, layer)
+
+
+def _sepconv(weights: _Weights, x: Tensor, layer: Layer) -> Tensor:
+    out = _act(layer.activation)(weights.bn("bn1", weights.conv("conv_dw", x, layer.stride, layer.in_channels)))
+    out = weights.bn("bn2", weights.conv("conv_pw", weights.se(out, layer)))
+    return _with_shortcut(_act(layer.output_activation)(out), x, layer)
+
+
+def _mbconv(weights: _Weights, x: Tensor, layer: Layer) -> Tensor:
+    out = _act(layer.activation)(weights.bn("bn1", weights.conv("conv_pw", x)))
+    out = _act(layer.activation)(weights.bn("bn2", weights.conv("conv_dw", out, layer.stride, layer.hidden)))
+    out = weights.bn("bn3", weights.conv("conv_pwl", weights.se(out, layer)))
+    return _with_shortcut(out, x, layer)
+
+
+def _linear(weights: _Weights, x: Tensor, layer: Layer) -> Tensor:
+    weight, bias = weights.tensors.values()
+    out: Tensor = _act(layer.activation)(F.linear(x, weight, bias))
+    return out
+
+
+def _pool(weights: _Weights, x: Tensor, layer: Layer) -> Tensor:
+    return x.mean((2, 3))
+
+
+_RUN: dict[str, Callable[[_Weights, Tensor, Layer], Tensor]] = {
+    "conv": _conv, "sepconv": _sepconv, "mbconv": _mbconv, "linear": _linear, "pool": _pool,
+}  # fmt: skip
+
+# neither has parameters or state, so equal ones can be one object
+_act = functools.cache(blocks.act)
+_shortcut = functools.lru_cache(maxsize=4096)(blocks.shortcut)
+
+
+def _with_shortcut(out: Tensor, x: Tensor, layer: Layer) -> Tensor:
+    shortcut = _shortcut(layer.skip, layer.in_channels, layer.out_channels, layer.stride)
+    return out if shortcut is None else out + shortcut(x)
+
+
+def _slice(full: Tensor, shape: torch.Size) -> Tensor:
+    """The slice of this shape: leading channels, kernel cropped at the centre."""
+    if full.shape == shape:
+        return full
+    if full.dim() == 1:
+        return full[: shape[0]]
+    # a negative pad crops; unlike slicing, its backward writes the full gradient once, not once for each dimension
+    pads: list[int] = []
+    for axis in reversed(range(full.dim())):
+        extra = full.shape[axis] - shape[axis]
+        pads += [-(extra // 2), -(extra // 2)] if axis > 1 else [0, -extra]
+    return F.pad(full, pads)
+
+
+def _view(full: Tensor, shape: torch.Size) -> Tensor:
+    """The same slice as a view, to write into."""
+    for axis, length in enumerate(shape):
+        full = full.narrow(axis, (full.shape[axis] - length) // 2 if axis > 1 else 0, length)
+    return full
+
+
+@functools.lru_cache(maxsize=65536)
+def tensor_shapes(layer: Layer) -> tuple[tuple[str, torch.Size], ...]:
+    """The name and shape of each tensor of the layer's module."""
+    with torch.device("meta"):
+        module = module_of(layer)
+    return tuple((name, tensor.shape) for name, tensor in module.state_dict().items())
+
+
+def _in_mbconv(name: str) -> str:
+    """The name in an mbconv of the tensor `name` of a sepconv: from the depthwise convolution on they are alike."""
+    top, dot, rest = name.partition(".")
+    return {"bn1": "bn2", "conv_pw": "conv_pwl", "bn2": "bn3"}.get(top, top) + dot + rest

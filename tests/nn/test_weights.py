@@ -1,0 +1,100 @@
+"""Weights from files: whole, undamaged, and without running what a file contains."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+
+from mnas.errors import BadInput
+from mnas.nn.network import build
+from mnas.nn.weights import load_weights, read_safetensors, read_weights
+from mnas.space import zoo
+
+TENSORS = {"stem.conv.weight": torch.arange(432.0).view(16, 3, 3, 3)}
+
+
+class Command:
+    """Runs a command where it is unpickled."""
+
+    def __init__(self, command: str):
+        self.command = command
+
+    def __reduce__(self) -> tuple[Callable[[str], int], tuple[str]]:
+        return os.system, (self.command,)
+
+
+def write_with_sum(path: Path) -> Path:
+    data = safetensors.torch.save(TENSORS)
+    path.write_bytes(data)
+    path.with_name(f"{path.name}.sha256").write_text(f"{hashlib.sha256(data).hexdigest()}  {path.name}\n")
+    return path
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(BadInput) as caught:
+        read_weights(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}") and "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_file_of_either_kind_or_a_folder(kind: Callable[[Path], str | Path], tmp_path: Path) -> None:
+    torch.save(TENSORS, tmp_path / "weights.pth")
+    write_with_sum(tmp_path / "weights.safetensors")
+    for path in (tmp_path / "weights.pth", tmp_path / "weights.safetensors", tmp_path):
+        assert read_weights(kind(path))["stem.conv.weight"].equal(TENSORS["stem.conv.weight"])
+    assert read_safetensors(kind(tmp_path / "weights.safetensors")).keys() == TENSORS.keys()
+
+
+def test_damaged_files(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    torch.save(TENSORS, path)
+    whole = path.read_bytes()
+    for data in [b"", b"PK", b"no weights", b"\x80\x02", *(whole[:size] for size in range(1, len(whole), 397))]:
+        path.write_bytes(data)
+        assert "cannot be read" in refusal(path)
+
+
+def test_code_in_a_file_does_not_run(tmp_path: Path) -> None:
+    path, ran = tmp_path / "weights.pth", tmp_path / "ran"
+    for content in (nn.Linear(1, 1), Command(f"touch {ran}")):
+        torch.save(content, path)
+        assert "tensors alone" in refusal(path)
+    assert not ran.exists()
+
+
+def test_missing_files(tmp_path: Path) -> None:
+    assert ".safetensors, .pth, .pt" in refusal(tmp_path / "none.pth")
+    assert "weights.safetensors" in refusal(tmp_path)
+
+
+def test_a_sum_that_differs(tmp_path: Path) -> None:
+    path = write_with_sum(tmp_path / "weights.safetensors")
+    path.write_bytes(path.read_bytes()[:-1] + b"0")
+    assert "sha256" in refusal(path) and "weights.safetensors.sha256" in refusal(path)
+    with pytest.raises(BadInput, match="sha256"):
+        read_safetensors(path)
+    path.with_name("weights.safetensors.sha256").write_text("")
+    assert "sha256" in refusal(path)
+
+
+def test_load_weights(tmp_path: Path) -> None:
+    arch = zoo.get("mobilenet_v1", 0.25, 32)
+    network, other = build(arch, 3), build(arch, 3)
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(safetensors.torch.save(network.state_dict()))
+    load_weights(other, str(path))
+    assert all(tensor.equal(other.state_dict()[name]) for name, tensor in network.state_dict().items())
+    with pytest.raises(BadInput, match=r"weights\.safetensors: .*classifier"):
+        load_weights(build(arch, 4), path)
+    path.write_bytes(b"no weights")
+    with pytest.raises(BadInput, match="safetensors"):
+        load_weights(other, path)
