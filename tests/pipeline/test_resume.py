@@ -76,6 +76,8 @@ def test_interrupted_in_any_phase(
 
 SCRIPT = """
 import sys, mnas
+from mnas.latency.table import calibrate
+calibrate.FITTED, calibrate.HELD_OUT, calibrate.ROUNDS = 12, 6, 10
 sys.argv[0] = "mnas"
 mnas.search(space=sys.argv[1], latency_ms=20, trials=4, run=sys.argv[2], estimator="train",
             set={"recipe.epochs": 1, "proxy.epochs": 2, "recipe.images": 100, "proxy.images": 200, "max_table_error": 1.0})

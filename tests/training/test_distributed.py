@@ -112,7 +112,7 @@ def wait_for(what: Callable[[], Any], process: subprocess.Popen[str]) -> None:
 def goes_on_at(run: Path) -> list[int]:
     """The steps after which the supernet's training went on."""
     lines = (run / "run.log").read_text().splitlines()
-    return [int(line.split("step ")[1].split()[0]) for line in lines if "goes on after step" in line]
+    return [int(line.split("step ")[1].split()[0]) for line in lines if "supernet: continuing after step" in line]
 
 
 def test_interrupted_then_killed_then_finished(tiny: Path) -> None:
