@@ -20,7 +20,7 @@ from mnas.run import Run
 from mnas.study.objective import front
 
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
-COLUMNS = 112
+COLUMNS = 134
 
 
 def comparison(result: Result) -> str:

@@ -221,19 +221,21 @@ def spaces(
     from mnas.commands import catalogue
     from mnas.io.presets import preset_names
 
-    found = catalogue.spaces([name] if name else preset_names("search_spaces"))
+    listed = catalogue.spaces([name] if name else preset_names("search_spaces"))
 
     def table() -> None:
         if name:
-            one = found[0]
-            typer.echo(f"{one['name']}: {one['size']:.4g} networks; reference {one['reference']}")
-            rows = [[choice, ", ".join(map(str, options))] for choice, options in one["choices"].items()]
+            space = listed[0]
+            typer.echo(f"{space['name']}: {space['size']:.4g} networks; reference {space['reference']}")
+            rows = [[choice, ", ".join(map(str, options))] for choice, options in space["choices"].items()]
             print_table("choices of the deepest network", ["choice", "options"], rows)
         else:
-            rows = [[one["name"], f"{one['size']:.3g}", len(one["choices"]), one["reference"]] for one in found]
+            rows = [
+                [space["name"], f"{space['size']:.3g}", len(space["choices"]), space["reference"]] for space in listed
+            ]
             print_table("search spaces", ["space", "networks", "choices", "reference"], rows)
 
-    show(found[0] if name else {"spaces": found}, as_json, table)
+    show(listed[0] if name else {"spaces": listed}, as_json, table)
 
 
 @app.command()
@@ -267,19 +269,19 @@ def doctor(as_json: Json = False) -> None:
 
     Example: mnas doctor
     """
-    from mnas.commands.doctor import doctor as look
+    from mnas.commands.doctor import doctor as examine
 
-    found = look()
+    machine = examine()
 
     def table() -> None:
-        print_table("versions", ["package", "version"], [list(item) for item in found["versions"].items()])
-        others = [["cuda", gpu] for gpu in found["gpus"]] + [["mps", "Apple GPU"]] * ("mps" in found["devices"])
-        print_table("devices", ["device", "what"], [["cpu", found["device"]], *others])
-        print_table("runtimes", ["runtime", "version"], [[r["name"], r["version"] or r["missing"]] for r in found["runtimes"]])
-        if found["missing"]:
-            print_table("not installed", ["package", "for", "install"], [list(m.values()) for m in found["missing"]])
+        print_table("versions", ["package", "version"], [list(item) for item in machine["versions"].items()])
+        others = [["cuda", gpu] for gpu in machine["gpus"]] + [["mps", "Apple GPU"]] * ("mps" in machine["devices"])
+        print_table("devices", ["device", "what"], [["cpu", machine["device"]], *others])
+        print_table("runtimes", ["runtime", "version"], [[r["name"], r["version"] or r["missing"]] for r in machine["runtimes"]])
+        if machine["missing"]:
+            print_table("not installed", ["package", "for", "install"], [list(m.values()) for m in machine["missing"]])
 
-    show(found, as_json, table)
+    show(machine, as_json, table)
 
 
 def main() -> NoReturn:

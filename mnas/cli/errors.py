@@ -29,7 +29,7 @@ def end(app: typer.Typer) -> NoReturn:
     try:
         code = _run(app, "--json" in sys.argv)
     except (SystemExit, BrokenPipeError) as error:  # the first is what Typer and rich make of the second
-        if not any(isinstance(one, BrokenPipeError) for one in (error, error.__context__)):
+        if not any(isinstance(cause, BrokenPipeError) for cause in (error, error.__context__)):
             raise
         devnull = os.open(os.devnull, os.O_WRONLY)
         for stream in (sys.stdout, sys.stderr):

@@ -12,14 +12,14 @@ from mnas.space.space import load_space
 
 def spaces(names: Sequence[str]) -> list[dict[str, Any]]:
     """Size, reference and choices of each space."""
-    found = []
+    listed = []
     for name in names:
         space = load_space(name)
-        found.append({
+        listed.append({
             "name": space.name, "size": space.size, "reference": space.reference, "resolution": list(space.resolutions),
             "choices": space.choices(),
         })  # fmt: skip
-    return found
+    return listed
 
 
 def zoo_table(width: float, resolution: int) -> list[dict[str, Any]]:

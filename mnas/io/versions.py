@@ -15,8 +15,8 @@ log = logging.getLogger("mnas")
 def versions() -> dict[str, str]:
     """The versions that decide a result."""
     names = ("torch", "optuna", "numpy", "onnx", "onnxruntime", "scikit-learn")
-    found = {name: metadata.version(name) for name in names if _installed(name)}
-    return {"mnas": __version__, "python": platform.python_version(), **found}
+    installed = {name: metadata.version(name) for name in names if _installed(name)}
+    return {"mnas": __version__, "python": platform.python_version(), **installed}
 
 
 def _installed(name: str) -> bool:

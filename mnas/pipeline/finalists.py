@@ -112,8 +112,7 @@ def measured_finalists(
         _log_measured(finalists, budget_ms)
         kept = [finalist for finalist in finalists if _keeps(finalist.latency, budget_ms)]
         if kept:
-            key = {one.trial.number: rank(one.trial.accuracy or 0.0, one.latency.median_ms) for one in kept}
-            return sorted(kept, key=lambda finalist: key[finalist.trial.number], reverse=True)
+            return sorted(kept, key=lambda one: rank(one.trial.accuracy or 0.0, one.latency.median_ms), reverse=True)
         closest_ms = min(closest_ms, *(latency.median_ms for latency in latencies))
     raise Infeasible(
         f"no candidate keeps {budget_ms:g} ms as a whole network, with its uncertainty (the fastest takes "

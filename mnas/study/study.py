@@ -65,11 +65,13 @@ class Study:
         with storage_errors(self.run.folder):
             self._enqueue_first()
             while count := schedule.batch(self.evaluated):
-                if idle >= MAX_IDLE and not self._enqueue_new(schedule):
-                    break
+                if idle >= MAX_IDLE:
+                    if not self._enqueue_new(schedule):
+                        break
+                    idle = 0
                 proposals = [ask(self._optuna, self.problem) for _ in range(count)]
                 estimates = self._estimates(proposals, estimator, schedule)
-                idle = 0 if estimates else idle % MAX_IDLE + count
+                idle = 0 if estimates else idle + count
                 for proposal in proposals:  # of equal networks, the first one has the estimate
                     trial = self._finish(proposal, estimates.pop(proposal.architecture, None))
                     for callback in callbacks:
@@ -124,7 +126,7 @@ class Study:
         """Enqueue a network near the best ones that was not evaluated; False where none is found."""
         space, evaluated = self.problem.space, {trial.architecture for trial in self.trials if trial.evaluated}
         complete = [trial for trial in self.trials if trial.state == "complete"]
-        complete.sort(key=lambda trial: -(trial.reward or trial.accuracy or 0))
+        complete.sort(key=lambda trial: (trial.accuracy or 0) if trial.reward is None else trial.reward, reverse=True)
         parents = [trial.architecture for trial in complete[:PARENTS]] or [self.problem.fastest]
         arch = new_network(space, parents, evaluated, self.problem.allows, self._rng, lambda: schedule.is_late)
         if arch is not None:

@@ -23,11 +23,13 @@ def test_sizes_shrink_in_proportion(tiny: Path) -> None:
 
 
 def test_a_note_where_they_are_smaller() -> None:
-    small, full = (Trainer(DIGITS, TrainingSizes(48, proxy), torch.device("cpu"), 0) for proxy in (16, 48))
-    (note,) = size_notes(small)
-    assert "16/48" in note
-    assert "8 px" in note
-    assert size_notes(full) == []
+    """And why: the images are small, or --proxy-resolution says so."""
+    notes = [
+        size_notes(Trainer(DIGITS, TrainingSizes(48, proxy), torch.device("cpu"), 0)) for proxy in (16, 32, 48)
+    ]
+    assert "16/48" in notes[0][0] and "--proxy-resolution 16" in notes[0][0]
+    assert "32/48" in notes[1][0] and "8 px" in notes[1][0]
+    assert notes[2] == []
 
 
 def test_native_size_is_a_multiple_of_32() -> None:
