@@ -20,13 +20,15 @@ from mnas.run import Run
 from mnas.study.objective import front
 
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
-COLUMNS = 134
+COLUMNS = 108
 
 
 def comparison(result: Result) -> str:
     """The terminal's table as SVG."""
     console = Console(record=True, width=COLUMNS, file=io.StringIO())
-    console.print(rich_table(*networks_table(result.metrics)), highlight=False)
+    table = rich_table(*networks_table(result.metrics), COLUMNS)
+    assert table is not None
+    console.print(table, highlight=False)
     return console.export_svg(title="mnas search --latency-ms 15", unique_id="mnas")
 
 

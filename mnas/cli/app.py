@@ -47,17 +47,12 @@ def _top(version: Annotated[bool, typer.Option("--version", help="Print the vers
 
 
 class _InOrder(TyperCommand):
-    """Keeps the order of --runtime and --latency-table, since each may name another device.
-
-    Several values of one --latency-ms are budgets of a single device.
-    """
+    """Keeps the order of --runtime and --latency-table, since each may name another device."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         args = comma_separated(args, "--latency-ms")
         names = [arg.partition("=")[0] for arg in args]
-        values = [value for name, value in zip(names, args[1:], strict=False) if name == "--latency-ms"]
-        one_device = any("," in value for value in [*values, *(arg for arg in args if arg.startswith("--latency-ms="))])
-        ctx.meta["devices"] = [name for name in names if name in ("--runtime", "--latency-table") and not one_device]
+        ctx.meta["devices"] = [name for name in names if name in ("--runtime", "--latency-table")]
         return super().parse_args(ctx, args)
 
 
@@ -107,7 +102,7 @@ def search(
     from mnas.api import search as run_search
 
     budgets = milliseconds(latency_ms)
-    runtimes, tables = by_device(context.meta["devices"], runtime, latency_table, len(budgets))
+    runtimes, tables = by_device(context.meta["devices"], runtime, latency_table, latency_ms)
     with only_main_process():
         result = run_search(
             space=space, latency_ms=budgets or None, data=data, max_broken=max_broken, objective=objective, runtime=runtimes, threads=threads,
@@ -142,7 +137,7 @@ def train(
     seed: Seed = 0,
     max_broken: MaxBroken = MAX_BROKEN,
     device: Device = "auto",
-    set_: Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="A key of the recipe: epochs=10.")] = [],
+    set_: Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="A key of the recipe: epochs=10; `mnas config` lists them under recipe.")] = [],
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Train one architecture and write the same files as for a winner.

@@ -56,9 +56,9 @@ def comma_separated(args: Sequence[str], option: str) -> list[str]:
     joined: list[str] = []
     previous = written = ""
     for arg in args:
-        if previous == option and joined[-1] != option and _is_number(arg):
-            joined[-1] += f",{arg}"
-            written = joined[-1].removeprefix(f"{option}=")
+        if previous == option and joined[-1] != option and _is_number_list(arg):
+            joined[-1] = f"{joined[-1].removesuffix(',')},{arg}"
+            written = joined[-1].removeprefix(f"{option}=").removesuffix(",")
             continue
         if previous != option or joined[-1] != option:
             previous = arg.partition("=")[0]
@@ -68,19 +68,28 @@ def comma_separated(args: Sequence[str], option: str) -> list[str]:
     return joined
 
 
-def _is_number(text: str) -> bool:
+def _is_number_list(text: str) -> bool:
+    """Whether `text` is a number, or several with commas, as in `5,10` and in the `10,` of `5, 10, 15`."""
     try:
-        float(text)
+        return bool([float(part) for part in text.removesuffix(",").split(",")])
     except ValueError:
         return False
-    return True
 
 
 def by_device(
-    order: Sequence[str], runtimes: list[str], tables: list[Path], budgets: int
+    order: Sequence[str], runtimes: list[str], tables: list[Path], latency_ms: Sequence[str]
 ) -> tuple[Sequence[str | None], Sequence[Path | None]]:
-    """Runtimes and tables in the order of their devices, if each device has one of the two; otherwise as they are."""
-    if len(order) != budgets or len({*order}) < 2:
+    """Runtimes and tables in the order of their devices, if each device has one of the two; otherwise as they are.
+
+    Raises BadInput for several devices and a list of budgets, which is for one device.
+    """
+    lists = [value for value in latency_ms if "," in value]
+    if lists and max(len(runtimes), len(tables)) > 1:
+        raise BadInput(
+            f"--latency-ms {lists[0]}: several budgets are for one device; for several devices repeat --latency-ms, "
+            "once with each --runtime or --latency-table"
+        )
+    if lists or len(order) != len(latency_ms) or len({*order}) < 2:
         return runtimes, tables
     names, files = iter(runtimes), iter(tables)
     pairs = [(next(names), None) if option == "--runtime" else (None, next(files)) for option in order]

@@ -105,33 +105,53 @@ def _latency(latency: dict[str, Any]) -> str:
 
 
 PIPE_WIDTH = 100
-"""Columns of a file or a pipe; a wider table is printed as a list."""
+"""Width in characters of a table in a file or on a pipe; a wider table is printed as a list."""
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """A table as wide as the terminal; on a pipe, a list of its rows where it is wider than PIPE_WIDTH."""
+    """A table that fits the terminal, its cells wrapped between words; a list of the rows where it cannot fit.
+
+    On a pipe, a table that fits PIPE_WIDTH without wrapping, or a list.
+    """
     from rich.console import Console
 
-    table, console = rich_table(title, columns, rows), Console()
+    console = Console()
     if not console.is_terminal:
         console.width = PIPE_WIDTH
-        if console.measure(table, options=console.options.update(max_width=10_000)).maximum > PIPE_WIDTH:
-            typer.echo("\n".join([title, *(_as_list(columns, row) for row in rows)]))
-            return
-    console.print(table, highlight=False)
+    table = rich_table(title, columns, rows, console.width)
+    if table is None or (not console.is_terminal and _table_width(_natural_widths(columns, rows)) > PIPE_WIDTH):
+        typer.echo("\n".join([title, *(_as_list(columns, row) for row in rows)]))
+    else:
+        console.print(table, highlight=False)
 
 
-def rich_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
-    """A table for a rich console."""
+def rich_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], width: int) -> Table | None:
+    """A table of at most `width` characters, its cells wrapped between words; None if its words are too long."""
     from rich.markup import escape
     from rich.table import Table
 
+    words = [[word for cell in column for word in str(cell).split()] for column in zip(columns, *rows, strict=True)]
+    longest, widths = [max(map(len, column), default=0) for column in words], _natural_widths(columns, rows)
+    while _table_width(widths) > width:
+        wide = [i for i in range(len(widths)) if widths[i] > longest[i]]
+        if not wide:
+            return None
+        widths[max(wide, key=lambda i: widths[i])] -= 1
     table = Table(title=escape(title), title_justify="left", title_style="bold")
     for i, column in enumerate(columns):
-        table.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
+        table.add_column(column, justify="left" if i == 0 else "right", width=widths[i])
     for row in rows:
         table.add_row(*(escape(str(cell)) for cell in row))
     return table
+
+
+def _natural_widths(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[int]:
+    """Characters of each column's longest cell."""
+    return [max(len(str(cell)) for cell in column) for column in zip(columns, *rows, strict=True)]
+
+
+def _table_width(widths: Sequence[int]) -> int:
+    return sum(widths) + 3 * len(widths) + 1  # two spaces and a border for each column
 
 
 def _as_list(columns: Sequence[str], row: Sequence[Any]) -> str:

@@ -1,4 +1,4 @@
-"""What `mnas doctor` says: versions, devices, runtimes, and what is missing."""
+"""What `mnas doctor` prints: versions, devices, runtimes, and what is missing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from mnas.latency.runtimes import get_runtime, runtime_names
 from mnas.latency.timing.device import device_name
 
 log = logging.getLogger("mnas")
-
 
 
 OPTIONAL: Mapping[str, tuple[str, str]] = {

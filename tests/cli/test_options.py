@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import pytest
 
 from mnas.cli.errors import memory_advice
-from mnas.cli.options import assignments, comma_separated, milliseconds, sizes
+from mnas.cli.options import assignments, by_device, comma_separated, milliseconds, sizes
 from mnas.errors import BadInput
 
 
@@ -25,6 +26,8 @@ def test_lists_are_comma_separated() -> None:
     ("--latency-ms 5 10 15 --seed 3", "--latency-ms 5,10,15 --seed 3"),
     ("--latency-ms=5 10 --seed 3", "--latency-ms=5,10 --seed 3"),
     ("--space v3_large --latency-ms 5 1e1", "--space v3_large --latency-ms 5,1e1"),
+    ("--latency-ms 5, 10, 15", "--latency-ms 5,10,15"),
+    ("--latency-ms -3 4,5", "--latency-ms -3,4,5"),
     ("--latency-ms 5 --runtime torch --latency-ms 6 7", "--latency-ms 5 --runtime torch --latency-ms 6,7"),
 ])  # fmt: skip
 def test_several_numbers_after_one_option(words: str, expected: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -37,6 +40,16 @@ def test_several_numbers_after_one_option(words: str, expected: str, caplog: pyt
 def test_other_words_stay(words: str, caplog: pytest.LogCaptureFixture) -> None:
     assert comma_separated(words.split(), "--latency-ms") == words.split()
     assert not caplog.records
+
+
+def test_devices_are_paired_in_order() -> None:
+    order, table = ["--latency-table", "--runtime"], Path("phone.yaml")
+    assert by_device(order, ["torch"], [table], ["2", "60"]) == ([None, "torch"], [table, None])
+    assert by_device(["--runtime"] * 2, ["a", "b"], [], ["2", "60"]) == (["a", "b"], [])
+    assert by_device(order, ["torch"], [table], ["2,60"]) == (["torch"], [table]), "two budgets of one device"
+    for runtimes, tables in ((["a", "b"], []), (["a"], [table, table])):
+        with pytest.raises(BadInput, match="--latency-ms 2,60"):
+            by_device(["--runtime"] * 2, runtimes, tables, ["2,60"])
 
 
 def test_assignments() -> None:

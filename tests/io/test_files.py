@@ -1,0 +1,37 @@
+"""Files written whole or not at all; the user's cache."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mnas.errors import BadInput
+from mnas.io.files import read_json, user_cache, write_atomic, write_json
+
+
+def test_json_by_text_and_path(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "a.json"
+    write_json(str(path), {"name": "Zürich"})
+    assert read_json(path) == read_json(str(path)) == {"name": "Zürich"}
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(path, {"x": float("nan")})
+    assert read_json(path) == {"name": "Zürich"}
+    write_atomic(str(path), "{")
+    with pytest.raises(BadInput, match=r"a\.json"):
+        read_json(path)
+    with pytest.raises(BadInput, match=r"absent\.json"):
+        read_json(tmp_path / "absent.json")
+
+
+def test_a_write_that_fails_leaves_the_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    write_atomic(path, "whole")
+    with pytest.raises(UnicodeEncodeError):
+        write_atomic(path, "\ud800")
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("a.txt", "whole")]
+
+
+def test_the_cache_follows_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert user_cache("latency") == tmp_path / "mnas" / "latency"
