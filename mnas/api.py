@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import logging
 import os
 import platform
 import sys
@@ -39,8 +38,6 @@ from mnas.study.objective import is_pareto, load_objective
 from mnas.study.trial import Trial
 from mnas.training.device import pick_device, restored_threads
 from mnas.training.distributed import check_gpus, process_group
-
-log = logging.getLogger("mnas")
 
 
 def search(

@@ -1,1 +1,1 @@
-
+"""What the commands beside `search` do."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -13,9 +12,6 @@ from mnas.errors import MissingDependency
 from mnas.io.versions import versions
 from mnas.latency.runtimes import get_runtime, runtime_names
 from mnas.latency.timing.device import device_name
-
-log = logging.getLogger("mnas")
-
 
 OPTIONAL: Mapping[str, tuple[str, str]] = {
     "torchvision": ("--data torchvision:NAME", "pip install torchvision"),

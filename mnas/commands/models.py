@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -26,8 +25,6 @@ from mnas.training.device import pick_device
 from mnas.training.loop import accuracy
 from mnas.training.sizes import TrainingSizes, native_size
 from mnas.training.trainer import Trainer, train_fully
-
-log = logging.getLogger("mnas")
 
 FORMATS = ("onnx", "pytorch")
 SPLITS = ("train", "val", "test")

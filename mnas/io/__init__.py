@@ -1,1 +1,1 @@
-
+"""Files: strict YAML, JSON Lines, presets, names and paths."""

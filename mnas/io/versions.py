@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import platform
 from importlib import metadata
 
 from mnas.version import __version__
-
-log = logging.getLogger("mnas")
-
 
 
 def versions() -> dict[str, str]:

@@ -1,1 +1,1 @@
-
+"""Latencies: measured, predicted by tables, of one or several devices."""

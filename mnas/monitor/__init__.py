@@ -1,1 +1,1 @@
-
+"""What a person sees of a run: console, TensorBoard, the picture of the front."""

@@ -1,1 +1,1 @@
-
+"""The Optuna study of a search."""

@@ -11,7 +11,6 @@ from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution
-from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import create_trial
 
 from mnas.config import RunConfig
@@ -116,6 +115,9 @@ def importance(space: SearchSpace, trials: Sequence[Trial], seed: int) -> dict[s
     Empty for fewer than MIN_TRIALS finished trials, and where their accuracies or choices do not differ. fANOVA takes
     only parameters that all networks have, so the choices of a stage's layers are summarised: see `features`.
     """
+    # imports scikit-learn, which takes a second
+    from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+
     complete = [trial for trial in trials if _is_complete(trial) and trial.accuracy is not None]
     if len(complete) < MIN_TRIALS or len({trial.accuracy for trial in complete}) == 1:
         return {}

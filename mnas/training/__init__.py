@@ -1,1 +1,1 @@
-
+"""Training networks and supernets."""

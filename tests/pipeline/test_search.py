@@ -369,7 +369,7 @@ def test_data_of_other_classes_is_refused(done: mnas.Result, tmp_path: Path) -> 
 
     images = np.zeros((40, 8, 8), np.uint8)
     np.savez(tmp_path / "two.npz", train_images=images, train_labels=np.arange(40) % 2)
-    with pytest.raises(BadInput, match=r"2: 0, 1\).* \(10: 0, 1, 2"):
+    with pytest.raises(BadInput, match=r"0, 1 \(2\).* \(10\)"):
         evaluate(done.folder, data=str(tmp_path / "two.npz"))
 
 

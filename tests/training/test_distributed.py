@@ -124,7 +124,7 @@ def test_interrupted_then_killed_then_finished(tiny: Path) -> None:
         first.send_signal(signal.SIGINT)
         told = first.communicate(timeout=60)[1]
     assert first.returncode != 0
-    assert told.count("torchrun ... -m mnas resume") == 1, told
+    assert told.count("torchrun ... -m -- mnas resume") == 1, told
     assert goes_on_at(run) == []
 
     with started(*command) as second:

@@ -1,1 +1,1 @@
-
+"""Latency tables from other tools."""

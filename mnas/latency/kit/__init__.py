@@ -1,1 +1,1 @@
-
+"""Measuring on a device without mnas."""

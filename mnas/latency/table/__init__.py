@@ -1,1 +1,1 @@
-
+"""Latency tables: built, corrected, calibrated, kept."""
