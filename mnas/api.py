@@ -12,7 +12,17 @@ from typing import Any
 
 import optuna
 
-from mnas.config import MAX_BROKEN, Objective, RunConfig, Target, parse_count, parse_duration, updated, with_keys
+from mnas.config import (
+    MAX_BROKEN,
+    Objective,
+    RunConfig,
+    Target,
+    load_objective,
+    parse_count,
+    parse_duration,
+    updated,
+    with_keys,
+)
 from mnas.data.sources import DATA_SETS, ImageData, load_data
 from mnas.errors import BadInput
 from mnas.estimators.factory import EstimatorCallable
@@ -34,7 +44,7 @@ from mnas.run import Run, new_folder, removed_unless_started
 from mnas.samplers import make_sampler
 from mnas.space.space import SearchSpace, load_space
 from mnas.space.zoo import NETWORKS, load_architecture
-from mnas.study.objective import is_pareto, load_objective
+from mnas.study.objective import is_pareto
 from mnas.study.trial import Trial
 from mnas.training.device import pick_device, restored_threads
 from mnas.training.distributed import check_gpus, process_group

@@ -5,17 +5,21 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import pydantic
 
 from mnas.errors import BadInput
-from mnas.io.strict_yaml import Count, NonNegative, Positive, Strict, parse_yaml, validate
+from mnas.io.presets import find_preset
+from mnas.io.strict_yaml import Count, NonNegative, Positive, Strict, load_yaml, parse_yaml, validate
 
 MAX_THREADS = 1024
 """Some runtimes end without an error message where they are given more."""
 MAX_BROKEN = 100
 """Images that cannot be decoded and may be skipped, by default."""
+MAX_TABLE_ERROR = 0.05
+"""Largest mean error of a latency table that a search uses, by default."""
 
 
 # --- values that users write ------------------------------------------------------------------------------------
@@ -154,7 +158,7 @@ class RunConfig(Documented):
     """Images that the network takes at once while latency is measured (--batch)."""
     allow_foreign_table: bool = False
     """Use a table measured on another device (--allow-foreign-table)."""
-    max_table_error: Positive = 0.05
+    max_table_error: Positive = MAX_TABLE_ERROR
     """Largest mean error of a table on whole networks that it was not fitted to; 0.05 is 5%."""
     max_params: Count | None = None
     """Limit on the parameters (--max-params)."""
@@ -207,6 +211,12 @@ class RunConfig(Documented):
     def wanted_ms(self) -> tuple[float | None, ...]:
         """The budgets, each with a winner of its own, on the (first) device; None stands for no budget."""
         return self.budgets_ms or (self.targets[0].latency_ms,)
+
+
+def load_objective(name: str | Path) -> Objective:
+    """A built-in objective by its name, or one from the path of a YAML file; BadInput where neither is valid."""
+    path = find_preset("objectives", name)
+    return validate(Objective, load_yaml(path), str(path))
 
 
 # --- changes ----------------------------------------------------------------------------------------------------

@@ -94,7 +94,7 @@ def quick_calibration() -> Iterator[None]:
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> Path:
-    """The file of a space of 576 small networks."""
+    """The file of a space of 2880 small networks."""
     path = tmp_path / "tiny.yaml"
     path.write_text(TINY_SPACE)
     return path

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 from small_search import TINY_SPACE
 
+from mnas.config import load_objective
 from mnas.estimators import Report
 from mnas.io.strict_yaml import validate
 from mnas.space.architecture import Architecture
@@ -17,13 +18,12 @@ from mnas.space.cost import cost
 from mnas.space.schema import SpaceFile
 from mnas.space.space import SearchSpace
 from mnas.study.constraints import Constraint, Constraints
-from mnas.study.objective import load_objective
 from mnas.study.problem import Problem
 
 
 @functools.cache
 def tiny_space() -> SearchSpace:
-    """The space of 576 small networks."""
+    """The space of 2880 small networks."""
     return SearchSpace(validate(SpaceFile, yaml.safe_load(TINY_SPACE), "tiny"))
 
 

@@ -10,6 +10,7 @@ import typer
 
 from mnas.cli.options import Batch, Classes, Json, Runtime, Seed, Sizes, Threads, sizes
 from mnas.cli.output import print_table, show
+from mnas.config import MAX_TABLE_ERROR
 from mnas.errors import BadInput
 
 latency_app = typer.Typer(no_args_is_help=True, help="Measure latencies on this machine.\n\n"
@@ -148,9 +149,9 @@ def _verdict(check: Mapping[str, Any]) -> str:
     error = (check["same_speed"] or check["today"])["mean_error"]
     sentence = f"{check['verdict']}: the table's mean error today is {error:.1%}"
     if check["verdict"] == "inexact":
-        return f"{sentence}, above 5%: measure a new table with mnas latency build"
+        return f"{sentence}, above {MAX_TABLE_ERROR:.0%}: measure a new table with mnas latency build"
     if check["stated"] is None:
-        return f"{sentence}, at most 5%; the table states none"
+        return f"{sentence}, at most {MAX_TABLE_ERROR:.0%}; the table states none"
     bound = f"{check['stated']['mean_error']:.1%} stated plus {check['repeatability']:.1%} repeatability"
     return f"{sentence}, {'above' if check['verdict'] == 'worse than stated' else 'within'} the {bound}"
 

@@ -7,18 +7,16 @@ from typing import Any
 import pydantic
 import yaml
 
-from mnas.config import Objective, RunConfig, Target
-from mnas.io.presets import find_preset
-from mnas.io.strict_yaml import load_yaml, validate
+from mnas.config import RunConfig, Target, load_objective
 
 WIDTH = 100
 
 
 def default_config() -> RunConfig:
     """The configuration of `mnas search --latency-ms 15`."""
-    path = find_preset("objectives", "mnasnet_hard")
-    objective = validate(Objective, load_yaml(path), str(path))
-    return RunConfig(space="v3_large", targets=(Target(latency_ms=15.0),), objective=objective)
+    return RunConfig(
+        space="v3_large", targets=(Target(latency_ms=15.0),), objective=load_objective("mnasnet_hard")
+    )
 
 
 def commented(config: RunConfig) -> str:

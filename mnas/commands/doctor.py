@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -23,8 +24,6 @@ OPTIONAL: Mapping[str, tuple[str, str]] = {
 
 def doctor() -> dict[str, Any]:
     """Versions, devices, runtimes, and what is missing with its pip command."""
-    import importlib.util
-
     runtimes = []
     for name in runtime_names():
         try:

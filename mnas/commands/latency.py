@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from mnas.config import MAX_TABLE_ERROR
 from mnas.errors import BadInput
 from mnas.export.folder import load_model, model_folder
 from mnas.latency.conditions import Conditions
@@ -42,8 +43,6 @@ from mnas.space.zoo import NETWORKS, load_architecture
 log = logging.getLogger("mnas")
 
 MODEL_FILES = (".onnx", ".tflite", ".pte", ".pt2", ".py")
-MAX_ERROR = 0.05
-"""Mean error above which a table is inexact."""
 
 
 @dataclass(frozen=True)
@@ -186,10 +185,10 @@ def check_table(
 def verdict_of(mean_error: float, stated: Calibration | None, repeatability: float) -> str:
     """The verdict on a table by its mean error today.
 
-    inexact: above 5%, the limit of a search. worse than stated: above the stated error plus the repeatability of
+    inexact: above the limit of a search. worse than stated: above the stated error plus the repeatability of
     today's measurements. good: neither.
     """
-    if mean_error > MAX_ERROR:
+    if mean_error > MAX_TABLE_ERROR:
         return "inexact"
     worse = stated is not None and mean_error > stated.error.mean_error + repeatability
     return "worse than stated" if worse else "good"

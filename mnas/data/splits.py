@@ -25,10 +25,6 @@ class Split(Protocol):
     def labels(self) -> NDArray[np.int64]:
         """The class index of each image, (n,)."""
 
-    @property
-    def in_memory(self) -> bool:
-        """Whether `fetch` indexes an array, rather than decoding files."""
-
     def __len__(self) -> int: ...
 
     def fetch(self, indices: Indices, size: int) -> torch.Tensor:
@@ -44,8 +40,6 @@ class ArraySplit:
     Images and labels may be functions that return the array; they are called on first use. `rows` selects and orders
     the images.
     """
-
-    in_memory = True
 
     def __init__(
         self,
@@ -99,8 +93,6 @@ class Decoded(NamedTuple):
 
 class FolderSplit:
     """Image files with labels (n,), decoded on each fetch."""
-
-    in_memory = False
 
     def __init__(self, paths: Sequence[str | Path], labels: NDArray[np.int64], broken: BrokenImages) -> None:
         self.paths, self.labels, self.broken = [str(path) for path in paths], labels, broken

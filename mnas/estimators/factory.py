@@ -20,10 +20,12 @@ EstimatorCallable = Callable[..., float]
 
 
 def make_estimator(
-    config: RunConfig, space: SearchSpace, trainer: Trainer, sharing: WeightSharing | None, proxy: Recipe,
-    select: bool = False,
+    config: RunConfig, space: SearchSpace, trainer: Trainer, own: EstimatorCallable | None,
+    sharing: WeightSharing | None, proxy: Recipe, select: bool,
 ) -> Estimator:  # fmt: skip
-    """Supernet, zero-cost scores, or short trainings; `proxy` is how candidates are trained, or fine-tuned."""
+    """The user's own, supernet, zero-cost scores or short trainings; `proxy` trains or fine-tunes a candidate."""
+    if own is not None:
+        return CallableEstimator(own)
     if sharing is not None:
         return sharing.estimator(proxy if config.finetune_epochs else None, select)
     if config.objective.accuracy == "zero_cost":

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from scipy.stats import binomtest
 
 SHOWN_CHOICES = 5
 
 
 def model_card(metrics: Mapping[str, Any], classes: Sequence[str], files: Sequence[str]) -> str:
     """The card in Markdown; `files` are the names of the folder's files."""
+    from scipy.stats import binomtest  # takes a second
+
     values = _one_line({"limits": {}, "search": {}, **metrics, "classes": list(classes), "files": list(files)})
     accuracy, search = values["accuracy"], values["search"]
     networks = [{"epochs": accuracy["epochs"], "weights": None, **network} for network in values["networks"]]

@@ -1,11 +1,10 @@
-"""This machine while it measures: one process at a time, on pinned cores, with no more threads than it has cores."""
+"""This machine while it measures: one process at a time, on pinned cores, with no more threads than usable cores."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,17 +14,17 @@ import filelock
 from mnas.errors import BadInput
 from mnas.io.files import user_cache
 from mnas.latency.runtimes import Runtime
-from mnas.latency.timing.quiet import pinned
+from mnas.latency.timing.quiet import pinned, usable_cores
 
 log = logging.getLogger("mnas")
 
 
 def check_threads(threads: int) -> None:
-    """BadInput where this machine has fewer cores than `threads`."""
-    cores = os.cpu_count() or 1
+    """BadInput where this process may use fewer cores than `threads`."""
+    cores = usable_cores()
     if threads > cores:
         raise BadInput(
-            f"--threads {threads}: this machine has {cores} core{'s' * (cores != 1)}, and latency is measured on it; "
+            f"--threads {threads}: latency is measured here, where mnas may use {cores} core{'s' * (cores != 1)}; "
             f"state --threads {cores} or fewer"
         )
 
@@ -59,7 +58,7 @@ def _lock(path: str) -> filelock.BaseFileLock:
 
 @contextmanager
 def on_cores(threads: int) -> Iterator[None]:
-    """Measure alone, pinned to `threads` cores; BadInput where this machine has fewer."""
+    """Measure alone, pinned to `threads` cores; BadInput where fewer may be used."""
     check_threads(threads)
     with exclusive(), pinned(threads):
         yield

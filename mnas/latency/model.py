@@ -56,8 +56,6 @@ class DeviceLatency:
     """Why `predict` may be wrong, for error messages; empty where nothing is known against it."""
 
     runtime = property(lambda self: self.conditions.runtime)
-    threads = property(lambda self: self.conditions.threads)
-    batch = property(lambda self: self.conditions.batch)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from mnas.space.architecture import Architecture
 from mnas.space.choices import Option
 from mnas.space.layer import Layer, round_channels
 from mnas.space.space import SearchSpace
+from mnas.space.walk import plain_name
 
 
 class Supernet(nn.Module):
@@ -138,7 +139,7 @@ class _Largest:
         self.wanted: dict[str, Option] = {"operator": operator, "expansion": expansion}
 
     def suggest_categorical(self, name: str, choices: list[Option]) -> Option:
-        wanted = self.wanted.get(name.partition("[")[0].rpartition(".")[2])
+        wanted = self.wanted.get(plain_name(name).rpartition(".")[2])
         if wanted in choices:
             return choices[choices.index(wanted)]
         return choices[0] if isinstance(choices[0], str) else max(choices)

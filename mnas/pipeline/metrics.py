@@ -26,7 +26,6 @@ from mnas.latency.timing.rounds import RoundLimits
 from mnas.monitor.tensorboard import markdown_table
 from mnas.pipeline.context import Context, size_notes
 from mnas.space.cost import cost
-from mnas.study.constraints import BYTES_IN_MB
 from mnas.training.trainer import Trained, Trainer, test_accuracy
 
 log = logging.getLogger("mnas")
@@ -43,7 +42,7 @@ def rows_of(
         rows.append({
             "name": network.name, "role": role, "test_accuracy": test_accuracy(network, trainer),
             "val_accuracy": network.val_accuracy, "madds": counted.madds, "params": counted.params,
-            "activation_mb": counted.activation_bytes / BYTES_IN_MB,
+            "activation_mb": counted.activation_mb,
             "resolution": arch.resolution, "accuracy_resolution": trainer.sizes.of(arch), "weights": network.weights,
             "epochs": network.epochs,
         })  # fmt: skip

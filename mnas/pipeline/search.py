@@ -11,7 +11,7 @@ import torch
 
 from mnas.config import Recipe, RunConfig
 from mnas.estimators import Estimator
-from mnas.estimators.factory import CallableEstimator, make_estimator
+from mnas.estimators.factory import make_estimator
 from mnas.estimators.weight_sharing import WeightSharing
 from mnas.latency.model import latency_model, with_budget
 from mnas.monitor.console import log_file
@@ -80,7 +80,9 @@ def _search(run: Run, config: RunConfig, overrides: Overrides, group: ProcessGro
     if sharing is not None and supernet is not None:
         sharing.train(supernet, context.board, clock.save)
     study = _study(context, plan, overrides, (fastest, slowest_ms))
-    estimator = _estimator(context, overrides, sharing, plan)
+    estimator = make_estimator(
+        config, context.space, context.trainer, overrides.estimator, sharing, candidate.recipe, candidate.select
+    )
     random_trials = _evaluate(context, study, plan, estimator, overrides.callbacks, clock)
     group.release()
     analysis = analyse(config, context.space, study.trials, random_trials)
@@ -131,15 +133,6 @@ def _extremes(context: Context) -> tuple[Architecture, float]:
     if len(latency.devices) > 1:
         log.info("with several devices, one latency is that of the binding device, scaled to the first one's budget")
     return fastest, slowest_ms
-
-
-def _estimator(context: Context, overrides: Overrides, sharing: WeightSharing | None, plan: Plan) -> Estimator:
-    if overrides.estimator is not None:
-        return CallableEstimator(overrides.estimator)
-    candidate = plan.candidate
-    return make_estimator(
-        context.config, context.space, context.trainer, sharing, candidate.recipe, candidate.select
-    )
 
 
 def _study(

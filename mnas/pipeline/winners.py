@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,7 +12,7 @@ from typing import Any
 from mnas.config import Recipe, RunConfig
 from mnas.estimators.weight_sharing import WeightSharing
 from mnas.export.folder import load_model
-from mnas.io.files import write_atomic
+from mnas.io.files import read_json, write_atomic
 from mnas.io.strict_yaml import read_text
 from mnas.nn.network import Network
 from mnas.pipeline.context import Context
@@ -83,7 +82,7 @@ def result_of(run: Run, config: RunConfig) -> Result:
 
 
 def _read_winner(folder: Path, budget_ms: float | None) -> Winner:
-    metrics = json.loads(read_text(folder / "metrics.json"))
+    metrics = read_json(folder / "metrics.json")
     path, row = folder / "architecture.yaml", metrics["networks"][0]
     arch = Architecture.from_yaml(read_text(path), str(path))
     return Winner(arch, folder, row["test_accuracy"], row["latency_ms"], budget_ms, metrics)

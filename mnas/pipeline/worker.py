@@ -9,7 +9,7 @@ import torch
 
 from mnas.config import Recipe, RunConfig, SupernetRecipe
 from mnas.estimators import Estimate, make_estimate, never
-from mnas.estimators.factory import CallableEstimator, make_estimator
+from mnas.estimators.factory import make_estimator
 from mnas.estimators.weight_sharing import WeightSharing
 from mnas.pipeline.context import Overrides, make_trainer, space_of
 from mnas.pipeline.winners import Result
@@ -48,11 +48,7 @@ def _do(job: Job, config: RunConfig, overrides: Overrides, group: ProcessGroup) 
             sharing = WeightSharing(Run(Path(job.folder)), config, space, trainer, group)
     if sharing is not None and job.supernet is not None:
         sharing.train(job.supernet)
-    estimator = (
-        CallableEstimator(overrides.estimator)
-        if overrides.estimator is not None
-        else make_estimator(config, space, trainer, sharing, job.candidate, job.select)
-    )
+    estimator = make_estimator(config, space, trainer, overrides.estimator, sharing, job.candidate, job.select)
 
     def estimate(arch: Architecture) -> Estimate:
         return make_estimate(estimator, arch, never)

@@ -54,7 +54,8 @@ class ChoiceSampler(optuna.samplers.BaseSampler, abc.ABC):
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy starts anew and learns from the study again."""
-        return {name: value for name, value in self.__dict__.items() if name != "_lock"} | {"_study": None}
+        state = {name: value for name, value in self.__dict__.items() if name != "_lock"}
+        return state | {"_study": None, "_costs": copy.copy(self._costs)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _lock=threading.RLock())

@@ -60,10 +60,10 @@ def hypervolume(values: Floats, reference: Floats) -> float:
     values = values[(values > reference).all(1)]
     if not len(values):
         return 0.0
+    if values.shape[1] == 1:
+        return float(values.max() - reference[0])
     values = values[nondominated(values)]
     order = values[np.argsort(-values[:, -1])]
-    if values.shape[1] == 1:
-        return float(order[0, 0] - reference[0])
     # slices along the last objective, from the best value down
     floors = np.append(order[1:, -1], reference[-1])
     return sum(

@@ -17,6 +17,11 @@ class Cost(NamedTuple):
     activation_bytes: int
     """The largest float32 memory of one layer's input, output and shortcut together."""
 
+    @property
+    def activation_mb(self) -> float:
+        """`activation_bytes` in MB of 1,000,000 bytes."""
+        return self.activation_bytes / 1_000_000
+
 
 def cost(arch: Architecture, num_classes: int = 1000) -> Cost:
     """The costs of `arch` with a classifier for `num_classes`."""

@@ -16,6 +16,7 @@ from optuna.trial import create_trial
 from mnas.config import RunConfig
 from mnas.space.architecture import Architecture
 from mnas.space.space import SearchSpace
+from mnas.space.walk import plain_name
 from mnas.study.objective import front, is_pareto, knee
 from mnas.study.optuna_log import experimental_features, quiet_optuna
 from mnas.study.trial import Trial
@@ -115,9 +116,6 @@ def importance(space: SearchSpace, trials: Sequence[Trial], seed: int) -> dict[s
     Empty for fewer than MIN_TRIALS finished trials, and where their accuracies or choices do not differ. fANOVA takes
     only parameters that all networks have, so the choices of a stage's layers are summarised: see `features`.
     """
-    # imports scikit-learn, which takes a second
-    from optuna.importance import FanovaImportanceEvaluator, get_param_importances
-
     complete = [trial for trial in trials if _is_complete(trial) and trial.accuracy is not None]
     if len(complete) < MIN_TRIALS or len({trial.accuracy for trial in complete}) == 1:
         return {}
@@ -129,6 +127,9 @@ def importance(space: SearchSpace, trials: Sequence[Trial], seed: int) -> dict[s
             ranges[name] = FloatDistribution(min(values), max(values))
     if not ranges:
         return {}
+    # imports scikit-learn, which takes a second
+    from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+
     study = optuna.create_study(direction="maximize")
     study.add_trials([
         create_trial(params={name: row.get(name, 0.0) for name in ranges}, distributions=ranges, value=trial.accuracy)
@@ -150,7 +151,7 @@ def features(space: SearchSpace, arch: Architecture) -> dict[str, float]:
     """
     values: dict[str, list[float]] = {}
     for name, option in space.encode(arch).items():
-        stage, *layer = name.partition("[")[0].split(".")
+        stage, *layer = plain_name(name).split(".")
         if isinstance(option, str):
             options = getattr(space.file.stages[int(stage.removeprefix("stage")) - 1], layer[-1])
             option = options.index(option)

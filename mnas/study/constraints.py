@@ -15,8 +15,6 @@ from mnas.space.space import SearchSpace
 
 log = logging.getLogger("mnas")
 
-BYTES_IN_MB = 1_000_000
-
 NEARLY = 1.05
 """Largest usage of a budget or limit at which a search starts although no network was found that satisfies all."""
 
@@ -76,7 +74,7 @@ def constraints_of(config: RunConfig, num_classes: int) -> Constraints:
     stated: list[tuple[str, float | None, Callable[[Cost], float]]] = [
         ("--max-params", config.max_params, lambda costs: costs.params),
         ("--max-madds", config.max_madds, lambda costs: costs.madds),
-        ("--max-memory-mb", config.max_memory_mb, lambda costs: costs.activation_bytes / BYTES_IN_MB),
+        ("--max-memory-mb", config.max_memory_mb, lambda costs: costs.activation_mb),
     ]
     return Constraints(
         tuple(Constraint(option, limit, quantity) for option, limit, quantity in stated if limit is not None),

@@ -4,26 +4,17 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mnas.config import Objective
 from mnas.errors import BadInput
-from mnas.io.presets import find_preset
-from mnas.io.strict_yaml import load_yaml, validate
 from mnas.samplers import pareto
 from mnas.samplers.pareto import nondominated
 
 Point = tuple[float, float]
 """(accuracy in 0..1, latency in ms)."""
-
-
-def load_objective(name: str | Path) -> Objective:
-    """A shipped objective by its name, or one from the path of a YAML file; BadInput where neither is valid."""
-    path = find_preset("objectives", name)
-    return validate(Objective, load_yaml(path), str(path))
 
 
 def reward(objective: Objective, accuracy: float, latency_ms: float, budget_ms: float) -> float:

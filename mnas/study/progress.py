@@ -13,6 +13,7 @@ from mnas.monitor.tensorboard import TensorBoard
 from mnas.space.architecture import Architecture
 from mnas.space.cost import cost
 from mnas.study import objective
+from mnas.study.analysis import best_so_far
 from mnas.study.problem import Problem
 from mnas.study.schedule import Schedule
 from mnas.study.trial import Trial
@@ -80,7 +81,7 @@ class TrialBoard:
         if trial.reward is not None:
             figures["reward"] = trial.reward
         scalars = {f"trial/{name}": value for name, value in figures.items()}
-        best = self._problem.best(self._trials)
+        best = best_so_far(self._trials, self._problem.budget_ms)[-1]
         if best is not None and best.accuracy is not None:
             scalars["best/feasible_accuracy"] = best.accuracy
         scalars["best/hypervolume"] = objective.hypervolume(self._points(), self._problem.slowest_ms)

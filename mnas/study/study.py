@@ -54,10 +54,6 @@ class Study:
         """Number of trials for which an estimate was made."""
         return sum(trial.evaluated for trial in self.trials)
 
-    def best(self) -> Trial | None:
-        """The best finished trial within the budget, by the objective."""
-        return self.problem.best(self.trials)
-
     @quiet_optuna()
     def optimize(self, estimator: Estimator, schedule: Schedule, callbacks: Sequence[Callback] = ()) -> None:
         """Evaluate until the schedule ends or no network is left that may be evaluated; callbacks get each trial."""

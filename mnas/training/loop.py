@@ -44,7 +44,7 @@ def fit(
     """Train `network` in place on images of `size` pixels; yields after each epoch.
 
     With a `teacher`, half of the loss is against its outputs for the same images (arXiv 1503.02531). `seed` decides
-    dropout and the order and augmentation of the images.
+    dropout and the order and augmentation of the images. An undecided `recipe.flip` mirrors nothing: see `with_flip`.
     """
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     torch.manual_seed(seed)

@@ -8,6 +8,7 @@ from mnas.config import Recipe, SupernetRecipe
 from mnas.nn.supernet import Supernet
 from mnas.space.architecture import Architecture
 from mnas.space.space import SearchSpace
+from mnas.training.device import restored_threads
 from mnas.training.supernet import SupernetTraining
 from mnas.training.trainer import Trainer
 
@@ -26,14 +27,12 @@ def fastest_threads(arch: Architecture, recipe: Recipe, trainer: Trainer) -> tup
 
     Beside other work one thread is often faster: with more, each operation waits for the slowest of them.
     """
-    before = torch.get_num_threads()
+    current = torch.get_num_threads()
     speeds = {}
-    try:
-        for threads in {1, before} if trainer.device.type == "cpu" else {before}:
+    with restored_threads():
+        for threads in {1, current} if trainer.device.type == "cpu" else {current}:
             torch.set_num_threads(threads)
             speeds[threads] = training_speed(arch, recipe, trainer)
-    finally:
-        torch.set_num_threads(before)
     best = max(speeds, key=lambda threads: speeds[threads])
     return best, speeds[best]
 

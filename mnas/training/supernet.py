@@ -42,6 +42,7 @@ INTERVAL = 50
 CHECKPOINT_S = 20.0
 """Least seconds between two checkpoints, which are written at the end of an interval."""
 
+
 @dataclass(frozen=True)
 class Interval:
     """The figures of some consecutive steps."""

@@ -70,7 +70,7 @@ def entries(folder: Path) -> set[Path]:
 def test_decoded_once_into_a_named_folder(tmp_path: Path, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     split = files(tmp_path / "a")
     first, second = cached(split, SIZE), cached(again(split), SIZE)
-    assert isinstance(first, ArraySplit) and isinstance(first.images, np.memmap) and first.in_memory
+    assert isinstance(first, ArraySplit) and isinstance(first.images, np.memmap)
     assert first.images.dtype == np.uint8 and first.images.shape == (4, SIZE, SIZE, 3)
     assert greys(first) == greys(second) == [0, 10, 20, 30]
     assert decodings(caplog) == 1 and len(caplog.messages) == 2
@@ -150,7 +150,7 @@ def test_what_is_in_use_is_not_removed(tmp_path: Path, folder: Path, caplog: pyt
     train = cached(files(tmp_path / "train"), SIZE, limit_bytes=ENTRY_BYTES)
     val = files(tmp_path / "val", first=10)
     kept = entries(folder)
-    assert train.in_memory and cached(val, SIZE, limit_bytes=ENTRY_BYTES) is val
+    assert isinstance(train, ArraySplit) and cached(val, SIZE, limit_bytes=ENTRY_BYTES) is val
     assert entries(folder) == kept and caplog.records[-1].levelname == "WARNING"
     part = train.subset(np.array([3]))
     del train

@@ -15,7 +15,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import mnas
-from mnas.config import Recipe, RunConfig, SupernetRecipe, Target
+from mnas.config import Recipe, RunConfig, SupernetRecipe, Target, load_objective
 from mnas.data.sources import load_data
 from mnas.data.splits import limited
 from mnas.errors import BadInput
@@ -26,7 +26,6 @@ from mnas.run import Run
 from mnas.space.architecture import Architecture
 from mnas.space.cost import cost
 from mnas.space.space import SearchSpace, load_space
-from mnas.study.objective import load_objective
 from mnas.training.sizes import TrainingSizes
 from mnas.training.speed import supernet_speed
 from mnas.training.trainer import Trainer

@@ -22,12 +22,13 @@ from mnas.latency.measure import measure, measure_networks
 from mnas.latency.runtimes import get_runtime
 from mnas.latency.table.build import build_table
 from mnas.latency.table.cache import table_for
+from mnas.latency.timing.quiet import usable_cores
 from mnas.latency.timing.rounds import RoundLimits
 from mnas.space import zoo
 from mnas.space.space import load_space
 
 ARCH = zoo.get("mobilenet_v3_small", 0.35, 32)
-CORES = os.cpu_count() or 1
+CORES = usable_cores()
 TORCH = Conditions("torch")
 
 MEASUREMENTS: dict[str, Callable[[], object]] = {
@@ -51,6 +52,18 @@ def test_every_measurement_waits_for_another_one(kind: str, caplog: pytest.LogCa
             assert not measuring_there.done()
         measuring_there.result(timeout=60)
     assert caplog.text.count("waiting for another process") == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no system call for it")
+def test_only_cores_that_the_process_may_use_count() -> None:
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(allowed)})
+    try:
+        check_threads(1)
+        with pytest.raises(BadInput, match=r"--threads 2: .* 1 core"):
+            check_threads(2)
+    finally:
+        os.sched_setaffinity(0, allowed)
 
 
 def test_another_process_is_waited_for(caplog: pytest.LogCaptureFixture) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -19,6 +18,7 @@ from mnas.config import Objective, RunConfig, Target
 from mnas.errors import BadInput
 from mnas.latency.conditions import Conditions
 from mnas.latency.model import DeviceLatency, LatencyModel, _of_target, keeps, latency_model
+from mnas.latency.timing.quiet import usable_cores
 from mnas.latency.timing.rounds import Measurement
 from mnas.run import Run
 from mnas.space.architecture import Architecture
@@ -75,7 +75,7 @@ def test_no_search_here_with_more_threads_than_cores(latency: str, tiny: Path) -
         space="tiny.yaml", targets=(Target(latency_ms=3.0),), threads=1000,
         objective=Objective(name="mnasnet", formula="mnasnet", latency=latency),
     )  # fmt: skip
-    with pytest.raises(BadInput, match=rf"--threads 1000: .* {os.cpu_count()} core"):
+    with pytest.raises(BadInput, match=rf"--threads 1000: .* {usable_cores()} core"):
         latency_model(Run(tiny.parent), mnas.load_space(tiny), config, None, 10)
 
 

@@ -13,7 +13,7 @@ import torch
 from trainers import trainer
 
 import mnas
-from mnas.config import Recipe, RunConfig, Target
+from mnas.config import Recipe, RunConfig, Target, load_objective
 from mnas.data.sources import ImageData, load_data
 from mnas.data.splits import limited
 from mnas.estimators.weight_sharing import WeightSharing
@@ -35,7 +35,6 @@ from mnas.pipeline.metrics import add_latencies, add_latency
 from mnas.run import Run
 from mnas.space.architecture import Architecture
 from mnas.study.constraints import NO_CONSTRAINTS, Constraint, Constraints
-from mnas.study.objective import load_objective
 from mnas.study.trial import Evaluation, Trial
 from mnas.training.distributed import SINGLE
 from mnas.training.loop import Diverged

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnas.config import Recipe, RunConfig, SupernetRecipe, Target
+from mnas.config import Recipe, RunConfig, SupernetRecipe, Target, load_objective
 from mnas.data.sources import ImageData
 from mnas.data.splits import ArraySplit
 from mnas.pipeline.clock import duration
@@ -30,7 +30,6 @@ from mnas.pipeline.plan import (
 )
 from mnas.pipeline.plan_log import in_words
 from mnas.run import RunState
-from mnas.study.objective import load_objective
 
 PROXY, RECIPE = RunConfig.model_fields["proxy"].default, Recipe()
 

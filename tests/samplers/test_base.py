@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import pickle
 from typing import Any
@@ -104,6 +105,18 @@ def test_one_sampler_for_two_studies_and_pickled(make: MakeSampler) -> None:
     first.sampler = copied
     first.optimize(lambda trial: accuracy(network(trial)), n_trials=3)
     assert len(first.trials) == 15
+
+
+@pytest.mark.parametrize("make", BOTH)
+def test_a_copy_works_on_another_study_with_costs_of_its_own(make: MakeSampler) -> None:
+    sampler = make(seed=0, known_cost=lambda params: next(iter(params.values())), budget=20)
+    study = optuna.create_study(sampler=sampler, direction="maximize")
+    study.optimize(lambda trial: trial.suggest_int("width", 1, 40), n_trials=8)
+    other = optuna.create_study(sampler=copy.copy(sampler), direction="maximize")
+    other.optimize(lambda trial: 100 * trial.suggest_int("height", 101, 140), n_trials=8)
+    study.optimize(lambda trial: trial.suggest_int("width", 1, 40), n_trials=8)
+    tried = [trial.params["width"] for trial in study.trials]
+    assert set(tried[8:]) <= set(range(1, 21)) - set(tried[:8]), "new and within the budget"
 
 
 @pytest.mark.parametrize("make", BOTH)

@@ -9,12 +9,11 @@ from typing import Any
 import pytest
 from small_study import tiny_space
 
-from mnas.config import RunConfig
+from mnas.config import RunConfig, load_objective
 from mnas.io.presets import preset_names
 from mnas.space.architecture import Architecture
 from mnas.space.space import SearchSpace, load_space
 from mnas.study.analysis import MIN_TRIALS, analyse, best_so_far, compare, features, front_of, importance
-from mnas.study.objective import load_objective
 from mnas.study.trial import Trial
 
 ARCH = next(tiny_space().enumerate())

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnas.config import Objective
+from mnas.config import Objective, load_objective
 from mnas.errors import BadInput
 from mnas.io.presets import preset_names
-from mnas.study.objective import directions, front, hypervolume, knee, load_objective, ranking_key, reward, values
+from mnas.study.objective import directions, front, hypervolume, knee, ranking_key, reward, values
 
 points = st.lists(st.tuples(st.floats(0, 1), st.floats(0.1, 50)), min_size=1, max_size=30)
 

@@ -45,6 +45,17 @@ def test_a_search_in_the_log_and_in_tensorboard(tmp_path: Path, caplog: pytest.L
     assert events.Tags()["images"] == ["pareto"]
 
 
+def test_the_best_accuracy_never_falls_where_the_objective_prefers_a_faster_network(tmp_path: Path) -> None:
+    board, problem = TensorBoard(tmp_path), problem_of(tiny_space(), "mnasnet", budgets_ms=(10.0,))
+    shown = TrialBoard(problem, board)
+    shown.add(trial(0, 0.80, 9.9))
+    shown.add(trial(1, 0.79, 3.0))
+    board.close()
+    assert "79.00%" in shown.standing, "the best by the objective"
+    curve = [event.value for event in read(tmp_path).Scalars("best/feasible_accuracy")]
+    assert curve == pytest.approx([0.80, 0.80]), "as the curve of random search"
+
+
 def test_the_standing_names_the_best_within_the_budget(tmp_path: Path) -> None:
     board, problem = TensorBoard(tmp_path), problem_of(tiny_space(), budgets_ms=(1.0,))
     shown = TrialBoard(problem, board, [trial(0, 0.9, 1.01)])

@@ -54,7 +54,7 @@ def test_each_sampler(make: MakeStudy, constraints: Constraints, sampler: str) -
     assert all(constraints.satisfied_by(arch) for arch in estimator.evaluated)
     refused = {trial.state for trial in study.trials if not study.problem.allows(trial.architecture)}
     assert refused <= {"over_budget"}
-    best = study.best()
+    best = study.problem.best(study.trials)
     assert best is not None
     assert best.latency_ms <= 0.6
 
@@ -65,7 +65,7 @@ def test_each_objective(make: MakeStudy, objective: str) -> None:
     study.optimize(Counting(), Schedule(8))
     complete = [trial for trial in study.trials if trial.state == "complete"]
     assert all((trial.reward is None) == (objective == "pareto") for trial in complete)
-    best = study.best()
+    best = study.problem.best(study.trials)
     assert best is not None
     within = [trial for trial in complete if trial.latency_ms <= 0.6]
     if objective in ("mnasnet", "tunas"):
@@ -92,7 +92,7 @@ def test_the_fastest_network_is_evaluated_where_few_networks_keep_the_budget(mak
     study = make(budgets_ms=(0.23,))
     assert milliseconds(study.problem.fastest) <= 0.23
     study.optimize(Counting(), Schedule(3))
-    assert study.best() is not None
+    assert study.problem.best(study.trials) is not None
 
 
 def test_a_small_space_is_searched_to_its_end(make: MakeStudy) -> None:
@@ -108,7 +108,7 @@ def test_poor_candidates_are_pruned(make: MakeStudy) -> None:
     pruned = [trial for trial in study.trials if trial.state == "pruned"]
     assert pruned
     assert all(len(trial.curve) < 3 and trial.accuracy == trial.curve[-1] for trial in pruned)
-    best = study.best()
+    best = study.problem.best(study.trials)
     assert best is not None
     assert best.state == "complete"
 

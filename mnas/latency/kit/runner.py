@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from mnas.latency.timing.device import clock_mhz, device_name
-from mnas.latency.timing.quiet import Watch, pinned
+from mnas.latency.timing.quiet import Watch, pinned, usable_cores
 from mnas.latency.timing.rounds import Inference, RoundLimits, by_key, sample, without_drift
 from mnas.latency.timing.sections import LEAST_MS, reason, runnable, sections
 
@@ -220,9 +220,12 @@ def main(words: Sequence[str] | None = None) -> int:
             raise Refused(f"--threads {options.threads}: expected at least 1")
         kit = Kit(Path(__file__).resolve().parent)
         threads = options.threads or kit.manifest["threads"]
-        cores = os.cpu_count() or 1
+        cores = usable_cores()
         if threads > cores:
-            raise Refused(f"--threads {threads}: this device has {cores} cores; state --threads {cores} or fewer")
+            raise Refused(
+                f"--threads {threads}: {cores} core{'s' * (cores != 1)} of this device may be used; "
+                f"state --threads {cores} or fewer"
+            )
         results = Results(options.output, kit, threads, options.device)
         about = results.data
         _print(f"{about['device']}: {kit.manifest['needs']} {about['runtime_version']}, {threads} thread(s)")

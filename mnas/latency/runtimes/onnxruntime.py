@@ -22,7 +22,6 @@ try:
     from mnas.latency.runtimes.onnx_session import session as _session
     from mnas.latency.runtimes.onnx_session import timed_ms as timed_ms
     from mnas.latency.runtimes.onnx_session import version as version
-
 except ImportError as error:
     raise MissingDependency(f"runtime onnxruntime needs a package ({error}): pip install onnx onnxruntime") from None
 

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from mnas.config import MAX_TABLE_ERROR
 from mnas.errors import BadInput
 from mnas.io.files import user_cache
 from mnas.latency.conditions import Conditions
@@ -23,7 +24,7 @@ from mnas.space.space import SearchSpace
 
 log = logging.getLogger("mnas")
 
-INEXACT = 0.05
+INEXACT = MAX_TABLE_ERROR
 """A table with a larger mean error was measured on a busy machine: it is calibrated again, then measured again."""
 
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import spearmanr
 
 from mnas.errors import BadInput
 from mnas.latency.measure import instabilities, measure_networks
@@ -98,6 +97,8 @@ def mean_ms(measurements: Sequence[Measurement]) -> float:
 
 def table_error(predicted: NDArray[np.float64], measured: NDArray[np.float64]) -> TableError:
     """The error of (n,) predicted against (n,) measured milliseconds; Spearman is 0 where one of them is constant."""
+    from scipy.stats import spearmanr  # takes a second
+
     error = predicted / measured - 1
     varies = np.ptp(predicted) > 0 and np.ptp(measured) > 0
     spearman = float(spearmanr(predicted, measured).statistic) if varies else 0.0

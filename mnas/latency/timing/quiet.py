@@ -14,6 +14,11 @@ SLOWED = 1.08
 """Ratio of the last quarter of the rounds to the first at which a change of speed is reported."""
 
 
+def usable_cores() -> int:
+    """Number of cores that this process may use: fewer than the machine has in a container or under taskset."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @contextmanager
 def pinned(threads: int) -> Iterator[None]:
     """Pin this thread, and those it starts, to `threads` cores: the fastest, and of these the idlest.

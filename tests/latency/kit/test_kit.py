@@ -35,6 +35,7 @@ from mnas.latency.runtimes import get_runtime
 from mnas.latency.table.build import build_table
 from mnas.latency.table.table import LatencyTable
 from mnas.latency.timing.frame import frame
+from mnas.latency.timing.quiet import usable_cores
 from mnas.nn.network import Network
 from mnas.space import zoo
 from mnas.space.layer import Layer
@@ -260,7 +261,7 @@ def test_other_conditions_are_not_mixed(small: Path, tmp_path: Path) -> None:
     )
     assert "was measured with device" in refused(small, "--device", "my board", cwd=tmp_path)
     assert "--threads 0" in refused(small, "--threads", "0", cwd=tmp_path)
-    cores = f"{os.cpu_count()} core"
+    cores = f"{usable_cores()} core"
     assert cores in refused(small, "--threads", "1000", cwd=tmp_path)
     assert (tmp_path / "results.json").read_bytes() == before
 
