@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+MARKERS = "*PXD^vs"
+"""Matplotlib's markers of the reference networks; the legend names them, as names beside points would overlap."""
 
 
 class PlottedTrial(NamedTuple):
@@ -23,14 +28,14 @@ def draw_pareto(
     trials: Sequence[PlottedTrial], front: Sequence[tuple[float, float]], budgets_ms: Sequence[float] = (),
     knee: tuple[float, float] | None = None,
 ) -> Figure:  # fmt: skip
-    """Accuracy over latency: trials, the front as steps, its knee, named reference networks, budgets as lines.
+    """Accuracy over latency: trials, the front as steps, its knee, reference networks, budgets as lines.
 
     `front` and `knee` are (accuracy in 0..1, latency in ms); the front goes from fast to slow.
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5.6, 3.8), dpi=140)
-    axes = figure.add_axes((0.12, 0.13, 0.85, 0.83))
+    figure = Figure(figsize=(5.6, 4.2), dpi=140, layout="constrained")
+    axes = figure.add_subplot()
     unnamed = [trial for trial in trials if not trial.name]
     references = [trial for trial in trials if trial.name]
     axes.scatter([t.latency_ms for t in unnamed], [100 * t.accuracy for t in unnamed], s=18, alpha=0.6, label="trials")
@@ -38,18 +43,12 @@ def draw_pareto(
         axes.step([ms for _, ms in front], [100 * accuracy for accuracy, _ in front], where="post", label="front")
     if knee is not None:
         axes.scatter([knee[1]], [100 * knee[0]], marker="o", s=90, facecolors="none", edgecolors="red", label="knee")
-    if references:
-        axes.scatter(
-            [t.latency_ms for t in references], [100 * t.accuracy for t in references], marker="*", s=90,
-            color="black", label="reference networks",
-        )  # fmt: skip
-    for trial in references:
-        place = trial.latency_ms, 100 * trial.accuracy
-        axes.annotate(trial.name, place, fontsize=7, xytext=(4, -9), textcoords="offset points")
+    for trial, marker in zip(references, itertools.cycle(MARKERS)):
+        axes.scatter([trial.latency_ms], [100 * trial.accuracy], marker=marker, s=60, color="black", label=trial.name)
     for budget_ms in budgets_ms:
         axes.axvline(budget_ms, color="red", linestyle="--", linewidth=1, label=f"budget {budget_ms:g} ms")
     axes.set_xlabel("latency (ms)")
     axes.set_ylabel("accuracy on the search-validation split (%)")
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8, loc="lower right")
+    figure.legend(fontsize=7, loc="outside upper center", ncols=3, frameon=False)
     return figure

@@ -5,26 +5,40 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 from small_search import read
 
 from mnas.monitor.pareto import PlottedTrial
 from mnas.monitor.tensorboard import TensorBoard, draw_pareto, markdown_table
 
 
+def legend(figure: Figure) -> list[str]:
+    (names,) = figure.legends
+    return [text.get_text() for text in names.get_texts()]
+
+
 def test_the_picture_shows_trials_front_references_and_budget() -> None:
     trials = [PlottedTrial(0.5, 2.0, ""), PlottedTrial(0.8, 6.0, ""), PlottedTrial(0.7, 7.0, "mobilenet_v3_small")]
-    axes = draw_pareto(trials, [(0.5, 2.0), (0.8, 6.0)], [10.0]).axes[0]
+    trials.append(PlottedTrial(0.6, 6.5, "mobilenet_v3_small/160"))
+    figure = draw_pareto(trials, [(0.5, 2.0), (0.8, 6.0)], [10.0])
+    axes = figure.axes[0]
     dots = axes.collections[0].get_offsets()
     assert dots.tolist() == [[2.0, 50.0], [6.0, 80.0]]  # type: ignore[union-attr]
-    assert [text.get_text() for text in axes.texts] == ["mobilenet_v3_small"]
-    assert "budget 10 ms" in [text.get_text() for text in axes.get_legend().get_texts()]  # type: ignore[union-attr]
+    assert legend(figure) == [
+        "trials", "front", "mobilenet_v3_small", "mobilenet_v3_small/160", "budget 10 ms"
+    ]  # fmt: skip
+    figure.draw_without_rendering()
+    for names in figure.legends:
+        box = names.get_window_extent()
+        assert box.y0 >= axes.get_window_extent().y1, "no trial lies under the legend"
+        assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1
     assert axes.get_xlabel() == "latency (ms)"
 
 
 def test_the_knee_and_several_budgets() -> None:
-    axes = draw_pareto([PlottedTrial(0.5, 2.0, "")], [(0.5, 2.0)], [5.0, 10.0], knee=(0.5, 2.0)).axes[0]
-    labels = [text.get_text() for text in axes.get_legend().get_texts()]  # type: ignore[union-attr]
-    assert {"knee", "budget 5 ms", "budget 10 ms"} <= set(labels)
+    figure = draw_pareto([PlottedTrial(0.5, 2.0, "")], [(0.5, 2.0)], [5.0, 10.0], knee=(0.5, 2.0))
+    axes = figure.axes[0]
+    assert {"knee", "budget 5 ms", "budget 10 ms"} <= set(legend(figure))
     assert axes.collections[1].get_offsets().tolist() == [[2.0, 50.0]]  # type: ignore[union-attr]
 
 
