@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
 from mnas.nn.network import Network, build
 from mnas.space.architecture import Architecture, Block, Head
+
+STEM = Block("conv", 3, 2, 8, "relu")
+HEAD = Head(0, 0, "none")
+
+
+def tiny(*row: Block, head: Head = HEAD, **changes: Any) -> Architecture:
+    """The stem and one stage of these blocks."""
+    return Architecture(32, STEM, (row,), head, **changes)
+
 
 HAND_MADE = {
     "inverted_residuals": Architecture(
