@@ -10,6 +10,7 @@ import torch
 from mnas.data.sources import ImageData
 from mnas.data.splits import Split
 from mnas.space.architecture import Architecture
+from mnas.training.precision import Precision
 from mnas.training.sizes import TrainingSizes
 from mnas.training.trainer import Trainer
 
@@ -26,11 +27,11 @@ class SizesBy(TrainingSizes):
 
 def trainer(
     data: ImageData, size: int | Callable[[Architecture], int] | None = None, *, train: Split | None = None,
-    seed: int = 0, flip: bool = False,
+    seed: int = 0, flip: bool = False, precision: Precision = "float32",
 ) -> Trainer:  # fmt: skip
     """On the CPU; at `size` pixels, by default at each architecture's resolution."""
     sizes: TrainingSizes = SizesBy(0, 0)
     if size is not None:
         sizes = SizesBy(0, 0, size if callable(size) else lambda arch: size)
     data = replace(data, train=data.train if train is None else train, flip=flip)
-    return Trainer(data, sizes, torch.device("cpu"), seed)
+    return Trainer(data, sizes, torch.device("cpu"), seed, precision)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import uuid
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,9 @@ import platformdirs
 
 from mnas.errors import BadInput
 from mnas.io.strict_yaml import read_text
+
+NUMBERS = re.compile(r"\[\n\s+([-+.,\seE\d]*\d)\n\s+\]")
+"""A list of numbers in indented JSON; no text in it has a line break."""
 
 
 def read_json(path: str | Path) -> dict[str, Any]:
@@ -26,6 +31,16 @@ def read_json(path: str | Path) -> dict[str, Any]:
 def user_cache(name: str) -> Path:
     """The folder `name` in mnas's part of the user's cache: ~/.cache/mnas on Linux, or in $XDG_CACHE_HOME."""
     return platformdirs.user_cache_path("mnas", appauthor=False) / name
+
+
+def require_space(folder: Path, needed_bytes: int) -> None:
+    """Raise BadInput where the disk of an existing folder has less free space."""
+    free = shutil.disk_usage(folder).free
+    if free < needed_bytes:
+        raise BadInput(
+            f"{folder}: only {free / 1e6:,.0f} MB are free there, and {needed_bytes / 1e6:,.0f} MB are needed: free "
+            "some space, or name another folder"
+        )
 
 
 def write_atomic(path: str | Path, content: str | bytes) -> None:
@@ -44,5 +59,6 @@ def write_atomic(path: str | Path, content: str | bytes) -> None:
 
 
 def write_json(path: str | Path, data: Any) -> None:
-    """Write readable JSON, whole or not at all."""
-    write_atomic(path, json.dumps(data, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+    """Write readable JSON, whole or not at all; a list of numbers is one line."""
+    text = json.dumps(data, indent=2, allow_nan=False, ensure_ascii=False)
+    write_atomic(path, NUMBERS.sub(lambda found: re.sub(r"\s+", " ", found[1]).join("[]"), text) + "\n")

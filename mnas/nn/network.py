@@ -14,6 +14,7 @@ class Network(nn.Module):
 
     def __init__(self, arch: Architecture, num_classes: int, dropout: float = 0.0):
         super().__init__()
+        self.channels = arch.channels
         layers = arch.layers(num_classes)
         modules = [module_of(layer, arch.bn_eps) for layer in layers]
         pool = [layer.operator for layer in layers].index("pool")
@@ -27,8 +28,11 @@ class Network(nn.Module):
         self.classifier = modules[-1]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images (b, 3, h, w) to logits (b, num_classes)."""
-        x = self.conv_head(self.blocks(self.stem(x)))
+        """Images (b, 3, h, w) to logits (b, num_classes); a network for grey images takes (b, 1, h, w) too.
+
+        It reads the first channel of three equal ones, as grey images come from a data set.
+        """
+        x = self.conv_head(self.blocks(self.stem(x[:, : self.channels] if x.shape[1] > self.channels else x)))
         x = self.hidden(self.pool(x))
         logits: Tensor = self.classifier(self.dropout(x))
         return logits

@@ -31,7 +31,10 @@ _MBCONV = ("conv_pw", "bn1", "conv_dw", "bn2", "se", "conv_pwl", "bn3", "conv_re
 _SEPCONV = ("conv", "conv_dw", "bn1", "se", "conv_pw", "bn2", "conv_reduce", "conv_expand")
 """The names inside a block, in the order in which it runs them; a plain convolution's are among the second."""
 
-_PREFIXES = ("module.", "_orig_mod.")
+_WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model_state_dict", "model", "network", "net")
+"""Where training checkpoints keep the weights, the averaged ones first."""
+_PREFIXES = ("module.", "_orig_mod.", "model.", "network.", "net.", "backbone.")
+"""What wrappers put before each name, in any order: DDP, torch.compile, Lightning modules."""
 _IGNORED = "num_batches_tracked"
 
 
@@ -88,6 +91,7 @@ def start_from(supernet: Supernet, path: str | Path) -> Architecture:
         origin, arch = str(arch_file), Architecture.from_yaml(read_text(arch_file), str(arch_file))
     else:
         origin, arch = f"the reference network {supernet.space.reference}", zoo.get(supernet.space.reference)
+        arch = replace(arch, channels=supernet.space.channels)
     arch = replace(arch, resolution=supernet.space.resolutions[0])  # weights do not depend on it
     if arch not in supernet.space:
         raise BadInput(
@@ -105,18 +109,19 @@ def start_from(supernet: Supernet, path: str | Path) -> Architecture:
 
 def _unwrap(state_dict: Mapping[str, Any]) -> dict[str, Tensor]:
     """Name -> tensor, taken out of a training checkpoint, without the prefixes of wrapper modules."""
-    for key in ("state_dict", "model"):
-        if isinstance(state_dict, Mapping) and isinstance(state_dict.get(key), Mapping):
-            state_dict = state_dict[key]
+    while isinstance(state_dict, Mapping):
+        inside = [state_dict[key] for key in _WRAPPERS if isinstance(state_dict.get(key), Mapping)]
+        if not inside:
+            break
+        state_dict = inside[0]
     if not isinstance(state_dict, Mapping) or not state_dict:
         raise BadInput(f"weights: expected tensors by name, got {_kind(state_dict)}. {_expected()}")
     for name, value in state_dict.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
             raise BadInput(f"weights: expected a tensor at '{name}', got {_kind(value)}. {_expected()}")
     names = {name: name for name in state_dict}
-    for prefix in _PREFIXES:
-        if all(name.startswith(prefix) for name in names.values()):
-            names = {full: name.removeprefix(prefix) for full, name in names.items()}
+    while prefix := next((one for one in _PREFIXES if all(name.startswith(one) for name in names.values())), ""):
+        names = {full: name.removeprefix(prefix) for full, name in names.items()}
     return {name: state_dict[full] for full, name in names.items()}
 
 
@@ -192,6 +197,8 @@ def _fit(source: ModuleWeights, name: str, module: nn.Module, layout: str) -> di
         # timm's V3 runs the hidden linear layer as a 1x1 convolution after pooling
         as_linear = isinstance(module, nn.Linear) and tensor.shape == (*shape, 1, 1)
         value = tensor.flatten(1) if as_linear else tensor
+        if value.ndim == 4 and value.shape[1] == 3 and shape[1] == 1:  # of colours, for grey images (as timm does)
+            value = value.sum(1, keepdim=True)
         if value.shape != shape:
             got = tuple(tensor.shape)
             raise BadInput(f"{where}: expected {leaf} of shape {tuple(shape)}, got {got}. {_expected()}")

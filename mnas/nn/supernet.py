@@ -48,6 +48,8 @@ class Supernet(nn.Module):
         In training, `dropout` is applied to the classifier's input. Raises BadInput where `arch` is not in the space.
         """
         *body, (classifier, classifier_slot) = self.walk(arch)
+        if x.shape[1] > arch.channels:
+            x = x[:, : arch.channels]
         for layer, slot in body:
             x = slot(x, layer, arch.bn_eps)
         logits: Tensor = classifier_slot(F.dropout(x, dropout, self.training), classifier, arch.bn_eps)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors.torch
 import torch
 from torch import Tensor
@@ -28,7 +31,7 @@ def read_weights(path: str | Path) -> Any:
         if path.suffix == ".safetensors":
             return read_safetensors(path)
         _check_sum(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return _load(path)
     except BadInput:
         raise
     except OSError as error:
@@ -37,6 +40,28 @@ def read_weights(path: str | Path) -> Any:
         raise BadInput(
             f"{path}: cannot be read as weights; expected an undamaged file of tensors alone, as "
             "torch.save(network.state_dict(), ...) or safetensors writes it"
+        ) from None
+
+
+def _load(path: Path) -> Any:
+    """The content of a file of torch.save; trainers' settings in it are read, no code is run.
+
+    Raises BadInput with the name of an object that may not be read.
+    """
+    import argparse
+
+    scalar: Any = np.float64(0).__reduce__()[0]  # numpy's own scalars, such as a best accuracy
+    allowed = [argparse.Namespace, np.dtype, scalar, *(type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8", "?"))]
+    try:
+        with torch.serialization.safe_globals(allowed):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        named = re.search(r"GLOBAL ([\w.]+)", str(error))
+        if named is None:
+            raise
+        raise BadInput(
+            f"{path}: holds an object of {named[1]}, which would run code when it is read; where it was written, save "
+            "the weights alone: torch.save(network.state_dict(), 'weights.pt')"
         ) from None
 
 

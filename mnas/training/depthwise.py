@@ -1,8 +1,8 @@
-"""Depthwise convolutions trained on CPUs without AVX-512.
+"""Depthwise convolutions trained on CPUs, where oneDNN computes some of their gradients slowly.
 
-oneDNN computes the gradient of a kernel that is larger than its input slowly there: in MobileNetV3-Large at 32 pixels
-it took three quarters of a training step. The gradient is a sum of products for each position of the kernel, and few
-positions ever meet such a small input.
+That of a kernel which is larger than its input: 2 to 6 times as long as it need take with AVX-512; without, in
+MobileNetV3-Large at 32 pixels it took three quarters of a training step. The gradient is a sum of products for each
+position of the kernel, and few positions ever meet such a small input. In bfloat16: see `depthwise_bf16`.
 """
 
 from __future__ import annotations
@@ -16,35 +16,42 @@ from torch.nn import functional as F
 from torch.nn.grad import conv2d_input
 from torch.overrides import TorchFunctionMode
 
+from mnas.training.depthwise_bf16 import DepthwiseBF16
+
 
 class QuickDepthwise(TorchFunctionMode):
-    """While active, a depthwise `conv2d` whose kernel exceeds its input has a fast gradient; all else is unchanged."""
+    """While active, depthwise `conv2d`s have fast gradients: all in `bfloat16`, else where kernels exceed inputs.
+
+    In bfloat16 too, kernels that exceed their inputs by more than a pixel are computed position by position.
+    """
+
+    def __init__(self, bfloat16: bool = False):
+        super().__init__()
+        self._bfloat16 = bfloat16
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         if func is torch.conv2d and torch.is_grad_enabled():
-            return _conv2d(*args, **(kwargs or {}))
+            return self._conv2d(*args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))
 
-
-def helps() -> bool:
-    """Whether this machine's CPU needs it: it has no AVX-512."""
-    return not torch.backends.cpu.get_cpu_capability().startswith("AVX512")
-
-
-def _conv2d(
-    x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
-    groups: int = 1,
-) -> Tensor:  # fmt: skip
-    kernel, step = weight.shape[-1], stride if isinstance(stride, int) else stride[0]
-    depthwise = groups == weight.shape[0] == x.shape[1] > 1 and weight.requires_grad and bias is None
-    same = padding in (kernel // 2, (kernel // 2, kernel // 2)) and dilation in (1, (1, 1))
-    small = max(x.shape[2:]) < kernel and x.device.type == "cpu"
-    if depthwise and same and small and stride in (step, (step, step)):
-        quick: Tensor = _Depthwise.apply(x, weight, step)  # type: ignore[no-untyped-call]
-        return quick
-    return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
+    def _conv2d(
+        self, x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0,
+        dilation: Any = 1, groups: int = 1,
+    ) -> Tensor:  # fmt: skip
+        kernel, step = weight.shape[-1], stride if isinstance(stride, int) else stride[0]
+        depthwise = groups == weight.shape[0] == x.shape[1] > 1 and weight.requires_grad and bias is None
+        same = padding in (kernel // 2, (kernel // 2, kernel // 2)) and dilation in (1, (1, 1))
+        if depthwise and same and stride in (step, (step, step)) and x.device.type == "cpu":
+            quick: Tensor
+            if max(x.shape[2:]) < kernel - self._bfloat16:
+                quick = _Depthwise.apply(x, weight, step)  # type: ignore[no-untyped-call]
+                return quick
+            if self._bfloat16:
+                quick = DepthwiseBF16.apply(x, weight, step)  # type: ignore[no-untyped-call]
+                return quick
+        return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
 
 
 class _Depthwise(torch.autograd.Function):
@@ -59,12 +66,13 @@ class _Depthwise(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         (x, weight), stride = ctx.saved_tensors, ctx.stride
+        grad = grad.to(weight.dtype)
         to_x = to_weight = None
         if ctx.needs_input_grad[0]:
             padding = weight.shape[-1] // 2
             to_x = conv2d_input(  # type: ignore[no-untyped-call]
                 x.shape, weight, grad, stride, padding, groups=len(weight)
-            )
+            ).to(x.dtype)
         if ctx.needs_input_grad[1]:
             to_weight = torch.zeros_like(weight)
             for row, (in_y, out_y) in _met(weight.shape[-1], stride, x.shape[2], grad.shape[2]):

@@ -40,12 +40,24 @@ class ProcessGroup:
     def is_main(self) -> bool:
         return self.rank == 0
 
-    def wrap(self, module: nn.Module) -> nn.Module:
-        """`module` in DistributedDataParallel: equal weights and buffers at first, gradients averaged at each step."""
-        if self.size == 1:
-            return module
-        group = None if next(module.parameters()).is_cuda else _gloo()
-        return nn.parallel.DistributedDataParallel(module, process_group=group, find_unused_parameters=True)
+    @torch.no_grad()
+    def equalise(self, module: nn.Module) -> None:
+        """Give `module` the main process's weights and buffers, in every process."""
+        if self.size > 1:
+            for tensor in [*module.parameters(), *module.buffers()]:
+                dist.broadcast(tensor, src=0, group=None if tensor.is_cuda else _gloo())
+
+    @torch.no_grad()
+    def average(self, gradients: Sequence[Tensor]) -> None:
+        """Replace gradients, the same ones in every process, by their means over the processes."""
+        if self.size == 1 or not gradients:
+            return
+        flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+        dist.all_reduce(flat, group=None if flat.is_cuda else _gloo())
+        flat /= self.size
+        means = torch.split(flat, [gradient.numel() for gradient in gradients])
+        for gradient, mean in zip(gradients, means, strict=True):
+            gradient.copy_(mean.view_as(gradient))
 
     def mean(self, values: Tensor) -> Tensor:
         """The mean of a CPU tensor over all processes, in place."""
@@ -155,6 +167,7 @@ def process_group() -> Iterator[ProcessGroup]:
             "--max-restarts=1 it continues by itself)"
         ) from None
     _gloo_groups.clear()
+    gc.collect()  # what still holds a group would keep its threads until the interpreter ends, which aborts it
     dist.destroy_process_group()
 
 

@@ -1,23 +1,32 @@
-"""The training loop, as an iterator over epochs: the caller evaluates, reports, prunes and stops."""
+"""The training loop: one network's training, step by step; the caller judges, saves, prunes and stops."""
 
 from __future__ import annotations
 
 import contextlib
+import copy
 import math
+import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from mnas.config import Recipe
 from mnas.data.augment import augment, normalise
+from mnas.data.balance import loss_weights
 from mnas.data.loader import batches
+from mnas.data.mixing import mix
 from mnas.data.splits import Split, limited
-from mnas.errors import MnasError
-from mnas.training.depthwise import QuickDepthwise, helps
-from mnas.training.recipe import lr_at, optimizer
+from mnas.errors import BadInput, MnasError
+from mnas.nn.drop_path import set_drop_path
+from mnas.nn.network import Network
+from mnas.training.memory import accumulate, judged_at_once
+from mnas.training.precision import Precision, autocast, training_heap, training_pass
+from mnas.training.recipe import augments_trivially, lr_at, optimizer
 
 
 class Diverged(MnasError):
@@ -37,51 +46,185 @@ class Epoch:
     images_per_s: float
 
 
-def fit(
-    network: nn.Module, split: Split, recipe: Recipe, *, size: int, device: torch.device, seed: int,
-    teacher: nn.Module | None = None,
-) -> Iterator[Epoch]:  # fmt: skip
-    """Train `network` in place on images of `size` pixels; yields after each epoch.
+@dataclass(frozen=True)
+class Setting:
+    """Where and on which images a training computes."""
 
-    With a `teacher`, half of the loss is against its outputs for the same images (arXiv 1503.02531). `seed` decides
-    dropout and the order and augmentation of the images. An undecided `recipe.flip` mirrors nothing: see `with_flip`.
+    size: int
+    """Side of the images, in pixels."""
+    device: torch.device
+    seed: int
+    """Decides dropout, and the order and augmentation of the images."""
+    num_classes: int
+    precision: Precision = "float32"
+    parts: int = 1
+    """Parts in which a batch is trained on, for want of memory."""
+
+
+class Training:
+    """One network's training by a recipe, step by step; it may be stopped after any step and continued elsewhere.
+
+    A step depends only on the seed and its number, so that a continued training gives what an uninterrupted one would.
+    With a `teacher`, half of the loss is against its outputs for the same images (arXiv 1503.02531). An undecided
+    `recipe.flip` mirrors nothing: see `with_flip`.
     """
-    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    torch.manual_seed(seed)
-    generator = torch.Generator().manual_seed(seed)
-    optim = optimizer(network, recipe)
-    criterion = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
-    steps = max(1, len(split) // recipe.batch_size) * recipe.epochs
-    step = 0
-    for number in range(1, recipe.epochs + 1):
-        network.train()
-        began, images, losses = time.perf_counter(), 0, torch.zeros((), device=device)
-        for raw, labels in batches(
-            split, batch_size=recipe.batch_size, size=size, device=device, generator=generator
-        ):
-            lr = lr_at(min(1.0, (step + 1) / steps), recipe)
-            for parameters in optim.param_groups:
-                parameters["lr"] = lr
-            x = augment(raw, size, generator=generator, flip=bool(recipe.flip), crop=recipe.crop)
-            with training_pass(device):
-                logits = network(x)
-                loss: Tensor = criterion(logits, labels)
-                if teacher is not None:
-                    loss = (loss + nn.functional.cross_entropy(logits, _probabilities(teacher, x))) / 2
-            optim.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(network.parameters(), recipe.clip_norm)
-            optim.step()
-            losses += loss.detach() * len(labels)
-            images += len(labels)
-            step += 1
-        mean = float(losses) / max(1, images)
+
+    def __init__(
+        self, network: nn.Module, split: Split, recipe: Recipe, setting: Setting, teacher: nn.Module | None = None
+    ):
+        network.to(setting.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network, self.recipe = network, recipe
+        self.averaged = copy.deepcopy(network).requires_grad_(False) if recipe.ema else network
+        """The network with the moving average of the weights, which is judged; its statistics need `recalibrate`."""
+        # listed once: walking through the modules at each step takes time
+        self._weights: list[Tensor] = list(network.parameters())
+        self._averages: list[Tensor] = list(self.averaged.parameters())
+        self.step = 0
+        self.steps_an_epoch = max(1, len(split) // recipe.batch_size)
+        self._split, self._setting, self._teacher = split, setting, teacher
+        self._optim = optimizer(network, recipe)
+        self._parts = setting.parts
+        weights = loss_weights(recipe.class_weights, split.labels, setting.num_classes)
+        self._class_weights = None if weights is None else weights.to(setting.device)
+        if recipe.drop_path and isinstance(network, Network):
+            set_drop_path(network, recipe.drop_path)
+
+    @property
+    def epochs(self) -> int:
+        """Finished epochs."""
+        return self.step // self.steps_an_epoch
+
+    def rest(self) -> Iterator[Epoch]:
+        """Train all epochs that are left; yields after each."""
+        while self.epochs < self.recipe.epochs:
+            yield self.epoch()
+
+    def epoch(self, stepped: Callable[[int], None] = lambda step: None) -> Epoch:
+        """Train to the end of the current epoch; `stepped` is called with the number of each step.
+
+        Raises Diverged where the loss is not finite, and BadInput where no image of the epoch could be decoded.
+        """
+        number = self.epochs + 1
+        self.network.train()
+        began, images, losses = time.perf_counter(), 0, torch.zeros((), device=self._setting.device)
+        with training_heap(self._setting.device):
+            for raw, labels in self._data():
+                loss = self._train_step(raw, labels)
+                losses += loss * len(labels)
+                images += len(labels)
+                stepped(self.step)
+        if not images:
+            raise BadInput(f"none of {len(self._split)} training images could be decoded; repair or delete them")
+        mean = float(losses) / images
         if not math.isfinite(mean):
             raise Diverged(
-                f"training diverged in epoch {number}: the loss is {mean}; try a learning rate below {recipe.lr:g} in "
-                "a new run (--set recipe.lr=..., or --set lr=... for mnas train)"
+                f"training diverged in epoch {number}: the loss is {mean}; try a learning rate below "
+                f"{self.recipe.lr:g} in a new run (--set recipe.lr=..., or --set lr=... for mnas train)"
             )
-        yield Epoch(number, mean, lr, images / (time.perf_counter() - began))
+        lr = lr_at(min(1.0, self.step / self._steps), self.recipe)
+        self.step = number * self.steps_an_epoch  # broken images may have left some steps out
+        return Epoch(number, mean, lr, images / (time.perf_counter() - began))
+
+    @property
+    def _steps(self) -> int:
+        return self.steps_an_epoch * self.recipe.epochs
+
+    def _data(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches of the current epoch that are left."""
+        epoch, first = divmod(self.step, self.steps_an_epoch)
+        order = np.random.default_rng((self._setting.seed, epoch)).permutation(len(self._split))
+        size = min(self.recipe.batch_size, len(order))
+        yield from batches(
+            self._split, order=order[first * size : self.steps_an_epoch * size], batch_size=size,
+            size=self._setting.size, device=self._setting.device,
+        )  # fmt: skip
+
+    def _train_step(self, raw: Tensor, labels: Tensor) -> Tensor:
+        """One optimizer step on images uint8 (b, 3, h, w) and labels (b,); returns the loss."""
+        recipe, setting = self.recipe, self._setting
+        seed = random.Random(f"{setting.seed}/{self.step}").getrandbits(62)
+        generator = torch.Generator().manual_seed(seed)
+        for group in self._optim.param_groups:
+            group["lr"] = lr_at(min(1.0, (self.step + 1) / self._steps), recipe)
+        x = augment(
+            raw, setting.size, generator=generator, flip=bool(recipe.flip), crop=recipe.crop, ratio=recipe.ratio,
+            trivial=augments_trivially(recipe),
+        )  # fmt: skip
+        x, targets = mix(
+            x, labels, setting.num_classes, mixup=recipe.mixup, cutmix=recipe.cutmix,
+            label_smoothing=recipe.label_smoothing, generator=generator,
+        )  # fmt: skip
+        losses: list[Tensor] = []
+
+        def begin() -> None:
+            torch.manual_seed(seed)  # for dropout
+            losses.clear()
+            self._optim.zero_grad(set_to_none=True)
+
+        def add(part: slice) -> None:
+            loss = self._loss(x[part], targets[part]) * ((part.stop - part.start) / len(x))
+            loss.backward()
+            losses.append(loss.detach())
+
+        self._parts = accumulate(begin, add, len(x), self._parts)
+        nn.utils.clip_grad_norm_(self._weights, recipe.clip_norm)
+        self._optim.step()
+        self.step += 1
+        if recipe.ema:
+            self._update_average()
+        return torch.stack(losses).sum()
+
+    def _loss(self, x: Tensor, targets: Tensor) -> Tensor:
+        """The mean loss of images (b, 3, size, size) with soft targets (b, classes)."""
+        setting = self._setting
+        with training_pass(setting.device, setting.precision, setting.size):
+            logits = self.network(x).float()
+            loss = nn.functional.cross_entropy(logits, targets, self._class_weights)
+            if self._teacher is not None:
+                loss = (loss + nn.functional.cross_entropy(logits, _probabilities(self._teacher, x))) / 2
+        return loss
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        """Move the averages towards the weights, faster in the first steps, so that these are soon forgotten."""
+        kept = min(self.recipe.ema, (1 + self.step) / (10 + self.step))
+        torch._foreach_lerp_(self._averages, self._weights, 1 - kept)
+
+    def is_finite(self) -> bool:
+        """Whether the weights are finite: a training that has diverged is not worth keeping."""
+        return all(bool(torch.isfinite(weights).all()) for weights in self._weights)
+
+    # --- kept between processes
+
+    def state(self) -> dict[str, Any]:
+        """What continues this training in another process; a later step changes the tensors."""
+        return {
+            "step": self.step, "network": self.network.state_dict(), "averaged": self.averaged.state_dict(),
+            "optimizer": self._optim.state_dict(),
+        }  # fmt: skip
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue from what `state` gave for a training by the same recipe on as many images."""
+        self.network.load_state_dict(state["network"])
+        self.averaged.load_state_dict(state["averaged"])
+        self._optim.load_state_dict(state["optimizer"])
+        self.step = state["step"]
+
+
+def copied(state: Any) -> Any:
+    """A copy of a state dict that later steps do not change."""
+    if isinstance(state, Tensor):
+        return state.detach().clone()
+    if isinstance(state, dict):
+        return {key: copied(value) for key, value in state.items()}
+    return [copied(value) for value in state] if isinstance(state, list) else state
+
+
+def fit(
+    network: nn.Module, split: Split, recipe: Recipe, setting: Setting, teacher: nn.Module | None = None
+) -> Iterator[Epoch]:
+    """Train `network` in place by all epochs of a recipe; yields after each. See `Training`."""
+    return Training(network, split, recipe, setting, teacher).rest()
 
 
 @torch.no_grad()
@@ -104,7 +247,9 @@ def recalibrate(
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # the plain mean over batches
-    network.train()
+    network.eval()  # no dropout
+    for norm in norms:
+        norm.train()
     generator = torch.Generator().manual_seed(0)
     sample = limited(split, images, 0)
     for raw, _ in batches(sample, batch_size=batch_size, size=size, device=device, generator=generator):
@@ -116,7 +261,7 @@ def recalibrate(
 
 @torch.inference_mode()
 def accuracy(
-    network: nn.Module, split: Split, *, size: int, device: torch.device, batch_size: int = 256, exact: bool = False
+    network: nn.Module, split: Split, *, size: int, device: torch.device, exact: bool = False
 ) -> float:
     """The fraction (0..1) of the images of `split` that `network` classifies correctly at `size` pixels.
 
@@ -125,20 +270,8 @@ def accuracy(
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.eval()
     correct, seen = torch.zeros((), device=device), 0
-    for raw, labels in batches(split, batch_size=batch_size, size=size, device=device):
+    for raw, labels in batches(split, batch_size=judged_at_once(size), size=size, device=device):
         with contextlib.nullcontext() if exact else autocast(device):
             correct += (network(normalise(raw, size)).argmax(1) == labels).sum()
         seen += len(labels)
     return float(correct) / max(1, seen)
-
-
-def training_pass(device: torch.device) -> contextlib.AbstractContextManager[object]:
-    """The context of a training step's forward pass."""
-    return QuickDepthwise() if device.type == "cpu" and helps() else autocast(device)
-
-
-def autocast(device: torch.device) -> contextlib.AbstractContextManager[object]:
-    """bfloat16 on CUDA; elsewhere float32, which is faster on CPUs without native bfloat16."""
-    if device.type == "cuda":
-        return torch.autocast("cuda", dtype=torch.bfloat16)
-    return contextlib.nullcontext()

@@ -1,21 +1,44 @@
-"""The image size at which each architecture is trained and tested."""
+"""Input sizes: those that a search of small images tries, and the smaller one at which candidates may be estimated."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mnas.data.sources import ImageData
 from mnas.space.architecture import Architecture
+
+SMALLEST = 32
+"""Networks that halve their input five times need this many pixels."""
+ENOUGH = 48
+"""However small the images are, sizes up to this one are searched: 8x8 digits need more than 32."""
+MULTIPLES = (1.0, 1.5, 2.0, 3.0)
+
+
+def native_size(image_size: int, largest: int) -> int:
+    """The input size that loses nothing of images of `image_size` pixels: a multiple of 8, 32 to `largest`."""
+    return min(largest, max(SMALLEST, -(-image_size // 8) * 8))
+
+
+def followed_resolutions(image_size: int, resolutions: tuple[int, ...]) -> tuple[int, ...]:
+    """The input sizes to search for images of `image_size` pixels: 1 to 3 times that, multiples of 8, ascending.
+
+    `resolutions` are the space's: they are kept where images are as large as the largest of them, which is never
+    exceeded.
+    """
+    if image_size >= max(resolutions):
+        return resolutions
+    largest = min(max(resolutions), max(ENOUGH, -(-3 * image_size // 8) * 8))
+    native = native_size(image_size, largest)
+    return tuple(sorted({min(largest, round(native * multiple / 8) * 8) for multiple in MULTIPLES}))
 
 
 @dataclass(frozen=True)
 class TrainingSizes:
-    """How far the sizes of training lie below the resolutions at which latency is measured."""
+    """How far the sizes at which candidates are estimated lie below their resolutions."""
 
-    base: int
-    """The space's largest resolution, in pixels."""
-    proxy: int
-    """The size at which an architecture of that resolution is trained; smaller resolutions in proportion."""
+    base: int = 0
+    """The largest resolution, in pixels."""
+    proxy: int = 0
+    """The size at which an architecture of that resolution is estimated; smaller resolutions in proportion."""
 
     def of(self, arch: Architecture) -> int:
         """Pixels at which an architecture is trained and tested."""
@@ -24,6 +47,5 @@ class TrainingSizes:
         return max(8, round(arch.resolution * self.proxy / self.base / 4) * 4)
 
 
-def native_size(data: ImageData, resolution: int) -> int:
-    """`resolution`, or the images' own size rounded up to a multiple of 32 pixels where that is smaller."""
-    return min(resolution, -(-data.image_size // 32) * 32)
+FULL_SIZE = TrainingSizes()
+"""Each architecture at its resolution."""

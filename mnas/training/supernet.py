@@ -8,7 +8,7 @@ import logging
 import math
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,9 @@ from mnas.space.cost import cost
 from mnas.space.space import SearchSpace
 from mnas.training.distributed import SINGLE, ProcessGroup
 from mnas.training.guard import Guard
-from mnas.training.loop import Diverged, training_pass
+from mnas.training.loop import Diverged, copied
+from mnas.training.memory import accumulate, parts_of
+from mnas.training.precision import training_heap, training_pass
 from mnas.training.recipe import lr_at, optimizer, with_flip
 from mnas.training.trainer import Trainer
 
@@ -60,28 +62,27 @@ class Interval:
     """Why the steps were undone; empty if they were not."""
 
 
-class Sandwich(nn.Module):
-    """The losses of one step's subnets as one module, since DistributedDataParallel needs a single forward."""
+def sandwich(
+    supernet: Supernet, recipe: SupernetRecipe, images: Mapping[int, Tensor], labels: Tensor,
+    subnets: Sequence[tuple[Architecture, int]],
+) -> Iterator[Tensor]:  # fmt: skip
+    """The loss of each subnet, the largest first: only it is regularised, and the others learn its outputs.
 
-    def __init__(self, supernet: Supernet, recipe: SupernetRecipe):
-        super().__init__()
-        self.supernet, self.recipe = supernet, recipe
-
-    def forward(
-        self, images: dict[int, Tensor], labels: Tensor, subnets: Sequence[tuple[Architecture, int]]
-    ) -> Tensor:
-        """Losses (n,) of n subnets, the largest first: only it is regularised, and the others learn its outputs.
-
-        `images` maps sizes to batches (b, 3, size, size); `subnets` are architectures with the sizes of their images.
-        """
-        (largest, size), *others = subnets
-        logits = self.supernet(images[size], largest, dropout=self.recipe.dropout).float()
-        losses = [F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)]
-        targets = logits.detach().softmax(1)
-        if self.recipe.distillation < 1:
-            targets = torch.lerp(F.one_hot(labels, targets.shape[1]).float(), targets, self.recipe.distillation)
-        losses += [F.cross_entropy(self.supernet(images[size], arch).float(), targets) for arch, size in others]
-        return torch.stack(losses)
+    `images` maps sizes to batches (b, 3, size, size); `subnets` are architectures with the sizes of their images. Call
+    backward on each loss before the next is asked for: then only one subnet's activations are in memory.
+    """
+    (largest, size), *others = subnets
+    logits = supernet(images[size], largest, dropout=recipe.dropout).float()
+    targets = logits.detach().softmax(1)
+    if recipe.distillation < 1:
+        targets = torch.lerp(F.one_hot(labels, targets.shape[1]).float(), targets, recipe.distillation)
+    loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
+    del logits
+    yield loss
+    for arch, size in others:
+        del loss
+        loss = F.cross_entropy(supernet(images[size], arch).float(), targets)
+        yield loss
 
 
 @functools.lru_cache(maxsize=8)
@@ -102,6 +103,7 @@ class SupernetTraining:
         checkpoint: Path | None = None,
     ):  # fmt: skip
         self._device, self._seed, self._sizes = trainer.device, trainer.seed, trainer.sizes
+        self._precision = trainer.precision
         self.supernet = supernet.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._split = limited(trainer.data.train, recipe.images, self._seed)
         # each process contributes its own batch
@@ -109,11 +111,14 @@ class SupernetTraining:
         self._recipe = recipe.model_copy(update={"batch_size": recipe.batch_size * group.size})
         self._group, self._checkpoint = group, checkpoint
         self._largest, self._smallest = largest_and_smallest(supernet.space)
-        self._sandwich = group.wrap(Sandwich(self.supernet, recipe))
+        group.equalise(self.supernet)
         self._optim = optimizer(self.supernet, self._recipe)
         self._average = AveragedModel(self.supernet, multi_avg_fn=self._update_average)
         self._guard = Guard(math.log(max(2, supernet.num_classes)))
         self._batch = min(self._recipe.batch_size, max(group.size, len(self._split)))
+        self._parts = parts_of(
+            self._batch // group.size, self._largest, self._sizes.of(self._largest), self._device
+        )
         self.steps_an_epoch = max(1, len(self._split) // self._batch)
         self.steps = self.steps_an_epoch * recipe.epochs
         self.step = 0
@@ -139,10 +144,11 @@ class SupernetTraining:
         while self.step < self.steps:
             began, images, losses = time.perf_counter(), 0, []
             end = min(self.steps, self.step + INTERVAL)
-            for raw, labels in self._data(end):
-                losses.append(self._train_step(raw, labels))
-                stepped(self.step)
-                images += len(labels) * len(losses[-1]) * self._group.size
+            with training_heap(self._device):
+                for raw, labels in self._data(end):
+                    losses.append(self._train_step(raw, labels))
+                    stepped(self.step)
+                    images += len(labels) * len(losses[-1]) * self._group.size
             mean = self._group.mean(torch.stack(losses).mean(0).cpu())
             took = time.perf_counter() - began
             shown = {"largest": float(mean[0]), "smallest": float(mean[-1]), "random": float(mean[1:-1].mean())}
@@ -169,19 +175,41 @@ class SupernetTraining:
             size: augment(raw, size, generator=torch.Generator().manual_seed(seed), flip=flip, crop=crop)
             for size in {size for _, size in subnets}  # the same window of each image at every size
         }
-        torch.manual_seed(seed)  # for dropout
         for group in self._optim.param_groups:
             group["lr"] = self._lr()
-        self._sandwich.train()
-        with training_pass(self._device):
-            losses: Tensor = self._sandwich(images, labels, subnets)
-        self._optim.zero_grad(set_to_none=True)
-        losses.sum().backward()  # type: ignore[no-untyped-call]
+        self.supernet.train()
+        sums: list[Tensor] = []
+
+        def begin() -> None:
+            torch.manual_seed(seed)  # for dropout
+            sums.clear()
+            self._optim.zero_grad(set_to_none=True)
+
+        def add(part: slice) -> None:
+            some = {size: batch[part] for size, batch in images.items()}
+            sums.append(self._backward(some, labels[part], subnets, (part.stop - part.start) / len(labels)))
+
+        self._parts = accumulate(begin, add, len(labels), self._parts)
+        self._group.average([p.grad for p in self.supernet.parameters() if p.grad is not None])
         nn.utils.clip_grad_norm_(self.supernet.parameters(), self._recipe.clip_norm)
         self._optim.step()
         self._average.update_parameters(self.supernet)
         self.step += 1
-        return losses.detach()
+        return torch.stack(sums).sum(0)
+
+    def _backward(
+        self, images: Mapping[int, Tensor], labels: Tensor, subnets: Sequence[tuple[Architecture, int]], share: float
+    ) -> Tensor:
+        """Add the gradients of a part of a batch, this `share` of it; returns its part of the subnets' losses (n,)."""
+        losses: list[Tensor] = []
+        with training_pass(self._device, self._precision, min(images)):
+            for loss in sandwich(self.supernet, self._recipe, images, labels, subnets):
+                weighted = loss * share
+                with torch.autocast(self._device.type, enabled=False):
+                    weighted.backward()  # type: ignore[no-untyped-call]
+                losses.append(weighted.detach())
+                del loss, weighted
+        return torch.stack(losses)
 
     @torch.no_grad()
     def _update_average(self, averages: Any, weights: Any, _: Any) -> None:
@@ -225,15 +253,15 @@ class SupernetTraining:
     def _state(self) -> dict[str, Any]:
         return {
             "step": self.step, "steps": self.steps, "guard": self._guard.to_dict(),
-            "weights": _copied(self.supernet.state_dict()), "average": _copied(self._average.state_dict()),
-            "optimizer": _copied(self._optim.state_dict()),
+            "weights": copied(self.supernet.state_dict()), "average": copied(self._average.state_dict()),
+            "optimizer": copied(self._optim.state_dict()),
         }  # fmt: skip
 
     def _restore(self, state: dict[str, Any]) -> None:
         self.step = state["step"]
         self.supernet.load_state_dict(state["weights"])
         self._average.load_state_dict(state["average"])
-        self._optim.load_state_dict(_copied(state["optimizer"]))
+        self._optim.load_state_dict(copied(state["optimizer"]))
 
     def _load(self, path: Path) -> None:
         try:
@@ -265,12 +293,3 @@ class SupernetTraining:
             broke_at, reason, self.step, self._guard.lr_factor,
         )  # fmt: skip
         return Interval(self.step, self.steps, shown, self._lr(), images_per_s, reason)
-
-
-def _copied(state: Any) -> Any:
-    """A copy of a state dict that later steps do not change."""
-    if isinstance(state, Tensor):
-        return state.detach().clone()
-    if isinstance(state, dict):
-        return {key: _copied(value) for key, value in state.items()}
-    return [_copied(value) for value in state] if isinstance(state, list) else state

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mnas.errors import BadInput
-from mnas.io.files import read_json, user_cache, write_atomic, write_json
+from mnas.io.files import read_json, require_space, user_cache, write_atomic, write_json
 
 
 def test_json_by_text_and_path(tmp_path: Path) -> None:
@@ -24,6 +24,19 @@ def test_json_by_text_and_path(tmp_path: Path) -> None:
         read_json(tmp_path / "absent.json")
 
 
+def test_a_list_of_numbers_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    data = {
+        "matrix": [[1, 2], [-3, 4e-9]], "text": "[\n  1,\n  2\n]", "mixed": [1, "2"], "none": [None, 1], "empty": [],
+        "one": [7], "inner": [{"a": [0.5, 1]}],
+    }  # fmt: skip
+    write_json(path, data)
+    assert read_json(path) == data
+    lines = [line.strip() for line in path.read_text().splitlines()]
+    assert {"[1, 2],", "[-3, 4e-09]", '"one": [7],', '"a": [0.5, 1]'} <= {*lines}
+    assert '"mixed": [' in lines
+
+
 def test_a_write_that_fails_leaves_the_file_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     write_atomic(path, "whole")
@@ -35,3 +48,9 @@ def test_a_write_that_fails_leaves_the_file_and_nothing_else(tmp_path: Path) -> 
 def test_the_cache_follows_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert user_cache("latency") == tmp_path / "mnas" / "latency"
+
+
+def test_too_little_space(tmp_path: Path) -> None:
+    require_space(tmp_path, 1)
+    with pytest.raises(BadInput, match="MB are free"):
+        require_space(tmp_path, 10**18)

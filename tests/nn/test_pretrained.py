@@ -174,6 +174,12 @@ def test_order_in_the_state_dict_does_not_matter(theirs: str, small: nn.Module) 
     lambda weights: {"model": weights, "optimizer": {}},
     lambda weights: {f"module.{name}": value for name, value in weights.items()},
     lambda weights: {"model": {f"module._orig_mod.{name}": value for name, value in weights.items()}},
+    lambda weights: {f"_orig_mod.module.{name}": value for name, value in weights.items()},
+    lambda weights: {"state_dict": {f"model.{name}": value for name, value in weights.items()}, "lr": 0.1},
+    lambda weights: {"state_dict": {f"net.backbone.{name}": value for name, value in weights.items()}},
+    lambda weights: {"model_state_dict": weights, "loss": 0.5},
+    lambda weights: {"state_dict": {name: 0 * value for name, value in weights.items()}, "state_dict_ema": weights},
+    lambda weights: {"model": {"state_dict": weights}},
 ])  # fmt: skip
 def test_unwraps_checkpoints(wrap: Any, small: nn.Module) -> None:
     own = load_reference(fresh("mobilenet_v3_small"), wrap(small.state_dict()))

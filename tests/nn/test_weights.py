@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -54,6 +56,22 @@ def test_a_file_of_either_kind_or_a_folder(kind: Callable[[Path], str | Path], t
     assert read_safetensors(kind(tmp_path / "weights.safetensors")).keys() == TENSORS.keys()
 
 
+def test_settings_of_trainers_are_read(tmp_path: Path) -> None:
+    """As timm's train.py and torchvision's references write them."""
+    path, options = tmp_path / "checkpoint.pth.tar", argparse.Namespace(lr=0.1, model="mobilenetv3")
+    torch.save({"state_dict": TENSORS, "args": options, "best": np.float64(0.9), "step": np.int64(3)}, path)
+    read = read_weights(path)
+    assert (read["args"], read["best"], read["step"]) == (options, 0.9, 3)
+
+
+def test_an_object_that_hinders_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pth"
+    torch.save({"state_dict": TENSORS, "run": Command(f"touch {tmp_path / 'ran'}")}, path)
+    message = refusal(path)
+    assert "system" in message and "torch.save(network.state_dict()" in message
+    assert not (tmp_path / "ran").exists()
+
+
 def test_damaged_files(tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     torch.save(TENSORS, path)
@@ -67,7 +85,7 @@ def test_code_in_a_file_does_not_run(tmp_path: Path) -> None:
     path, ran = tmp_path / "weights.pth", tmp_path / "ran"
     for content in (nn.Linear(1, 1), Command(f"touch {ran}")):
         torch.save(content, path)
-        assert "tensors alone" in refusal(path)
+        assert "weights alone" in refusal(path)
     assert not ran.exists()
 
 

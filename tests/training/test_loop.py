@@ -16,8 +16,9 @@ from mnas.data.splits import limited
 from mnas.estimators import Pruned
 from mnas.estimators.train import TrainEstimator
 from mnas.training.device import pick_device
-from mnas.training.loop import Diverged, Epoch, accuracy, fit, recalibrate
-from mnas.training.recipe import lr_at, optimizer, peak_lr
+from mnas.training.loop import Diverged, Epoch, Setting, accuracy, fit, recalibrate
+from mnas.training.precision import training_pass
+from mnas.training.recipe import augments_trivially, lengthened, lr_at, optimizer, peak_lr, prolonged
 
 CPU = torch.device("cpu")
 DIGITS = load_data("digits")
@@ -27,7 +28,7 @@ SMALL = mnas.zoo.get("mobilenet_v3_small", width=0.5, resolution=32)
 def trained(recipe: Recipe, seed: int = 0) -> tuple[mnas.Network, list[Epoch]]:
     torch.manual_seed(seed)
     network = mnas.build(SMALL, 10)
-    return network, list(fit(network, DIGITS.train, recipe, size=32, device=CPU, seed=seed))
+    return network, list(fit(network, DIGITS.train, recipe, Setting(32, CPU, seed, 10)))
 
 
 def test_it_learns() -> None:
@@ -50,7 +51,7 @@ def test_a_loss_that_is_no_number_ends_the_training() -> None:
     with pytest.raises(Diverged, match=r"epoch 1: .*--set recipe\.lr="):
         network = mnas.build(SMALL, 10)
         torch.nn.init.constant_(network.classifier.weight, math.nan)
-        list(fit(network, DIGITS.train, Recipe(epochs=1), size=32, device=CPU, seed=0))
+        list(fit(network, DIGITS.train, Recipe(epochs=1), Setting(32, CPU, 0, 10)))
 
 
 def test_learning_rate() -> None:
@@ -68,6 +69,28 @@ def test_biases_and_norms_are_not_decayed() -> None:
     assert decayed["weight_decay"] > 0 == others["weight_decay"]
     assert all(p.ndim > 1 for p in decayed["params"])
     assert len(decayed["params"]) + len(others["params"]) == len(list(network.parameters()))
+
+
+@pytest.mark.parametrize("size", [32, 96])
+def test_the_fused_optimizer_steps_as_pytorchs_plain_one(size: int) -> None:
+    """Weights and gradients are walked through in memory order, so both must have one layout."""
+    stepped = []
+    for fused in (True, False):
+        torch.manual_seed(0)
+        network = mnas.build(SMALL, 10).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        optim = optimizer(network, Recipe())
+        for group in optim.param_groups:
+            assert group["fused"]
+            group["fused"] = fused
+        x = torch.randn(8, 3, size, size)
+        for _ in range(3):
+            optim.zero_grad()
+            with training_pass(CPU, "float32", size):
+                network(x).square().mean().backward()
+            optim.step()
+        stepped.append(dict(network.named_parameters()))
+    for name, weight in stepped[0].items():
+        torch.testing.assert_close(weight, stepped[1][name], rtol=1e-4, atol=1e-5, msg=name)
 
 
 def test_accuracy_counts_rightly() -> None:
@@ -133,6 +156,33 @@ def test_cuda_trains_in_bfloat16() -> None:
     network = mnas.build(SMALL, 10)
     seen = set()
     network.classifier.register_forward_hook(lambda module, args, out: seen.add(out.dtype))
-    list(fit(network, DIGITS.train, Recipe(epochs=2), size=32, device=device, seed=0))
+    list(fit(network, DIGITS.train, Recipe(epochs=2), Setting(32, device, 0, 10)))
     assert seen == {torch.bfloat16}
     assert accuracy(network, DIGITS.val, size=32, device=device) > 0.1
+
+
+@pytest.mark.parametrize(("images", "recipe", "epochs"), [
+    (640, Recipe(batch_size=64, min_steps=1000), 100), (64_000, Recipe(batch_size=64, min_steps=1000), 30),
+    (10, Recipe(batch_size=64, min_steps=100), 100), (640, Recipe(epochs=2, batch_size=64, min_steps=1000), 2),
+    (640, Recipe(batch_size=64, min_steps=1000, images=128), 500), (640, Recipe(min_steps=0), 30),
+])  # fmt: skip
+def test_few_images_are_seen_for_more_epochs(images: int, recipe: Recipe, epochs: int) -> None:
+    assert lengthened(recipe, images).epochs == epochs
+
+
+@pytest.mark.parametrize(("images", "recipe", "epochs"), [
+    (640, Recipe(), (300, 1000)), (64_000, Recipe(), (30, 100)), (64_000, Recipe(max_epochs=200), (30, 200)),
+    (640, Recipe(epochs=2), (2, 2)), (640, Recipe(epochs=2, max_epochs=9), (2, 9)),
+    (640, Recipe(min_steps=20_000), (2000, 2000)),
+])  # fmt: skip
+def test_what_a_time_budget_may_prolong(images: int, recipe: Recipe, epochs: tuple[int, int]) -> None:
+    longer = prolonged(recipe, images)
+    assert (longer.epochs, longer.max_epochs) == epochs
+
+
+@pytest.mark.parametrize(("recipe", "expected"), [
+    (Recipe(), False), (Recipe(epochs=60), True), (Recipe(epochs=60, trivial_augment=False), False),
+    (Recipe(epochs=1, trivial_augment=True), True),
+])  # fmt: skip
+def test_trivial_augment_is_for_long_trainings(recipe: Recipe, expected: bool) -> None:
+    assert augments_trivially(recipe) == expected

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from mnas.data.sources import load_data
-from mnas.pipeline.context import size_notes
 from mnas.space.space import load_space
-from mnas.training.sizes import TrainingSizes, native_size
-from mnas.training.trainer import Trainer
-
-DIGITS = load_data("digits")
+from mnas.training.sizes import TrainingSizes, followed_resolutions, native_size
 
 
 def test_sizes_shrink_in_proportion(tiny: Path) -> None:
@@ -22,16 +19,27 @@ def test_sizes_shrink_in_proportion(tiny: Path) -> None:
     assert {full.of(arch) for arch in archs} == {32, 48}
 
 
-def test_a_note_where_they_are_smaller() -> None:
-    """And why: the images are small, or --proxy-resolution says so."""
-    notes = [
-        size_notes(Trainer(DIGITS, TrainingSizes(48, proxy), torch.device("cpu"), 0)) for proxy in (16, 32, 48)
-    ]
-    assert "16/48" in notes[0][0] and "--proxy-resolution 16" in notes[0][0]
-    assert "32/48" in notes[1][0] and "8 px" in notes[1][0]
-    assert notes[2] == []
+@pytest.mark.parametrize(("image_size", "expected"), [
+    (8, (32, 48)), (28, (32, 48, 64, 88)), (32, (32, 48, 64, 96)), (64, (64, 96, 128, 192)),
+    (100, (104, 160, 208, 224)), (128, (128, 192, 224)), (200, (200, 224)), (224, (160, 192, 224)),
+    (1000, (160, 192, 224)),
+])  # fmt: skip
+def test_resolutions_follow_small_images(image_size: int, expected: tuple[int, ...]) -> None:
+    assert followed_resolutions(image_size, (160, 192, 224)) == expected
 
 
-def test_native_size_is_a_multiple_of_32() -> None:
-    assert native_size(DIGITS, 224) == 32
-    assert native_size(DIGITS, 16) == 16
+@given(st.integers(1, 500), st.lists(st.integers(4, 64).map(lambda n: 8 * n), min_size=1, unique=True))
+def test_followed_resolutions(image_size: int, own: list[int]) -> None:
+    found = followed_resolutions(image_size, tuple(own))
+    if image_size >= max(own):
+        assert found == tuple(own)
+        return
+    assert list(found) == sorted(set(found))
+    assert all(size % 8 == 0 and 32 <= size <= max(own) for size in found)
+    assert found[0] >= image_size or found[0] == max(own)
+
+
+def test_the_native_size_loses_nothing() -> None:
+    sizes = [native_size(size, 224) for size in (8, 28, 32, 33, 100, 128, 224, 500)]
+    assert sizes == [32, 32, 32, 40, 104, 128, 224, 224]
+    assert native_size(8, 16) == 16

@@ -26,7 +26,7 @@ from mnas.space.cost import cost
 from mnas.space.space import SearchSpace, load_space
 from mnas.training import supernet as supernet_training
 from mnas.training.loop import accuracy, recalibrate
-from mnas.training.supernet import Interval, Sandwich, SupernetTraining
+from mnas.training.supernet import Interval, SupernetTraining, sandwich
 
 CPU = torch.device("cpu")
 DIGITS = load_data("digits")
@@ -135,20 +135,26 @@ def step_of(space: SearchSpace, seed: int = 0) -> tuple[dict[int, Tensor], Tenso
     return images, torch.tensor([0, 3, 3, 9, 1, 5]), [(arch, two_sizes(arch)) for arch in archs]
 
 
-def sandwich(space: SearchSpace, **recipe: float) -> Sandwich:
+def fresh(space: SearchSpace) -> Supernet:
     torch.manual_seed(0)
-    made = Sandwich(Supernet(space, 10), RECIPE.model_copy(update={"dropout": 0.0} | recipe)).train().double()
-    torch.nn.init.normal_(made.supernet.get_parameter("head.3.linear.weight"), std=30)  # far from uniform
+    made = Supernet(space, 10).train().double()
+    torch.nn.init.normal_(made.get_parameter("head.3.linear.weight"), std=30)  # far from uniform
     return made
+
+
+def plain_recipe(**changes: float) -> SupernetRecipe:
+    return RECIPE.model_copy(update={"dropout": 0.0} | changes)
 
 
 @pytest.mark.parametrize("distillation", [0.0, 0.3, 1.0])
 def test_losses_and_gradients_are_those_by_hand(space: SearchSpace, distillation: float) -> None:
     images, labels, subnets = step_of(space)
-    module = sandwich(space, distillation=distillation, label_smoothing=0.2)
-    supernet = copy.deepcopy(module.supernet)
-    losses = module(images, labels, subnets)
-    losses.sum().backward()
+    given = fresh(space)
+    supernet = copy.deepcopy(given)
+    losses = []
+    for loss in sandwich(given, plain_recipe(distillation=distillation, label_smoothing=0.2), images, labels, subnets):
+        loss.backward()  # before the next: its graph is not needed any more
+        losses.append(loss.detach())
 
     truth = torch.eye(10, dtype=torch.float64)[labels]
     (largest, size), *others = subnets
@@ -161,21 +167,41 @@ def test_losses_and_gradients_are_those_by_hand(space: SearchSpace, distillation
         expected.append(-(taught * supernet(images[size], arch).float().log_softmax(1)).sum(1).mean())
         expected[-1].backward()
 
-    torch.testing.assert_close(losses.double(), torch.stack([loss.double() for loss in expected]), atol=1e-6, rtol=0)
-    for (name, found), by_hand in zip(module.supernet.named_parameters(), supernet.parameters(), strict=True):
+    by_hand_losses = torch.stack([loss.double() for loss in expected])
+    torch.testing.assert_close(torch.stack(losses).double(), by_hand_losses, atol=1e-6, rtol=0)
+    for (name, found), by_hand in zip(given.named_parameters(), supernet.parameters(), strict=True):
         assert (found.grad is None) == (by_hand.grad is None), name
         if found.grad is not None:
             torch.testing.assert_close(found.grad, by_hand.grad, atol=1e-5, rtol=1e-4, msg=name)
+
+
+def test_one_graph_at_a_time_is_as_all_at_once(space: SearchSpace) -> None:
+    """Losses, gradients and batch normalisation's statistics are those of the graphs of all subnets in one backward."""
+    images, labels, subnets = step_of(space)
+    recipe = plain_recipe(distillation=0.5)
+    together, apart = fresh(space), fresh(space)
+    all_losses = torch.stack(list(sandwich(together, recipe, images, labels, subnets)))
+    all_losses.sum().backward()
+    losses = []
+    for loss in sandwich(apart, recipe, images, labels, subnets):
+        loss.backward()
+        losses.append(loss.detach())
+    torch.testing.assert_close(torch.stack(losses), all_losses.detach())
+    gradients = [[p.grad for p in one.parameters() if p.grad is not None] for one in (apart, together)]
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-6)
+    statistics = [dict(one.named_buffers()) for one in (apart, together)]
+    assert any(name.endswith("running_var") for name in statistics[0])
+    torch.testing.assert_close(*statistics)
 
 
 def test_the_largest_alone_is_regularised(space: SearchSpace) -> None:
     images, labels, subnets = step_of(space)
 
     def losses(seed: int, **recipe: float) -> Tensor:
-        module = sandwich(space, distillation=0.0, **recipe)
+        given = fresh(space)
         torch.manual_seed(seed)
-        found: Tensor = module(images, labels, subnets)
-        return found.detach()
+        recipe_of = plain_recipe(distillation=0.0, **recipe)
+        return torch.stack([loss.detach() for loss in sandwich(given, recipe_of, images, labels, subnets)])
 
     plain = losses(0, label_smoothing=0.0)
     for found in (losses(0, label_smoothing=0.5), losses(0, dropout=0.5), losses(1, dropout=0.5)):
