@@ -24,6 +24,10 @@ class RunLocked(BadInput):
     """Another living process owns the run's folder."""
 
 
+class Postponed(BadInput):
+    """The machine does not allow it now, such as while it is busy: the run's folder stays for `mnas resume`."""
+
+
 class MissingDependency(BadInput):
     """An optional package is not installed; the message has its pip command."""
 

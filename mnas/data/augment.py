@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+from mnas.data.trivial_augment import draw, recolour, sampling_matrices
+
 MEAN = (0.485, 0.456, 0.406)  # of ImageNet's RGB values in 0..1
 STD = (0.229, 0.224, 0.225)
 
@@ -16,30 +18,46 @@ def normalise(images: torch.Tensor, size: int) -> torch.Tensor:
 
 
 def augment(
-    images: torch.Tensor, size: int, *, generator: torch.Generator, flip: bool, crop: float = 0.8
-) -> torch.Tensor:
-    """`normalise` a random square window of each image, mirrored with probability 1/2 if `flip`.
+    images: torch.Tensor, size: int, *, generator: torch.Generator, flip: bool, crop: float = 0.8, ratio: float = 1.0,
+    trivial: bool = False,
+) -> torch.Tensor:  # fmt: skip
+    """`normalise` a random window of each image, mirrored with probability 1/2 if `flip`.
 
-    The window's side is uniform in [crop, 1] of the image's. It may extend beyond the border by (1 - crop) / 2 of the
-    image's side; border pixels are repeated there. crop=1 therefore only mirrors. `generator` is a CPU generator, so
-    that the windows are the same on every device.
+    The window's side is uniform in [crop, 1] of the image's; its width over its height is log-uniform in [1 / ratio,
+    ratio] at the same area, but no side is longer than the image's. It may extend beyond the border by (1 - crop) / 2
+    of the image's side; border pixels are repeated there. crop=1 and ratio=1 therefore only mirror. `trivial`: one
+    random operation of TrivialAugmentWide on each window. `generator` is a CPU generator, so that the windows are the
+    same on every device.
     """
     with torch.no_grad():
         images = _square(images)
         # grid_sample does not antialias, so shrink first; the windows then only enlarge.
         pixels = _resize(images, size) if images.shape[-1] > size else images.float()
-        scale, across, down, mirror = torch.rand(4, len(images), generator=generator)
-        scale = crop + (1 - crop) * scale
-        reach = (1 - scale) + (1 - crop)  # of the window's centre; the image spans -1..1
-        theta = torch.zeros(len(images), 2, 3)
-        theta[:, 0, 0] = torch.where(mirror < 0.5, -scale, scale) if flip else scale
-        theta[:, 1, 1] = scale
-        theta[:, 0, 2] = (2 * across - 1) * reach
-        theta[:, 1, 2] = (2 * down - 1) * reach
+        theta = _windows(len(images), generator, flip, crop, ratio)
+        if trivial:
+            operations = draw(len(images), generator)
+            theta = theta @ sampling_matrices(operations, mirrored=flip)
         grid = F.affine_grid(theta.to(images.device), [len(images), 3, size, size], align_corners=False)
         edge = 1 - 1 / pixels.shape[-1]  # the outermost pixels' centres; padding_mode="border" is not on every device
         pixels = F.grid_sample(pixels.contiguous(), grid.clamp(-edge, edge), mode="bilinear", align_corners=False)
-        return _standardise(pixels)
+        return _standardise(recolour(pixels, operations) if trivial else pixels)
+
+
+def _windows(count: int, generator: torch.Generator, flip: bool, crop: float, ratio: float) -> torch.Tensor:
+    """Affine matrices (b, 2, 3) of random windows, on the CPU: from -1..1 in the window to -1..1 in the image."""
+    scale, across, down, mirror = torch.rand(4, count, generator=generator)
+    width = height = crop + (1 - crop) * scale
+    if ratio > 1:
+        stretch = ratio ** (torch.rand(count, generator=generator) - 0.5)  # the root of the width over the height
+        stretch = stretch.clamp(width, 1 / width)
+        width, height = width * stretch, height / stretch
+    theta = torch.zeros(count, 2, 3)
+    theta[:, 0, 0] = torch.where(mirror < 0.5, -width, width) if flip else width
+    theta[:, 1, 1] = height
+    # the first factor is the reach of the window's centre
+    theta[:, 0, 2] = (2 * across - 1) * ((1 - width) + (1 - crop))
+    theta[:, 1, 2] = (2 * down - 1) * ((1 - height) + (1 - crop))
+    return theta
 
 
 def _square(images: torch.Tensor) -> torch.Tensor:

@@ -2,121 +2,70 @@
 
 from __future__ import annotations
 
-import os
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
+from mnas.data.depth import with_range
 from mnas.data.images import SUFFIXES, BrokenImages, log
+from mnas.data.layout import layout_of
+from mnas.data.reading import AS_USUAL, Reading
 from mnas.data.splits import FolderSplit, SourceSplits
+from mnas.data.walk import images_below, left_out_words
 from mnas.errors import BadInput
 
-SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
+def open_folder(root: str | Path, max_broken: int, reading: Reading = AS_USUAL) -> SourceSplits[FolderSplit]:
+    """Find the classes and splits of a folder by its file names, and the range of values in images of more than 8 bits.
 
-def open_folder(root: str | Path, max_broken: int) -> SourceSplits[FolderSplit]:
-    """Find the classes and splits of a folder by its file names; no image is opened. Raises BadInput."""
+    Raises BadInput.
+    """
     root, broken = Path(root), BrokenImages(max_broken)
-    folders, images = _list(root)
-    if not _has_splits(root, folders):
-        classes = _classes(root, folders, images)
-        return SourceSplits(classes, _split(root, classes, classes, broken))
-
-    homes: dict[str, Path] = {}
-    for name in folders:
-        kind = SPLIT_NAMES.get(name.lower())
-        if kind is None:
-            log.warning("ignored %s: only train, val and test folders are read", root / name)
-        elif kind in homes:
-            raise BadInput(f"{root} has both '{homes[kind].name}' and '{name}'; expected one {kind} folder.")
-        else:
-            homes[kind] = root / name
-    classes = _classes(homes["train"], *_list(homes["train"]))
-    splits: dict[str, FolderSplit] = {}
-    for kind, home in homes.items():
-        inside, loose = _list(home)
-        if not inside:
-            raise BadInput(_no_class_folders(home, loose))
-        unknown = sorted(set(inside) - set(classes))
+    files = classes_below(root)
+    classes = _classes_with_images(root, files["train"])
+    for kind, split in files.items():
+        unknown = sorted(name for name, paths in split.items() if paths and name not in classes)
         if unknown:
             raise BadInput(
-                f"{home} has class folders that {homes['train']} lacks: {', '.join(unknown[:5])}; "
+                f"{root}: the {kind} split has class folders that the training split lacks: {', '.join(unknown[:5])}; "
                 "add training images of these classes, or remove the folders."
             )
-        splits[kind] = _split(home, inside, classes, broken)
+    paths = [path for kind in files if kind != "test" for found in files[kind].values() for path in found]
+    reading = with_range(root, paths, reading)
+    splits = {kind: _split(split, classes, broken, reading) for kind, split in files.items()}
     return SourceSplits(classes, splits["train"], splits.get("val"), splits.get("test"))
 
 
-def _has_splits(root: Path, folders: list[str]) -> bool:
-    """Whether the first level is train/val/test. A class folder named 'train' is told apart by its images."""
-    train = [name for name in folders if name.lower() == "train"]
-    if train:
-        inside, images = _list(root / train[0])
-        return bool(inside) and not images
-    if folders and all(name.lower() in SPLIT_NAMES for name in folders) and _list(root / folders[0])[0]:
-        raise BadInput(f"{root} has {', '.join(folders)} but no 'train' folder; add one, with a folder for each class.")
-    return False
+def classes_below(root: Path, known: frozenset[str] = frozenset()) -> dict[str, dict[str, list[str]]]:
+    """The image files of each class in each split; see `layout_of`. Raises BadInput."""
+    left_out = Counter[str]()
+    files = {
+        kind: {name: [path for home in homes for path in images_below(home, left_out)] for name, homes in named.items()}
+        for kind, named in layout_of(root, known).items()
+    }
+    if left_out:
+        log.warning("%s: left out files that mnas does not read: %s", root, left_out_words(left_out))
+    return files
 
 
-def _classes(home: Path, folders: list[str], images: list[str]) -> tuple[str, ...]:
-    if not folders:
-        raise BadInput(_no_class_folders(home, images))
-    if len(folders) == 1:
-        raise BadInput(f"{home} has only one class folder, '{folders[0]}'; expected at least two, one for each class.")
-    return tuple(folders)
-
-
-def _no_class_folders(home: Path, images: list[str]) -> str:
-    content = f"{len(images)} images directly in it" if images else "no folders in it"
-    return f"{home} has {content}; expected one folder of images for each class, such as {home}/cat/1.jpg."
+def _classes_with_images(root: Path, files: dict[str, list[str]]) -> tuple[str, ...]:
+    """The classes, at least two; folders without images are none, with a warning. Raises BadInput."""
+    classes = tuple(name for name, paths in files.items() if paths)
+    suffixes, empty = ", ".join(sorted(SUFFIXES)), ", ".join(name for name, paths in files.items() if not paths)
+    if len(classes) < 2:
+        found = f"only one class folder with images, '{classes[0]}'" if classes else "no class folder with images"
+        without = f"; without images: {empty}" * bool(empty)
+        raise BadInput(f"{root} has {found}; expected at least two, one for each class ({suffixes}){without}")
+    if empty:
+        log.warning("%s: left out folders without images (%s): %s", root, suffixes, empty)
+    return classes
 
 
 def _split(
-    home: Path, folders: list[str] | tuple[str, ...], classes: tuple[str, ...], broken: BrokenImages
+    files: dict[str, list[str]], classes: tuple[str, ...], broken: BrokenImages, reading: Reading
 ) -> FolderSplit:
-    paths: list[str] = []
-    labels: list[int] = []
-    for name in folders:
-        images = _images_below(home / name, frozenset())
-        if not images:
-            raise BadInput(
-                f"The class folder {home / name} has no images; add images ({', '.join(sorted(SUFFIXES))}), "
-                "or remove it."
-            )
-        paths += images
-        labels += [classes.index(name)] * len(images)
-    return FolderSplit(paths, np.asarray(labels, np.int64), broken)
+    paths = [path for name in classes for path in files.get(name, [])]
+    labels = [label for label, name in enumerate(classes) for _ in files.get(name, [])]
+    return FolderSplit(paths, np.asarray(labels, np.int64), broken, reading)
 
-
-def _images_below(folder: Path, above: frozenset[tuple[int, int]]) -> list[str]:
-    """The paths of images in `folder` and below; a link to a folder `above` is not followed."""
-    status = os.stat(folder)
-    here = (status.st_dev, status.st_ino)
-    if here in above:
-        return []
-    folders, images = _list(folder)
-    paths = [str(folder / name) for name in images]
-    for name in folders:
-        paths += _images_below(folder / name, above | {here})
-    return paths
-
-
-def _list(folder: Path) -> tuple[list[str], list[str]]:
-    """The sorted names of folders and of images in `folder`, without hidden ones."""
-    folders: list[str] = []
-    images: list[str] = []
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.name.startswith(".") or entry.name == "__MACOSX":
-                    continue
-                link = entry.is_symlink()  # entry.is_dir() raises for a link to itself, os.path.isdir does not
-                if os.path.isdir(entry.path) if link else entry.is_dir():
-                    folders.append(entry.name)
-                elif os.path.splitext(entry.name)[1].lower() in SUFFIXES and (link or entry.is_file()):
-                    images.append(entry.name)
-    except OSError as error:
-        raise BadInput(
-            f"The folder {folder} cannot be read ({error.strerror}); expected one that this user may read."
-        ) from error
-    return sorted(folders), sorted(images)

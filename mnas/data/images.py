@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import importlib
 import logging
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from mnas.data.reading import AS_USUAL, PADDING, Reading
 from mnas.errors import BadInput
 
 log = logging.getLogger("mnas.data")
@@ -20,6 +24,20 @@ SUFFIXES = {
     *(".avif", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm"),
     *(".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
 }
+
+HEIF = {".heic", ".heif", ".hif"}
+"""Read too, where the package pillow-heif is installed."""
+
+
+@functools.cache
+def readable_heif() -> bool:
+    """Whether pillow reads HEIC and HEIF, with the package pillow-heif."""
+    try:
+        pillow_heif = importlib.import_module("pillow_heif")
+    except ImportError:
+        return False
+    pillow_heif.register_heif_opener()
+    return True
 
 
 class BrokenImage(Exception):
@@ -50,57 +68,124 @@ class BrokenImages:
 
 @contextlib.contextmanager
 def quiet_pillow() -> Iterator[None]:
-    """Hide pillow's warnings about odd metadata and very large images; broken images are reported by path."""
+    """Hide pillow's warnings about odd metadata, and lift its limit for very large images, which `Reading` states."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")
-        yield
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
 
 
-def decode(path: str | Path, size: int) -> NDArray[np.uint8]:
-    """RGB pixels uint8 (size, size, 3): upright, shorter side resized to `size` (antialiased), centre-cropped.
+def decode(path: str | Path, size: int, reading: Reading = AS_USUAL) -> NDArray[np.uint8]:
+    """RGB pixels uint8 (size, size, 3): upright, resized (bilinear, antialiased) to the square that `reading` states.
 
     Raises BrokenImage.
     """
+    with opened(path) as image:
+        # JPEGs are decoded at 1/2, 1/4 or 1/8 of their size where that still has twice the wanted pixels.
+        image.draft(None, (2 * size, 2 * size))
+        if image.width * image.height > reading.max_pixels:
+            raise BrokenImage(
+                f"{image.width} x {image.height} pixels, more than --max-pixels {reading.max_pixels:,}: make it smaller"
+            )
+        ImageOps.exif_transpose(image, in_place=True)
+        rgb = _to_rgb(image, reading)
+        return _fitted(rgb.convert("L").convert("RGB") if reading.channels == 1 else rgb, size, reading)
+
+
+def size_of(path: str | Path) -> tuple[int, int]:
+    """Width and height in pixels, read from the file's header. Raises BrokenImage."""
+    with opened(path) as image:
+        return image.size
+
+
+@contextlib.contextmanager
+def opened(path: str | Path) -> Iterator[Image.Image]:
+    """The opened file; whatever pillow raises in the block becomes BrokenImage."""
     try:
+        if Path(path).suffix.lower() in HEIF:
+            readable_heif()  # in a process of its own nothing has asked yet
         with Image.open(path) as image:
-            # JPEGs are decoded at 1/2, 1/4 or 1/8 of their size where that still has twice the wanted pixels.
-            image.draft(None, (2 * size, 2 * size))
-            ImageOps.exif_transpose(image, in_place=True)
-            rgb = _to_rgb(image)
-        width, height = rgb.size
-        side = min(width, height)
-        left, top = (width - side) / 2, (height - side) / 2
-        box = (left, top, left + side, top + side)
-        small = rgb.resize((size, size), Image.Resampling.BILINEAR, box=box, reducing_gap=3.0)
-        return np.asarray(small, dtype=np.uint8)
-    except MemoryError:
+            yield image
+    except (MemoryError, BrokenImage):
         raise
     except Exception as error:  # pillow's plugins raise errors of many classes for a damaged file
         raise BrokenImage(_reason(error, path)) from error
 
 
-def shorter_side(path: str | Path) -> int:
-    """The shorter side in pixels, read from the file's header. Raises BrokenImage."""
-    try:
-        with Image.open(path) as image:
-            return min(image.size)
-    except MemoryError:
-        raise
-    except Exception as error:
-        raise BrokenImage(_reason(error, path)) from error
+def _fitted(rgb: Image.Image, size: int, reading: Reading) -> NDArray[np.uint8]:
+    """Pixels uint8 (size, size, 3) of an image, fitted into the square."""
+    width, height = rgb.size
+    box, shape = (0.0, 0.0, float(width), float(height)), (size, size)
+    if reading.fit == "crop":
+        side = min(width, height)
+        left, top = (width - side) / 2, (height - side) / 2
+        box = (left, top, left + side, top + side)
+    elif reading.fit == "pad":
+        longer = max(width, height)
+        shape = (max(1, round(width * size / longer)), max(1, round(height * size / longer)))
+    small = rgb.resize(shape, Image.Resampling.BILINEAR, box=box, reducing_gap=3.0)
+    if shape != (size, size):
+        square = Image.new("RGB", (size, size), PADDING)
+        square.paste(small, (round((size - shape[0]) / 2), round((size - shape[1]) / 2)))
+        small = square
+    return np.asarray(small, dtype=np.uint8)
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "F":
-        raise ValueError("floating-point pixels have no defined range; save it with 8 or 16 bits")
-    if image.mode.startswith("I"):  # 16 bits: pillow's own conversion would clip at 255
-        values = np.asarray(image).astype(np.int64) >> 8
-        return Image.fromarray(np.clip(values, 0, 255).astype(np.uint8)).convert("RGB")
+def _to_rgb(image: Image.Image, reading: Reading) -> Image.Image:
+    if is_deep(image):
+        if reading.value_range is None and image.mode == "F":
+            raise ValueError("floating-point pixels have no defined range; save it with 8 or 16 bits")
+        return Image.fromarray(in_8_bits(np.asarray(image), reading.value_range or (0, 2**16 - 1))).convert("RGB")
     if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, rgba).convert("RGB")
+        return _composed(image.convert("RGBA"))
     return image.convert("RGB")
+
+
+def is_deep(image: Image.Image) -> bool:
+    """Whether the pixels have more than 8 bits: 16 or 32 bits, or floating point, of one channel."""
+    return image.mode == "F" or image.mode.startswith("I")
+
+
+def range_of(values: NDArray[Any]) -> tuple[float, float]:
+    """The smallest and the largest finite value; (0, 1) where there is none."""
+    finite = values[np.isfinite(values)]
+    return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+
+
+def in_8_bits(values: NDArray[Any], value_range: tuple[float, float]) -> NDArray[np.uint8]:
+    """`values` as uint8: the range becomes 0 to 255, what lies outside is clipped, NaN is 0."""
+    low, high = value_range
+    scaled = (np.nan_to_num(values.astype(np.float64), nan=low) - low) * (255 / (high - low) if high > low else 0.0)
+    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+
+
+def _composed(rgba: Image.Image) -> Image.Image:
+    """The picture over white; where that leaves nothing, its colours without alpha, or else over black."""
+    over_white = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    if not _is_plain(over_white):
+        return over_white
+    over_black = Image.alpha_composite(Image.new("RGBA", rgba.size, "black"), rgba).convert("RGB")
+    for other in (rgba.convert("RGB"), over_black):
+        if not _is_plain(other):
+            _warn_of_alpha()
+            return other
+    return over_white
+
+
+def _is_plain(image: Image.Image) -> bool:
+    pixels = np.asarray(image)
+    return bool((pixels == pixels[:1, :1]).all())
+
+
+@functools.cache
+def _warn_of_alpha() -> None:
+    log.warning(
+        "pictures of which nothing is left over white (fully transparent, or white on transparent) are read without "
+        "their transparency"
+    )
 
 
 def _reason(error: Exception, path: str | Path) -> str:

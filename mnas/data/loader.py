@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import multiprocessing
 import os
+import signal
+import sys
+import threading
+import time
 import warnings
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections import deque
+from collections.abc import Generator, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset
 
 from mnas.data.splits import ArraySplit, Decoded, FolderSplit, Split, decode_files
 from mnas.data.store import stored
 
+log = logging.getLogger("mnas.data")
+
 CHUNK = 1024  # images copied to a device at a time
+AHEAD = 2  # batches that each worker may be ahead of the training
 
 
 def default_workers() -> int:
@@ -38,8 +48,9 @@ def batches(
 
     With a generator, images are shuffled and the last partial batch is dropped unless it is the only one. Without, the
     batches have the rows of `order`, or all rows, in order.
-    Image files are decoded by `workers` processes, by default one for each CPU; 0 decodes in this process. Broken
-    images are left out with their labels, so a batch may be smaller. Raises BadInput past their limit.
+    Image files are decoded by `workers` processes, by default one for each CPU; in this process for 0, and where
+    processes cannot be forked safely (macOS, Windows). Broken images are left out with their labels, so a batch may be
+    smaller. Raises BadInput past their limit.
     """
     if generator is not None:
         order = torch.randperm(len(split), generator=generator).numpy()
@@ -87,36 +98,12 @@ def on_device(split: ArraySplit, device: torch.device, free_bytes: int) -> torch
     return split.resident.get(device)
 
 
-class _DecodedBatches(Dataset[Decoded]):
-    """Item i is batch i as numpy arrays, since tensors of workers need shared memory, which containers limit."""
-
-    def __init__(self, paths: Sequence[str], batch_rows: list[NDArray[np.int64]], size: int) -> None:
-        self.paths, self.batch_rows, self.size = paths, batch_rows, size
-
-    def __len__(self) -> int:
-        return len(self.batch_rows)
-
-    def __getitem__(self, i: int) -> Decoded:
-        return decode_files(self.paths, self.batch_rows[i], self.size)
-
-
 def _streamed(
     split: FolderSplit, batch_rows: list[NDArray[np.int64]], size: int, device: torch.device, workers: int
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Batches decoded by worker processes."""
-    loader = DataLoader(
-        _DecodedBatches(split.paths, batch_rows, size),
-        batch_size=None,
-        shuffle=False,
-        num_workers=min(workers, _cpus(), len(batch_rows)),
-        collate_fn=_as_is,
-        generator=torch.Generator(),  # so that its seed is not drawn from the global generator
-    )
-    with warnings.catch_warnings():
-        # Python 3.12 warns of a fork beside threads; it is safe, as workers run only pillow and numpy.
-        warnings.filterwarnings("ignore", message=".*multi-threaded.*fork", category=DeprecationWarning)
-        decoded_batches = iter(loader)
-    for decoded in decoded_batches:
+    """Batches decoded by worker processes, which are forked: others would run the caller's script once more."""
+    workers = min(workers, _cpus(), len(batch_rows)) if sys.platform == "linux" else 0
+    for decoded in _decoded(split, batch_rows, size, workers):
         for path, reason in decoded.broken:
             split.broken.add(path, reason)
         if len(decoded.indices):
@@ -124,8 +111,65 @@ def _streamed(
             yield images.to(device), torch.from_numpy(split.labels[decoded.indices]).to(device)
 
 
-def _as_is(decoded: Any) -> Any:
-    return decoded
+def _decoded(
+    split: FolderSplit, batch_rows: list[NDArray[np.int64]], size: int, workers: int
+) -> Iterator[Decoded]:
+    """The batches in order; those that workers leave undone, because one of them died, are decoded here."""
+    done = 0
+    if workers:
+        decoding = _by_workers(split, batch_rows, size, workers)
+        try:
+            for decoded in decoding:
+                yield decoded
+                done += 1
+        except BrokenProcessPool:
+            log.warning(
+                "a process that decodes images has died (was it killed for want of memory?): the other %d batches are "
+                "decoded in this one, more slowly", len(batch_rows) - done,
+            )  # fmt: skip
+        finally:
+            decoding.close()
+    for rows in batch_rows[done:]:
+        yield decode_files(split.paths, rows, size, split.reading)
+
+
+def _by_workers(
+    split: FolderSplit, batch_rows: list[NDArray[np.int64]], size: int, workers: int
+) -> Generator[Decoded, None, None]:
+    """Each batch decoded by a pool of processes, a few batches ahead. Raises BrokenProcessPool where one dies."""
+    context = multiprocessing.get_context("fork")
+    pool = ProcessPoolExecutor(workers, context, initializer=_begin_worker, initargs=(os.getpid(),))
+    ahead: deque[Future[Decoded]] = deque()
+    try:
+        for number, rows in enumerate(batch_rows):
+            with warnings.catch_warnings():
+                # Python 3.12 warns of a fork beside threads; it is safe, as workers run only pillow and numpy.
+                warnings.filterwarnings("ignore", message=".*multi-threaded.*fork", category=DeprecationWarning)
+                paths = [split.paths[i] for i in rows]
+                ahead.append(pool.submit(decode_files, paths, np.arange(len(rows)), size, split.reading))
+            if len(ahead) > AHEAD * workers:
+                yield _of_rows(ahead.popleft().result(), batch_rows[number - AHEAD * workers])
+        for rows in batch_rows[len(batch_rows) - len(ahead) :]:
+            yield _of_rows(ahead.popleft().result(), rows)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _of_rows(decoded: Decoded, rows: NDArray[np.int64]) -> Decoded:
+    """A batch whose indices are rows of its split."""
+    return decoded._replace(indices=rows[decoded.indices])
+
+
+def _begin_worker(parent: int) -> None:
+    """A worker leaves interruptions to its parent, and ends when that is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _cpus() -> int:

@@ -6,6 +6,7 @@ import math
 import warnings
 import zipfile
 import zlib
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mnas.data.depth import told
+from mnas.data.images import in_8_bits, range_of
+from mnas.data.reading import AS_USUAL, Reading
 from mnas.data.splits import ArraySplit, SourceSplits
 from mnas.errors import BadInput
 
@@ -26,8 +30,11 @@ class Header(NamedTuple):
     dtype: np.dtype[Any]
 
 
-def open_npz(path: str | Path) -> SourceSplits[ArraySplit]:
-    """Open a file by its headers and labels; images are read on first use. Raises BadInput."""
+def open_npz(path: str | Path, reading: Reading = AS_USUAL) -> SourceSplits[ArraySplit]:
+    """Open a file by its headers and labels; images are read on first use, unless they have more than 8 bits.
+
+    Raises BadInput.
+    """
     path = Path(path)
     headers = _headers(path)
     for key in ("train_images", "train_labels"):
@@ -36,7 +43,11 @@ def open_npz(path: str | Path) -> SourceSplits[ArraySplit]:
     kinds = [kind for kind in ("train", "val", "test") if {f"{kind}_images", f"{kind}_labels"} & headers.keys()]
     labels = {kind: _labels(path, kind, headers) for kind in kinds}
     classes = _classes(path, headers, labels)
-    shape = headers["train_images"].shape[1:]
+    shape, dtype = headers["train_images"].shape[1:], headers["train_images"].dtype
+    if dtype != np.uint8 and reading.value_range is None:
+        value_range = range_of(_read(path, "train_images"))
+        reading = replace(reading, value_range=value_range)
+        told(f"{path}: images of {dtype}", value_range)
     splits: dict[str, ArraySplit] = {}
     for kind in kinds:
         if headers[f"{kind}_images"].shape[1:] != shape:
@@ -44,8 +55,28 @@ def open_npz(path: str | Path) -> SourceSplits[ArraySplit]:
                 f"{path}: {kind}_images are {headers[f'{kind}_images'].shape[1:]} and train_images {shape}; "
                 "expected one size and number of channels for all images."
             )
-        splits[kind] = ArraySplit(partial(_read, path, f"{kind}_images"), labels[kind])
+        images = partial(_images, path, f"{kind}_images", reading)
+        splits[kind] = ArraySplit(images, labels[kind], reading=reading)
     return SourceSplits(classes, splits["train"], splits.get("val"), splits.get("test"))
+
+
+def npz_splits(path: Path, reading: Reading) -> tuple[dict[str, ArraySplit], tuple[str, ...]]:
+    """The splits that a file has, of which none need be there, and the names of its classes, if it has them.
+
+    Raises BadInput.
+    """
+    headers = _headers(path)
+    kinds = [kind for kind in ("train", "val", "test") if {f"{kind}_images", f"{kind}_labels"} & headers.keys()]
+    if not kinds:
+        raise BadInput(f"{path} has no images, only {', '.join(sorted(headers)) or 'no arrays'}; {CONVENTION}.")
+    splits = {
+        kind: ArraySplit(
+            partial(_images, path, f"{kind}_images", reading), _labels(path, kind, headers), reading=reading
+        )
+        for kind in kinds
+    }
+    names = _read(path, "class_names").tolist() if "class_names" in headers else []
+    return splits, tuple(map(_text, names))
 
 
 def _headers(path: Path) -> dict[str, Header]:
@@ -95,25 +126,37 @@ def _read(path: Path, key: str) -> NDArray[Any]:
         raise BadInput(f"{path}: '{key}' cannot be read ({error}); the file is damaged, replace it.") from error
 
 
+def _images(path: Path, key: str, reading: Reading) -> NDArray[np.uint8]:
+    values = _read(path, key)
+    if values.dtype == np.uint8:
+        return values
+    if reading.value_range is None:
+        raise BadInput(f"{path}: {key} are {values.dtype}; the network was trained on images of 8 bits: expected uint8")
+    return in_8_bits(values, reading.value_range)
+
+
 def _labels(path: Path, kind: str, headers: dict[str, Header]) -> NDArray[np.int64]:
     """The labels of one split, once its headers are checked."""
     for key in (f"{kind}_images", f"{kind}_labels"):
         if key not in headers:
             raise BadInput(f"{path} has no '{key}' beside the other {kind}_* array; {CONVENTION}.")
     shape, dtype = headers[f"{kind}_images"]
-    if dtype != np.uint8:
-        raise BadInput(f"{path}: {kind}_images are {dtype}; expected uint8 in 0..255: convert them before saving.")
+    if dtype.kind not in "uif":
+        raise BadInput(f"{path}: {kind}_images are {dtype}; expected uint8 in 0..255, or other numbers.")
     if not (len(shape) == 3 or (len(shape) == 4 and shape[3] in (1, 3, 4))) or 0 in shape:
         raise BadInput(
             f"{path}: {kind}_images have the shape {shape}; expected (images, height, width) or "
             "(images, height, width, channels) with 1, 3 or 4 channels, and no dimension 0."
         )
     labels_shape, labels_dtype = headers[f"{kind}_labels"]
-    if len(labels_shape) == 2 and labels_shape[1] > 1:
-        raise BadInput(
-            f"{path}: {kind}_labels have the shape {labels_shape}, several labels for each image; "
-            "expected one class index for each image: multi-label data is not supported."
-        )
+    if len(labels_shape) == 2 and labels_shape[0] == shape[0] and labels_shape[1] > 1:
+        one_hot = _read(path, f"{kind}_labels")
+        if not (np.isin(one_hot, (0, 1)).all() and (one_hot.sum(1) == 1).all()):
+            raise BadInput(
+                f"{path}: {kind}_labels have the shape {labels_shape}, several labels for each image; expected a class "
+                "index for each image, or a one-hot row: multi-label data is not supported."
+            )
+        return one_hot.argmax(1).astype(np.int64)
     if labels_shape not in ((shape[0],), (shape[0], 1)):
         raise BadInput(
             f"{path}: {kind}_labels have the shape {labels_shape} for {shape[0]} images; expected ({shape[0]},)."
@@ -152,4 +195,8 @@ def _classes(
             f"{path}: class_names is {dtype} {shape}; expected text for each of {len(classes)} classes."
         )
     names = _read(path, "class_names")
-    return tuple(name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name) for name in names.tolist())
+    return tuple(map(_text, names.tolist()))
+
+
+def _text(name: Any) -> str:
+    return name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)

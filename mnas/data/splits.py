@@ -9,9 +9,11 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from mnas.data.images import BrokenImage, BrokenImages, decode, quiet_pillow, shorter_side
+from mnas.data.images import BrokenImage, BrokenImages, decode, quiet_pillow, size_of
+from mnas.data.reading import AS_USUAL, PADDING, Reading
 from mnas.errors import BadInput
 
 Indices = Sequence[int] | NDArray[np.integer[Any]] | torch.Tensor
@@ -20,6 +22,8 @@ SAMPLE = 101  # image files whose headers are read to find the native size of a 
 
 class Split(Protocol):
     """Labelled images that are read on demand."""
+
+    reading: Reading
 
     @property
     def labels(self) -> NDArray[np.int64]:
@@ -33,12 +37,15 @@ class Split(Protocol):
     def subset(self, rows: NDArray[np.int64]) -> Split:
         """The split of these images."""
 
+    def aspect_ratio(self) -> float:
+        """The longer side of the images over the shorter one."""
+
 
 class ArraySplit:
     """Images of one size in memory or a mapped file: uint8 (n, h, w) or (n, h, w, 1 | 3 | 4), with labels (n,).
 
     Images and labels may be functions that return the array; they are called on first use. `rows` selects and orders
-    the images.
+    the images. `reading` says what becomes of images that are not square.
     """
 
     def __init__(
@@ -46,8 +53,9 @@ class ArraySplit:
         images: NDArray[np.uint8] | Callable[[], NDArray[np.uint8]],
         labels: NDArray[Any] | Callable[[], NDArray[Any]],
         rows: NDArray[np.int64] | None = None,
+        reading: Reading = AS_USUAL,
     ) -> None:
-        self._images, self._labels, self._rows = images, labels, rows
+        self._images, self._labels, self.rows, self.reading = images, labels, rows, reading
         self.resident: dict[torch.device, torch.Tensor] = {}  # copies made by `loader.on_device`
 
     @cached_property
@@ -58,29 +66,43 @@ class ArraySplit:
     @cached_property
     def labels(self) -> NDArray[np.int64]:
         labels = np.asarray(self._labels() if callable(self._labels) else self._labels).astype(np.int64)
-        return labels if self._rows is None else labels[self._rows]
+        return labels if self.rows is None else labels[self.rows]
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def subset(self, rows: NDArray[np.int64]) -> ArraySplit:
         """The split of these images, which shares the array."""
-        return ArraySplit(self.images, self._labels, rows if self._rows is None else self._rows[rows])
+        return ArraySplit(self.images, self._labels, rows if self.rows is None else self.rows[rows], self.reading)
 
     def native_size(self) -> int:
-        """The shorter side in pixels."""
-        return int(min(self.images.shape[1:3]))
+        """Side in pixels of the square that a network sees."""
+        return self.reading.side(*self._sides())
+
+    def aspect_ratio(self) -> float:
+        """The longer side over the shorter one."""
+        return max(self._sides()) / min(self._sides())
+
+    def _sides(self) -> tuple[int, int]:
+        height, width = self.images.shape[1:3]
+        return width, height
 
     def fetch(self, indices: Indices, size: int) -> torch.Tensor:
-        """Images uint8 (len(indices), 3, h, w) at their native size, grey ones repeated to 3 channels."""
+        """Images uint8 (len(indices), 3, h, w) at their native size, grey ones repeated to 3 channels.
+
+        h = w, but for images that are to be cropped: their sides are cut off with the next resizing.
+        """
         rows = np.asarray(indices, dtype=np.int64)
-        batch = self.images[rows if self._rows is None else self._rows[rows]]
+        batch = self.images[rows if self.rows is None else self.rows[rows]]
         if batch.ndim == 3:
             batch = batch[..., None]
         if batch.shape[-1] == 4:
             batch = _on_white(batch)
         images = torch.from_numpy(batch).permute(0, 3, 1, 2)
-        return images.repeat(1, 3, 1, 1) if images.shape[1] == 1 else images
+        if images.shape[1] == 3 and self.reading.channels == 1:
+            images = _grey(images)
+        images = images.repeat(1, 3, 1, 1) if images.shape[1] == 1 else images
+        return _whole(images, self.reading)
 
 
 class Decoded(NamedTuple):
@@ -94,30 +116,43 @@ class Decoded(NamedTuple):
 class FolderSplit:
     """Image files with labels (n,), decoded on each fetch."""
 
-    def __init__(self, paths: Sequence[str | Path], labels: NDArray[np.int64], broken: BrokenImages) -> None:
-        self.paths, self.labels, self.broken = [str(path) for path in paths], labels, broken
+    def __init__(
+        self, paths: Sequence[str | Path], labels: NDArray[np.int64], broken: BrokenImages,
+        reading: Reading = AS_USUAL,
+    ) -> None:  # fmt: skip
+        self.paths, self.labels = [str(path) for path in paths], labels
+        self.broken, self.reading = broken, reading
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def subset(self, rows: NDArray[np.int64]) -> FolderSplit:
         """The split of these images, which shares the record of broken ones."""
-        return FolderSplit([self.paths[i] for i in rows], self.labels[rows], self.broken)
+        return FolderSplit([self.paths[i] for i in rows], self.labels[rows], self.broken, self.reading)
 
     def native_size(self) -> int:
-        """The median shorter side in pixels over a sample of the files' headers. Raises BadInput."""
+        """Side in pixels of the square that a network sees: the median over a sample of files. Raises BadInput."""
+        return int(np.median([self.reading.side(*sides) for sides in self._sides]))
+
+    def aspect_ratio(self) -> float:
+        """The longer side over the shorter one: the median over a sample of files. Raises BadInput."""
+        return float(np.median([max(sides) / min(sides) for sides in self._sides]))
+
+    @cached_property
+    def _sides(self) -> list[tuple[int, int]]:
+        """Width and height in pixels of a sample, from the files' headers."""
         sample = [self.paths[i] for i in np.linspace(0, len(self) - 1, min(SAMPLE, len(self))).astype(int)]
-        sides: list[int] = []
+        sides: list[tuple[int, int]] = []
         reason = ""
         with quiet_pillow():
             for path in sample:
                 try:
-                    sides.append(shorter_side(path))
+                    sides.append(size_of(path))
                 except BrokenImage as error:
                     reason = f"{path}: {error}"
         if not sides:
             raise BadInput(f"None of {len(sample)} image files could be read ({reason}); expected a folder of images.")
-        return int(np.median(sides))
+        return sides
 
     def fetch(self, indices: Indices, size: int) -> torch.Tensor:
         """Images uint8 (len(indices), 3, size, size).
@@ -125,7 +160,7 @@ class FolderSplit:
         Raises BadInput for a broken image, since omitting it would shift the labels; `loader.batches` and
         `loader.cached` omit it together with its label.
         """
-        decoded = decode_files(self.paths, np.asarray(indices, dtype=np.int64), size)
+        decoded = decode_files(self.paths, np.asarray(indices, dtype=np.int64), size, self.reading)
         for path, reason in decoded.broken:
             raise BadInput(f"{path} cannot be decoded ({reason}); repair or delete it.")
         return torch.from_numpy(decoded.images).permute(0, 3, 1, 2)
@@ -143,7 +178,9 @@ class SourceSplits(NamedTuple, Generic[S]):
     test: S | None = None
 
 
-def decode_files(paths: Sequence[str | Path], indices: NDArray[np.int64], size: int) -> Decoded:
+def decode_files(
+    paths: Sequence[str | Path], indices: NDArray[np.int64], size: int, reading: Reading
+) -> Decoded:
     """Decode the image files at `indices` of `paths`; broken ones are left out."""
     images = np.empty((len(indices), size, size, 3), np.uint8)
     kept: list[int] = []
@@ -151,7 +188,7 @@ def decode_files(paths: Sequence[str | Path], indices: NDArray[np.int64], size: 
     with quiet_pillow():
         for i in indices.tolist():
             try:
-                images[len(kept)] = decode(paths[i], size)
+                images[len(kept)] = decode(paths[i], size, reading)
                 kept.append(i)
             except BrokenImage as error:
                 broken.append((str(paths[i]), str(error)))
@@ -189,3 +226,24 @@ def _on_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """RGBA pixels blended with a white background."""
     alpha = rgba[..., 3:].astype(np.uint32)
     return ((rgba[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+
+
+def _grey(images: torch.Tensor) -> torch.Tensor:
+    """Colours uint8 (b, 3, h, w) as grey levels (b, 1, h, w), as pillow computes them (ITU-R 601-2)."""
+    weights = torch.tensor([19595, 38470, 7471], dtype=torch.int32).view(3, 1, 1)
+    return (((images.int() * weights).sum(1, keepdim=True) + 0x8000) >> 16).to(torch.uint8)
+
+
+def _whole(images: torch.Tensor, reading: Reading) -> torch.Tensor:
+    """Images uint8 (b, 3, h, w) as squares that hold all of them; as they are where they are to be cropped."""
+    height, width = images.shape[-2:]
+    if height == width or reading.fit == "crop":
+        return images
+    side = reading.side(width, height)
+    if reading.fit == "squeeze":
+        squares = F.interpolate(images.float(), (side, side), mode="bilinear", align_corners=False, antialias=True)
+        return squares.round_().clamp_(0, 255).to(torch.uint8)
+    squares = torch.tensor(PADDING, dtype=torch.uint8).view(3, 1, 1).repeat(len(images), 1, side, side)
+    top, left = round((side - height) / 2), round((side - width) / 2)
+    squares[..., top : top + height, left : left + width] = images
+    return squares

@@ -25,7 +25,7 @@ from mnas.errors import BadInput
 from mnas.io.files import user_cache, write_atomic
 from mnas.monitor.console import progress
 
-FORMAT = 1  # version of an entry's files and of `decode`
+FORMAT = 2  # version of an entry's files and of `decode`
 CHUNK = 64  # images that a thread decodes at a time
 PART_OF_DISK = 0.5  # the largest part of the free space for one entry
 
@@ -70,7 +70,8 @@ def stored(split: FolderSplit, size: int, *, limit_bytes: int, threads: int) -> 
     images, broken = entry
     for row, reason in broken.items():
         split.broken.add(split.paths[row], reason)
-    return ArraySplit(images, split.labels, np.delete(np.arange(len(split)), list(broken)) if broken else None)
+    rows = np.delete(np.arange(len(split)), list(broken)) if broken else None
+    return ArraySplit(images, split.labels, rows, split.reading)
 
 
 def images_folder() -> Path:
@@ -79,8 +80,8 @@ def images_folder() -> Path:
 
 
 def _name(split: FolderSplit, size: int) -> str:
-    """The entry's name: a digest of the files' paths, sizes and times, and of pillow's version."""
-    digest = hashlib.sha256(f"{FORMAT} {PIL.__version__}".encode())
+    """The entry's name: a digest of the files' paths, sizes and times, how they are read, and pillow's version."""
+    digest = hashlib.sha256(f"{FORMAT} {PIL.__version__} {split.reading}".encode())
     for path in split.paths:
         state = "missing"
         with contextlib.suppress(OSError):
@@ -160,7 +161,7 @@ def _decode(path: Path, split: FolderSplit, shape: tuple[int, ...], threads: int
         with path.open("r+b") as file:
             for row in range(start, min(start + CHUNK, count)):
                 try:
-                    pixels = decode(split.paths[row], shape[1])
+                    pixels = decode(split.paths[row], shape[1], split.reading)
                 except BrokenImage as error:
                     lost.append((row, str(error)))
                 else:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from mnas.data.reading import AS_USUAL, Reading
 from mnas.data.splits import ArraySplit, SourceSplits
 from mnas.errors import BadInput, MissingDependency, nearest
 from mnas.io.files import user_cache
@@ -20,7 +21,7 @@ MIRRORED_KEEPS_CLASS = {
 """Name of each data set -> whether a mirrored image keeps its class."""
 
 
-def open_torchvision(name: str) -> SourceSplits[ArraySplit]:
+def open_torchvision(name: str, reading: Reading = AS_USUAL) -> SourceSplits[ArraySplit]:
     """Open a data set, downloaded into the user's cache where missing; its test part is opened on first use.
 
     Raises BadInput, MissingDependency.
@@ -51,7 +52,7 @@ def open_torchvision(name: str) -> SourceSplits[ArraySplit]:
             raise BadInput(f"torchvision:{name} could not be downloaded into {home} ({error}).") from error
 
     def split(train: bool) -> ArraySplit:
-        return ArraySplit(lambda: _pixels(part(train).data), lambda: _labels(part(train)))
+        return ArraySplit(lambda: _pixels(part(train).data), lambda: _labels(part(train)), reading=reading)
 
     train = split(True)
     classes = getattr(part(True), "classes", None) or range(int(train.labels.max()) + 1)

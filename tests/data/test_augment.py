@@ -81,6 +81,50 @@ def test_augment_zooms_and_moves_within_bounds() -> None:
     assert 10 < centres.abs().max() <= 20.3 and centres.mean().abs() < 2
 
 
+def test_augment_golden() -> None:
+    """Square windows are those of earlier versions, whose trainings stay comparable."""
+    out = augment(pictures(), 16, generator=seeded(), flip=True)
+    corners = pixels(out)[:, 0, ::15, ::15].flatten(1)
+    assert corners.round().int().tolist()[:3] == [[240, 177, 215, 180], [146, 103, 106, 208], [182, 136, 44, 158]]
+    assert float(out.double().sum()) == pytest.approx(1198.1917, abs=1e-2)
+
+
+@pytest.mark.parametrize("ratio", [4 / 3, 3.0])
+def test_augment_stretches_within_bounds(ratio: float) -> None:
+    """Ramps along both axes: the window's width and height can be read off the slopes."""
+    along = torch.arange(101, dtype=torch.uint8).expand(256, 3, 101, 101)
+    across, down = (
+        pixels(augment(images.contiguous(), 101, generator=seeded(), flip=False, ratio=ratio))[:, 0]
+        for images in (along, along.transpose(2, 3))
+    )
+    width, height = (across[:, 50, 55] - across[:, 50, 45]) / 10, (down[:, 55, 50] - down[:, 45, 50]) / 10
+    assert width.max() < 1.01 and height.max() < 1.01, "a window is not larger than its image"
+    assert 0.79 < (width * height).sqrt().min() < 0.84 and (width * height).sqrt().max() > 0.97
+    stretch = (width / height).log()
+    assert stretch.mean().abs() < 0.03
+    largest = min(ratio, 0.8**-2)  # a side of 0.8 can be stretched to 1 at most
+    assert 0.85 * largest < float(stretch.abs().max().exp()) < 1.02 * largest
+
+
+@pytest.mark.parametrize("size", [8, 16, 24])
+def test_augment_with_everything(size: int) -> None:
+    images = pictures(64)
+    once, again = (
+        augment(images, size, generator=seeded(), flip=True, ratio=4 / 3, trivial=True) for _ in range(2)
+    )
+    assert once.equal(again)
+    assert once.shape == (64, 3, size, size) and once.is_contiguous(memory_format=torch.channels_last)
+    assert pixels(once).min() > -0.1 and pixels(once).max() < 255.1
+
+
+def test_trivial_augment_keeps_the_windows() -> None:
+    """An operation comes on top of the same window: images without one, or with colours alone, are cut alike."""
+    images = pictures(64)
+    plain, varied = (augment(images, 16, generator=seeded(), flip=True, trivial=on) for on in (False, True))
+    same = [a.equal(b) for a, b in zip(plain, varied, strict=True)]
+    assert 1 <= sum(same) <= 16, "the identity is one of fourteen operations"
+
+
 def test_a_single_image_keeps_its_batch_axis() -> None:
     assert augment(pictures(1), 16, generator=seeded(), flip=True).shape == (1, 3, 16, 16)
 

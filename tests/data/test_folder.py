@@ -106,7 +106,7 @@ def test_folder_errors(tmp_path: Path) -> None:
     write_classes(tmp_path, 5, "cat")
     refuse(tmp_path, f"{tmp_path} ", "'cat'")
     (tmp_path / "dog").mkdir()
-    refuse(tmp_path, str(tmp_path / "dog"), ".jpg")
+    refuse(tmp_path, "'cat'", "without images: dog", ".jpg")
     write_images(tmp_path / "dog", 1)
     refuse(tmp_path, "'dog' has 1 ", " 3, ")
 
@@ -118,7 +118,7 @@ def test_split_folder_errors(tmp_path: Path) -> None:
     refuse(tmp_path, "'a' has 1 ", " 2, ")
     write_classes(tmp_path / "train", 4, "a", "b")
     write_classes(tmp_path / "val", 2, "c", "b")
-    refuse(tmp_path, str(tmp_path / "val"), ": c;")
+    refuse(tmp_path, "val split", ": c;")
     write_classes(tmp_path / "valid", 2, "a", "b")
     refuse(tmp_path, "'val'", "'valid'")
 

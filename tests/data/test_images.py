@@ -36,6 +36,17 @@ def test_one_bit_image(tmp_path: Path) -> None:
     assert (decode(str(tmp_path / "x.png"), 6) == 255).all()
 
 
+@pytest.mark.parametrize(("colours", "alpha"), [("ramp", 0), (255, "ramp")])
+def test_of_a_picture_of_which_white_leaves_nothing_something_stays(
+    colours: int | str, alpha: int | str, tmp_path: Path
+) -> None:
+    """Alpha 0 everywhere, as renderers write it; white on transparent, as icons are."""
+    ramp = np.linspace(0, 255, 64).astype(np.uint8).reshape(8, 8)
+    channels = [ramp if value == "ramp" else np.full_like(ramp, value) for value in (colours, colours, colours, alpha)]
+    Image.fromarray(np.dstack(channels)).save(tmp_path / "x.png")
+    assert np.array_equal(decode(tmp_path / "x.png", 8), np.dstack([ramp] * 3))
+
+
 def test_transparency_becomes_white(tmp_path: Path) -> None:
     Image.new("RGBA", (6, 6), (0, 0, 0, 0)).save(tmp_path / "rgba.png")
     palette = Image.new("P", (6, 6), 0)

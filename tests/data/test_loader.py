@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from made_up_data import write_classes
 from PIL import Image
 
 from mnas.data.images import BrokenImages
@@ -112,6 +119,27 @@ def test_broken_images_are_skipped_and_named_once(
     assert labels(in_order(memory)) == labels(found)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux alone")
+def test_a_dead_worker_costs_no_image(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    split, found = folder(tmp_path), []
+    for batch in batches(split, batch_size=1, size=5, device=CPU, workers=2):
+        found.append(batch)
+        if len(found) == 3:
+            os.kill(multiprocessing.active_children()[0].pid or 0, signal.SIGKILL)
+            time.sleep(0.5)  # until the pool has noticed
+    assert labels(found) == list(range(23))
+    assert sum("has died" in record.message for record in caplog.records) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux alone")
+def test_no_worker_outlives_its_batches(tmp_path: Path) -> None:
+    reading = batches(folder(tmp_path), batch_size=1, size=5, device=CPU, workers=2)
+    next(reading)
+    assert len(multiprocessing.active_children()) == 2
+    reading.close()  # type: ignore[attr-defined]
+    assert not multiprocessing.active_children()
+
+
 @pytest.mark.parametrize("how", ["stream", "workers", "cached"])
 def test_too_many_broken_images(tmp_path: Path, how: str) -> None:
     split = folder(tmp_path, 12, broken=(2, 4, 5, 6, 7), limit=4)
@@ -148,6 +176,24 @@ def test_a_reader_may_stop_early(tmp_path: Path) -> None:
     found = batches(folder(tmp_path), batch_size=2, size=5, device=CPU, workers=2)
     next(found)
     found.close()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_a_script_without_a_main_guard_is_run_once(method: str, tmp_path: Path) -> None:
+    """Where processes are not forked by default, their workers would import the script again."""
+    write_classes(tmp_path / "photos", 8, "a", "b")
+    script = tmp_path / "script.py"
+    script.write_text(f"""
+import multiprocessing, torch
+multiprocessing.set_start_method({method!r}, force=True)
+print("began")
+from mnas.data.loader import batches
+from mnas.data.sources import load_data
+split = load_data("photos").train
+print(sum(len(labels) for _, labels in batches(split, batch_size=2, size=8, device=torch.device("cpu"), workers=2)))
+""")
+    done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.stdout.split() == ["began", "10"], done.stderr
 
 
 def test_default_workers() -> None:

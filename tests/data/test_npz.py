@@ -61,12 +61,22 @@ def test_npz_test_images_are_read_when_fetched(tmp_path: Path, monkeypatch: pyte
     assert read.count("test_images") == 1
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, bool])
+def test_one_hot_labels(tmp_path: Path, dtype: type) -> None:
+    rows = {f"{kind}_labels": np.eye(4, dtype=dtype)[np.arange(n) % 4] for kind, n in (("train", 40), ("test", 10))}
+    data = load_data(write_npz(tmp_path / "x.npz", medmnist(**rows)))
+    assert data.num_classes == 4
+    assert data.test.labels.tolist() == [i % 4 for i in range(10)]
+    rows["test_labels"][3] = 1
+    refuse(write_npz(tmp_path / "x.npz", medmnist(**rows)), "test_labels", "one-hot", "multi-label")
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
         ({"train_images": None}, ["'train_images'", "MedMNIST"]),
         ({"val_labels": None}, ["'val_labels'"]),
-        ({"train_images": np.zeros((40, 6, 6), np.float32)}, ["train_images", "float32", "uint8"]),
+        ({"train_images": np.zeros((40, 6, 6), np.complex64)}, ["train_images", "complex64", "uint8"]),
         ({"train_images": np.zeros((40, 3, 6, 6), np.uint8)}, ["(40, 3, 6, 6)", "channels"]),
         ({"train_images": np.zeros((39, 6, 6, 3), np.uint8)}, ["train_labels", "(40, 1)", "(39,)"]),
         ({"test_images": np.zeros((10, 7, 7, 3), np.uint8)}, ["test_images", "(7, 7, 3)", "(6, 6, 3)"]),

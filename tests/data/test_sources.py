@@ -13,7 +13,7 @@ import pytest
 from made_up_data import medmnist, refuse, write_classes, write_npz
 
 from mnas.data.folder import open_folder
-from mnas.data.images import BrokenImages, decode, shorter_side
+from mnas.data.images import BrokenImages, decode, size_of
 from mnas.data.npz import open_npz
 from mnas.data.sources import load_data
 from mnas.data.splits import FolderSplit
@@ -42,7 +42,7 @@ def test_paths_may_be_text(tmp_path: Path, kind: Callable[[Path], str | Path]) -
     assert len(open_folder(kind(folder), 0).train) == 2
     assert len(open_npz(kind(file)).train) == 40
     image = kind(folder / "a" / "0.png")
-    assert decode(image, 5).shape == (5, 5, 3) and shorter_side(image) == 12
+    assert decode(image, 5).shape == (5, 5, 3) and min(size_of(image)) == 12
     split = FolderSplit([image], np.array([0]), BrokenImages(0))
     assert split.fetch([0], 5).shape == (1, 3, 5, 5)
 
