@@ -109,14 +109,18 @@ def _with_instability(measurement: Measurement, disturbance: str) -> Measurement
 
 def measure_networks(
     archs: Sequence[Architecture], conditions: Conditions, limits: RoundLimits | None = None, *,
-    num_classes: int = 1000, rng: random.Random, progress: Progress | None = None,
+    num_classes: int | Sequence[int] = 1000, anchors: Sequence[Architecture] | None = None, rng: random.Random,
+    progress: Progress | None = None,
 ) -> list[Measurement]:  # fmt: skip
     """Latency of each whole network, with random weights, all in the same rounds.
+
+    `num_classes` is that of all networks, or of each one. `anchors` are timed beside them; `ANCHORS` by default.
 
     In two passes of half the rounds and half the seconds each, with at least ten rounds a pass. For the second pass the
     networks are prepared again, unless that takes longer than timing them: where weights lie in memory changes a
     latency by 1%. The seconds do not include preparing.
-    80 networks are timed at once; where there are more, the anchors scale all to the machine's speed of the first 80.
+    80 networks are timed at once; where there are more, the anchors scale all to the machine's speed of the first 80,
+    unless there are none.
     """
     import torch
 
@@ -125,25 +129,26 @@ def measure_networks(
     def prepare(indices: Sequence[int]) -> dict[int, Inference]:
         inferences = {}
         for i in indices:
-            images = torch.rand(conditions.batch, 3, archs[i].resolution, archs[i].resolution)
-            inferences[i] = adapter.prepare(build(archs[i], num_classes).eval(), images, conditions.threads)
+            images = torch.rand(archs[i].input_shape(conditions.batch))
+            inferences[i] = adapter.prepare(build(archs[i], classes[i]).eval(), images, conditions.threads)
         return inferences
 
     limits = limits or RoundLimits()
     check_limits(limits)
+    classes = [num_classes] * len(archs) if isinstance(num_classes, int) else num_classes
     adapter = get_runtime(conditions.runtime)
     parts = -(-len(archs) // NETWORKS_AT_ONCE)
     measurements: dict[int, Measurement] = {}
     first_anchor_ms = None
     with measuring(adapter, conditions.threads), torch.random.fork_rng(devices=[]):
         torch.manual_seed(rng.getrandbits(63))
-        anchors = anchor_inferences(adapter, conditions.threads)
+        timed_beside = anchor_inferences(adapter, conditions.threads, anchors)
         order = rng.sample(range(len(archs)), len(archs))
         seconds = None if limits.seconds is None else limits.seconds / max(1, parts) / 2
         per_pass = replace(limits, rounds=-(-limits.rounds // 2), seconds=seconds)
         for nth in range(parts):
             part = _in_two_passes(
-                order[nth::parts], prepare, anchors, per_pass, rng=rng, timer=adapter.timed_ms,
+                order[nth::parts], prepare, timed_beside, per_pass, rng=rng, timer=adapter.timed_ms,
                 progress=None if progress is None else _step(progress, nth, parts),
             )  # fmt: skip
             for i, measurement in part.items():
@@ -214,14 +219,16 @@ def rescaled_to_anchor(measurement: Measurement, anchor_ms: float | None) -> Mea
     )  # fmt: skip
 
 
-def anchor_inferences(adapter: Runtime, threads: int) -> list[Inference]:
-    """The anchor networks under this runtime, with random weights, at batch 1."""
+def anchor_inferences(
+    adapter: Runtime, threads: int, anchors: Sequence[Architecture] | None = None
+) -> list[Inference]:
+    """The anchor networks (`ANCHORS` by default) under this runtime, with random weights, at batch 1."""
     import torch
 
     from mnas.nn.network import build
 
     inferences = []
-    for arch in ANCHORS:
-        images: Tensor = torch.rand(1, 3, arch.resolution, arch.resolution)
+    for arch in ANCHORS if anchors is None else anchors:
+        images: Tensor = torch.rand(arch.input_shape(1))
         inferences.append(adapter.prepare(build(arch, 1000).eval(), images, threads))
     return inferences

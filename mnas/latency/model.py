@@ -17,9 +17,10 @@ from mnas.config import RunConfig
 from mnas.errors import BadInput
 from mnas.latency.conditions import Conditions
 from mnas.latency.machine import check_threads
-from mnas.latency.measure import measure_networks
 from mnas.latency.resolve import resolve_table
 from mnas.latency.runtimes import get_runtime
+from mnas.latency.speed import MeasuredHere
+from mnas.latency.table.anchors import Anchor
 from mnas.latency.table.table import LatencyTable
 from mnas.latency.timing.rounds import Measurement, RoundLimits
 from mnas.run import Run
@@ -31,7 +32,7 @@ log = logging.getLogger("mnas")
 LatencyCallable = Callable[[Architecture], float]
 """Milliseconds of a network's inference."""
 Measure = Callable[[Sequence[Architecture]], list[Measurement]]
-"""Latencies of whole networks on a device, all in the same rounds."""
+"""Latencies of whole networks on a device, all in the same rounds; at its table's speed where it has one."""
 PREDICTED = 0
 """`rounds` of a `Measurement` that was predicted by a table."""
 FINALIST_ROUNDS = 40
@@ -56,6 +57,11 @@ class DeviceLatency:
     """Why `predict` may be wrong, for error messages; empty where nothing is known against it."""
 
     runtime = property(lambda self: self.conditions.runtime)
+
+    @property
+    def anchors(self) -> tuple[Anchor, ...]:
+        """Networks of the device's table that show the machine's speed; none where `measure` needs none."""
+        return self.measure.anchors if isinstance(self.measure, MeasuredHere) else ()
 
 
 @dataclass(frozen=True)
@@ -144,7 +150,9 @@ def _of_target(
         return _by_table(table, target.latency_ms, num_classes)
     conditions = Conditions(target.runtime, config.threads, config.batch)
     check_threads(conditions.threads)
-    measure = _by_measuring(conditions, config.seed, num_classes)
+    measure = MeasuredHere(
+        conditions, RoundLimits(FINALIST_ROUNDS), num_classes, random.Random(config.seed), _anchors(table)
+    )
     predict = (
         _memoized(lambda arch: measure([arch])[0].median_ms)
         if table is None
@@ -154,6 +162,19 @@ def _of_target(
         get_runtime(target.runtime).device_name(), conditions, target.latency_ms, predict, measure,
         quick=table is not None, caveat=_caveat(table),
     )  # fmt: skip
+
+
+def _anchors(table: LatencyTable | None) -> tuple[Anchor, ...]:
+    """The networks that show the machine's speed; a table without any is said, since a busy machine then counts."""
+    if table is None:
+        return ()
+    anchors = () if table.calibration is None else table.calibration.anchors
+    if not anchors:
+        log.info(
+            "the latency table keeps no networks to compare the machine's speed with: networks count as measured, also "
+            "on a slow minute; mnas latency build -o FILE adds them to a table"
+        )
+    return anchors
 
 
 def _caveat(table: LatencyTable | None) -> str:
@@ -178,15 +199,6 @@ def _by_table(table: LatencyTable, budget_ms: float | None, num_classes: int) ->
         return [Measurement(ms, error * ms, PREDICTED) for ms in map(predict, archs)]
 
     return DeviceLatency(table.device, table.conditions, budget_ms, predict, predict_all, how="predicted")
-
-
-def _by_measuring(conditions: Conditions, seed: int, num_classes: int) -> Measure:
-    rng = random.Random(seed)
-
-    def measure(archs: Sequence[Architecture]) -> list[Measurement]:
-        return measure_networks(archs, conditions, RoundLimits(FINALIST_ROUNDS), num_classes=num_classes, rng=rng)
-
-    return measure
 
 
 def _scaled(latency: Measurement, factor: float) -> Measurement:

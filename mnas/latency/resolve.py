@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mnas.config import RunConfig, Target
-from mnas.errors import BadInput, MissingDependency
+from mnas.errors import BadInput, MissingDependency, Postponed
 from mnas.latency.conditions import Conditions
 from mnas.latency.importers.tables import with_classifiers
 from mnas.latency.importers.units import unit_doubt
@@ -51,7 +51,10 @@ def resolve_table(
             raise BadInput(f"{where}: {doubt[1]} Measure it again: {_build(table, config, num_classes)} -o NEW.yaml")
         table = _with_classifier(table, where, layers)
     _refuse_incomplete(table, where, space, config, layers, num_classes)
-    _refuse_inexact(table, where, space, config, num_classes, here)
+    if path is None:
+        _postpone_inexact(table, where, run, config)
+    else:
+        _refuse_inexact(table, where, space, config, num_classes, here)
     table = table.only(layers | set(others))
     if path != copy:
         table.save(copy)
@@ -150,6 +153,20 @@ def _build(table: LatencyTable, config: RunConfig, num_classes: int) -> str:
 
 def _pixels(sizes: Iterable[int]) -> str:
     return ", ".join(map(str, sorted(sizes)))
+
+
+def _postpone_inexact(table: LatencyTable, where: str, run: Run, config: RunConfig) -> None:
+    """Postponed where the table that was measured here, twice, is not exact: the machine may be busy."""
+    fit = table.calibration
+    if fit is None or fit.is_exact(config.max_table_error):
+        return
+    error = fit.error.mean_error
+    raise Postponed(
+        f"{where}: mean error {error:.1%} on {fit.networks.held_out} networks not used for the fit, above the limit of "
+        f"{config.max_table_error:.1%}; is the machine busy? Measure it again when it is not: mnas resume "
+        f"{run.folder}. A new run may accept the error (--set max_table_error={math.ceil(100 * error) / 100:g}), or "
+        "time whole networks instead: --set objective.latency=measured"
+    )
 
 
 def _refuse_inexact(

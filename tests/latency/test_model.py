@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from mnas.config import Objective, RunConfig, Target
 from mnas.errors import BadInput
 from mnas.latency.conditions import Conditions
 from mnas.latency.model import DeviceLatency, LatencyModel, _of_target, keeps, latency_model
+from mnas.latency.table.anchors import Anchor
 from mnas.latency.timing.quiet import usable_cores
 from mnas.latency.timing.rounds import Measurement
 from mnas.run import Run
@@ -83,6 +85,32 @@ def test_no_search_here_with_more_threads_than_cores(latency: str, tiny: Path) -
 def test_what_is_no_latency(answer: Any, tiny: Path) -> None:
     with pytest.raises(BadInput, match="latency callable"):
         own(answer, tiny).predict(ARCH)
+
+
+ANCHORS = (Anchor(ARCH, 10, 2.0),)
+
+
+@pytest.mark.parametrize(("timed", "here", "anchors"), [
+    (False, True, ANCHORS), (False, True, ()), (False, False, ()), (True, True, ()),
+])  # fmt: skip
+def test_only_a_table_of_this_machine_has_a_speed_to_compare_with(
+    timed: bool, here: bool, anchors: tuple[Anchor, ...], tiny: Path
+) -> None:
+    config = RunConfig(
+        space="tiny.yaml", targets=(Target(latency_ms=3.0),), objective=Objective(name="mnasnet", formula="mnasnet")
+    )
+    kept = replace(FIT, anchors=anchors if here else ANCHORS)
+    assert _of_target(config, 0, None if timed else made_up(calibration=kept), here, 10).anchors == anchors
+    assert own(2.5, tiny).devices[0].anchors == ()
+
+
+def test_both_figures_are_scaled_to_the_first_budget() -> None:
+    def measure(archs: Sequence[Architecture]) -> list[Measurement]:
+        return [Measurement(8.0, 0.5, 30, speed_factor=1.25)]
+
+    slow = DeviceLatency("a board", Conditions("torch"), 20.0, lambda arch: 8.0, measure)
+    (found,) = LatencyModel((source(lambda arch: 1.0, 10.0), slow)).measure([ARCH])
+    assert (found.median_ms, found.spread_ms, found.measured_ms) == (4.0, 0.25, 5.0)
 
 
 @pytest.mark.parametrize("unstable", ["", "busy machine: a game"])

@@ -20,22 +20,33 @@ REQUIRED = [*(field.name for field in FIELDS if field.default is dataclasses.MIS
 
 
 def read_csv(path: str | Path) -> dict[Layer, float]:
-    """All layers of a CSV file whose columns are `Layer`'s fields and ms; an empty cell means `Layer`'s default."""
+    """All layers of a CSV file whose columns are `Layer`'s fields and ms; an empty cell means `Layer`'s default.
+
+    Cells are divided by commas, semicolons or tabs; with the latter two, numbers may have decimal commas.
+    """
     path = Path(path)
-    rows = csv.DictReader(io.StringIO(read_text(path, MAX_BYTES).removeprefix("\ufeff"), newline=""), strict=True)
+    text = read_text(path, MAX_BYTES).removeprefix("\ufeff")
+    delimiter = _delimiter(text)
+    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     times: dict[Layer, float] = {}
     try:
         rows.fieldnames = [name.strip() for name in rows.fieldnames or []]
         _check_header(path, rows.fieldnames)
         for row in rows:
             where = f"{path}, line {rows.line_num}"
-            layer, time = _row(row, where)
+            layer, time = _row(row, where, decimal_commas=delimiter != ",")
             if layer in times:
                 raise BadInput(f"{where}: this layer appears twice: {layer}")
             times[layer] = time
     except csv.Error as error:
         raise BadInput(f"{path}, line {rows.reader.line_num}: not valid CSV: {error}") from None
     return times
+
+
+def _delimiter(text: str) -> str:
+    """What divides the cells: whichever of , ; and tab finds most of the known columns in the first line."""
+    first = text.partition("\n")[0]
+    return max(",;\t", key=lambda mark: sum(name.strip().strip('"') in COLUMNS for name in first.split(mark)))
 
 
 def _check_header(path: Path, names: list[str]) -> None:
@@ -49,17 +60,21 @@ def _check_header(path: Path, names: list[str]) -> None:
         raise BadInput(f"{path}: column '{missing[0]}' is missing; expected a first line such as {','.join(COLUMNS)}")
 
 
-def _row(row: Mapping[str | None, str | list[str] | None], where: str) -> tuple[Layer, float]:
+def _row(
+    row: Mapping[str | None, str | list[str] | None], where: str, decimal_commas: bool
+) -> tuple[Layer, float]:
     if None in row:
         raise BadInput(f"{where}: more cells than columns")
     cells = {str(name): cell.strip() for name, cell in row.items() if isinstance(cell, str) and cell.strip()}
     text = cells.pop("ms", "nothing")
+    number = text.replace(",", ".") if decimal_commas and "." not in text else text
     try:
-        time = float(text)
+        time = float(number)
     except ValueError:
         time = math.nan
     if not 0 < time < math.inf:
-        raise BadInput(f"{where}: ms: expected a finite number above zero, got {text}")
+        hint = "; numbers with decimal commas need cells that semicolons or tabs divide" if "," in text else ""
+        raise BadInput(f"{where}: ms: expected a finite number above zero, got {text}{hint}")
     layer = validate(Layer, cells, where)
     for field in FIELDS:
         value, least = getattr(layer, field.name), 0 if field.default == 0 else 1

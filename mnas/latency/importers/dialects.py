@@ -127,7 +127,7 @@ def read_tables(source: str | Path, layers: Iterable[Layer]) -> dict[int, dict[L
     """The figures that published tables have for `layers`, in their own unit, and all their classifiers, by resolution.
 
     `source` is one file for all resolutions, returned as resolution 0; or a folder with files such as
-    224_lookup_table.yaml, of which those for the resolutions of `layers` are read.
+    224_lookup_table.yaml or .json, of which those for the resolutions of `layers` are read.
     """
     layers = list(layers)
     files = _files(Path(source), {layer.size for layer in layers if layer.takes_images})
@@ -137,7 +137,7 @@ def read_tables(source: str | Path, layers: Iterable[Layer]) -> dict[int, dict[L
 def _files(source: Path, resolutions: set[int]) -> dict[int, Path]:
     if not source.is_dir():
         return {0: source}
-    names = ((re.fullmatch(r"(\d+)_lookup_table\.ya?ml", path.name), path) for path in source.iterdir())
+    names = ((re.fullmatch(r"(\d+)_lookup_table\.(?:ya?ml|json)", path.name), path) for path in source.iterdir())
     files = {int(name[1]): path for name, path in names if name}
     if not files:
         raise BadInput(f"{source}: has no latency table; expected files such as 224_lookup_table.yaml")

@@ -100,12 +100,13 @@ def make_kit(
                     for i, layer in enumerate(layers)
                 ],
                 "networks": [
-                    {"architecture": arch.to_dict(),
-                     "file": add(f"networks/{i}{suffix}", Network(arch, num_classes), _images(arch, conditions.batch))}
+                    {"architecture": arch.to_dict(), "file": add(
+                        f"networks/{i}{suffix}", Network(arch, num_classes), arch.input_shape(conditions.batch)
+                    )}
                     for i, arch in enumerate(archs)
                 ],
                 "anchors": [
-                    add(f"anchors/{i}{suffix}", Network(arch, 1000), _images(arch, 1))
+                    add(f"anchors/{i}{suffix}", Network(arch, 1000), arch.input_shape(1))
                     for i, arch in enumerate(ANCHORS)
                 ],
                 "scratch": largest,
@@ -117,10 +118,6 @@ def make_kit(
     finally:
         temporary.unlink(missing_ok=True)
     return manifest
-
-
-def _images(arch: Architecture, batch: int) -> tuple[int, ...]:
-    return batch, 3, arch.resolution, arch.resolution
 
 
 def _add_code(file: zipfile.ZipFile, module: str) -> None:
@@ -199,6 +196,13 @@ class _Results(Strict):
     networks: dict[str, tuple[_Timed, ...]]
     failed: dict[str, str]
     manifest: _Manifest
+
+
+def is_results(path: str | Path) -> bool:
+    """Whether a file holds a kit's results, perhaps damaged ones, by its content."""
+    path = Path(path)
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    return '"layer_ms"' in text or (path.suffix == ".json" and '"mean"' not in text and path.is_file())
 
 
 def import_results(path: str | Path) -> LatencyTable:

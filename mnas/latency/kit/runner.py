@@ -228,7 +228,7 @@ def main(words: Sequence[str] | None = None) -> int:
             )
         results = Results(options.output, kit, threads, options.device)
         about = results.data
-        _print(f"{about['device']}: {kit.manifest['needs']} {about['runtime_version']}, {threads} thread(s)")
+        _print(f"{about['device']}: {kit.manifest['needs']} {about['runtime_version']}, threads: {threads}")
         with pinned(threads):
             time_layers(kit, results, threads)
             time_networks(kit, results, threads)

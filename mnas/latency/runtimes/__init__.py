@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-_NAMES = ("cuda", "cuda_graph", "executorch", "litert", "onnxruntime", "openvino", "torch", "torch_compile")
+_NAMES = (
+    "cuda", "cuda_graph", "executorch", "litert", "onnxruntime", "opencv", "openvino", "torch", "torch_compile",
+)  # fmt: skip
 
 
 class Runtime(Protocol):

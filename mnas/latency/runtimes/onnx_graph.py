@@ -13,6 +13,7 @@ from torch import nn
 
 from mnas.errors import BadInput
 from mnas.nn import blocks
+from mnas.nn.gates import clipped_gates
 from mnas.nn.network import Network
 
 OPSET = 18
@@ -24,7 +25,7 @@ def onnx_model(module: nn.Module, example: torch.Tensor) -> onnx.ModelProto:
     Batch normalisation is folded into the convolution before it, as runtimes do on loading.
     """
     graph = _Graph()
-    last = _emit(graph, module, "input")
+    last = _emit(graph, clipped_gates(module), "input")
     value = helper.make_tensor_value_info
     body = helper.make_graph(
         graph.nodes, type(module).__name__,
@@ -93,15 +94,13 @@ def _emit(graph: _Graph, module: nn.Module, x: str) -> str:
             return x
         case nn.ReLU():
             return graph.node("Relu", x)
-        case nn.ReLU6():
-            bounds = [graph.weight(np.array(bound, np.float32)) for bound in (0, 6)]
+        case nn.Hardtanh():  # ReLU6 is one
+            bounds = [graph.weight(np.array(bound, np.float32)) for bound in (module.min_val, module.max_val)]
             return graph.node("Clip", x, *bounds)
         case nn.Hardswish():
             return graph.node("HardSwish", x)
         case nn.Sigmoid():
             return graph.node("Sigmoid", x)
-        case nn.Hardsigmoid():
-            return graph.node("HardSigmoid", x, alpha=1 / 6, beta=0.5)
     raise BadInput(f"{type(module).__name__}: no ONNX form is known for this module; export the network to a file")
 
 

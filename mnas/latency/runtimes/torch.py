@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from mnas.errors import BadInput
+from mnas.io.heap import steady_heap
 from mnas.latency.runtimes.files import naming
-from mnas.latency.runtimes.heap import steady_heap
 from mnas.latency.timing.device import device_name as device_name
 from mnas.latency.timing.rounds import wall_ms
 

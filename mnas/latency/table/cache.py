@@ -65,7 +65,7 @@ def _updated(
         return whole if whole.missing(layers) else _calibrated(whole, space, num_classes, rng, limit)
 
     updated = attempt(table, lambda part: part.save(path))
-    if not updated.missing(layers) and _error(updated) > limit:
+    if not updated.missing(layers) and not (updated.calibration and updated.calibration.is_exact(limit)):
         log.warning(
             "latency table: mean error %.1f%%; was the machine busy? Measuring the table again", 100 * _error(updated)
         )
@@ -113,8 +113,12 @@ def _completed(
 def _calibrated(
     table: LatencyTable, space: SearchSpace, num_classes: int, rng: random.Random, limit: float
 ) -> LatencyTable:
-    """The table calibrated on networks of `space`, unless it is already, with a mean error up to `limit`."""
-    if table.calibration is not None and _error(table) <= limit and table.calibration.is_of(space):
+    """The table calibrated on networks of `space`, unless it is already, with a mean error up to `limit`.
+
+    A calibration without anchors, of an earlier version of mnas, is made anew.
+    """
+    fit = table.calibration
+    if fit is not None and fit.is_exact(limit) and fit.is_of(space) and fit.anchors:
         return table
     with progress("calibration", 1.0) as shown:
         table = calibrate(
@@ -130,7 +134,8 @@ def cache_path(space: SearchSpace, conditions: Conditions) -> Path:
     adapter = get_runtime(conditions.runtime)
     sizes = "-".join(map(str, sorted(space.resolutions)))
     where = f"threads {conditions.threads} batch {conditions.batch} {adapter.device_name()}"
-    words = f"{space.name} {sizes} px {adapter.name} {adapter.version()} {where}{' framed' * adapter.framed}"
+    grey = " grey" * (space.channels == 1)
+    words = f"{space.name} {sizes} px{grey} {adapter.name} {adapter.version()} {where}{' framed' * adapter.framed}"
     return user_cache("latency") / (re.sub(r"[^a-z0-9.]+", "-", words.lower()).strip("-.") + ".yaml")
 
 

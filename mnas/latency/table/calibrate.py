@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mnas.errors import BadInput
 from mnas.latency.measure import instabilities, measure_networks
+from mnas.latency.table.anchors import anchors_of
 from mnas.latency.table.calibration import Calibration, CalibrationNetworks, TableError
 from mnas.latency.table.correction import correction
 from mnas.latency.table.provenance import today
@@ -59,7 +60,18 @@ def calibrate(
     measurements = measure_networks(
         archs, table.conditions, round_limits(), num_classes=num_classes, rng=rng, progress=progress
     )
-    return calibrated(table, MeasuredNetworks(archs, measurements, num_classes, space.name, space.resolutions))
+    networks = MeasuredNetworks(archs, measurements, num_classes, space.name, space.resolutions)
+    return _with_anchors(calibrated(table, networks), networks)
+
+
+def _with_anchors(table: LatencyTable, networks: MeasuredNetworks) -> LatencyTable:
+    """A calibrated table that keeps some of the networks it was fitted on, to compare the machine's speed later."""
+    calibration = table.calibration
+    if calibration is None:
+        return table
+    fitted = calibration.networks.fitted
+    anchors = anchors_of(networks.archs[:fitted], networks.measurements[:fitted], networks.num_classes)
+    return replace(table, calibration=replace(calibration, anchors=tuple(anchors)))
 
 
 def calibration_networks(space: SearchSpace) -> list[Architecture]:

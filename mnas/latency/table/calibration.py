@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from mnas.latency.table.anchors import Anchor
 from mnas.space.space import SearchSpace
+
+LEAST = 0.1
+"""Part of factor * sum that a network takes at least, where the line has come near zero."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,24 @@ class Calibration:
     error: TableError
     """Measured on networks that the correction was not fitted on."""
     networks: CalibrationNetworks
+    anchors: tuple[Anchor, ...] = ()
+    """Some of the fitted networks; none in an imported table, and in one that an earlier version of mnas made."""
+
+    def is_exact(self, limit: float) -> bool:
+        """Whether the mean error is at most `limit`, beyond what two measurements of one network differ by anyway.
+
+        That counts up to `limit` itself: where measurements say nothing, no table is exact.
+        """
+        return self.error.mean_error <= limit + min(limit, self.networks.repeatability)
+
+    def whole_ms(self, layer_sum: float) -> float:
+        """Milliseconds of a whole network by the sum over its corrected layers; above zero, however small that is."""
+        return max(self.offset_ms + self.factor * layer_sum, LEAST * self.factor * layer_sum)
+
+    def all_whole_ms(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        """`whole_ms` of n networks, (n,)."""
+        whole: NDArray[np.float64] = np.maximum(self.offset_ms + self.factor * sums, LEAST * self.factor * sums)
+        return whole
 
     def is_of(self, space: SearchSpace) -> bool:
         """Whether it was made on networks of `space` and its sizes."""
@@ -68,7 +93,7 @@ class Calibration:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """As a table's file and the commands' JSON have it: one flat mapping."""
+        """As a table's file and the commands' JSON have it: one flat mapping, without the anchors."""
         networks = asdict(self.networks)
         fitted, held_out = networks.pop("fitted"), networks.pop("held_out")
         repeatability = networks.pop("repeatability")

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import re
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,8 +18,10 @@ from mnas.errors import BadInput
 from mnas.io.files import write_atomic
 from mnas.io.strict_yaml import Count, NonNegative, Positive, Strict, load_yaml, validate
 from mnas.latency.conditions import Conditions
+from mnas.latency.table.anchors import Anchor
 from mnas.latency.table.calibration import Calibration, CalibrationNetworks, TableError
 from mnas.latency.table.provenance import Provenance
+from mnas.space.architecture import Architecture
 from mnas.space.layer import Layer
 
 MAX_BYTES = 32_000_000
@@ -71,6 +73,12 @@ class _Calibration(Strict):
         )  # fmt: skip
 
 
+class _Anchor(Strict):
+    ms: Positive
+    num_classes: Count
+    architecture: dict[str, Any]
+
+
 class _File(Strict):
     device: str
     runtime: str
@@ -84,6 +92,7 @@ class _File(Strict):
     framed: bool = False
     clock_mhz: Positive | None = None
     calibration: _Calibration | None = None
+    anchors: tuple[_Anchor, ...] = ()
     layer_count: NonNegativeInt
     """Shows whether a file is complete."""
     failed: tuple[_Failed, ...] = ()
@@ -102,6 +111,7 @@ def header(conditions: Conditions, provenance: Provenance, calibration: Calibrat
 def write(
     path: Path, header: Mapping[str, Any], entries: Mapping[Layer, float],
     at_resolution: Mapping[int, Mapping[Layer, float]], corrected: Mapping[Layer, float], failed: Mapping[Layer, str],
+    anchors: Sequence[Anchor] = (),
 ) -> None:  # fmt: skip
     """Writes a table's file, whole or not at all."""
     rows = [
@@ -116,6 +126,7 @@ def write(
     head = {**header, "layer_count": len(rows)}
     top = yaml.dump(head, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1000)
     text = f"# mnas latency table: milliseconds (ms) of each layer\n{top}"
+    text += "".join(["anchors:\n", *map(_anchor_row, anchors)] * bool(anchors))
     text += "".join(["failed:\n", *lost] * bool(lost) + ["layers:\n" if rows else "layers: []\n", *rows])
     write_atomic(path, text)
 
@@ -157,10 +168,16 @@ def read(path: Path) -> dict[str, Any]:
             raise BadInput(f"{path}: failed[{i}]: this layer appears twice: {layer}")
         failed[layer] = values["why"]
     stated = dict(file)
+    calibration = None if file.calibration is None else file.calibration.calibration()
+    if file.anchors:
+        anchors = _anchors(file.anchors, path)
+        if calibration is None:
+            raise BadInput(f"{path}: anchors: there is no calibration that they belong to: delete them")
+        calibration = dataclasses.replace(calibration, anchors=anchors)
     return {
         "conditions": Conditions(**{field.name: stated[field.name] for field in dataclasses.fields(Conditions)}),
         "provenance": Provenance(**{field.name: stated[field.name] for field in dataclasses.fields(Provenance)}),
-        "calibration": None if file.calibration is None else file.calibration.calibration(),
+        "calibration": calibration,
         "entries": entries, "at_resolution": at_resolution, "corrected": corrected, "failed": failed,
     }  # fmt: skip
 
@@ -183,6 +200,23 @@ def _check_corrected(
             f"{path}: layers: corrected_ms: {wrong}: delete every corrected_ms and the calibration, and "
             "mnas latency build -o FILE calibrates it again"
         )
+
+
+def _anchors(rows: Sequence[_Anchor], path: Path) -> tuple[Anchor, ...]:
+    """The anchors in a file; BadInput for what is no architecture."""
+    return tuple(
+        Anchor(Architecture.from_dict(row.architecture, f"{path}: anchors[{i}].architecture"), row.num_classes, row.ms)
+        for i, row in enumerate(rows)
+    )
+
+
+def _anchor_row(anchor: Anchor) -> str:
+    """One line of YAML."""
+    row = {
+        "ms": anchor.ms, "num_classes": anchor.num_classes,
+        "architecture": yaml.safe_load(anchor.architecture.to_yaml()),
+    }  # fmt: skip
+    return f"- {yaml.dump(row, Dumper=_Dumper, default_flow_style=True, sort_keys=False, width=math.inf)}"
 
 
 def _layer(row: Any) -> tuple[Layer, dict[str, Any]]:

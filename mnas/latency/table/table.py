@@ -51,12 +51,12 @@ class LatencyTable:
             total = sum([own[layer] if layer in own else times[layer] for layer in arch.layers(num_classes)])
         except KeyError:
             raise self._lacks([arch], num_classes) from None
-        return total if self.calibration is None else self.calibration.offset_ms + self.calibration.factor * total
+        return total if self.calibration is None else self.calibration.whole_ms(total)
 
     def predict_many(self, archs: Sequence[Architecture], num_classes: int = 1000) -> NDArray[np.float64]:
         """`predict` for n architectures: (n,) milliseconds. One BadInput names all missing layers."""
         sums = self._sums(archs, num_classes, self.corrected or self.entries)
-        return sums if self.calibration is None else self.calibration.offset_ms + self.calibration.factor * sums
+        return sums if self.calibration is None else self.calibration.all_whole_ms(sums)
 
     def layer_sums(self, archs: Sequence[Architecture], num_classes: int = 1000) -> NDArray[np.float64]:
         """The sum over layers as measured, neither corrected nor calibrated, for n architectures: (n,) milliseconds."""
@@ -105,7 +105,8 @@ class LatencyTable:
     def save(self, path: str | Path) -> None:
         """Writes readable YAML, one row a layer; whole or not at all."""
         header = table_file.header(self.conditions, self.provenance, self.calibration)
-        table_file.write(Path(path), header, self.entries, self.at_resolution, self.corrected, self.failed)
+        anchors = () if self.calibration is None else self.calibration.anchors
+        table_file.write(Path(path), header, self.entries, self.at_resolution, self.corrected, self.failed, anchors)
 
     @classmethod
     def load(cls, path: str | Path) -> LatencyTable:

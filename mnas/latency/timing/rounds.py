@@ -59,6 +59,13 @@ class Measurement:
     """|first / second - 1| where it was measured twice; prepared again in between unless that is slow."""
     unstable: str = ""
     """Why the figure may be wrong; empty where no disturbance was seen."""
+    speed_factor: float = 1.0
+    """How many times slower than a table the machine was: `median_ms` and `spread_ms` are at the table's speed."""
+
+    @property
+    def measured_ms(self) -> float:
+        """The median as measured, at the machine's speed at the time."""
+        return self.median_ms * self.speed_factor
 
 
 def wall_ms(inference: Inference, repeats: int) -> float:

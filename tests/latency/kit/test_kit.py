@@ -152,6 +152,7 @@ def test_a_kit_makes_a_table_like_one_built_here(measured: Path, space: SearchSp
     assert there.provenance.framed
     assert there.provenance.runtime_version == metadata.version("onnxruntime")
     assert there.calibration is not None
+    assert there.calibration.anchors == (), "networks of another device cannot be measured again here"
     networks = there.calibration.networks
     assert networks.fitted == networks.held_out == 2
     assert networks.resolutions == (32, 48, 64, 80), "the space's, not those of a few networks"

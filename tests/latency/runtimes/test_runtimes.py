@@ -156,8 +156,9 @@ def test_a_faulty_file_is_named(
 
 
 def test_says_what_it_is(adapter: Runtime) -> None:
-    if adapter.name in ("executorch", "litert", "onnxruntime", "openvino"):
-        assert adapter.version() == metadata.version("ai-edge-litert" if adapter.name == "litert" else adapter.name)
+    packages = {"litert": "ai-edge-litert", "opencv": "opencv-python-headless"}
+    if adapter.name in ("executorch", "litert", "onnxruntime", "opencv", "openvino"):
+        assert metadata.version(packages.get(adapter.name, adapter.name)).startswith(adapter.version())
     else:
         assert adapter.version() == torch.__version__  # 2.13.0+cu130, where the package is 2.13.0
     assert adapter.device_name()
@@ -233,6 +234,7 @@ def test_unknown_runtime() -> None:
         ("executorch", "executorch", "pip install executorch"),
         ("litert", "ai_edge_litert", "pip install ai-edge-litert"),
         ("onnxruntime", "onnxruntime", "pip install onnx onnxruntime"),
+        ("opencv", "cv2", "pip install opencv-python-headless onnx"),
         ("openvino", "openvino", "pip install openvino onnx"),
     ],
 )

@@ -94,6 +94,19 @@ def test_the_first_time_it_is_built_and_calibrated_and_then_read(
     assert path.read_bytes() == content
 
 
+def test_a_table_of_an_earlier_version_gets_the_networks_that_show_the_machines_speed(
+    fill: Fill, space: SearchSpace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, table = cache_path(space, Conditions("torch")), fill()
+    assert table.calibration is not None and table.calibration.anchors
+    changed(table, calibration=replace(table.calibration, anchors=())).save(path)
+    monkeypatch.setattr(building, "sections", lambda todo, *_, **__: pytest.fail("layers!") if todo else iter(()))
+    again = fill()
+    assert again.calibration is not None and len(again.calibration.anchors) == len(table.calibration.anchors)
+    assert again.entries == table.entries
+    assert LatencyTable.load(path) == again
+
+
 def test_another_number_of_classes_adds_a_layer_and_calibrates_anew(fill: Fill, space: SearchSpace) -> None:
     ten = fill(10)
     both = fill(7)

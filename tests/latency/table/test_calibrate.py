@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+import statistics
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -154,6 +155,11 @@ def test_calibrate_here(space: SearchSpace, monkeypatch: pytest.MonkeyPatch) -> 
     assert 0 < fit.networks.anchor_ms < 100
     assert done == replace(table, calibration=fit, corrected=done.corrected)
     assert done.corrected.keys() == table.entries.keys()
+    fitted = calibration_networks(space)[:3]
+    assert {anchor.architecture for anchor in fit.anchors} == set(fitted)
+    assert {anchor.num_classes for anchor in fit.anchors} == {10}
+    by_anchors = statistics.geometric_mean(anchor.ms for anchor in fit.anchors)
+    assert by_anchors == pytest.approx(fit.networks.anchor_ms, rel=1e-4)
     assert steps[-1] == (4, 4)
     assert done.predict(calibration_networks(space)[0], 10) > 0
 

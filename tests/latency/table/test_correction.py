@@ -61,7 +61,7 @@ def test_nothing_is_predicted_to_take_no_time(pairs: list[tuple[float, float]]) 
     sums, measured = zip(*pairs, strict=True)
     found = lone(sums, measured)
     assert found.factor > 0
-    assert found.offset_ms + found.factor * min(sums) / 4 > 0
+    assert found.offset_ms + found.factor * min(sums) / correcting.SMALLEST > 0
     for before, after in zip(sums, found.layers.values(), strict=True):
         assert abs(after / before - 1) <= correcting.MAX_CORRECTION + 1e-4
 

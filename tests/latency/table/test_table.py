@@ -17,6 +17,7 @@ from made_up_tables import changed, made_up, refitted
 from mnas.errors import BadInput
 from mnas.latency.conditions import Conditions
 from mnas.latency.runtimes import get_runtime
+from mnas.latency.table.anchors import Anchor
 from mnas.latency.table.calibration import Calibration, CalibrationNetworks, TableError
 from mnas.latency.table.table import LatencyTable, differences, load_table
 from mnas.latency.timing.device import device_name
@@ -71,6 +72,11 @@ FIT = Calibration(
     0.5, 0.9, TableError(mean_error=0.01, max_error=0.03, bias=-0.002, spearman=0.99),
     CalibrationNetworks(20, 10, "v3_large", (192, 224), "2026-01-31", anchor_ms=12.5, repeatability=0.01),
 )  # fmt: skip
+
+
+ANCHORED = refitted(
+    FIT, anchors=(Anchor(SMALL, 10, 0.125), Anchor(zoo.get("mobilenet_v1", 0.5, 32), 1000, 1.5e-05))
+)
 
 
 def with_own_values(table: LatencyTable, resolutions: Iterable[int], seed: int) -> LatencyTable:
@@ -229,7 +235,7 @@ def test_the_versions_of_different_runtimes_are_not_compared() -> None:
 @given(
     st.dictionaries(layers, milliseconds, max_size=5), st.integers(0, 9),
     st.dictionaries(layers, st.text(max_size=9), max_size=2),
-    st.sampled_from([None, FIT, refitted(FIT, offset_ms=-0.25, mean_error=0.00001, repeatability=0.0)]),
+    st.sampled_from([None, FIT, refitted(FIT, offset_ms=-0.25, mean_error=0.00001, repeatability=0.0), ANCHORED]),
     st.text(min_size=1, max_size=20), st.integers(1, 64),
 )  # fmt: skip
 def test_a_saved_table_loads_as_it_was(
@@ -298,6 +304,51 @@ def test_the_file_is_readable(tmp_path: Path) -> None:
     assert (tmp_path / "table.yaml").read_text().splitlines()[-1] == f"- {row}ms: 0.25, corrected_ms: 0.26}}"
 
 
+def test_anchors_in_a_file_are_one_row_each_and_an_older_file_has_none(tmp_path: Path) -> None:
+    path = tmp_path / "table.yaml"
+    changed(table_of(), calibration=ANCHORED).save(path)
+    lines = path.read_text().splitlines()
+    first = lines.index("anchors:") + 1
+    assert lines[first].startswith("- {ms: 0.125, num_classes: 10, architecture: {resolution: 64, ")
+    assert lines[first + 2].startswith("layers:")
+    del lines[first - 1 : first + 2]
+    path.write_text("\n".join(lines) + "\n")
+    assert LatencyTable.load(path).calibration == FIT
+
+
+def refused_once_changed(path: Path, before: str, after: str, expected: str) -> str:
+    """The one error of a table's file in which a text was replaced."""
+    text = path.read_text()
+    assert before in text
+    path.write_text(text.replace(before, after, 1))
+    with pytest.raises(BadInput, match=expected) as caught:
+        LatencyTable.load(path)
+    assert str(caught.value).startswith(str(path))
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(("before", "after", "expected"), [
+    ("ms: 0.125", "ms: 0", r"anchors\[0\].ms: should be greater than 0, got 0"),
+    ("num_classes: 10,", "num_classes: 0,", r"anchors\[0\].num_classes: should be greater than or equal to 1, got 0"),
+    ("{resolution: 64", "{resolution: 3", r"anchors\[0\].architecture: resolution 3: expected at least 8"),
+    ("operator: conv", "operator: cnov", r"anchors\[0\].architecture: stem.operator: .*got 'cnov'"),
+    ("num_classes: 1000, ", "", r"'anchors\[1\].num_classes' is missing"),
+])  # fmt: skip
+def test_faulty_anchors_in_a_file(before: str, after: str, expected: str, tmp_path: Path) -> None:
+    path = tmp_path / "table.yaml"
+    changed(table_of(), calibration=ANCHORED).save(path)
+    refused_once_changed(path, before, after, expected)
+
+
+def test_anchors_without_a_calibration_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "table.yaml"
+    changed(table_of(), calibration=ANCHORED).save(path)
+    head, rest = path.read_text().split("calibration:")
+    path.write_text(f"{head}layer_count: 0\n{rest[rest.index('anchors:') :]}")
+    with pytest.raises(BadInput, match="anchors: there is no calibration"):
+        LatencyTable.load(path)
+
+
 FAULTS = {
     "negative": ("ms: 0.25", "ms: -0.25", r"layers\[0\].ms: should be greater than 0, got -0.25"),
     "zero": ("ms: 0.25", "ms: 0", r"layers\[0\].ms: should be greater than 0"),
@@ -351,14 +402,7 @@ def test_a_faulty_file_is_one_clear_error(fault: str, tmp_path: Path) -> None:
         at_resolution={224: {narrow: 0.75}, 192: {narrow: 0.75}}, calibration=FIT,
         failed={Layer("pool", 7, 8, 8): "lost", Layer("pool", 5, 8, 8): "lost"},
     ).save(path)  # fmt: skip
-    before, after, expected = FAULTS[fault]
-    text = path.read_text()
-    assert before in text
-    path.write_text(text.replace(before, after, 1))
-    with pytest.raises(BadInput, match=expected) as caught:
-        LatencyTable.load(path)
-    assert str(caught.value).startswith(str(path))
-    assert len(str(caught.value)) < 600
+    assert len(refused_once_changed(path, *FAULTS[fault])) < 600
 
 
 CORRECTED_FAULTS = {
@@ -425,3 +469,17 @@ def test_three_thousand_layers_load_quickly(tmp_path: Path) -> None:
         LatencyTable.load(tmp_path / "table.yaml")
         seconds.append(time.process_time() - start)
     assert seconds[-1] < 1.5
+
+
+def test_no_network_is_predicted_to_take_no_time() -> None:
+    """Where the fitted line begins below zero, and a network is smaller than those that it was fitted on."""
+    table = replace(table_of(SMALL), calibration=refitted(FIT, offset_ms=-1000.0))
+    sums = table.layer_sums([SMALL], 1000)
+    assert table.predict(SMALL) == pytest.approx(0.1 * FIT.factor * sums[0])
+    np.testing.assert_allclose(table.predict_many([SMALL]), [table.predict(SMALL)], rtol=1e-12)
+
+
+def test_what_measurements_differ_by_is_no_error_of_the_table() -> None:
+    noisy = refitted(FIT, mean_error=0.06, repeatability=0.02)
+    assert noisy.is_exact(0.05) and not refitted(noisy, repeatability=0.005).is_exact(0.05)
+    assert not refitted(noisy, mean_error=0.11, repeatability=0.5).is_exact(0.05), "noise alone is no excuse"

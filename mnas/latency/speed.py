@@ -1,0 +1,94 @@
+"""The machine's speed at the time: whole networks measured here, as they are at the speed of the table.
+
+Beside two busy processes networks took 1.5 to 1.7 times as long as when their table was made. At the table's speed
+their mean was 1 to 2% off, and a single network up to 9% (eager torch, two cores).
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from mnas.latency.conditions import Conditions
+from mnas.latency.measure import NETWORKS_AT_ONCE, measure_networks
+from mnas.latency.runtimes import Runtime
+from mnas.latency.table.anchors import Anchor
+from mnas.latency.timing.rounds import Inference, Measurement, RoundLimits
+from mnas.nn.network import build
+from mnas.space.architecture import Architecture
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How the machine's speed now compares with that of a table."""
+
+    factor: float
+    """How many times longer networks take now: 1.15 is 15% slower than the table."""
+    spread: float
+    """Half the width of the factor's 95% interval, as a part of it."""
+
+
+def speed_of(anchors: Sequence[Anchor], measurements: Sequence[Measurement]) -> Speed:
+    """The speed now, by the table's anchors (at least one) measured now, in the same order.
+
+    The factor is the geometric mean of now over then. Its interval follows from how the anchors differ (Student's t);
+    it is no narrower than that of the mean of their measurements.
+    """
+    from scipy.stats import t as student  # takes a second
+
+    ratios = [math.log(now.median_ms / then.ms) for then, now in zip(anchors, measurements, strict=True)]
+    count = len(ratios)
+    own = math.hypot(*(now.spread_ms / now.median_ms for now in measurements)) / count
+    deviation = statistics.stdev(ratios) if count > 1 else 0.0
+    quantile = float(student.ppf(0.975, count - 1)) if count > 1 else 0.0
+    return Speed(math.exp(statistics.fmean(ratios)), max(own, quantile * deviation / math.sqrt(count)))
+
+
+def at_table_speed(measurement: Measurement, speed: Speed) -> Measurement:
+    """The measurement at the table's speed; its spread includes the uncertainty of the factor."""
+    ms = measurement.median_ms / speed.factor
+    spread_ms = math.hypot(measurement.spread_ms / speed.factor, ms * speed.spread)
+    return replace(
+        measurement, median_ms=ms, spread_ms=spread_ms, speed_factor=measurement.speed_factor * speed.factor
+    )
+
+
+def prepared(anchor: Anchor, adapter: Runtime, conditions: Conditions) -> Inference:
+    """An anchor with random weights, as it was when the table was calibrated."""
+    network = build(anchor.architecture, anchor.num_classes).eval()
+    return adapter.prepare(network, torch.rand(anchor.architecture.input_shape(conditions.batch)), conditions.threads)
+
+
+@dataclass(frozen=True)
+class MeasuredHere:
+    """Measures whole networks on this machine: at the speed of a table if it has anchors, else as they are now."""
+
+    conditions: Conditions
+    limits: RoundLimits
+    num_classes: int
+    rng: random.Random
+    anchors: tuple[Anchor, ...] = ()
+
+    def __call__(self, archs: Sequence[Architecture]) -> list[Measurement]:
+        """The measurements of `archs`, in order; each was taken in the same rounds as those of all anchors."""
+        if not self.anchors:
+            return measure_networks(archs, self.conditions, self.limits, num_classes=self.num_classes, rng=self.rng)
+        at_once = max(1, NETWORKS_AT_ONCE - len(self.anchors))
+        found: list[Measurement] = []
+        for start in range(0, len(archs), at_once):
+            found += self._beside_anchors(archs[start : start + at_once])
+        return found
+
+    def _beside_anchors(self, archs: Sequence[Architecture]) -> list[Measurement]:
+        # the table's anchors take the place of the usual ones
+        measurements = measure_networks(
+            [*archs, *(anchor.architecture for anchor in self.anchors)], self.conditions, self.limits, anchors=(),
+            num_classes=[self.num_classes] * len(archs) + [anchor.num_classes for anchor in self.anchors], rng=self.rng,
+        )  # fmt: skip
+        speed = speed_of(self.anchors, measurements[len(archs) :])
+        return [at_table_speed(measurement, speed) for measurement in measurements[: len(archs)]]
