@@ -41,7 +41,7 @@ class Counting:
 
     def __init__(self, accuracy: Callable[[Architecture], Any] = accuracy):
         self.accuracy, self.evaluated = accuracy, list[Architecture]()
-        self.fidelity = ""
+        self.fidelity, self.images = "", 400
 
     def __call__(self, arch: Architecture, report: Report) -> float:
         self.evaluated.append(arch)

@@ -28,6 +28,8 @@ class Estimator(Protocol):
 
     fidelity: str
     """How the last accuracy was obtained: trained, inherited, fine-tuned, zero-cost."""
+    images: int | None
+    """Images on which it was measured: their number is its uncertainty. None where it is no share of images."""
 
     def __call__(self, arch: Architecture, report: Report) -> float: ...
 
@@ -42,6 +44,8 @@ class Estimate:
     curve: tuple[float, ...]
     """The accuracies reported on the way."""
     seconds: float
+    images: int | None = None
+    """Images on which the accuracy was measured; None where it is no share of images."""
 
 
 def make_estimate(estimator: Estimator, arch: Architecture, prune: Callable[[int, float], bool]) -> Estimate:
@@ -63,7 +67,8 @@ def make_estimate(estimator: Estimator, arch: Architecture, prune: Callable[[int
     except Diverged as error:
         log.warning("%s: %s", arch.id, error)
         state, accuracy = "failed", None
-    return Estimate(state, accuracy, estimator.fidelity, tuple(curve), round(time.monotonic() - began, 3))
+    seconds = round(time.monotonic() - began, 3)
+    return Estimate(state, accuracy, estimator.fidelity, tuple(curve), seconds, estimator.images)
 
 
 def never(step: int, accuracy: float) -> bool:

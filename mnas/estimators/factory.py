@@ -37,6 +37,7 @@ class CallableEstimator:
     """A callable of one argument, or of two (the second is `report`), as an estimator."""
 
     fidelity = "own"
+    images: int | None = None
 
     def __init__(self, estimator: EstimatorCallable):
         self._estimator, self._reports = estimator, False

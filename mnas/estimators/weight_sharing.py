@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import safetensors.torch
@@ -34,8 +33,6 @@ EVALUATIONS = 10
 """How often some subnets are evaluated while the supernet trains, for the curves."""
 EVALUATION_VAL_IMAGES, EVALUATION_TRAIN_IMAGES = 1000, 256
 """Images for their accuracy and for their statistics: an evaluation should cost little of the training's time."""
-EPOCHS_FRACTION, LR_FRACTION = 0.3, 0.25
-"""Fractions of the recipe's epochs and learning rate for a network that starts from inherited weights."""
 
 
 class WeightSharing:
@@ -48,7 +45,7 @@ class WeightSharing:
         self._teachers: dict[int, Network] = {}
         torch.manual_seed(config.seed)
         self.supernet = Supernet(space, trainer.data.num_classes)
-        self._weights = run.checkpoints / "supernet.safetensors"
+        self._weights = run.supernet_weights
         self._checkpoint = run.checkpoints / "supernet.pt"
         if config.init is not None and not (self.trained or self._checkpoint.exists()):
             arch = start_from(self.supernet, Path(config.init))
@@ -96,7 +93,9 @@ class WeightSharing:
         trainer = self._trainer.limited(train=EVALUATION_TRAIN_IMAGES, val=EVALUATION_VAL_IMAGES, seed=0)
         estimator = SupernetEstimator(supernet, trainer, None)
         largest, smallest = largest_and_smallest(self._space)
-        reference = zoo.get(self._space.reference, resolution=max(self._space.resolutions))
+        reference = zoo.get(
+            self._space.reference, resolution=max(self._space.resolutions), channels=self._space.channels
+        )
         rng = random.Random(0)
         subnets = {"largest": largest, "smallest": smallest, "reference": reference}
         subnets |= {f"random{i}": self._space.sample(rng) for i in (1, 2)}
@@ -113,15 +112,9 @@ class WeightSharing:
 
     # --- what inherits its weights
 
-    def estimator(self, finetune: Recipe | None, select: bool = False, repeat: int = 0) -> SupernetEstimator:
-        """Estimates candidates' accuracies; each `repeat` is fine-tuned independently of the others."""
-        trainer = replace(self._trainer, seed=self._trainer.seed + repeat)
-        return SupernetEstimator(self.supernet, trainer, finetune, select=select)
-
-    def recipe(self, recipe: Recipe) -> Recipe:
-        """The recipe of a winner or a baseline that starts from inherited weights."""
-        epochs = max(1, round(EPOCHS_FRACTION * recipe.epochs))
-        return recipe.model_copy(update={"epochs": epochs, "lr": LR_FRACTION * recipe.lr})
+    def estimator(self, finetune: Recipe | None, select: bool = False) -> SupernetEstimator:
+        """Estimates candidates' accuracies."""
+        return SupernetEstimator(self.supernet, self._trainer, finetune, select=select)
 
     def start(self, arch: Architecture) -> tuple[Network, Network]:
         """The network whose weights a full training starts from, and its teacher."""

@@ -39,6 +39,7 @@ class ZeroCostEstimator:
     """
 
     fidelity = "zero-cost"
+    images: int | None = None
 
     def __init__(self, space: SearchSpace, trainer: Trainer, score: Score = "naswot"):
         self._data, self._score, self._sizes = trainer.data, score, trainer.sizes

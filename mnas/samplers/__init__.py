@@ -20,17 +20,20 @@ SAMPLERS = ("predictor", "evolution", "tpe", "nsga2", "gp", "random")
 
 def make_sampler(
     name: str, seed: int, finished: int = 0, *, known_cost: Cost | None = None, budget: float | None = None,
-    examples: Callable[[], Sequence[FrozenTrial]] = tuple,
+    examples: Callable[[], Sequence[FrozenTrial]] = tuple, counted: int | None = None,
 ) -> optuna.samplers.BaseSampler:  # fmt: skip
     """A sampler by name, for a study with `finished` trials; BadInput for an unknown name.
 
-    `known_cost`, `budget` and `examples` are ChoiceSampler's; Optuna's own samplers do not use them.
+    `known_cost`, `budget` and `examples` are ChoiceSampler's, `counted` is PredictorSampler's; Optuna's own samplers do
+    not use them.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         match name:
             case "predictor":
-                return PredictorSampler(seed=seed, known_cost=known_cost, budget=budget, examples=examples())
+                return PredictorSampler(
+                    seed=seed, known_cost=known_cost, budget=budget, examples=examples(), counted=counted
+                )
             case "evolution":
                 return EvolutionSampler(seed=seed, known_cost=known_cost, budget=budget, examples=examples())
             case "tpe":  # multivariate, since layers interact; grouped, since some exist only at some depths

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import sklearn
 from numpy.typing import NDArray
 from optuna.study import Study
+from optuna.trial import FrozenTrial
 from threadpoolctl import ThreadpoolController
 
 from mnas.samplers.base import ChoiceSampler, Floats, directions
 from mnas.samplers.choices import Points
+from mnas.samplers.costs import Cost
 from mnas.samplers.improvement import hypervolume_improvement, log_expected_improvement
 from mnas.samplers.pareto import nondominated, ranks
-from mnas.samplers.surrogate import CostModel, Features, Hyperparameters, Surrogate, fitted, spread
+from mnas.samplers.surrogate import CostModel, Features, Hyperparameters, Surrogate, at_least_binomial, fitted, spread
 
 STARTUP = 5
 """Trials with values before a model is fitted; until then points are random."""
@@ -58,8 +60,17 @@ class PredictorSampler(ChoiceSampler):
     A Gaussian process models each objective. The pool of candidates has mutated, crossed and random points within the
     budget; the one with the largest expected improvement is proposed, or for several objectives the one that adds most
     to the front's hypervolume at an optimistic estimate. Running trials count with their expected values. The known
-    cost is a feature of the models, and an objective that equals it is not modelled. The arguments are ChoiceSampler's.
+    cost is a feature of the models, and an objective that equals it is not modelled. The arguments are ChoiceSampler's,
+    and `counted`: the number of images of which the first objective is a share; its binomial noise is the least that
+    the model takes it to have.
     """
+
+    def __init__(
+        self, *, known_cost: Cost | None = None, budget: float | None = None, seed: int | None = None,
+        examples: Sequence[FrozenTrial] = (), counted: int | None = None,
+    ):  # fmt: skip
+        super().__init__(known_cost=known_cost, budget=budget, seed=seed, examples=examples)
+        self._counted = counted
 
     def _begin(self) -> None:
         super()._begin()
@@ -168,6 +179,8 @@ class PredictorSampler(ChoiceSampler):
                 models.append(float(sign))
             else:
                 hyperparameters = self._hyperparameters(number, rows, values[:, number], known_costs)
+                if self._counted and number == 0:
+                    hyperparameters = at_least_binomial(hyperparameters, column, self._counted)
                 models.append(Surrogate(hyperparameters, x, column, waiting))
 
         def expected(points: Points, costs: Floats) -> tuple[Floats, Floats]:

@@ -6,7 +6,7 @@ import contextlib
 import copy
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -221,6 +221,14 @@ def fitted(features: Floats, owner: NDArray[np.int64], values: Floats) -> Hyperp
     linear, smooth, noise = logs[count:].exp().tolist()
     inflation = math.sqrt(1 + count / len(y))
     return Hyperparameters(logs[:count].exp().numpy()[owner], linear, smooth, noise + MIN_NOISE, inflation)
+
+
+def at_least_binomial(hyperparameters: Hyperparameters, values: Floats, counted: int) -> Hyperparameters:
+    """With at least the noise of shares (n,) of `counted` images; values outside 0..1 count as the nearest share."""
+    shares = np.clip(values, 0.0, 1.0)
+    variance = float((shares * (1 - shares)).mean()) / counted
+    noise = variance / Standard(values).unit ** 2
+    return replace(hyperparameters, noise=max(hyperparameters.noise, noise))
 
 
 class Surrogate:

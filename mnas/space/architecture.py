@@ -88,6 +88,8 @@ class Architecture(_Layers):
     gate: Gate = "hard_sigmoid"
     """The last activation of squeeze-and-excitation."""
     bn_eps: float = 1.0e-5
+    channels: int = 3
+    """Of the images: 3, or 1 for grey ones."""
 
     __pydantic_config__: ClassVar[pydantic.ConfigDict] = _STRICT
 
@@ -102,6 +104,10 @@ class Architecture(_Layers):
             object.__setattr__(self, "gate", "sigmoid")
         if not self.head.channels and not self.head.hidden:
             object.__setattr__(self, "head", Head(0, 0, "none"))
+
+    def input_shape(self, batch: int) -> tuple[int, int, int, int]:
+        """The shape of the images: (batch, channels, height, width)."""
+        return batch, self.channels, self.resolution, self.resolution
 
     @property
     def blocks(self) -> tuple[Block, ...]:
@@ -128,6 +134,8 @@ class Architecture(_Layers):
     def to_yaml(self) -> str:
         """YAML with one row for each block; `from_yaml` is the inverse."""
         head = {"resolution": self.resolution, "gate": self.gate, "bn_eps": self.bn_eps}
+        if self.channels != 3:
+            head["channels"] = self.channels
         lines = [yaml.safe_dump(head, sort_keys=False).rstrip(), f"stem: {_yaml_row(self.stem)}", "stages:"]
         for stage in self.stages:
             lines += [f"{'- - ' if i == 0 else '  - '}{_yaml_row(block)}" for i, block in enumerate(stage)]
@@ -155,6 +163,8 @@ class Architecture(_Layers):
 def _check(arch: Architecture) -> None:
     if type(arch.resolution) is not int or arch.resolution < 8:
         raise BadInput(f"resolution {arch.resolution}: expected at least 8 pixels")
+    if arch.channels not in IMAGE_CHANNELS:
+        raise BadInput(f"channels {arch.channels}: expected 3, or 1 for grey images")
     if min(arch.head.channels, arch.head.hidden) < 0:
         raise BadInput(f"head channels {arch.head.channels}, hidden {arch.head.hidden}: expected 0 or more")
     if not 0 < arch.bn_eps < 1:
@@ -203,7 +213,7 @@ def _canonical_block(block: Block, in_channels: int) -> Block:
 
 def _canonical_rows(arch: Architecture) -> tuple[list[tuple[Block, ...]], list[int]]:
     """The stem and the stages in canonical form, and the numbers of their and the head's layers but the classifier."""
-    size, channels = arch.resolution, IMAGE_CHANNELS
+    size, channels = arch.resolution, arch.channels
     rows, numbers = [], []
     for row in ((arch.stem,), *arch.stages):
         blocks = []

@@ -12,7 +12,8 @@ Activation = Literal["none", "relu", "relu6", "hard_swish"]
 Gate = Literal["sigmoid", "hard_sigmoid"]
 Skip = Literal["none", "identity", "pool"]
 
-IMAGE_CHANNELS = 3
+IMAGE_CHANNELS = (1, 3)
+"""Grey images, and colours."""
 
 
 def round_channels(channels: float, divisor: int = 8) -> int:
@@ -57,8 +58,8 @@ class Layer(CachedHash):
 
     @property
     def takes_images(self) -> bool:
-        """Whether it is the first layer of a network: no other has three input channels."""
-        return self.in_channels == IMAGE_CHANNELS
+        """Whether it is the first layer of a network: no other has so few input channels."""
+        return self.in_channels in IMAGE_CHANNELS
 
     @property
     def out_size(self) -> int:

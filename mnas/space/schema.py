@@ -96,6 +96,8 @@ class SpaceFile(Strict):
     """The channels that `se` is a ratio of: hidden channels, rounded to 8 (V3), or input channels (MnasNet)."""
     gate: Gate = "hard_sigmoid"
     bn_eps: Positive = 1.0e-5
+    image_channels: Literal[1, 3] = 3
+    """Of the images: 3, or 1 for grey ones."""
 
     @pydantic.model_validator(mode="after")
     def _shared_together(self) -> SpaceFile:

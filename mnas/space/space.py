@@ -14,7 +14,7 @@ from mnas.io.strict_yaml import load_yaml, validate
 from mnas.space.architecture import Architecture
 from mnas.space.choices import Choices, Option
 from mnas.space.count import count_networks
-from mnas.space.layer import Layer
+from mnas.space.layer import IMAGE_CHANNELS, Layer
 from mnas.space.recognise import recognise
 from mnas.space.schema import SpaceFile
 from mnas.space.walk import Walk, paths, plain_name
@@ -54,6 +54,17 @@ class SearchSpace:
             sizes = ",".join(map(str, resolutions))
             raise BadInput(f"--resolution {sizes}: expected different sizes of at least 8 pixels, such as 160,192,224")
         return SearchSpace(self.file.model_copy(update={"resolution": tuple(resolutions)}))
+
+    @property
+    def channels(self) -> int:
+        """Of the images: 3, or 1 for grey ones."""
+        return self.file.image_channels
+
+    def with_channels(self, channels: int) -> SearchSpace:
+        """The same space for images of so many channels. Raises BadInput."""
+        if channels not in IMAGE_CHANNELS:
+            raise BadInput(f"--channels {channels}: expected 3, or 1 for grey images")
+        return SearchSpace(self.file.model_copy(update={"image_channels": channels}))
 
     # --- architectures from choices, and back
 

@@ -53,7 +53,8 @@ class Walk:
                 blocks.append(build_block(space, layer, choices))
             stages.append(tuple(blocks))
             channels = out
-        return Architecture(resolution, stem, tuple(stages), build_head(space, width), space.gate, space.bn_eps)
+        head = build_head(space, width)
+        return Architecture(resolution, stem, tuple(stages), head, space.gate, space.bn_eps, space.image_channels)
 
     def stage_group(self, index: int, in_channels: int, out_channels: int, depth: int) -> LayerGroup:
         """The layers of the stage at `index`."""

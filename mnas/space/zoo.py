@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -158,32 +159,60 @@ def names() -> list[str]:
     return list(ZOO)
 
 
-def get(name: str, width: float = 1.0, resolution: int = 224) -> Architecture:
-    """The reference network `name` with its channels times `width`, for inputs of `resolution` pixels."""
+def get(name: str, width: float = 1.0, resolution: int = 224, channels: int = 3) -> Architecture:
+    """The reference network `name` with its channels times `width`, for inputs of `resolution` pixels.
+
+    `channels` are those of the images: 1 for grey ones.
+    """
     if name not in ZOO:
         raise BadInput(f"unknown reference network '{name}'{nearest(name, ZOO)}")
     if not 0 < width <= 10:
         raise BadInput(f"width {width}: expected a multiplier above 0 and at most 10, such as 0.75")
-    return ZOO[name](width, resolution)
+    arch = ZOO[name](width, resolution)
+    return arch if channels == arch.channels else replace(arch, channels=channels)
 
 
-NETWORKS = Names("reference network", lambda text: text.partition("@")[0] in ZOO)
-"""NAME or NAME@WIDTH; any other word may be the path of an architecture's YAML file."""
+KINDS = (
+    ("mobilenet_v3_large", "mobilenet_v3_small"), ("mobilenet_v2",), ("mobilenet_v1",),
+    ("mnasnet_a1", "mnasnet_b1", "mnasnet_small"),
+)  # fmt: skip
+"""Networks of one design in several sizes."""
 
 
-def load_architecture(name: str | Path, resolution: int = 224) -> Architecture:
-    """A reference network by NAME or NAME@WIDTH, or an architecture's YAML file by path. Raises BadInput.
+def kind_of(name: str) -> tuple[str, ...]:
+    """The reference networks of the same kind as `name`, itself first."""
+    kind = next((kind for kind in KINDS if name in kind), (name,))
+    return (name, *(other for other in kind if other != name))
 
-    The file states its own resolution.
+
+NETWORKS = Names("reference network", lambda text: re.split("[@:]", text)[0] in ZOO)
+"""NAME, with @WIDTH and :RESOLUTION; any other word may be the path of an architecture's YAML file."""
+
+
+def scaled_name(name: str, width: float, resolution: int) -> str:
+    """The name that `load_architecture` reads: mobilenet_v3_large@0.75:160."""
+    return f"{name}@{width:g}:{resolution}"
+
+
+def load_architecture(name: str | Path, resolution: int = 224, channels: int = 3) -> Architecture:
+    """A reference network by NAME[@WIDTH][:RESOLUTION], or an architecture's YAML file by path. Raises BadInput.
+
+    The file states its own resolution; `resolution` is that of a name without one, and `channels` those of its images.
     """
     path, text = NETWORKS.path(name), str(name)
     if path is not None:
         return Architecture.from_yaml(read_text(path), text)
-    plain, at, width = text.partition("@")
+    scaled, colon, pixels = text.partition(":")
+    plain, at, width = scaled.partition("@")
     try:
-        return get(plain, float(width) if at else 1.0, resolution)
+        size = int(pixels) if colon else resolution
+        if size < 8:
+            raise ValueError
+        return get(plain, float(width) if at else 1.0, size, channels)
     except ValueError:
-        raise BadInput(f"'{text}': expected NAME or NAME@WIDTH, such as mobilenet_v3_large@0.75") from None
+        raise BadInput(
+            f"'{text}': expected NAME, NAME@WIDTH or NAME@WIDTH:PIXELS, such as mobilenet_v3_large@0.75:160"
+        ) from None
 
 
 def _stem(channels: int, width: float, activation: Activation) -> Block:

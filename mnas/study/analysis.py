@@ -6,7 +6,7 @@ import logging
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import optuna
@@ -42,9 +42,14 @@ class SearchAnalysis:
     random: Mapping[float | None, Mapping[str, Any]] | None = None
     """The comparison with random search within each budget; None where none was made."""
 
+    alike: Mapping[float | None, int] = field(default_factory=dict)
+    """For each budget, how many of the best candidates cannot be told apart by their estimates."""
+
     def metrics(self, budget_ms: float | None) -> dict[str, Any]:
         """The part of metrics.json in the folder of this budget's winner."""
         metrics: dict[str, Any] = {"importance": self.importance}
+        if budget_ms in self.alike:
+            metrics["alike"] = self.alike[budget_ms]
         if self.front is not None:
             metrics["front"] = self.front
         if self.random is not None:
@@ -60,12 +65,19 @@ def analyse(
         importance(space, trials, config.seed),
         front_rows(trials) if is_pareto(config.objective) else None,
         {ms: compare(trials, random_trials, ms) for ms in config.wanted_ms} if config.compare_random else None,
+        {ms: alike for ms in config.wanted_ms if (alike := indistinguishable(trials, ms)) is not None},
     )
     _log(analysis)
     return analysis
 
 
 def _log(analysis: SearchAnalysis) -> None:
+    for budget_ms, count in analysis.alike.items():
+        if count > 1:
+            log.info(
+                "the first %d candidates%s cannot be told apart by their estimates", count,
+                "" if budget_ms is None else f" within {budget_ms:g} ms",
+            )  # fmt: skip
     for row in analysis.front or ():
         log.info(
             "front: trial %d, %.2f%%, %.2f ms%s", row["trial"], 100 * row["accuracy"], row["latency_ms"],
@@ -73,7 +85,8 @@ def _log(analysis: SearchAnalysis) -> None:
         )  # fmt: skip
     if analysis.importance:
         largest = list(analysis.importance.items())[:LOGGED_CHOICES]
-        log.info("choices that decide the accuracy: %s", ", ".join(f"{name} {part:.0%}" for name, part in largest))
+        shown = ", ".join(f"{name} {part:.0%}" for name, part in largest)
+        log.info("choices with the greatest effect on the estimates: %s", shown)
     for budget_ms, comparison in (analysis.random or {}).items():
         searched, random = comparison["search_best_accuracy"], comparison["best_accuracy"]
         log.info(
@@ -186,6 +199,21 @@ def best_so_far(trials: Sequence[Trial], budget_ms: float | None) -> list[Trial 
             best = trial
         curve.append(best)
     return curve
+
+
+def indistinguishable(trials: Sequence[Trial], budget_ms: float | None) -> int | None:
+    """How many of the finished trials within a budget are within the noise of the best: by the number of images, 95%.
+
+    None where that number is not known, or none is finished.
+    """
+    fits = [trial for trial in trials if _is_complete(trial) and trial.latency_ms <= (budget_ms or math.inf)]
+    best = max(fits, key=lambda trial: trial.accuracy or 0.0, default=None)
+    if best is None or best.accuracy is None or best.spread is None:
+        return None
+    return sum(
+        best.accuracy - trial.accuracy <= math.hypot(best.spread, trial.spread)
+        for trial in fits if trial.accuracy is not None and trial.spread is not None
+    )  # fmt: skip
 
 
 def _is_complete(trial: Trial) -> bool:

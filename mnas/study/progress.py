@@ -16,7 +16,7 @@ from mnas.study import objective
 from mnas.study.analysis import best_so_far
 from mnas.study.problem import Problem
 from mnas.study.schedule import Schedule
-from mnas.study.trial import Trial
+from mnas.study.trial import ZERO_COST, Trial
 
 log = logging.getLogger("mnas")
 
@@ -92,7 +92,10 @@ class TrialBoard:
 
     def draw(self) -> None:
         """The trials and their Pareto front as a picture in TensorBoard."""
-        plotted = [PlottedTrial(t.accuracy or 0, t.latency_ms, t.name) for t in self._trials if t.state == "complete"]
+        plotted = [
+            PlottedTrial(t.accuracy or 0, t.latency_ms, t.name, t.fidelity == ZERO_COST)
+            for t in self._trials if t.state == "complete"
+        ]  # fmt: skip
         front = objective.front(self._points())
         knee = objective.knee(front) if front and objective.is_pareto(self._problem.objective) else None
         self._board.pareto(plotted, front, self._problem.budgets_ms, self.evaluated, knee)

@@ -50,7 +50,7 @@ def evaluated_trial(proposal: Proposal, estimate: Estimate, problem: Problem, na
     """The trial of a proposal that was evaluated."""
     latency_ms, accuracy = proposal.latency_ms, estimate.accuracy
     reward = None if accuracy is None else problem.reward(accuracy, latency_ms)
-    evaluation = Evaluation(estimate.fidelity, estimate.seconds, estimate.curve)
+    evaluation = Evaluation(estimate.fidelity, estimate.seconds, estimate.curve, estimate.images)
     number, arch = proposal.trial.number, proposal.architecture
     return Trial(number, estimate.state, arch, latency_ms, accuracy, reward, name, evaluation)
 
@@ -60,5 +60,5 @@ def unevaluated_trial(proposal: Proposal, earlier: Trial | None, name: str = "")
     number, arch, latency_ms = proposal.trial.number, proposal.architecture, proposal.latency_ms
     if earlier is None:
         return Trial(number, "over_budget", arch, latency_ms, name=name)
-    evaluation = Evaluation(earlier.fidelity)
+    evaluation = Evaluation(earlier.fidelity, images=earlier.evaluation.images)
     return Trial(number, "repeated", arch, latency_ms, earlier.accuracy, earlier.reward, name, evaluation)

@@ -47,7 +47,7 @@ def random_search(
                     log.info("random search: found no further network that may be evaluated")
                 break
             for arch, result in zip(archs, schedule.group.map(estimate, archs), strict=True):
-                evaluation = Evaluation(result.fidelity, result.seconds, result.curve)
+                evaluation = Evaluation(result.fidelity, result.seconds, result.curve, result.images)
                 number, ms = len(trials), problem.latency(arch)
                 trial = Trial(number, result.state, arch, ms, result.accuracy, evaluation=evaluation)
                 run.append_trial(trial.to_json(), path)

@@ -27,7 +27,7 @@ def reference_networks(space: SearchSpace) -> dict[Architecture, str]:
     networks: dict[Architecture, str] = {}
     for resolution in sorted(space.resolutions, reverse=True):
         for name in sorted(zoo.names(), key=lambda name: name != space.reference):
-            arch = zoo.get(name, resolution=resolution)
+            arch = zoo.get(name, resolution=resolution, channels=space.channels)
             if arch in space:
                 networks.setdefault(arch, name if resolution == max(space.resolutions) else f"{name}/{resolution}")
     return networks

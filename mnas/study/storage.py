@@ -34,6 +34,13 @@ class _Connection(sqlite3.Connection):
         self.execute("PRAGMA synchronous=NORMAL")
 
 
+DRIVERS = {
+    "postgresql": "psycopg2-binary", "postgresql+psycopg2": "psycopg2-binary",
+    "postgresql+psycopg": "'psycopg[binary]'", "mysql": "mysqlclient", "mysql+pymysql": "pymysql",
+}  # fmt: skip
+"""What pip installs for the URLs of databases that need a driver."""
+
+
 def open_storage(url: str) -> optuna.storages.RDBStorage:
     """The database at an SQLAlchemy URL; BadInput where it cannot be opened."""
     options: dict[str, Any] = {"pool_pre_ping": True}  # a server may close connections while a network trains
@@ -42,7 +49,10 @@ def open_storage(url: str) -> optuna.storages.RDBStorage:
     try:
         return optuna.storages.RDBStorage(url, engine_kwargs=options)
     except Exception as error:  # SQLAlchemy's, Optuna's or a driver's own
-        raise BadInput(f"the study's database {url} cannot be opened: {str(error).splitlines()[0]}") from None
+        why = str(error).splitlines()[0]
+        driver = DRIVERS.get(url.partition("://")[0]) if isinstance(error, ImportError) else None
+        way_out = f"pip install {driver}" if driver else "expected an SQLAlchemy URL of a database that can be reached"
+        raise BadInput(f"the study's database {url} cannot be opened: {why}; {way_out}") from None
 
 
 def open_study(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -10,6 +11,12 @@ from mnas.errors import BadInput
 from mnas.space.architecture import Architecture
 
 ZERO_COST = "zero-cost"
+
+
+def standard_error(accuracy: float, images: int) -> float:
+    """Of an accuracy (0..1) that was measured on this number of images: binomial, with one image added either way."""
+    smoothed = (accuracy * images + 1) / (images + 2)
+    return math.sqrt(smoothed * (1 - smoothed) / images)
 
 
 @dataclass(frozen=True)
@@ -21,6 +28,8 @@ class Evaluation:
     seconds: float = 0.0
     curve: tuple[float, ...] = ()
     """Accuracy after each step that the estimator reported."""
+    images: int | None = None
+    """Images on which the accuracy was measured; None where it is no share of images."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +70,19 @@ class Trial:
         return self.state in ("complete", "pruned", "failed")
 
     @property
+    def spread(self) -> float | None:
+        """Half the width of the accuracy's 95% interval, by the number of its images; None where that is not known."""
+        images = self.evaluation.images
+        return None if self.accuracy is None or not images else 1.96 * standard_error(self.accuracy, images)
+
+    @property
     def summary(self) -> str:
         """Its estimate in words; a zero-cost score is no accuracy."""
         if self.accuracy is None:
             return "no accuracy"
-        return f"score {self.accuracy:.3f}" if self.fidelity == ZERO_COST else f"accuracy {self.accuracy:.2%}"
+        if self.fidelity == ZERO_COST:
+            return f"score {self.accuracy:.3f}"
+        return f"accuracy {self.accuracy:.2%}" + ("" if self.spread is None else f" +- {100 * self.spread:.1f}")
 
     def to_json(self) -> dict[str, Any]:
         """The line of trials.jsonl; the fidelity is the key "grade" there."""
@@ -73,6 +90,7 @@ class Trial:
             "number": self.number, "state": self.state, "architecture": self.architecture.to_dict(),
             "latency_ms": self.latency_ms, "accuracy": self.accuracy, "reward": self.reward,
             "seconds": self.seconds, "curve": list(self.curve), "name": self.name, "grade": self.fidelity,
+            "images": self.evaluation.images,
         }  # fmt: skip
 
     @classmethod
@@ -82,7 +100,8 @@ class Trial:
             values = dict(record)
             values["architecture"] = Architecture.from_dict(values["architecture"], f"trial {values['number']}")
             curve = tuple(values.pop("curve"))
-            evaluation = Evaluation(values.pop("grade", ""), values.pop("seconds", 0.0), curve)
+            fidelity, seconds = values.pop("grade", ""), values.pop("seconds", 0.0)
+            evaluation = Evaluation(fidelity, seconds, curve, values.pop("images", None))
             return cls(**values, evaluation=evaluation)
         except (TypeError, ValueError, KeyError, AttributeError):
             raise BadInput(

@@ -43,7 +43,7 @@ class Watched(ArraySplit):
         self.name = name
 
     def subset(self, rows: Any) -> Watched:
-        return Watched(self.name, self.images, self._labels, rows if self._rows is None else self._rows[rows])
+        return Watched(self.name, self.images, self._labels, rows if self.rows is None else self.rows[rows])
 
     def fetch(self, indices: Any, size: int) -> torch.Tensor:
         read.append(self.name)
@@ -56,7 +56,7 @@ def data() -> ImageData:
     for name, count in (("train", 256), ("val", 100), ("test", 100)):
         part = limited(getattr(digits, name), count, 0)
         assert isinstance(part, ArraySplit)
-        parts[name] = Watched(name, part.images, part._labels, part._rows)
+        parts[name] = Watched(name, part.images, part._labels, part.rows)
     return replace(digits, **parts)
 
 
@@ -233,6 +233,7 @@ class Given:
     """An estimator that reports and gives what it was told to."""
 
     fidelity = "given"
+    images: int | None = None
 
     def __init__(self, reported: Sequence[float], value: float):
         self.reported, self.value = reported, value

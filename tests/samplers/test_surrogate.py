@@ -6,10 +6,11 @@ import math
 
 import numpy as np
 import optuna
+import pytest
 from layered_study import accuracy, studied
 
 from mnas.samplers.choices import Choices
-from mnas.samplers.surrogate import Features, Surrogate, fitted
+from mnas.samplers.surrogate import Features, Hyperparameters, Surrogate, at_least_binomial, fitted
 
 
 def test_uncertainty_is_calibrated() -> None:
@@ -32,3 +33,12 @@ def test_uncertainty_is_calibrated() -> None:
             spread = np.sqrt(deviation**2 + noise**2)
             inside.append(np.mean(np.abs(values[others] - mean) < 1.28 * spread))
         assert 0.65 < np.mean(inside) < 0.95, count
+
+
+def test_shares_of_few_images_are_as_noisy_as_they_must_be() -> None:
+    """Values that look alike to a model may differ by chance alone: 80% of 100 images is +- 4 points."""
+    values = np.array([0.78, 0.80, 0.82, 0.80])
+    known = Hyperparameters(np.ones(1), 0.5, 0.5, 1e-5, 1.0)
+    noise = at_least_binomial(known, values, 100).noise
+    assert noise == pytest.approx(0.8 * 0.2 / 100 / values.var(), rel=0.02)
+    assert at_least_binomial(known, values, 10**9).noise == 1e-5, "and what was fitted where that is more"

@@ -152,7 +152,7 @@ def test_errors_name_file_place_and_value(old: str, new: str, parts: str) -> Non
 @pytest.mark.parametrize(("old", "new", "message"), [
     ("kernel: 5", "kernal: 5", "'stages[0][0].kernal'; did you mean 'kernel'? Known: activation, channels"),
     ("head: {channels", "head: {chanels", "'head.chanels'; did you mean 'channels'? Known: activation, channels"),
-    ("resolution:", "resolutoin:", "did you mean 'resolution'? Known: bn_eps, gate, head"),
+    ("resolution:", "resolutoin:", "did you mean 'resolution'? Known: bn_eps, channels, gate, head"),
     ("resolution:", "resolution-px: 3\nresolution:", "unknown key 'resolution-px'"),
 ])  # fmt: skip
 def test_unknown_keys_show_the_known_ones(old: str, new: str, message: str) -> None:

@@ -13,8 +13,17 @@ from mnas.config import RunConfig, load_objective
 from mnas.io.presets import preset_names
 from mnas.space.architecture import Architecture
 from mnas.space.space import SearchSpace, load_space
-from mnas.study.analysis import MIN_TRIALS, analyse, best_so_far, compare, features, front_of, importance
-from mnas.study.trial import Trial
+from mnas.study.analysis import (
+    MIN_TRIALS,
+    analyse,
+    best_so_far,
+    compare,
+    features,
+    front_of,
+    importance,
+    indistinguishable,
+)
+from mnas.study.trial import Evaluation, Trial
 
 ARCH = next(tiny_space().enumerate())
 
@@ -89,6 +98,18 @@ def test_the_comparison_is_at_equal_numbers_and_within_the_budget() -> None:
     }  # fmt: skip
     assert compare(searched, [], 5.0)["best_accuracy"] is None
     assert compare(searched, trials_of((0.6, 99.0)), None)["search_best_accuracy"] == 0.9
+
+
+def test_candidates_within_the_noise_of_the_best_are_counted() -> None:
+    def trial(number: int, accuracy: float, ms: float, images: int | None = 100) -> Trial:
+        evaluation = Evaluation("trained", images=images)
+        return Trial(number, "complete", ARCH, ms, accuracy, evaluation=evaluation)
+
+    some = [trial(0, 0.90, 5.0), trial(1, 0.85, 4.0), trial(2, 0.70, 3.0), trial(3, 0.99, 20.0)]
+    assert indistinguishable(some, 10.0) == 2
+    assert indistinguishable([trial(t.number, t.accuracy or 0, t.latency_ms, 10_000) for t in some], 10.0) == 1
+    assert indistinguishable([trial(0, 0.9, 5.0, None)], 10.0) is None
+    assert indistinguishable([], 10.0) is None
 
 
 @pytest.mark.parametrize(("objective", "compared", "keys"), [

@@ -44,6 +44,11 @@ def test_what_cannot_be_opened_is_named_without_its_password(url: str, shown: st
     assert "\n" not in str(raised.value)
 
 
+def test_a_missing_driver_says_what_installs_it() -> None:
+    with pytest.raises(BadInput, match="pip install mysqlclient"):
+        open_storage("mysql://me@localhost/nas")
+
+
 def test_the_name_of_a_study(tmp_path: Path) -> None:
     run = Run(tmp_path)
     assert opened(run).study_name == "mnas"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from mnas.errors import BadInput
 from mnas.study.trial import Evaluation, Trial
 
 ARCH = mnas.zoo.get("mobilenet_v3_small", 1.0, 32)
-TRIAL = Trial(3, "complete", ARCH, 4.5, 0.75, 0.7, "reference", Evaluation("fine-tuned", 2.5, (0.5, 0.75)))
+TRIAL = Trial(3, "complete", ARCH, 4.5, 0.75, 0.7, "reference", Evaluation("fine-tuned", 2.5, (0.5, 0.75), 400))
 
 
 @pytest.mark.parametrize("trial", [
@@ -26,6 +27,7 @@ def test_the_keys_of_a_line() -> None:
     record = TRIAL.to_json()
     assert list(record) == [
         "number", "state", "architecture", "latency_ms", "accuracy", "reward", "seconds", "curve", "name", "grade",
+        "images",
     ]  # fmt: skip
     assert (record["grade"], record["seconds"], record["curve"]) == ("fine-tuned", 2.5, [0.5, 0.75])
 
@@ -42,6 +44,14 @@ def test_a_line_of_an_older_version_is_read() -> None:
 def test_what_is_no_trial(line: Any) -> None:
     with pytest.raises(BadInput, match=r"trials\.jsonl"):
         Trial.from_json(line)
+
+
+def test_the_spread_is_that_of_so_many_images() -> None:
+    assert TRIAL.spread == pytest.approx(1.96 * math.sqrt(0.75 * 0.25 / 400), rel=0.01)
+    assert TRIAL.summary.startswith("accuracy 75.00% +- 4.")
+    perfect = Trial(0, "complete", ARCH, 1.0, 1.0, evaluation=Evaluation("trained", images=100))
+    assert 0 < perfect.spread < 0.03, "and not none at all"  # type: ignore[operator]
+    assert Trial(0, "complete", ARCH, 1.0, 0.5, evaluation=Evaluation("own")).spread is None
 
 
 @pytest.mark.parametrize(("accuracy", "fidelity", "summary"), [
