@@ -1,12 +1,17 @@
-"""TensorBoard: scalars, hyperparameters and the Pareto front of a run."""
+"""TensorBoard: scalars, hyperparameters, the Pareto front and the confusion matrix of a run."""
 
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from mnas.monitor.confusion import draw_confusion
 from mnas.monitor.pareto import PlottedTrial, draw_pareto
 
 if TYPE_CHECKING:
@@ -66,6 +71,13 @@ class TensorBoard:
     ) -> None:  # fmt: skip
         """The picture of `draw_pareto`, after `step` evaluations."""
         self._writer.add_figure("pareto", draw_pareto(trials, front, budgets_ms, knee), step)
+        self._writer.flush()
+
+    def confusion(self, name: str, confusion: NDArray[np.int64], classes: Sequence[str]) -> None:
+        """The picture of `draw_confusion` for a network: counts (classes, classes) of a class (row) and predictions."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # it draws a box
+            self._writer.add_figure(f"confusion_{name}", draw_confusion(confusion, classes, name))
         self._writer.flush()
 
     def text(self, tag: str, markdown: str) -> None:

@@ -5,15 +5,23 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import optuna
 
-from mnas.config import RunConfig
+from mnas.config import Objective, RunConfig, Target
+from mnas.data.division import DIVISION_FILE, Division, read_division, write_division
 from mnas.data.loader import cached
-from mnas.data.sources import ImageData, load_data
+from mnas.data.mirroring import with_mirroring_decided
+from mnas.data.near_duplicates import warn_of_near_duplicates
+from mnas.data.reading import reading_of
+from mnas.data.sources import DATA_SETS, ImageData, load_data
+from mnas.data.summary import log_classes
+from mnas.errors import BadInput
 from mnas.estimators.factory import EstimatorCallable
 from mnas.io.strict_yaml import validate
 from mnas.latency.model import LatencyCallable, LatencyModel
+from mnas.latency.table.table import load_table
 from mnas.monitor.tensorboard import TensorBoard
 from mnas.run import Run
 from mnas.space.schema import SpaceFile
@@ -22,7 +30,7 @@ from mnas.study.constraints import Constraints
 from mnas.study.trial import Trial
 from mnas.training.device import pick_device
 from mnas.training.distributed import ProcessGroup
-from mnas.training.sizes import TrainingSizes, native_size
+from mnas.training.sizes import TrainingSizes, followed_resolutions, native_size
 from mnas.training.trainer import Trainer
 
 log = logging.getLogger("mnas")
@@ -62,48 +70,107 @@ class Context:
     def data(self) -> ImageData:
         return self.trainer.data
 
+    def decided(self) -> Context:
+        """The context with the estimator and the precision that the plan decided on."""
+        state = self.run.state()
+        objective = with_estimator(self.config.objective, state.estimator)
+        trainer = self.trainer if state.precision is None else replace(self.trainer, precision=state.precision)
+        return replace(self, config=self.config.model_copy(update={"objective": objective}), trainer=trainer)
+
+
+def with_estimator(objective: Objective, estimator: str | None) -> Objective:
+    """`objective` with a decided estimator of accuracy; None leaves it as it is."""
+    return objective if estimator is None else objective.model_copy(update={"accuracy": estimator})
+
 
 def space_of(config: RunConfig, override: SearchSpace | None) -> SearchSpace:
     """The space of a run, as it was when the run began."""
     space = override
     if space is None:
         space = SearchSpace(validate(SpaceFile, config.space_file, config.space))
+    space = space if config.channels == space.channels else space.with_channels(config.channels)
     return space.with_resolutions(config.resolution) if config.resolution else space
 
 
-def make_trainer(config: RunConfig, space: SearchSpace, override: ImageData | None) -> Trainer:
-    """The trainer of a run, the same in each of its processes; folders of images are decoded here."""
-    data = override or load_data(config.data, seed=config.seed, max_broken=config.max_broken)
-    base = max(space.resolutions)
-    native = native_size(data, base)
-    sizes = TrainingSizes(base, min(base, config.proxy_resolution or native))
+def searched_space(run: Run, config: RunConfig, override: SearchSpace | None, data: ImageData) -> SearchSpace:
+    """The space of a run at the input sizes that suit its images; decided once, so that a resumed run has them too."""
+    space, decided = space_of(config, override), run.state().resolutions
+    if config.resolution:
+        return space
+    if decided is None:
+        decided = _suitable(config, space, data)
+        run.update_state(resolutions=decided)
+    return space if decided == space.resolutions else space.with_resolutions(decided)
+
+
+def _suitable(config: RunConfig, space: SearchSpace, data: ImageData) -> tuple[int, ...]:
+    followed = followed_resolutions(data.image_size, space.resolutions)
+    if followed == space.resolutions:
+        return followed
+    tabled = [_tabled_sizes(target) for target in config.targets if target.latency_table]
+    if all(set(followed) <= sizes for sizes in tabled):
+        log.info(
+            "resolutions: %s px, to suit images of %d px, instead of the space's %s (--resolution chooses others)",
+            _listed(followed), data.image_size, _listed(space.resolutions),
+        )  # fmt: skip
+        return followed
+    log.info(
+        "resolutions: the space's %s px, although the images have %d px: the latency table has none of %s px",
+        _listed(space.resolutions), data.image_size, _listed(followed),
+    )  # fmt: skip
+    return space.resolutions
+
+
+def _tabled_sizes(target: Target) -> set[int]:
+    """The input sizes of the networks in a target's table."""
+    assert target.latency_table is not None
+    return {layer.size for layer in load_table(Path(target.latency_table)).entries if layer.takes_images}
+
+
+def _listed(resolutions: tuple[int, ...]) -> str:
+    return ", ".join(map(str, resolutions))
+
+
+def run_data(run: Run, config: RunConfig, override: ImageData | None) -> ImageData:
+    """The images of a run, in the splits that it wrote down when it began."""
+    data = override or config_data(config, read_division(run.folder))
+    if data.train.reading.channels != config.channels:
+        raise BadInput(
+            f"the data are read with {data.train.reading.channels} channels and the network takes {config.channels}: "
+            f"mnas.load_data(..., reading=Reading(channels={config.channels})), of mnas.data.reading"
+        )
+    if data.division is not None and not (run.folder / DIVISION_FILE).exists():
+        write_division(run.folder, data.division)
     log.info(
         "data: %s, %d classes, %d train, %d search-validation images of %d px",
         data.name, data.num_classes, len(data.train), len(data.val), data.image_size,
     )  # fmt: skip
+    log_classes(data)
+    return data
+
+
+def config_data(config: RunConfig, division: Division | None = None) -> ImageData:
+    """The images that a configuration names. Raises BadInput."""
+    reading = reading_of(config.fit, config.max_pixels, config.channels)
+    return load_data(
+        config.data, seed=config.seed, max_broken=config.max_broken, reading=reading, group_by=config.group_by,
+        labels=config.labels, division=division,
+    )  # fmt: skip
+
+
+def make_trainer(config: RunConfig, space: SearchSpace, data: ImageData) -> Trainer:
+    """The trainer of a run, the same in each of its processes; folders of images are decoded here.
+
+    It estimates candidates at the proxy resolution, if the run states one.
+    """
+    base = max(space.resolutions)
+    sizes = TrainingSizes(base, min(base, config.proxy_resolution or base))
     if sizes.proxy < base:
-        log.info(
-            "networks are trained at %d px (%s) and their latency is measured at %d px; --proxy-resolution %d trains "
-            "them at that size too", sizes.proxy, _reason(sizes, data), base, base,
-        )  # fmt: skip
-    decoded = min(sizes.proxy, native)
+        log.info("candidates are estimated at %d/%d of their resolution (--proxy-resolution)", sizes.proxy, base)
+    decoded = native_size(data.image_size, base)
     data = replace(data, train=cached(data.train, decoded), val=cached(data.val, decoded))
-    return Trainer(data, sizes, pick_device(config.device), config.seed)
-
-
-def size_notes(trainer: Trainer) -> list[str]:
-    """A note on the images' size for readers of the accuracies, if it is below the resolution."""
-    sizes = trainer.sizes
-    if sizes.proxy >= sizes.base:
-        return []
-    return [
-        f"Trained and tested at {sizes.proxy}/{sizes.base} of its resolution ({_reason(sizes, trainer.data)}); latency "
-        "is measured at the full resolution."
-    ]
-
-
-def _reason(sizes: TrainingSizes, data: ImageData) -> str:
-    """Why networks are trained below their resolution."""
-    if sizes.proxy < native_size(data, sizes.base):
-        return f"--proxy-resolution {sizes.proxy}"
-    return f"the images' shorter side is {data.image_size} px"
+    if DATA_SETS.path(config.data) is not None:  # not of built-in ones, which nobody can mend
+        warn_of_near_duplicates(data.train, data.val, "search-validation")
+    if config.recipe.flip is None:
+        data = with_mirroring_decided(data)
+    return Trainer(data, sizes, pick_device(config.device), config.seed, metric=config.metric)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import logging
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,29 +22,34 @@ from mnas.latency.machine import measuring
 from mnas.latency.measure import measure
 from mnas.latency.model import DeviceLatency, LatencyModel, keeps, with_budget
 from mnas.latency.runtimes import get_runtime
-from mnas.latency.timing.rounds import RoundLimits
+from mnas.latency.speed import at_table_speed, prepared, speed_of
+from mnas.latency.table.anchors import Anchor
+from mnas.latency.timing.rounds import Inference, RoundLimits
+from mnas.monitor.figures import as_measured
 from mnas.monitor.tensorboard import markdown_table
-from mnas.pipeline.context import Context, size_notes
+from mnas.pipeline.context import Context
+from mnas.pipeline.evidence import Judged, accuracy_row, evidence
 from mnas.space.cost import cost
-from mnas.training.trainer import Trained, Trainer, test_accuracy
+from mnas.training.full import Trained
+from mnas.training.trainer import Trainer
 
 log = logging.getLogger("mnas")
 
 
 def rows_of(
-    trained: Sequence[Trained], role: Literal["winner", "baseline", "trained"], trainer: Trainer
+    networks: Sequence[Judged], role: Literal["winner", "baseline", "trained"], num_classes: int
 ) -> list[dict[str, Any]]:
-    """One row a network, without latencies; reads the test split."""
+    """One row a network, without latencies."""
     rows = []
-    for network in trained:
-        arch = network.architecture
-        counted = cost(arch, trainer.data.num_classes)
+    for network in networks:
+        trained, arch = network.trained, network.trained.architecture
+        counted = cost(arch, num_classes)
         rows.append({
-            "name": network.name, "role": role, "test_accuracy": test_accuracy(network, trainer),
-            "val_accuracy": network.val_accuracy, "madds": counted.madds, "params": counted.params,
+            "name": trained.name, "role": role, **accuracy_row(network),
+            "val_accuracy": trained.val_accuracy, "madds": counted.madds, "params": counted.params,
             "activation_mb": counted.activation_mb,
-            "resolution": arch.resolution, "accuracy_resolution": trainer.sizes.of(arch), "weights": network.weights,
-            "epochs": network.epochs,
+            "resolution": arch.resolution, "weights": trained.weights,
+            "epochs": trained.epochs, "seconds": round(trained.seconds, 1),
         })  # fmt: skip
     return rows
 
@@ -58,34 +63,48 @@ def add_all_latencies(
     """Add each network's latency on each device: measured on this machine, predicted or given for another one."""
     for device in latency.devices:
         if device.how == "measured":
-            add_latencies(rows, trained, folder, device.conditions, seed=seed, budget_ms=device.budget_ms)
+            add_latencies(
+                rows, trained, folder, device.conditions, seed=seed, budget_ms=device.budget_ms, anchors=device.anchors
+            )
         else:
             _add_predicted(rows, trained, device)
-        _warn_over_budget(rows[0]["latencies"][-1])
+        if rows[0]["role"] == "winner":
+            _warn_over_budget(rows[0]["latencies"][-1])
 
 
 def add_latencies(
     rows: Sequence[dict[str, Any]], trained: Sequence[Trained], folder: Path, conditions: Conditions, *, seed: int,
-    budget_ms: float | None = None,
+    budget_ms: float | None = None, anchors: Sequence[Anchor] = (),
 ) -> None:  # fmt: skip
-    """Measure the networks here, and the exported file of the first one, all in the same rounds."""
+    """Measure the networks here, and the exported file of the first one, all in the same rounds.
+
+    The `anchors` of a table are measured in them too: they give the latencies at the table's speed.
+    """
     adapter, threads = get_runtime(conditions.runtime), conditions.threads
-    sizes = [network.architecture.resolution for network in trained]
-    examples = [torch.rand(conditions.batch, 3, size, size) for size in sizes]
-    with measuring(adapter, threads):
-        exported = _exported_file(trained[0], examples[0], folder, conditions.runtime)
-        inferences: dict[int, Callable[[], object]] = {
-            i: adapter.prepare(network.network.to("cpu").eval(), example, threads)
-            for i, (network, example) in enumerate(zip(trained, examples, strict=True))
+    examples = [torch.rand(network.architecture.input_shape(conditions.batch)) for network in trained]
+    with measuring(adapter, threads), torch.random.fork_rng(devices=[]):
+        # half of the anchors come before the networks: what is prepared later runs up to 2% faster (onnxruntime)
+        inferences: dict[Hashable, Inference] = {
+            anchor: prepared(anchor, adapter, conditions) for anchor in anchors[::2]
         }
+        exported = _exported_file(trained[0], examples[0], folder, conditions.runtime)
+        for i, (network, example) in enumerate(zip(trained, examples, strict=True)):
+            inferences[i] = adapter.prepare(network.network.to("cpu").eval(), example, threads)
         inferences[-1] = adapter.prepare_file(exported, examples[0], threads)
+        inferences |= {anchor: prepared(anchor, adapter, conditions) for anchor in anchors[1::2]}
         rng = random.Random(seed)
         measured = measure(inferences, RoundLimits(50), threads=threads, rng=rng, timer=adapter.timed_ms)
+    if anchors:
+        speed = speed_of(anchors, [measured[anchor] for anchor in anchors])
+        measured = {key: at_table_speed(measurement, speed) for key, measurement in measured.items()}
     where = {"device": adapter.device_name(), **vars(conditions)}
     for i, row in enumerate(rows):
-        add_latency(row, where, measured[i].median_ms, measured[i].spread_ms, budget_ms, "measured")
+        factor = measured[i].speed_factor if anchors else None
+        add_latency(row, where, measured[i].median_ms, measured[i].spread_ms, budget_ms, "measured", factor)
     of_file = measured[-1]
     file = {"exported_file": exported.name, "exported_latency_ms": of_file.median_ms}
+    if anchors:
+        file["exported_measured_ms"] = of_file.measured_ms
     rows[0]["latencies"][-1] |= file | {
         "exported_spread_ms": of_file.spread_ms,
         "exported_keeps": None if budget_ms is None else keeps(of_file.median_ms, of_file.spread_ms, budget_ms),
@@ -122,15 +141,24 @@ def _add_predicted(rows: Sequence[dict[str, Any]], trained: Sequence[Trained], d
 
 
 def add_latency(
-    row: dict[str, Any], where: Mapping[str, Any], ms: float | None, spread_ms: float, budget_ms: float | None, how: str
-) -> None:
-    """Add the latency on one more device to a row of metrics.json; None where its table lacks layers."""
+    row: dict[str, Any], where: Mapping[str, Any], ms: float | None, spread_ms: float, budget_ms: float | None,
+    how: str, speed_factor: float | None = None,
+) -> None:  # fmt: skip
+    """Add the latency on one more device to a row of metrics.json; None where its table lacks layers.
+
+    With a `speed_factor`, `ms` is at a table's speed, and the row also gets the figure as measured.
+    """
     latencies = row.setdefault("latencies", [])
+    both = {}
+    if ms is not None and speed_factor is not None:
+        both = {"measured_ms": ms * speed_factor, "speed_factor": speed_factor}
     latencies.append({
         **where, "budget_ms": budget_ms, "latency_ms": ms, "spread_ms": None if ms is None else spread_ms, "how": how,
-        "keeps": None if ms is None or budget_ms is None else keeps(ms, spread_ms, budget_ms),
+        "keeps": None if ms is None or budget_ms is None else keeps(ms, spread_ms, budget_ms), **both,
     })  # fmt: skip
     row["latency_ms"], row["latency_spread_ms"] = latencies[0]["latency_ms"], latencies[0]["spread_ms"]
+    if len(latencies) == 1:
+        row |= both
     kept = [latency["keeps"] for latency in latencies]
     row["keeps_budget"] = False if False in kept else None if None in kept else True
 
@@ -140,13 +168,15 @@ def _warn_over_budget(latency: dict[str, Any]) -> None:
     budget_ms = latency["budget_ms"]
     if latency["keeps"] is False:
         log.warning(
-            "the winner takes %.2f +- %.2f ms with %s, over the budget of %g ms: was the machine busy?",
-            latency["latency_ms"], latency["spread_ms"], latency["runtime"], budget_ms,
+            "the winner takes %.2f +- %.2f ms with %s%s, over the budget of %g ms: was the machine busy?",
+            latency["latency_ms"], latency["spread_ms"], latency["runtime"],
+            as_measured(latency.get("measured_ms"), latency.get("speed_factor")), budget_ms,
         )  # fmt: skip
     if latency.get("exported_keeps") is False:
         log.warning(
-            "%s takes %.2f +- %.2f ms, over the budget of %g ms: was the machine busy?", latency["exported_file"],
-            latency["exported_latency_ms"], latency["exported_spread_ms"], budget_ms,
+            "%s takes %.2f +- %.2f ms%s, over the budget of %g ms: was the machine busy?", latency["exported_file"],
+            latency["exported_latency_ms"], latency["exported_spread_ms"],
+            as_measured(latency.get("exported_measured_ms"), latency.get("speed_factor")), budget_ms,
         )  # fmt: skip
 
 
@@ -154,14 +184,14 @@ def _warn_over_budget(latency: dict[str, Any]) -> None:
 
 
 def write_winner(
-    context: Context, trained: Sequence[Trained], rows: list[dict[str, Any]], folder: Path, budget_ms: float | None,
+    context: Context, networks: Sequence[Judged], rows: list[dict[str, Any]], folder: Path, budget_ms: float | None,
     recipe: Recipe, search: Mapping[str, Any],
 ) -> None:  # fmt: skip
-    """Write the folder of a winner, the first of `trained`; `rows` get the latencies, which are measured last."""
-    winner, trainer, config = trained[0], context.trainer, context.config
-    title, notes = f"{context.space.name} {winner.name}", size_notes(trainer)
-    size = trainer.sizes.of(winner.architecture)
-    write_model(folder, winner, trainer.data, size=size, title=title, notes=notes)
+    """Write the folder of a winner, the first of `networks`; `rows` get the latencies, which are measured last."""
+    trained = [network.trained for network in networks]
+    winner, trainer, config = trained[0], context.trainer.at_full_size(), context.config
+    title = f"{context.space.name} {winner.name}"
+    write_model(folder, winner, trainer.data, title=title)
     latency = with_budget(context.latency, budget_ms) if config.budgets_ms else context.latency
     add_all_latencies(rows, trained, folder, latency, config.seed)
     first = rows[0]["latencies"][0]
@@ -170,25 +200,44 @@ def write_winner(
         for constraint in context.constraints.items
     }
     metrics = {
-        "title": title, "notes": notes, "networks": rows,
+        "title": title, "networks": rows,
         "latency": {
             "resolution": rows[0]["resolution"],
             **{name: first[name] for name in ("device", "runtime", "threads", "batch", "budget_ms", "how")},
         },
         "limits": constraints,
-        "accuracy": accuracy_facts(trainer, recipe, size, config.data, config.max_broken), "search": dict(search),
+        "accuracy": accuracy_facts(trainer, recipe, winner.architecture.resolution) | {
+            "source": config.data, "max_broken": config.max_broken, "labels": config.labels,
+        },
+        "search": dict(search),
         "versions": versions(), "date": datetime.date.today().isoformat(),
+        **evidence(networks[0], networks[1:], trainer.data.classes),
     }  # fmt: skip
     write_metrics(folder, metrics, trainer.data.classes)
     context.board.text(winner.name, markdown_table(rows[0]) + f"\n```yaml\n{winner.architecture.to_yaml()}```\n")
+    context.board.confusion(winner.name, networks[0].judgements[0].confusion, trainer.data.classes)
+    for one in metrics.get("verdicts", ()):
+        log.info("%s and %s on the test split: %s", winner.name, one["baseline"], one["verdict"])
+    warn_of_majority(rows[0], metrics["majority_share"])
     log.info("%s: %s", winner.name, folder)
 
 
-def accuracy_facts(trainer: Trainer, recipe: Recipe, size: int, source: str, max_broken: int) -> dict[str, Any]:
-    """How the accuracies were obtained, as metrics.json holds it; `source` is what --data names."""
+def warn_of_majority(row: Mapping[str, Any], majority_share: float) -> None:
+    """Warn where a network is no better than always answering the most frequent class."""
+    if row["test_accuracy"] <= majority_share:
+        log.warning(
+            "%s: accuracy %.2f%%, no better than always answering the most frequent class (%.2f%%); balanced accuracy "
+            "%.2f%%. Train longer (--budget), or weight the classes (--class-weights auto)", row["name"],
+            100 * row["test_accuracy"], 100 * majority_share, 100 * row["balanced_accuracy"],
+        )  # fmt: skip
+
+
+def accuracy_facts(trainer: Trainer, recipe: Recipe, size: int) -> dict[str, Any]:
+    """How the accuracies were obtained, as metrics.json holds it."""
     data = trainer.data
     return {
-        "resolution": size, "data": data.name, "source": source, "seed": trainer.seed, "max_broken": max_broken,
+        "resolution": size, "data": data.name, "seed": trainer.seed,
+        "fit": data.train.reading.fit, "channels": data.train.reading.channels,
         "train_images": len(limited(data.train, recipe.images, trainer.seed)), "val_images": len(data.val),
-        "test_images": len(data.test), "epochs": recipe.epochs,
+        "test_images": len(data.test), "epochs": recipe.epochs, "precision": trainer.precision,
     }  # fmt: skip

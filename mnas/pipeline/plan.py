@@ -1,33 +1,34 @@
-"""How a search spends its time: a budget divided among supernet, candidates, winners and baselines."""
+"""How a search spends its time: a budget divided among supernet, candidates and the race of the best."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-
 from mnas.config import Recipe, RunConfig, SupernetRecipe
 from mnas.data.sources import ImageData
 from mnas.estimators.supernet import STATISTICS_IMAGES
 from mnas.estimators.train import MAX_VAL_IMAGES
-from mnas.estimators.weight_sharing import WeightSharing
-from mnas.pipeline.context import Context
 from mnas.run import RunState
-from mnas.space import zoo
 from mnas.study.objective import is_pareto
-from mnas.training.speed import fastest_threads, supernet_speed
 
 DEFAULT_TRIALS = 20
 DEFAULT_BUDGET_S = 3600.0
-SEARCH_FRACTION = 0.55
-"""Fraction of the time left at the search's start that it may take; the rest trains the winner and the baselines."""
+RACE_COST = 2.5
+"""What a race costs, in full trainings of the largest reference: all contenders start, two are trained to the end."""
+RACE_FRACTION = 0.84
+"""Fraction of the time left that the races may take, so that one full training gets a third of that time."""
 WANTED_CANDIDATES = 14
 """A time budget allows for this many complete candidate trainings, or about twice as many with pruning.
 
 With more, each training would be too short to rank the candidates.
 """
-SUPERNET_FRACTION, FINAL_FRACTION = 0.4, 0.3
-"""Fractions of the time left for the supernet's training and for the final trainings; the search takes the rest."""
+SUPERNET_FRACTION = 0.6
+"""Fraction of the search's time for the supernet's training; the candidates take the rest."""
+SEARCH_COST = 1.0
+"""What a search, its supernet included, costs in full trainings of the largest reference: more only where a time budget
+is longer than the longest race."""
+ZERO_COST_TRIALS = 30
+"""Candidates that are scored without training, unless the run states their number."""
 MAX_EPOCHS_FACTOR = 10
 """A long time budget trains the supernet for at most this many times its recipe's epochs."""
 FINETUNED_CANDIDATES = 24
@@ -68,8 +69,8 @@ class Workload:
     """Candidates to evaluate; None without a limit."""
     left_s: float | None
     """Seconds left for everything; None without a limit."""
-    networks: int
-    """Networks to train fully in the end: winners and baselines."""
+    trainings: float
+    """Full trainings that the races and the baselines outside of them cost together; see `trainings_of`."""
     processes: int = 1
 
 
@@ -92,7 +93,7 @@ class Plan:
     """Seconds of each search; None without a limit."""
     candidate: CandidatePlan
     final_s: float
-    """Expected seconds after the search: finalists, winners and baselines."""
+    """Expected seconds of the races."""
     images_per_s: float
     """Measured speed of training one network."""
     supernet: SupernetPlan | None = None
@@ -109,9 +110,6 @@ class Plan:
         return supernet_s + self.searches * min(search, self.search_s or search) + self.final_s + EXPORT_S
 
 
-# --- the plan of a run
-
-
 def limits_of(config: RunConfig) -> tuple[int | None, float | None]:
     """Candidates and seconds after which a run ends; the defaults if it states neither."""
     if config.trials is None and config.budget_s is None:
@@ -119,46 +117,29 @@ def limits_of(config: RunConfig) -> tuple[int | None, float | None]:
     return config.trials, config.budget_s
 
 
-def plan_run(context: Context, sharing: WeightSharing | None, networks: int, elapsed_s: float) -> Plan:
-    """Measure how fast this machine trains, and divide the time left; `networks` are trained fully in the end.
-
-    Sets the number of torch's threads. A resumed run keeps the recipes with which it began.
-    """
-    config, trainer, state = context.config, context.trainer, context.run.state()
-    reference = zoo.get(context.space.reference, resolution=trainer.sizes.base)
-    threads, images_per_s = fastest_threads(reference, config.proxy, trainer)
-    torch.set_num_threads(threads)
-    trials, limit_s = limits_of(config)
-    left_s = None if limit_s is None else limit_s - elapsed_s
-    work = Workload(trials, left_s, networks, context.group.size)
-    if sharing is None:
-        plan = make_plan(context.data, config, work, images_per_s, state.proxy)
-        context.run.update_state(proxy=plan.candidate.recipe)
-        return plan
-    per_s = state.sandwich_per_s or work.processes * supernet_speed(context.space, config.supernet, trainer)
-    plan = make_supernet_plan(context.data, config, work, Speeds(images_per_s, per_s), state, sharing.trained)
-    assert plan.supernet is not None
-    context.run.update_state(
-        supernet=plan.supernet.recipe, sandwich_per_s=per_s, select=plan.candidate.select, proxy=plan.candidate.recipe
-    )
-    return plan
+def trainings_of(config: RunConfig) -> float:
+    """How many full trainings the end of a run costs: a race for each budget, stated baselines, other seeds."""
+    races = RACE_COST if config.wanted_ms[0] is not None else 1 + (not config.baselines)
+    compared = len(config.baselines) or len(config.wanted_ms)
+    other_seeds = (config.seeds - 1) * (len(config.wanted_ms) + compared)
+    return len(config.wanted_ms) * races + len(config.baselines) + other_seeds
 
 
 def make_plan(
-    data: ImageData, config: RunConfig, work: Workload, images_per_s: float, proxy: Recipe | None = None
-) -> Plan:
+    data: ImageData, config: RunConfig, work: Workload, images_per_s: float, proxy: Recipe | None = None, *,
+    zero_cost: bool = False,
+) -> Plan:  # fmt: skip
     """The plan of a search without a supernet; with less time, candidates get fewer images, then fewer epochs.
 
     `proxy` is the recipe with which the candidates of a resumed run were trained so far.
     """
     searches = 1 + config.compare_random
     train, val = len(data.train), min(len(data.val), MAX_VAL_IMAGES)
-    final_s = work.networks * epoch_s(data, config.recipe, images_per_s) * config.recipe.epochs
-    search_s = None
-    if work.left_s is not None:
-        usable_s = max(1.0, work.left_s - EXPORT_S)
-        final_s = min(final_s, (1 - SEARCH_FRACTION) * usable_s)
-        search_s = (usable_s - final_s) / searches
+    final_s, search_s = _divided(data, config, work, images_per_s)
+    search_s = None if search_s is None else search_s / searches
+    if zero_cost:
+        trials = config.trials or ZERO_COST_TRIALS
+        return Plan(trials, search_s, CandidatePlan(config.proxy, 0.0), final_s, images_per_s, searches=searches)
     if proxy is None:
         proxy = config.proxy
         if search_s is not None:
@@ -166,6 +147,23 @@ def make_plan(
             proxy = _shortened(proxy, data, images_per_s, search_s / candidates)
     candidate = CandidatePlan(proxy, candidate_s(proxy, train, val, images_per_s))
     return Plan(work.trials, search_s, candidate, final_s, images_per_s, searches=searches)
+
+
+def _divided(
+    data: ImageData, config: RunConfig, work: Workload, images_per_s: float
+) -> tuple[float, float | None]:
+    """Seconds of the races, and of everything before them; None without a limit."""
+    one_s = epoch_s(data, config.recipe, images_per_s) * config.recipe.epochs
+    if work.left_s is None:
+        return work.trainings * one_s, None
+    usable_s = max(1.0, work.left_s - EXPORT_S)
+    final_s = min(work.trainings * one_s, RACE_FRACTION * usable_s)
+    before_s = min(usable_s - final_s, SEARCH_COST * final_s / work.trainings)
+    if config.budget_s is not None:  # what is left prolongs the trainings; what they cannot use, the search
+        longest_s = work.trainings * one_s * most_epochs(config.recipe) / config.recipe.epochs
+        before_s = max(before_s, usable_s - longest_s)
+        final_s = min(longest_s, usable_s - before_s)
+    return final_s, before_s
 
 
 def _shortened(proxy: Recipe, data: ImageData, images_per_s: float, wanted_s: float) -> Recipe:
@@ -189,25 +187,21 @@ def make_supernet_plan(
 ) -> Plan:  # fmt: skip
     """The plan of a search with a supernet; `state` has the recipes of a resumed run, perhaps with a `trained` one."""
     state = state or RunState()
-    final_s = work.networks * epoch_s(data, config.recipe, speeds.network) * config.recipe.epochs
-    usable_s = None if work.left_s is None else max(1.0, work.left_s - EXPORT_S)
-    if usable_s is not None:
-        final_s = min(final_s, FINAL_FRACTION * usable_s)
+    final_s, before_s = _divided(data, config, work, speeds.network)
     train, searches = len(data.train), 1 + config.compare_random
     begun = state.proxy is not None and state.supernet is not None
-    recipe = state.supernet if begun and state.supernet else _affordable(data, config, usable_s, speeds.supernet)
+    recipe = state.supernet if begun and state.supernet else _affordable(data, config, before_s, speeds.supernet)
     supernet_s = 0.0 if trained else recipe.epochs * min(train, recipe.images or train) / speeds.supernet
-    search_s = None if usable_s is None else max(0.0, usable_s - final_s - supernet_s)
+    search_s = None if before_s is None else max(0.0, before_s - supernet_s)
     proxy = state.proxy if begun and state.proxy else _affordable_finetune(data, config, work, search_s, speeds.network)
     fine_tuned = proxy.epochs * min(train, proxy.images or train) if config.finetune_epochs else 0
     one_s = (fine_tuned + _evaluated(data) / EVAL_SPEEDUP) / speeds.network
-    finalists_s = config.finalists * len(config.wanted_ms) * one_s if config.finetune_epochs else 0.0
-    search_s = None if search_s is None else max(0.0, search_s - finalists_s) / searches
+    search_s = None if search_s is None else search_s / searches
     # with several processes only one of them could end a candidate early, and equal candidates would differ
     select = one_s > SELECT_ABOVE_S and work.processes == 1 and not is_pareto(config.objective)
     select = select if state.select is None else state.select
     return Plan(
-        work.trials, search_s, CandidatePlan(proxy, one_s, select), final_s + finalists_s, speeds.network,
+        work.trials, search_s, CandidatePlan(proxy, one_s, select), final_s, speeds.network,
         SupernetPlan(recipe, supernet_s), searches, work.processes,
     )  # fmt: skip
 
@@ -220,7 +214,7 @@ def _affordable_finetune(
     if search_s is not None:
         candidates = min(work.trials or FINETUNED_CANDIDATES, FINETUNED_CANDIDATES)
         turns = (1 + config.compare_random) * -(-candidates // work.processes)
-        wanted_s = search_s / (turns + config.finalists * len(config.wanted_ms))
+        wanted_s = search_s / turns
         epochs = min(epochs, max(0.0, (wanted_s * images_per_s - _evaluated(data) / EVAL_SPEEDUP) / images))
     return partial_epochs(config.finetune, epochs, images)
 
@@ -230,14 +224,14 @@ def _evaluated(data: ImageData) -> int:
     return min(len(data.val), MAX_VAL_IMAGES) + min(len(data.train), STATISTICS_IMAGES)
 
 
-def _affordable(data: ImageData, config: RunConfig, usable_s: float | None, images_per_s: float) -> SupernetRecipe:
-    """The supernet's recipe with as many epochs, or images of one, as its fraction of the time allows."""
+def _affordable(data: ImageData, config: RunConfig, before_s: float | None, images_per_s: float) -> SupernetRecipe:
+    """The supernet's recipe with as many epochs, or images of one, as its fraction of the search's time allows."""
     train, recipe = len(data.train), config.supernet
-    if usable_s is None:
+    if before_s is None:
         return recipe
     images = min(train, recipe.images or train)
     most = recipe.epochs * (MAX_EPOCHS_FACTOR if config.budget_s else 1)
-    affordable = SUPERNET_FRACTION * usable_s * images_per_s
+    affordable = SUPERNET_FRACTION * before_s * images_per_s
     fewest = min(images, max(10 * recipe.batch_size, 20 * data.num_classes))
     images = max(fewest, min(images, int(affordable)))
     return recipe.model_copy(update={
@@ -253,13 +247,16 @@ def partial_epochs(recipe: Recipe, epochs: float, images: int) -> Recipe:
 
 
 def final_recipe(
-    recipe: Recipe, data: ImageData, *, left_s: float | None, networks: int, images_per_s: float
+    recipe: Recipe, data: ImageData, *, left_s: float, trainings: float, images_per_s: float
 ) -> Recipe:
-    """The recipe of winners and baselines, with as many of its epochs as the time left allows: at least one."""
-    if left_s is None:
-        return recipe
-    affordable = int((left_s - EXPORT_S) / (networks * epoch_s(data, recipe, images_per_s)))
-    return recipe.model_copy(update={"epochs": max(1, min(recipe.epochs, affordable))})
+    """The recipe of the races, with as many epochs as the time left allows, up to `most_epochs`: at least one."""
+    affordable = int((left_s - EXPORT_S) / (trainings * epoch_s(data, recipe, images_per_s)))
+    return recipe.model_copy(update={"epochs": max(1, min(most_epochs(recipe), affordable)), "max_epochs": None})
+
+
+def most_epochs(recipe: Recipe) -> int:
+    """The epochs of the longest race for which time may be used."""
+    return max(recipe.epochs, recipe.max_epochs or 0)
 
 
 def epoch_s(data: ImageData, recipe: Recipe, images_per_s: float) -> float:

@@ -7,12 +7,12 @@ import logging
 from mnas.config import RunConfig
 from mnas.pipeline.clock import duration
 from mnas.pipeline.context import Context
-from mnas.pipeline.plan import Plan
+from mnas.pipeline.plan import Plan, most_epochs
 
 log = logging.getLogger("mnas")
 
 
-def log_plan(plan: Plan, context: Context, networks: int, own_estimator: bool) -> None:
+def log_plan(plan: Plan, context: Context, own_estimator: bool) -> None:
     """Log what the search is going to do, and how long it is expected to take."""
     config = context.config
     goal = "the Pareto front" if config.targets[0].latency_ms is None else "the most accurate network within " + (
@@ -22,12 +22,11 @@ def log_plan(plan: Plan, context: Context, networks: int, own_estimator: bool) -
             for source in context.latency.devices
         )
     )
-    winners = f"{len(config.budgets_ms)} winners" if config.budgets_ms else "the winner"
     log.info("space %s: %.3g networks; searching for %s", context.space.name, context.space.size, goal)
     log.info(
-        "%s; then %s and %d baseline(s) are trained for up to %d epochs; about %s in total from now",
-        in_words(plan, config, len(context.data.train), own_estimator), winners, networks - len(config.wanted_ms),
-        config.recipe.epochs, duration(plan.expected_s()),
+        "%s; then the best of them and the references scaled to the budget race for up to %d epochs; about %s in total "
+        "from now", in_words(plan, config, len(context.data.train), own_estimator), most_epochs(config.recipe),
+        duration(plan.expected_s()),
     )  # fmt: skip
 
 
@@ -38,7 +37,7 @@ def in_words(plan: Plan, config: RunConfig, train: int, own_estimator: bool) -> 
     ])) + ", then as many random candidates" * (plan.searches > 1)  # fmt: skip
     recipe = plan.candidate.recipe
     images = min(train, recipe.images or train)
-    training = f"{recipe.epochs} epoch(s) on {images} images (about {duration(plan.candidate.seconds)})"
+    training = f"{_epochs(recipe.epochs)} on {images} images (about {duration(plan.candidate.seconds)})"
     if own_estimator:
         return f"search: {until}, with your own estimator"
     if plan.supernet is not None:
@@ -49,8 +48,12 @@ def in_words(plan: Plan, config: RunConfig, train: int, own_estimator: bool) -> 
         first = "the supernet is trained"
         if plan.supernet.seconds:
             epochs, seconds = plan.supernet.recipe.epochs, plan.supernet.seconds
-            first = f"a supernet is trained for {epochs} epoch(s) (about {duration(seconds)})"
+            first = f"a supernet is trained for {_epochs(epochs)} (about {duration(seconds)})"
         return f"{first}; search: {until}; {estimate}"
     if config.objective.accuracy == "zero_cost":
         return f"search: {until}, by the zero-cost score {config.zero_cost}"
     return f"search: {until}; each candidate is trained for {training}"
+
+
+def _epochs(count: int) -> str:
+    return f"{count} epoch{'s' * (count != 1)}"

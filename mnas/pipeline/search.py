@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,19 +13,26 @@ from mnas.config import Recipe, RunConfig
 from mnas.estimators import Estimator
 from mnas.estimators.factory import make_estimator
 from mnas.estimators.weight_sharing import WeightSharing
+from mnas.io.files import require_space
 from mnas.latency.model import latency_model, with_budget
 from mnas.monitor.console import log_file
 from mnas.monitor.tensorboard import TensorBoard
 from mnas.pipeline.clock import RunClock, now
-from mnas.pipeline.context import Context, Overrides, make_trainer, space_of
-from mnas.pipeline.finalists import choose
-from mnas.pipeline.plan import EXPORT_S, Plan, final_recipe, limits_of, plan_run
+from mnas.pipeline.context import Context, Overrides, make_trainer, run_data, searched_space
+from mnas.pipeline.plan import EXPORT_S, Plan, final_recipe, limits_of, trainings_of
 from mnas.pipeline.plan_log import log_plan
-from mnas.pipeline.winners import FinalTraining, Result, hand_over, result_of
+from mnas.pipeline.planning import plan_run
+from mnas.pipeline.race import Contender
+from mnas.pipeline.races import enter, run_races
+from mnas.pipeline.references import Reference, scaled_references
+from mnas.pipeline.trainings import SharedTrainings, Trainings
+from mnas.pipeline.winners import Result, hand_over, result_of
 from mnas.pipeline.worker import Job
 from mnas.run import Run
 from mnas.space.architecture import Architecture
-from mnas.space.zoo import load_architecture
+from mnas.space.cost import cost
+from mnas.space.space import SearchSpace
+from mnas.space.zoo import kind_of, load_architecture
 from mnas.study.analysis import analyse
 from mnas.study.constraints import constraints_of, fastest_and_slowest
 from mnas.study.problem import Problem
@@ -33,12 +40,17 @@ from mnas.study.progress import search_progress
 from mnas.study.random_search import random_search
 from mnas.study.sampler import search_sampler
 from mnas.study.schedule import Schedule
+from mnas.study.storage import open_storage
 from mnas.study.study import Study
 from mnas.study.trial import Trial
 from mnas.training.distributed import SINGLE, ProcessGroup
+from mnas.training.recipe import prolonged
+from mnas.training.speed import training_speed
 
 log = logging.getLogger("mnas")
 
+NEEDED_BYTES = 300_000_000
+"""Free space that a run begins with: about six networks in training, with their optimizers' state."""
 AT_ONCE = 4
 """Candidates that a search with a supernet evaluates before it reports them to the sampler; at least one a process."""
 
@@ -63,64 +75,102 @@ def run_search(run: Run, config: RunConfig, overrides: Overrides, group: Process
 
 
 def _search(run: Run, config: RunConfig, overrides: Overrides, group: ProcessGroup, clock: RunClock) -> None:
-    context, baselines = _open(run, config, overrides, group)
-    sharing = None
-    if overrides.estimator is None and config.objective.accuracy == "supernet":
-        sharing = WeightSharing(run, config, context.space, context.trainer, group)
+    context, baselines = open_run(run, config, overrides, group)
     fastest, slowest_ms = _extremes(context)
-    networks = len(config.wanted_ms) + len(baselines)
-    plan = plan_run(context, sharing, networks, clock.elapsed_s())
+    references = _references(context)
+    plan = plan_run(context, _largest(context, references, baselines), clock.elapsed_s())
+    context = context.decided()
+    config = context.config
     if not run.state().searched:
-        log_plan(plan, context, networks, overrides.estimator is not None)
+        log_plan(plan, context, overrides.estimator is not None)
     supernet = None if plan.supernet is None else plan.supernet.recipe
-    candidate = plan.candidate
-    group.broadcast(Job(str(run.folder), torch.get_num_threads(), candidate.recipe, candidate.select, supernet))
+    candidate, accuracy = plan.candidate, config.objective.accuracy
+    job = Job(str(run.folder), torch.get_num_threads(), candidate.recipe, candidate.select, supernet, accuracy)
+    group.broadcast(job)
     with group.all_succeed():  # the workers are ready, or say why not
         pass
-    if sharing is not None and supernet is not None:
+    sharing = None
+    if supernet is not None:
+        sharing = WeightSharing(run, config, context.space, context.trainer, group)
         sharing.train(supernet, context.board, clock.save)
-    study = _study(context, plan, overrides, (fastest, slowest_ms))
     estimator = make_estimator(
         config, context.space, context.trainer, overrides.estimator, sharing, candidate.recipe, candidate.select
     )
+    study = _study(context, plan, overrides, (fastest, slowest_ms), estimator.images)
     random_trials = _evaluate(context, study, plan, estimator, overrides.callbacks, clock)
     group.release()
     analysis = analyse(config, context.space, study.trials, random_trials)
-    finetune = candidate.recipe if config.finetune_epochs else None
-    chosen = choose(context, study.trials, sharing, finetune)
-    recipe = _final_recipe(context, study.trials, plan, networks, clock.elapsed_s())
+    entered = enter(context, study.trials, references)
+    trainings = Trainings(context.trainer.at_full_size(), sharing, run.checkpoints, context.board)
+    recipe = _final_recipe(context, entered, plan, clock.elapsed_s())
+    shared = SharedTrainings(trainings, recipe, group, clock.save)
+    outcomes = run_races(context, shared, entered, _left_s(config, clock))
+    group.release()
 
     def describe(budget_ms: float | None) -> Mapping[str, Any]:
         return {
             "space": context.space.name, "objective": config.objective.name, "sampler": config.sampler,
             "trials": study.evaluated, "seed": config.seed, "elapsed_s": round(clock.elapsed_s(), 1),
-            "estimator": "own" if overrides.estimator is not None else config.objective.accuracy,
+            "estimator": "own" if overrides.estimator is not None else accuracy,
             **analysis.metrics(budget_ms),
         }  # fmt: skip
 
-    hand_over(FinalTraining(context, recipe, sharing, clock.save), chosen, baselines, describe)
+    hand_over(context, shared, outcomes, baselines, describe, study.trials)
     context.board.close()
-    if None not in chosen:
+    if len(entered) == len(config.wanted_ms):
         run.update_state(done=True)
 
 
 # --- steps
 
 
-def _open(
+def open_run(
     run: Run, config: RunConfig, overrides: Overrides, group: ProcessGroup
 ) -> tuple[Context, list[tuple[str, Architecture]]]:
     """The context of a run, its latency tables made where needed, and the baselines by name."""
-    space = space_of(config, overrides.space)
-    trainer = make_trainer(config, space, overrides.data)
+    require_space(run.folder, NEEDED_BYTES)  # before hours of work, not after
+    if config.storage is not None:
+        open_storage(config.storage)
+    data = run_data(run, config, overrides.data)
+    space = searched_space(run, config, overrides.space, data)
+    trainer = make_trainer(config, space, data)
     classes = trainer.data.num_classes
-    names = config.baselines or (space.reference,)
-    baselines = [(name, load_architecture(name, trainer.sizes.base)) for name in names]
+    recipe = config.recipe.model_copy(update={"max_epochs": None})
+    if config.budget_s is not None:
+        recipe = prolonged(config.recipe, len(trainer.data.train))
+    config = config.model_copy(update={"recipe": recipe})
+    names = config.baselines or ((space.reference,) if config.wanted_ms[0] is None else ())
+    baselines = [(name, load_architecture(name, max(space.resolutions), space.channels)) for name in names]
     latency = latency_model(run, space, config, overrides.latency, classes, [arch for _, arch in baselines])
     context = Context(
         run, config, space, trainer, group, TensorBoard(run.tensorboard), latency, constraints_of(config, classes)
     )
     return context, baselines
+
+
+def _references(context: Context) -> dict[float | None, list[Reference]]:
+    """The reference networks scaled to each budget."""
+    if context.run.races_path.exists() or not context.config.references:  # they have entered already, or never do
+        return {}
+    space, allows, measure = context.space, context.constraints.satisfied_by, context.latency.measure
+    return {
+        ms: scaled_references(kind_of(space.reference), space.resolutions, ms, measure, allows, space.channels)
+        for ms in context.config.wanted_ms if ms is not None
+    }  # fmt: skip
+
+
+def _largest(
+    context: Context, references: Mapping[float | None, Sequence[Reference]],
+    baselines: Sequence[tuple[str, Architecture]],
+) -> Architecture:  # fmt: skip
+    """The largest network that is to be trained fully, as far as it is known: the time plan goes by it."""
+    known = [one.architecture for scaled in references.values() for one in scaled] + [arch for _, arch in baselines]
+    known = known or [_reference(context.space)]
+    return max(known, key=lambda arch: cost(arch).madds)
+
+
+def _reference(space: SearchSpace) -> Architecture:
+    return load_architecture(space.reference, max(space.resolutions), space.channels)
 
 
 def _extremes(context: Context) -> tuple[Architecture, float]:
@@ -130,15 +180,24 @@ def _extremes(context: Context) -> tuple[Architecture, float]:
     fastest, slowest = fastest_and_slowest(within_budget, context.space, context.constraints)
     fastest_ms, slowest_ms = latency.predict(fastest), latency.predict(slowest)
     log.info("space %s: fastest network %.2f ms, slowest %.2f ms", context.space.name, fastest_ms, slowest_ms)
+    budget_ms = latency.devices[0].budget_ms
+    if budget_ms is not None and slowest_ms <= budget_ms:
+        log.info(
+            "the budget of %g ms does not bind: every network keeps it; --latency-ms %.2g would", budget_ms,
+            0.6 * slowest_ms,
+        )  # fmt: skip
     if len(latency.devices) > 1:
         log.info("with several devices, one latency is that of the binding device, scaled to the first one's budget")
     return fastest, slowest_ms
 
 
 def _study(
-    context: Context, plan: Plan, overrides: Overrides, extremes: tuple[Architecture, float]
+    context: Context, plan: Plan, overrides: Overrides, extremes: tuple[Architecture, float], counted: int | None
 ) -> Study:
-    """The study of the run; `extremes` are the fastest network and the slowest one's milliseconds."""
+    """The study of the run; `extremes` are the fastest network and the slowest one's milliseconds.
+
+    `counted` is the number of images on which accuracies are measured.
+    """
     config, latency = context.config, context.latency
     problem = Problem(
         context.space, config.objective, latency.predict, fastest=extremes[0], slowest_ms=extremes[1],
@@ -146,7 +205,8 @@ def _study(
         num_classes=context.data.num_classes,
     )  # fmt: skip
     sampler = overrides.sampler or search_sampler(
-        config.sampler, problem, seed=config.seed, finished=len(context.run.read_trials()), quick=latency.quick
+        config.sampler, problem, seed=config.seed, finished=len(context.run.read_trials()), quick=latency.quick,
+        counted=counted,
     )
     prune_after = plan.candidate.recipe.epochs // 2 if plan.supernet is None else 0
     return Study(
@@ -190,17 +250,34 @@ def _deadline(config: RunConfig, plan: Plan, searches: int, clock: RunClock) -> 
     return now() + max(plan.candidate.seconds, left_s / searches)
 
 
-def _final_recipe(context: Context, trials: Iterable[Trial], plan: Plan, networks: int, elapsed_s: float) -> Recipe:
+def _left_s(config: RunConfig, clock: RunClock) -> Callable[[], float | None]:
+    """Gives the seconds that are left for races; None where the run states no time."""
+    limit_s = config.budget_s
+    return lambda: None if limit_s is None else limit_s - clock.elapsed_s() - EXPORT_S
+
+
+def _final_recipe(
+    context: Context, entered: Mapping[float | None, Sequence[Contender]], plan: Plan, elapsed_s: float
+) -> Recipe:
     state, config = context.run.state(), context.config
     if state.recipe is not None:
         return state.recipe
     _, limit_s = limits_of(config)
-    left_s = None if limit_s is None else limit_s - elapsed_s
-    seconds = [trial.seconds for trial in trials if trial.state == "complete" and trial.seconds > 0]
-    images_per_s = plan.images_per_s
-    if seconds and plan.supernet is None and config.objective.accuracy == "train" and "estimator" not in config.custom:
-        # the candidates' trainings are a longer measurement than the first few steps
-        images_per_s *= plan.candidate.seconds / statistics.median(seconds)
-    recipe = final_recipe(config.recipe, context.data, left_s=left_s, networks=networks, images_per_s=images_per_s)
+    recipe = config.recipe
+    if limit_s is not None:
+        recipe = final_recipe(
+            recipe, context.data, left_s=limit_s - elapsed_s, trainings=trainings_of(config),
+            images_per_s=_race_speed(context, entered, plan),
+        )  # fmt: skip
     context.run.update_state(recipe=recipe)
     return recipe
+
+
+def _race_speed(context: Context, entered: Mapping[float | None, Sequence[Contender]], plan: Plan) -> float:
+    """Images/s of a race in which the largest found network and the largest reference train in turn."""
+    found = [one.architecture for race in entered.values() for one in race if one.kind == "found"]
+    if not found:
+        return plan.images_per_s
+    largest = max(found, key=lambda arch: cost(arch).madds)
+    speed = training_speed(largest, context.config.recipe, context.trainer.at_full_size())
+    return statistics.harmonic_mean([plan.images_per_s, speed])

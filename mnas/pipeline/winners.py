@@ -5,24 +5,36 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mnas.config import Recipe, RunConfig
-from mnas.estimators.weight_sharing import WeightSharing
+from mnas.config import RunConfig
+from mnas.data.near_duplicates import warn_of_near_duplicates
+from mnas.data.sources import DATA_SETS
 from mnas.export.folder import load_model
 from mnas.io.files import read_json, write_atomic
 from mnas.io.strict_yaml import read_text
+from mnas.latency.timing.rounds import Measurement
 from mnas.nn.network import Network
 from mnas.pipeline.context import Context
-from mnas.pipeline.finalists import best_trained
+from mnas.pipeline.evidence import judged
+from mnas.pipeline.leaderboard import (
+    LeaderboardRow,
+    final_rows,
+    race_rows,
+    update_leaderboard,
+    validation_score,
+)
 from mnas.pipeline.metrics import rows_of, write_winner
+from mnas.pipeline.race import Contender
+from mnas.pipeline.races import Outcome
+from mnas.pipeline.trainings import SharedTrainings
 from mnas.run import Run
 from mnas.space.architecture import Architecture
 from mnas.study.analysis import front_of
 from mnas.study.trial import Trial
-from mnas.training.trainer import Trained, train_fully
+from mnas.training.full import Trained
+from mnas.training.loop import Diverged
 
 log = logging.getLogger("mnas")
 
@@ -39,7 +51,7 @@ class Winner:
     """model.py, weights, ONNX, metrics: see the README in it."""
     test_accuracy: float
     latency_ms: float
-    """As a whole network on the (first) device: measured, or predicted by a table if the device is elsewhere."""
+    """As a whole network on the (first) device: measured, at its table's speed; or predicted for one elsewhere."""
     budget_ms: float | None = None
     """The budget that it keeps there; None if there was none."""
     metrics: dict[str, Any] = field(default_factory=dict, repr=False)
@@ -96,65 +108,88 @@ def winner_folder(run: Run, config: RunConfig, budget_ms: float | None) -> Path:
 # --- training and writing
 
 
-@dataclass(frozen=True)
-class FinalTraining:
-    """How winners and baselines are trained: by one recipe, from the supernet's weights where they inherit them."""
-
-    context: Context
-    recipe: Recipe
-    sharing: WeightSharing | None
-    after_training: Callable[[], None] = lambda: None
-
-    def train(self, name: str, arch: Architecture) -> Trained:
-        """Train one network fully, or load it if the run trained it already."""
-        context, recipe, start, sharing = self.context, self.recipe, None, self.sharing
-        if sharing is not None and not context.config.from_scratch and arch in context.space:
-            start, recipe = partial(sharing.start, arch), sharing.recipe(recipe)
-        trained = train_fully(
-            name, arch, recipe, context.trainer, checkpoints=context.run.checkpoints, board=context.board, start=start
-        )
-        self.after_training()
-        return trained
-
-
 def hand_over(
-    training: FinalTraining, chosen: Sequence[Trial | None], baselines: Sequence[tuple[str, Architecture]],
-    describe: Describe,
+    context: Context, shared: SharedTrainings, outcomes: Sequence[Outcome],
+    baselines: Sequence[tuple[str, Architecture]], describe: Describe, trials: Sequence[Trial],
 ) -> None:  # fmt: skip
-    """Train the chosen candidates and the baselines, and write each winner's folder.
+    """Train what the races left untrained, and write each winner's folder.
 
-    With several budgets each winner has a folder in winners/, and winner/ is a copy of the last one's.
+    The baselines are those that the configuration states, or else the best reference of each race. With several
+    budgets each winner has a folder in winners/, and winner/ is a copy of the last one's.
     """
-    context, config = training.context, training.context.config
-    kept = [(ms, trial) for ms, trial in zip(config.wanted_ms, chosen, strict=True) if trial is not None]
-    numbers = ", ".join(str(trial.number) for _, trial in kept)
-    which = "the winner (trial" if len(kept) == 1 else f"{len(kept)} winners (trials"
-    log.info("training %s %s) and %d baseline(s)", which, numbers, len(baselines))
-    winners = [training.train(_name(config, budget_ms), trial.architecture) for budget_ms, trial in kept]
-    compared = [training.train(name, arch) for name, arch in baselines]
-    final: list[Trained] = []
-    replaced_by: list[str | None] = []
-    for winner, (budget_ms, trial) in zip(winners, kept, strict=True):
-        best = best_trained(context, [winner, *reversed(final), *compared], budget_ms)
-        if best is not winner:
-            log.info(
-                "%s is better than trial %d when both are fully trained, and keeps the budget: it becomes the winner",
-                best.name, trial.number,
-            )  # fmt: skip
-        final.append(replace(best, name=winner.name))
-        replaced_by.append(None if best is winner else best.name)
-    # nothing is left to decide: the test split may be read
-    baseline_rows = rows_of(compared, "baseline", context.trainer)
-    for winner, other, (budget_ms, trial) in zip(final, replaced_by, kept, strict=True):
-        rows = rows_of([winner], "winner", context.trainer) + [dict(row) for row in baseline_rows]
-        search = {
-            **describe(budget_ms), "chosen_trial": trial.number, "chosen_estimate": trial.accuracy,
-            "chosen_grade": trial.fidelity, "chosen_predicted_ms": trial.latency_ms, "replaced_by": other,
-        }  # fmt: skip
-        folder = winner_folder(context.run, config, budget_ms)
-        write_winner(context, [winner, *compared], rows, folder, budget_ms, training.recipe, search)
+    config, trainer = context.config, context.trainer.at_full_size()
+    stated = [_seeds(shared, _baseline(name, arch, outcomes), config.seeds) for name, arch in baselines]
+    stated = [seeds for seeds in stated if seeds]
+    by_number, listed = {trial.number: trial for trial in trials}, list[LeaderboardRow]()
+    for outcome in outcomes:
+        first, *others = _seeds(shared, outcome.winner, config.seeds)
+        winner = [replace(first, name=_name(config, outcome.budget_ms)), *others]
+        reference = outcome.best_reference
+        compared = stated or ([] if reference is None else [_seeds(shared, reference, config.seeds)])
+        # nothing is left to decide: the test split may be read
+        networks = [judged(seeds, trainer) for seeds in (winner, *compared)]
+        classes = trainer.data.num_classes
+        rows = rows_of(networks[:1], "winner", classes) + rows_of(networks[1:], "baseline", classes)
+        search = {**describe(outcome.budget_ms), **_race_facts(outcome, by_number)}
+        folder = winner_folder(context.run, config, outcome.budget_ms)
+        write_winner(context, networks, rows, folder, outcome.budget_ms, shared.recipe, search)
+        listed += [*_placed(outcome, len(trainer.data.val)), *final_rows(networks, rows)]
+    if DATA_SETS.path(config.data) is not None:
+        warn_of_near_duplicates(trainer.data.train, trainer.data.test, "test")
+    update_leaderboard(context, [], listed)
     if config.budgets_ms:
-        _copy_files(winner_folder(context.run, config, kept[-1][0]), context.run.winner)
+        _copy_files(winner_folder(context.run, config, outcomes[-1].budget_ms), context.run.winner)
+
+
+def _seeds(shared: SharedTrainings, contender: Contender, seeds: int) -> list[Trained]:
+    """A network trained with each seed, the run's own first; those with which it diverges are left out."""
+    trained = []
+    for repeat in range(seeds):
+        try:
+            trained.append(shared.trained(contender, repeat))
+        except Diverged as error:
+            log.warning("%s, seed %d: %s", contender.name, repeat, error)
+    return trained
+
+
+def _placed(outcome: Outcome, val_images: int) -> list[LeaderboardRow]:
+    """The rows of a race that is over."""
+    finished = {
+        one.contender.name: validation_score(
+            one.standing.accuracy, val_images, one.standing.epochs, one.standing.seconds
+        )
+        for one in outcome.placings if one.standing
+    }  # fmt: skip
+    return race_rows(outcome.entered, outcome.rungs, finished, val_images)
+
+
+def _baseline(name: str, arch: Architecture, outcomes: Sequence[Outcome]) -> Contender:
+    """A stated baseline, with the weights of the contender of a race that is the same network."""
+    same = (one for outcome in outcomes for one in outcome.entered if one.architecture == arch)
+    entered = next(same, None)
+    weights = "scratch" if entered is None else entered.weights
+    return Contender(name, arch, "reference", Measurement(0.0, 0.0, 0), weights)
+
+
+def _race_facts(outcome: Outcome, trials: Mapping[int, Trial]) -> dict[str, Any]:
+    """What metrics.json says about a race."""
+    winner = outcome.winner
+    trial = None if winner.trial is None else trials.get(winner.trial)
+    return {
+        "winner": winner.name, "chosen_trial": winner.trial,
+        "chosen_estimate": None if trial is None else trial.accuracy,
+        "chosen_grade": None if trial is None else trial.fidelity,
+        "race": {
+            "contenders": [
+                {"name": one.name, "kind": one.kind, "resolution": one.architecture.resolution, "weights": one.weights,
+                 "latency_ms": one.latency.median_ms} for one in outcome.entered
+            ],
+            "rungs": [
+                {name: rung[name] for name in ("epoch", "accuracies", "survivors")} for rung in outcome.rungs
+            ],
+            "final": {one.contender.name: one.standing.accuracy for one in outcome.placings if one.standing},
+        },
+    }  # fmt: skip
 
 
 def _name(config: RunConfig, budget_ms: float | None) -> str:

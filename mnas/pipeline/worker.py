@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -11,7 +11,8 @@ from mnas.config import Recipe, RunConfig, SupernetRecipe
 from mnas.estimators import Estimate, make_estimate, never
 from mnas.estimators.factory import make_estimator
 from mnas.estimators.weight_sharing import WeightSharing
-from mnas.pipeline.context import Overrides, make_trainer, space_of
+from mnas.pipeline.context import Overrides, make_trainer, run_data, searched_space, with_estimator
+from mnas.pipeline.trainings import Trainings
 from mnas.pipeline.winners import Result
 from mnas.run import Run
 from mnas.space.architecture import Architecture
@@ -27,6 +28,8 @@ class Job:
     candidate: Recipe
     select: bool
     supernet: SupernetRecipe | None
+    accuracy: str
+    """The estimator of accuracy."""
 
 
 def work(config: RunConfig, overrides: Overrides, group: ProcessGroup) -> Result:
@@ -40,12 +43,14 @@ def work(config: RunConfig, overrides: Overrides, group: ProcessGroup) -> Result
 
 def _do(job: Job, config: RunConfig, overrides: Overrides, group: ProcessGroup) -> None:
     torch.set_num_threads(job.threads)
-    sharing = None
+    config = config.model_copy(update={"objective": with_estimator(config.objective, job.accuracy)})
+    run, sharing = Run(Path(job.folder)), None
     with group.all_succeed():
-        space = space_of(config, overrides.space)
-        trainer = make_trainer(config, space, overrides.data)
+        data = run_data(run, config, overrides.data)
+        space = searched_space(run, config, overrides.space, data)
+        trainer = replace(make_trainer(config, space, data), precision=run.state().precision or "float32")
         if job.supernet is not None:
-            sharing = WeightSharing(Run(Path(job.folder)), config, space, trainer, group)
+            sharing = WeightSharing(run, config, space, trainer, group)
     if sharing is not None and job.supernet is not None:
         sharing.train(job.supernet)
     estimator = make_estimator(config, space, trainer, overrides.estimator, sharing, job.candidate, job.select)
@@ -54,3 +59,4 @@ def _do(job: Job, config: RunConfig, overrides: Overrides, group: ProcessGroup) 
         return make_estimate(estimator, arch, never)
 
     group.serve(estimate)
+    group.serve(Trainings(trainer.at_full_size(), sharing, run.checkpoints).run)

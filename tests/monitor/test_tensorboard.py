@@ -42,6 +42,12 @@ def test_the_knee_and_several_budgets() -> None:
     assert axes.collections[1].get_offsets().tolist() == [[2.0, 50.0]]  # type: ignore[union-attr]
 
 
+def test_scores_are_not_called_accuracies() -> None:
+    axes = draw_pareto([PlottedTrial(0.5, 2.0, "", is_score=True)], [(0.5, 2.0)]).axes[0]
+    assert "score" in axes.get_ylabel() and "accuracy" not in axes.get_ylabel()
+    assert axes.collections[0].get_offsets().tolist() == [[2.0, 0.5]]  # type: ignore[union-attr]
+
+
 def test_an_empty_picture() -> None:
     assert draw_pareto([], []).axes[0].get_lines() == []
 

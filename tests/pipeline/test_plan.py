@@ -15,10 +15,13 @@ from mnas.data.splits import ArraySplit
 from mnas.pipeline.clock import duration
 from mnas.pipeline.plan import (
     EXPORT_S,
-    FINAL_FRACTION,
     FINETUNED_CANDIDATES,
     MAX_EPOCHS_FACTOR,
+    RACE_COST,
+    RACE_FRACTION,
+    SEARCH_COST,
     SUPERNET_FRACTION,
+    ZERO_COST_TRIALS,
     Plan,
     Speeds,
     Workload,
@@ -26,18 +29,20 @@ from mnas.pipeline.plan import (
     final_recipe,
     make_plan,
     make_supernet_plan,
+    most_epochs,
     partial_epochs,
+    trainings_of,
 )
 from mnas.pipeline.plan_log import in_words
 from mnas.run import RunState
+from mnas.training.recipe import prolonged
 
 PROXY, RECIPE = RunConfig.model_fields["proxy"].default, Recipe()
 
 
 def config(**changes: Any) -> RunConfig:
-    return RunConfig(
-        space="v3_large", targets=(Target(latency_ms=15.0),), objective=load_objective("mnasnet"), **changes
-    )
+    given = {"space": "v3_large", "targets": (Target(latency_ms=15.0),), "objective": load_objective("mnasnet")}
+    return RunConfig(**given | changes)  # type: ignore[arg-type]
 
 
 def data(train: int, val: int = 1000) -> ImageData:
@@ -49,19 +54,47 @@ def data(train: int, val: int = 1000) -> ImageData:
 
 @given(
     train=st.integers(200, 60_000), left_s=st.floats(60, 36_000), speed=st.floats(20, 20_000),
-    trials=st.one_of(st.none(), st.integers(1, 500)), networks=st.integers(2, 5),
+    trials=st.one_of(st.none(), st.integers(1, 500)), trainings=st.floats(2, 12), stated=st.booleans(),
+    zero_cost=st.booleans(),
 )  # fmt: skip
 def test_the_parts_fit_into_the_whole(
-    train: int, left_s: float, speed: float, trials: int | None, networks: int
+    train: int, left_s: float, speed: float, trials: int | None, trainings: float, stated: bool, zero_cost: bool
 ) -> None:
-    images = data(train)
-    plan = make_plan(images, config(), Workload(trials, left_s, networks), speed)
+    images, usable_s = data(train), left_s - EXPORT_S
+    recipe = prolonged(RECIPE, train) if stated else RECIPE
+    asked = config(budget_s=left_s if stated else None, recipe=recipe)
+    plan = make_plan(images, asked, Workload(trials, left_s, trainings), speed, zero_cost=zero_cost)
     assert plan.search_s is not None
-    assert plan.search_s + plan.final_s <= left_s + 1e-6
+    assert plan.search_s + plan.final_s <= usable_s + 1e-6
+    longest_s = trainings * most_epochs(recipe) * epoch_s(images, recipe, speed)
+    assert plan.final_s <= longest_s + 1e-6
+    worth_s = SEARCH_COST * plan.final_s / trainings
+    assert plan.search_s <= max(worth_s, (usable_s - longest_s) * stated) + 1e-6, "no longer than it is worth"
     assert 1 <= plan.candidate.recipe.epochs <= PROXY.epochs
-    assert plan.expected_s() <= left_s + 21
-    recipe = final_recipe(RECIPE, images, left_s=left_s, networks=networks, images_per_s=speed)
-    assert recipe.epochs == 1 or networks * recipe.epochs * epoch_s(images, recipe, speed) <= left_s
+    assert plan.expected_s() <= left_s + 1e-6
+    final = final_recipe(recipe, images, left_s=left_s, trainings=trainings, images_per_s=speed)
+    assert 1 <= final.epochs <= most_epochs(recipe)
+    assert final.epochs == 1 or trainings * final.epochs * epoch_s(images, final, speed) <= usable_s
+
+
+@pytest.mark.parametrize(("changes", "expected"), [
+    ({}, RACE_COST),
+    ({"budgets_ms": (5.0, 10.0, 15.0)}, 3 * RACE_COST),
+    ({"baselines": ("mobilenet_v3_small",)}, RACE_COST + 1),
+    ({"seeds": 3}, RACE_COST + 2 * 2),
+    ({"seeds": 3, "baselines": ("mobilenet_v3_small", "mobilenet_v2")}, RACE_COST + 2 + 2 * 3),
+    ({"targets": (Target(),)}, 2),
+    ({"targets": (Target(),), "baselines": ("mobilenet_v3_small",)}, 2),
+])  # fmt: skip
+def test_what_the_end_of_a_run_costs(changes: dict[str, Any], expected: float) -> None:
+    """In full trainings: a race, or without a budget the winner alone; what it is compared with; other seeds."""
+    assert trainings_of(config(**changes)) == expected
+
+
+def test_candidates_without_training_are_few_by_default() -> None:
+    work = Workload(None, 600, RACE_COST)
+    assert make_plan(data(2000), config(), work, 1000, zero_cost=True).trials == ZERO_COST_TRIALS
+    assert make_plan(data(2000), config(trials=7), work, 1000, zero_cost=True).trials == 7
 
 
 def test_a_random_search_takes_as_long_as_the_search() -> None:
@@ -82,17 +115,15 @@ def test_a_random_search_takes_as_long_as_the_search() -> None:
 
 
 def test_several_winners_take_their_time() -> None:
-    one = shared(data(5000), None, trials=10, networks=2)
-    three = shared(data(5000), None, trials=10, networks=4, budgets_ms=(5.0, 10.0, 15.0))
-    finalists_s = config().finalists * one.candidate.seconds
-    assert three.final_s == pytest.approx(2 * (one.final_s - finalists_s) + 3 * finalists_s)
+    one, three = (shared(data(5000), None, trials=10, trainings=count * RACE_COST) for count in (1, 3))
+    assert three.final_s == pytest.approx(3 * one.final_s)
+    assert three.candidate == one.candidate
 
 
 def test_without_a_limit_nothing_is_cut() -> None:
     plan = make_plan(data(50_000), config(), Workload(10, None, 2), 100)
     assert plan.candidate.recipe == PROXY
     assert plan.search_s is None
-    assert final_recipe(RECIPE, data(50_000), left_s=None, networks=2, images_per_s=100) == RECIPE
 
 
 def test_short_time_cuts_images_first() -> None:
@@ -108,11 +139,11 @@ def test_short_time_cuts_images_first() -> None:
 
 
 def shared(
-    images: ImageData, left_s: float | None, speed: float = 1000, *, trials: int | None = None, networks: int = 2,
+    images: ImageData, left_s: float | None, speed: float = 1000, *, trials: int | None = None, trainings: float = 2,
     slower: float = 4, processes: int = 1, decided: tuple[Recipe, SupernetRecipe] | None = None, trained: bool = False,
     **changes: Any,
 ) -> Plan:  # fmt: skip
-    work, state = Workload(trials, left_s, networks, processes), RunState()
+    work, state = Workload(trials, left_s, trainings, processes), RunState()
     if decided:
         state = RunState(proxy=decided[0], supernet=decided[1])
     return make_supernet_plan(images, config(**changes), work, Speeds(speed, speed / slower), state, trained)
@@ -120,37 +151,41 @@ def shared(
 
 @given(
     train=st.integers(200, 60_000), left_s=st.floats(60, 36_000), speed=st.floats(20, 20_000),
-    trials=st.one_of(st.none(), st.integers(1, 500)), networks=st.integers(2, 5), slower=st.floats(1.5, 10),
+    trials=st.one_of(st.none(), st.integers(1, 500)), trainings=st.floats(2, 12), slower=st.floats(1.5, 10),
     stated=st.one_of(st.none(), st.integers(100, 5000)), finetune_epochs=st.sampled_from([0.0, 0.3, 1.0, 3.0]),
     long=st.booleans(),
 )  # fmt: skip
 def test_the_parts_of_a_search_with_a_supernet(
-    train: int, left_s: float, speed: float, trials: int | None, networks: int, slower: float, stated: int | None,
+    train: int, left_s: float, speed: float, trials: int | None, trainings: float, slower: float, stated: int | None,
     finetune_epochs: float, long: bool,
 ) -> None:  # fmt: skip
     recipe = SupernetRecipe(images=stated)
     images, asked = data(train), min(train, stated or train)
     plan = shared(
-        images, left_s, speed, trials=trials, networks=networks, slower=slower, supernet=recipe,
+        images, left_s, speed, trials=trials, trainings=trainings, slower=slower, supernet=recipe,
         finetune_epochs=finetune_epochs, budget_s=left_s if long else None,
     )  # fmt: skip
     assert plan.supernet is not None
     assert plan.search_s is not None
     usable, taken = left_s - EXPORT_S, plan.supernet.recipe.images or asked
+    races_s = min(trainings * RECIPE.epochs * epoch_s(images, RECIPE, speed), RACE_FRACTION * usable)
+    least_s = min(usable - races_s, SEARCH_COST * races_s / trainings)
+    assert plan.final_s <= usable - least_s + 1e-6
+    before = usable - plan.final_s
+    if not long:
+        before = min(before, SEARCH_COST * plan.final_s / trainings)
     assert plan.supernet.seconds == pytest.approx(plan.supernet.recipe.epochs * min(train, taken) * slower / speed)
     assert 1 <= plan.supernet.recipe.epochs <= recipe.epochs * (MAX_EPOCHS_FACTOR if long else 1)
     assert taken <= asked
     if taken < asked:
         assert plan.supernet.recipe.epochs == 1, "fewer images only where one epoch of all is too long"
-        assert asked * slower / speed > SUPERNET_FRACTION * usable - slower / speed
+        assert asked * slower / speed > SUPERNET_FRACTION * before - slower / speed
     least = taken <= max(10 * recipe.batch_size, 20 * images.num_classes) and plan.supernet.recipe.epochs == 1
-    assert least or plan.supernet.seconds <= SUPERNET_FRACTION * usable + 1e-6
-    longer_s = config().finalists * plan.candidate.seconds if finetune_epochs else 0
-    assert plan.final_s <= FINAL_FRACTION * usable + longer_s + 1e-6
+    assert least or plan.supernet.seconds <= SUPERNET_FRACTION * before + 1e-6
     assert plan.search_s >= 0
     shortest = finetune_epochs == 0 or plan.candidate.recipe.images == plan.candidate.recipe.batch_size
     if not least and not shortest:
-        assert plan.supernet.seconds + plan.search_s + plan.final_s <= usable + 1e-6
+        assert plan.supernet.seconds + plan.search_s <= before + 1e-6
         assert plan.search_s > 0
         wanted_s = min(trials or FINETUNED_CANDIDATES, FINETUNED_CANDIDATES) * plan.candidate.seconds
         assert plan.search_s >= wanted_s * (1 - 1e-9), "candidates enough to choose among"
@@ -175,9 +210,10 @@ def test_a_long_budget_trains_the_supernet_longer() -> None:
     epochs = [plan.recipe.epochs for plan in hours if plan is not None]
     assert epochs == sorted(set(epochs))
     assert epochs[-1] == SupernetRecipe().epochs * MAX_EPOCHS_FACTOR, "and at last as long as makes sense"
-    by_default = shared(images, 360_000).supernet
-    assert by_default is not None
-    assert by_default.recipe == SupernetRecipe(), "without --budget it is not longer than its recipe"
+    by_default = [shared(images, 360_000, slower=slower).supernet for slower in (2, 8)]
+    epochs = [plan.recipe.epochs for plan in by_default if plan is not None]
+    assert epochs[0] == SupernetRecipe().epochs, "without --budget it is not longer than its recipe"
+    assert 1 <= epochs[1] < SupernetRecipe().epochs, "nor than its share of one full training"
 
 
 def test_short_time_makes_fine_tuning_shorter_not_rarer() -> None:

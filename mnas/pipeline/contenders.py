@@ -1,0 +1,161 @@
+"""Who enters a race: the best candidates of the search, measured as whole networks, and the scaled references."""
+
+from __future__ import annotations
+
+import logging
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import replace
+
+from mnas.errors import Infeasible
+from mnas.latency.model import PREDICTED, Measure, keeps
+from mnas.latency.timing.rounds import Measurement
+from mnas.monitor.figures import as_measured
+from mnas.pipeline.context import Context
+from mnas.pipeline.race import Contender, Rank
+from mnas.pipeline.references import Reference
+from mnas.space.cost import cost
+from mnas.study.objective import knee, ranking_key
+from mnas.study.trial import ZERO_COST, Trial
+
+log = logging.getLogger("mnas")
+
+NEAR = 0.6
+"""Part of the budget from which on a candidate without training is looked at first: smaller ones are hardly better."""
+GROUPS = 4
+"""Groups of finalists after which it is enough that some keep the budget."""
+MAX_RATIO = 1.5
+"""Measured and predicted latencies that differ by a larger factor were not taken under the same conditions."""
+
+
+def ranking(context: Context, budget_ms: float | None) -> Rank:
+    """The order of networks within a budget, by the objective."""
+    objective = context.config.objective
+    return lambda accuracy, latency_ms: ranking_key(objective, accuracy, latency_ms, budget_ms)
+
+
+def contenders(
+    context: Context, trials: Sequence[Trial], references: Sequence[Reference], budget_ms: float | None
+) -> list[Contender]:
+    """Those of one race, the found ones first; no network twice. Infeasible where no network keeps the budget."""
+    complete = [trial for trial in trials if trial.state == "complete"]
+    if budget_ms is None:
+        if not complete:
+            raise Infeasible(_none_finished(None))
+        point = knee((trial.accuracy or 0, trial.latency_ms) for trial in complete)
+        best = next(trial for trial in complete if (trial.accuracy, trial.latency_ms) == point)
+        return [_found(best, Measurement(best.latency_ms, 0.0, PREDICTED))]
+    if context.config.budgets_ms:
+        log.info("finalists for %g ms:", budget_ms)
+        slowest_ms = budget_ms * context.config.objective.evaluate_up_to
+        complete = [trial for trial in complete if trial.latency_ms <= slowest_ms]
+    entered = _best_references(context, references)
+    rank = ranking(context, budget_ms)
+    known = {contender.architecture for contender in entered}
+    others = [trial for trial in complete if trial.architecture not in known]
+    if entered and context.run.state().estimator == "zero_cost":
+        # published networks are there already, scaled to the budget; their smaller sizes are no discovery
+        others = [trial for trial in others if not trial.name] or others
+    try:
+        found = finalists(others, context.latency.measure, rank, budget_ms, context.config.finalists)
+    except Infeasible as error:
+        if not entered:
+            raise
+        log.warning("%s; the race is among the reference networks", error)
+        found = []
+    if context.run.state().estimator == "supernet" and not context.config.from_scratch:
+        found = _both_ways(found, context.config.finalists)
+    return [*found, *entered]
+
+
+def _both_ways(found: Sequence[Contender], count: int) -> list[Contender]:
+    """At most `count` entries: each candidate from the supernet's weights, and the best one from fresh weights too."""
+    inherited = [replace(contender, weights="inherited") for contender in found]
+    if not inherited:
+        return []
+    fresh = replace(found[0], name=f"{found[0].name} from scratch")
+    return [inherited[0], fresh, *inherited[1:]][: max(2, count)]
+
+
+def finalists(
+    trials: Sequence[Trial], measure: Measure, rank: Rank, budget_ms: float, count: int
+) -> list[Contender]:
+    """At most `count` of the finished `trials` whose latency as whole networks keeps the budget, best estimate first.
+
+    They are measured `count` at a time, until enough keep the budget. Raises Infeasible if none does.
+    """
+    if not trials:
+        raise Infeasible(_none_finished(budget_ms))
+    ranked = sorted(trials, key=lambda trial: rank(trial.accuracy or 0.0, trial.latency_ms), reverse=True)
+    if ranked[0].evaluation.fidelity == ZERO_COST:
+        near = [trial for trial in ranked if trial.latency_ms >= NEAR * budget_ms]
+        ranked = _by_turns(near) + _by_turns([trial for trial in ranked if trial.latency_ms < NEAR * budget_ms])
+    kept: list[Contender] = []
+    closest_ms = math.inf
+    for start in range(0, len(ranked), count):
+        group = ranked[start : start + count]
+        latencies = measure([trial.architecture for trial in group])
+        _log_measured(group, latencies, budget_ms)
+        kept += [
+            _found(trial, latency) for trial, latency in zip(group, latencies, strict=True)
+            if keeps(latency.median_ms, latency.spread_ms, budget_ms)
+        ]  # fmt: skip
+        if len(kept) >= count or (kept and start >= (GROUPS - 1) * count):
+            break
+        closest_ms = min(closest_ms, *(latency.median_ms for latency in latencies))
+    if not kept:
+        raise Infeasible(
+            f"no candidate keeps {budget_ms:g} ms as a whole network, with its uncertainty (the fastest takes "
+            f"{closest_ms:.2f} ms); if the machine was busy, mnas resume measures again; otherwise a new run with more "
+            "--trials, a longer --budget or a larger --latency-ms may find one"
+        )
+    return kept[:count]
+
+
+def _by_turns(ranked: Sequence[Trial]) -> list[Trial]:
+    """The best of each resolution, then the second of each, ...: a score without training says little, so vary."""
+    seen: dict[int, int] = {}
+    turns = []
+    for trial in ranked:
+        resolution = trial.architecture.resolution
+        seen[resolution] = seen.get(resolution, 0) + 1
+        turns.append(seen[resolution])
+    return [trial for _, trial in sorted(zip(turns, ranked, strict=True), key=lambda pair: pair[0])]
+
+
+def _best_references(context: Context, references: Sequence[Reference]) -> list[Contender]:
+    """The references with the most multiply-adds: without training, nothing says more about their accuracy."""
+    allowed = [one for one in references if context.constraints.satisfied_by(one.architecture)]
+    allowed.sort(key=lambda one: cost(one.architecture).madds, reverse=True)
+    return [
+        Contender(one.name, one.architecture, "reference", one.latency)
+        for one in allowed[: context.config.references]
+    ]  # fmt: skip
+
+
+def _found(trial: Trial, latency: Measurement) -> Contender:
+    return Contender(f"trial {trial.number}", trial.architecture, "found", latency, trial=trial.number)
+
+
+def _none_finished(budget_ms: float | None) -> str:
+    within = "" if budget_ms is None else f" within {budget_ms:g} ms"
+    return f"no candidate was finished{within}; a new run with more --trials or a longer --budget may find one"
+
+
+def _log_measured(trials: Sequence[Trial], latencies: Sequence[Measurement], budget_ms: float) -> None:
+    for trial, latency in zip(trials, latencies, strict=True):
+        log.info(
+            "finalist: trial %d, %s, predicted %.2f ms, %s %.2f +- %.2f ms%s: %s", trial.number, trial.summary,
+            trial.latency_ms, "measured" if latency.rounds != PREDICTED else "by the device's table",
+            latency.median_ms, latency.spread_ms, as_measured(latency.measured_ms, latency.speed_factor),
+            "within the budget" if keeps(latency.median_ms, latency.spread_ms, budget_ms) else "over the budget",
+        )  # fmt: skip
+    ratio = statistics.median(
+        latency.median_ms / trial.latency_ms for trial, latency in zip(trials, latencies, strict=True)
+    )
+    if not 1 / MAX_RATIO < ratio < MAX_RATIO:
+        log.warning(
+            "measured latencies are %.1f times the predicted ones: the machine was busy during one of them; "
+            "mnas latency check evaluates a table again, mnas latency build measures a new one", ratio,
+        )  # fmt: skip

@@ -1,0 +1,95 @@
+"""A run planned: this machine's speed measured, a supernet trained or not, and what was decided kept for a resume."""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+
+from mnas.data.sources import ImageData
+from mnas.pipeline.context import Context
+from mnas.pipeline.plan import Plan, Speeds, Workload, limits_of, make_plan, make_supernet_plan, trainings_of
+from mnas.space.architecture import Architecture
+from mnas.training.recipe import steps_an_epoch
+from mnas.training.speed import fastest, supernet_speed
+
+log = logging.getLogger("mnas")
+
+MIN_SUPERNET_STEPS = 400
+"""A supernet that gets fewer steps is not trained: after 75 to 108 it told no network from another, after 937 it ranked
+with a tau of 0.57 (benchmarks/rank_correlation.py)."""
+
+
+def plan_run(context: Context, reference: Architecture, elapsed_s: float) -> Plan:
+    """Measure how fast this machine trains, and divide the time left; `reference` is the largest network of the race.
+
+    Sets the number of torch's threads. A resumed run keeps threads, precision, recipes and estimator of its
+    beginning.
+    """
+    config, state = context.config, context.run.state()
+    pace = fastest(
+        reference, config.recipe, context.trainer.at_full_size(), threads=state.threads,
+        precision=state.precision or config.precision,
+    )  # fmt: skip
+    torch.set_num_threads(pace.threads)
+    images_per_s = pace.images_per_s
+    log.info(
+        "training in %s, threads: %d, %.0f images/s of %s px", pace.precision, pace.threads, images_per_s,
+        reference.resolution,
+    )  # fmt: skip
+    context.run.update_state(threads=pace.threads, precision=pace.precision)
+    context = context.decided()
+    trials, limit_s = limits_of(config)
+    left_s = None if limit_s is None else limit_s - elapsed_s
+    work = Workload(trials, left_s, trainings_of(config), context.group.size)
+    accuracy = config.objective.accuracy if state.estimator is None else state.estimator
+    if "estimator" in config.custom:
+        return make_plan(context.data, config, work, images_per_s)
+    if accuracy in ("auto", "supernet"):
+        must = accuracy == "supernet" or config.init is not None  # only a supernet takes given weights
+        plan = _plan_with_supernet(context, work, images_per_s, must)
+        if plan is not None:
+            return plan
+        accuracy = "zero_cost"
+    plan = make_plan(context.data, config, work, images_per_s, state.proxy, zero_cost=accuracy == "zero_cost")
+    context.run.update_state(estimator=accuracy, proxy=plan.candidate.recipe)
+    return plan
+
+
+def _plan_with_supernet(context: Context, work: Workload, images_per_s: float, must: bool) -> Plan | None:
+    """The plan of a search with a supernet; None where it would get too few steps to rank, unless it `must` be."""
+    config, trainer, state = context.config, context.trainer, context.run.state()
+    data, per_s = context.data, state.sandwich_per_s
+    if per_s is None:
+        # a step takes at least as long as its subnets alone; only where that leaves enough steps is it measured
+        at_best = work.processes * images_per_s / (config.supernet.subnets + 1)
+        plan = make_supernet_plan(data, config, work, Speeds(images_per_s, at_best))
+        if not must and _steps(plan, len(data.train)) < MIN_SUPERNET_STEPS:
+            _log_no_supernet(plan, data)
+            return None
+        per_s = work.processes * supernet_speed(context.space, config.supernet, trainer)
+    trained = context.run.supernet_weights.exists()
+    plan = make_supernet_plan(data, config, work, Speeds(images_per_s, per_s), state, trained)
+    if not must and _steps(plan, len(data.train)) < MIN_SUPERNET_STEPS:
+        _log_no_supernet(plan, data)
+        return None
+    assert plan.supernet is not None
+    context.run.update_state(
+        estimator="supernet", supernet=plan.supernet.recipe, sandwich_per_s=per_s, select=plan.candidate.select,
+        proxy=plan.candidate.recipe,
+    )  # fmt: skip
+    return plan
+
+
+def _log_no_supernet(plan: Plan, data: ImageData) -> None:
+    log.info(
+        "no supernet: %d training images and the time left allow for %d steps, and below %d it does not rank; "
+        "candidates are scored without training, and the race decides (--estimator supernet trains one all the same)",
+        len(data.train), _steps(plan, len(data.train)), MIN_SUPERNET_STEPS,
+    )  # fmt: skip
+
+
+def _steps(plan: Plan, train: int) -> int:
+    """The steps of the plan's supernet."""
+    assert plan.supernet is not None
+    return plan.supernet.recipe.epochs * steps_an_epoch(plan.supernet.recipe, train)

@@ -1,0 +1,73 @@
+"""What an expert would pick: the reference networks, scaled by width and resolution so that they just keep a budget."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from mnas.errors import BadInput
+from mnas.latency.model import Measure, keeps
+from mnas.latency.timing.rounds import Measurement
+from mnas.space import zoo
+from mnas.space.architecture import Architecture
+
+WIDTHS = (0.35, 0.5, 0.6, 0.75, 0.85, 1.0, 1.1, 1.25, 1.4, 1.5)
+"""Width multipliers that are tried."""
+FULL = WIDTHS.index(1.0)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A reference network, scaled."""
+
+    name: str
+    """As `load_architecture` reads it: mobilenet_v3_large@0.75:160."""
+    architecture: Architecture
+    latency: Measurement
+    """As a whole network."""
+
+
+def scaled_references(
+    names: Sequence[str], resolutions: Sequence[int], budget_ms: float, measure: Measure,
+    allows: Callable[[Architecture], bool] = lambda arch: True, channels: int = 3,
+) -> list[Reference]:  # fmt: skip
+    """For each network and resolution the largest of WIDTHS that keeps the budget, except where another pair has more.
+
+    Found by bisection; all networks of a step are measured together. Where a network keeps the budget at full width
+    and the largest resolution, no larger width of it is tried. One that `measure` has no latency for does not count.
+    """
+    pairs = [(name, resolution) for name in names for resolution in resolutions]
+    low, high = dict.fromkeys(pairs, 0), dict.fromkeys(pairs, len(WIDTHS))
+    best: dict[tuple[str, int], tuple[float, Reference]] = {}
+    while searched := [pair for pair in pairs if low[pair] < high[pair]]:
+        middle = {pair: (low[pair] + high[pair]) // 2 for pair in searched}  # at first the full width
+        archs = [
+            zoo.get(name, WIDTHS[middle[name, resolution]], resolution, channels) for name, resolution in searched
+        ]
+        for pair, arch, latency in zip(searched, archs, _measured(archs, measure), strict=True):
+            width = WIDTHS[middle[pair]]
+            if latency is not None and keeps(latency.median_ms, latency.spread_ms, budget_ms) and allows(arch):
+                best[pair] = width, Reference(zoo.scaled_name(pair[0], width, pair[1]), arch, latency)
+                low[pair] = middle[pair] + 1
+            else:
+                high[pair] = middle[pair]
+        for name, resolution in pairs:
+            if low[name, max(resolutions)] > FULL:
+                high[name, resolution] = min(high[name, resolution], FULL + 1)
+    return [
+        reference for (name, resolution), (width, reference) in best.items()
+        if not any(
+            other == name and more_pixels >= resolution and more_width >= width and more is not reference
+            for (other, more_pixels), (more_width, more) in best.items()
+        )
+    ]  # fmt: skip
+
+
+def _measured(archs: Sequence[Architecture], measure: Measure) -> list[Measurement | None]:
+    """The latencies; None for a network whose layers the table of a device elsewhere lacks."""
+    try:
+        return list(measure(archs))
+    except BadInput:
+        if len(archs) == 1:
+            return [None]
+        return [latency for arch in archs for latency in _measured([arch], measure)]

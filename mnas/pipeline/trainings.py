@@ -1,0 +1,83 @@
+"""The full trainings of a run: those of a race leg by leg, the baselines and other seeds to the end."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from mnas.config import Recipe
+from mnas.estimators.weight_sharing import WeightSharing
+from mnas.monitor.tensorboard import TensorBoard
+from mnas.pipeline.race import Contender
+from mnas.training.distributed import ProcessGroup
+from mnas.training.full import FullTraining, Standing, Trained
+from mnas.training.loop import Diverged
+from mnas.training.trainer import Trainer
+
+log = logging.getLogger("mnas")
+
+
+@dataclass(frozen=True)
+class Leg:
+    """A part of a contender's training: until this epoch, from where it is."""
+
+    contender: Contender
+    recipe: Recipe
+    epochs: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Trainings:
+    """How one process trains contenders, and where it keeps them."""
+
+    trainer: Trainer
+    sharing: WeightSharing | None
+    checkpoints: Path
+    board: TensorBoard | None = None
+
+    def of(self, leg: Leg) -> FullTraining:
+        """The training to which a leg belongs."""
+        contender, start = leg.contender, None
+        if contender.weights == "inherited":
+            assert self.sharing is not None
+            start = partial(self.sharing.start, contender.architecture)
+        trainer = replace(self.trainer, seed=leg.seed)
+        name = contender.name if leg.seed == self.trainer.seed else f"{contender.name}, seed {leg.seed}"
+        return FullTraining(name, contender.architecture, leg.recipe, trainer, self.checkpoints, start, self.board)
+
+    def run(self, leg: Leg) -> Standing | None:
+        """Train a leg; None where the training diverges."""
+        try:
+            return self.of(leg).advance(leg.epochs)
+        except Diverged as error:
+            log.warning("%s: %s", leg.contender.name, error)
+            return None
+
+
+@dataclass(frozen=True)
+class SharedTrainings:
+    """The trainings of a run, by one recipe, shared among its processes."""
+
+    trainings: Trainings
+    recipe: Recipe
+    group: ProcessGroup
+    after: Callable[[], None] = lambda: None
+    """Called after each group of legs."""
+
+    def advance(self, contenders: Sequence[Contender], epochs: int) -> list[Standing | None]:
+        """Train each contender until that epoch; None for one whose training diverges."""
+        legs = [Leg(contender, self.recipe, epochs, self.trainings.trainer.seed) for contender in contenders]
+        standings = self.group.map(self.trainings.run, legs)
+        self.after()
+        return standings
+
+    def trained(self, contender: Contender, repeat: int = 0) -> Trained:
+        """The network of a contender, trained to the end; each `repeat` with a seed of its own."""
+        leg = Leg(contender, self.recipe, self.recipe.epochs, self.trainings.trainer.seed + repeat)
+        trained = self.trainings.of(leg).trained()
+        self.after()
+        return trained

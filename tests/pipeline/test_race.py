@@ -1,0 +1,219 @@
+"""The race: who trains on, who is dropped, and that a killed race ends as an unbroken one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import mnas
+from mnas.latency.timing.rounds import Measurement
+from mnas.pipeline.race import Contender, Placing, ordered, published_first, race, rungs_of, survivors, tied
+from mnas.training.full import Standing
+
+ARCH = mnas.zoo.get("mobilenet_v3_small", 0.35, 32)
+IMAGES = 200
+
+
+def rank(accuracy: float, latency_ms: float) -> tuple[float, float]:
+    return accuracy, -latency_ms
+
+
+def contender(name: str, kind: str = "found", ms: float = 5.0) -> Contender:
+    return Contender(name, ARCH, kind, Measurement(ms, 0.1, 30))  # type: ignore[arg-type]
+
+
+def standing(correct: int, epochs: int = 1, shift: int = 0) -> Standing:
+    return Standing(epochs, np.roll(np.arange(IMAGES) < correct, shift), 1.0 * epochs)
+
+
+def placings(*correct: int | None, references: Sequence[int] = ()) -> list[Placing]:
+    """Placings by the images that each gets right, best first."""
+    made = [
+        Placing(contender(str(i), "reference" if i in references else "found"), None if n is None else standing(n))
+        for i, n in enumerate(correct)
+    ]
+    return ordered(made, rank)
+
+
+def names(kept: Sequence[Placing]) -> list[str]:
+    return [placing.contender.name for placing in kept]
+
+
+def never(placings: Sequence[Placing], epoch: int) -> bool:
+    return False
+
+
+def always(placings: Sequence[Placing], epoch: int) -> bool:
+    return True
+
+
+@pytest.mark.parametrize(("epochs", "expected"), [
+    (30, (4, 8, 15)), (8, (1, 2, 4)), (2, (1,)), (1, ()), (100, (12, 25, 50)),
+])  # fmt: skip
+def test_rungs(epochs: int, expected: tuple[int, ...]) -> None:
+    assert rungs_of(epochs) == expected
+
+
+def test_the_first_rung_is_left_out_where_it_comes_too_early() -> None:
+    assert rungs_of(30, 4) == (4, 8, 15)
+    assert rungs_of(30, 5) == rungs_of(30, 30) == (8, 15)
+    assert rungs_of(2, 30) == (1,)
+
+
+def test_the_weaker_half_is_dropped() -> None:
+    assert names(survivors(placings(180, 160, 140, 120, 100, 80), 4, always)) == ["0", "1", "2"]
+    assert names(survivors(placings(80, 100, 180, 160, 140), 4, always)) == ["2", "3", "4"]
+
+
+def test_the_best_reference_trains_on_however_weak() -> None:
+    kept = survivors(placings(180, 160, 140, 120, 60, 80, references=(4, 5)), 4, always)
+    assert names(kept) == ["0", "1", "2", "5"]
+
+
+def test_a_diverged_contender_is_dropped() -> None:
+    kept = survivors(placings(180, None, 140, None, references=(3,)), 4, always)
+    assert names(kept) == ["0"]
+
+
+def test_a_tie_at_the_line_keeps_both_while_time_allows() -> None:
+    three = [Placing(contender("best"), standing(190))]
+    three += [Placing(contender("slow", ms=9), standing(150))]
+    three += [Placing(contender("fast", ms=3), standing(148, shift=9))]
+    three += [Placing(contender("last"), standing(100))]
+    assert tied(three[1], three[2])
+    assert names(survivors(three, 4, always)) == ["best", "slow", "fast"]
+    assert names(survivors(three, 4, never)) == ["best", "fast"], "there is no time for both: the faster trains on"
+    assert not tied(three[1], three[3])
+
+
+def test_ties_count_only_the_images_on_which_they_differ() -> None:
+    same = Placing(contender("a"), standing(150))
+    assert tied(same, Placing(contender("b"), standing(150)))
+    assert not tied(same, Placing(contender("b"), standing(148))), "nested: the second one gets nothing more right"
+    assert tied(same, Placing(contender("b"), standing(148, shift=4)))
+
+
+def test_what_was_found_without_training_must_beat_the_published_network() -> None:
+    def placed(found: int, reference: int | None, shift: int) -> list[Placing]:
+        published = Placing(contender("published", "reference"), reference and standing(reference, shift=shift))
+        others = [Placing(contender("a"), standing(found)), Placing(contender("b"), standing(100))]
+        return ordered([*others, published], rank)
+
+    assert names(published_first(placed(152, 150, 9))) == ["published", "a", "b"], "they cannot be told apart"
+    assert names(published_first(placed(190, 150, 9))) == ["a", "published", "b"]
+    assert names(published_first(placed(150, 190, 9))) == ["published", "a", "b"]
+    assert names(published_first(placed(190, None, 0))) == ["a", "b", "published"], "its training diverged"
+    assert names(published_first(placings(150, 140))) == ["0", "1"], "no reference has entered"
+
+
+def test_a_head_start_does_not_decide_early() -> None:
+    """Inherited weights lead at first: those who began with them are compared with each other until half the race."""
+    inherited = [Placing(replace(contender(f"i{n}"), weights="inherited"), standing(n)) for n in (190, 180)]
+    scratch = [Placing(contender(f"s{n}"), standing(n)) for n in (100, 50)]
+    scratch += [Placing(contender("reference", "reference"), standing(40))]
+    everyone = ordered([*scratch, *inherited], rank)
+    assert names(survivors(everyone, 4, never, apart=True)) == ["i190", "s100", "s50", "reference"]
+    assert names(survivors(everyone, 16, never)) == ["i190", "i180", "s100", "reference"]
+    assert names(survivors(scratch, 4, never, apart=True)) == ["s100", "s50", "reference"]
+
+
+class Trainer:
+    """Trains by a table of final accuracies: a standing of that accuracy at every epoch, and a record of the work."""
+
+    def __init__(self, correct: dict[str, int | None], dies_after: int | None = None):
+        self.correct, self.dies_after = correct, dies_after
+        self.trained: dict[str, int] = {}
+
+    def advance(self, contenders: Sequence[Contender], epochs: int) -> list[Standing | None]:
+        made: list[Standing | None] = []
+        for one in contenders:
+            if self.dies_after is not None and sum(self.trained.values()) >= self.dies_after:
+                raise KeyboardInterrupt
+            self.trained[one.name] = max(epochs, self.trained.get(one.name, 0))
+            correct = self.correct[one.name]
+            made.append(None if correct is None else standing(correct, self.trained[one.name]))
+        return made
+
+
+def ends(epochs: int) -> tuple[int, ...]:
+    return (*rungs_of(epochs), epochs)
+
+
+def six() -> list[Contender]:
+    return [contender(str(i), "found" if i < 3 else "reference") for i in range(6)]
+
+
+def test_the_best_wins_and_the_rest_train_no_longer_than_they_must() -> None:
+    trainer = Trainer({"0": 100, "1": 180, "2": 120, "3": 90, "4": 170, "5": 80})
+    placed = race(six(), ends(32), trainer.advance, rank, never)
+    assert names(placed) == ["1", "4"], "the best, and the best reference beside it"
+    assert trainer.trained == {"0": 4, "1": 32, "2": 8, "3": 4, "4": 32, "5": 4}
+    assert sum(trainer.trained.values()) <= 2.7 * 32
+
+
+def test_a_reference_may_win_and_then_runs_alone() -> None:
+    trainer = Trainer({"0": 100, "1": 150, "2": 120, "3": 90, "4": 170, "5": 80})
+    assert names(race(six(), ends(32), trainer.advance, rank, never)) == ["4"]
+
+
+def test_a_race_of_one_epoch_trains_all() -> None:
+    trainer = Trainer(dict.fromkeys("012345", 100))
+    assert len(race(six(), ends(1), trainer.advance, rank, never)) == 6
+
+
+def test_all_diverged() -> None:
+    with pytest.raises(mnas.MnasError, match="diverged"):
+        race(six(), ends(8), Trainer(dict.fromkeys("012345")).advance, rank, never)
+
+
+@given(
+    correct=st.lists(st.one_of(st.none(), st.integers(0, IMAGES)), min_size=6, max_size=6),
+    dies_after=st.integers(0, 80), epochs=st.integers(1, 40),
+)  # fmt: skip
+def test_killed_at_any_moment_it_has_the_same_winner(
+    correct: list[int | None], dies_after: int, epochs: int
+) -> None:
+    table: dict[str, int | None] = {str(i): value for i, value in enumerate(correct)}
+    done: list[list[str]] = []
+
+    def dropped(epoch: int, placings: Sequence[Placing], kept: Sequence[Placing]) -> None:
+        done.append(names(kept))
+
+    try:
+        unbroken = names(race(six(), ends(epochs), Trainer(table).advance, rank, always))
+    except mnas.MnasError:
+        assert correct == [None] * 6
+        return
+    killed = Trainer(table, dies_after)
+    try:
+        placed = race(six(), ends(epochs), killed.advance, rank, always, dropped)
+    except KeyboardInterrupt:
+        again = Trainer(table)
+        again.trained = dict(killed.trained)
+        placed = race(six(), ends(epochs), again.advance, rank, always, done=list(done))
+    assert names(placed) == unbroken
+
+
+def test_classes_count_alike_where_images_have_weights() -> None:
+    """Of 180 and 20 images: one is right about all of the first class, the other about most of both."""
+    frequent = np.arange(IMAGES) < 180
+    weights = np.where(frequent, IMAGES / (2 * 180), IMAGES / (2 * 20))
+    always_first = Standing(1, frequent, 1.0, weights=weights)
+    both = Standing(1, np.where(frequent, np.arange(IMAGES) % 10 > 1, np.arange(IMAGES) % 4 > 0), 1.0, weights=weights)
+    assert always_first.accuracy == pytest.approx(0.5)
+    assert both.accuracy == pytest.approx((0.8 + 0.75) / 2)
+    assert replace(always_first, weights=None).accuracy > replace(both, weights=None).accuracy
+    first, second = (Placing(contender(str(i)), one) for i, one in enumerate((always_first, both)))
+    assert names(ordered([first, second], rank)) == ["1", "0"] and not tied(first, second)
+
+
+def test_contenders_may_be_judged_on_other_numbers_of_images() -> None:
+    """Images of the search-validation split may be gone when a race is resumed."""
+    fewer = Standing(1, np.arange(100) < 80, 1.0)
+    first, close, far = (Placing(contender(str(i)), one) for i, one in enumerate((fewer, standing(162), standing(60))))
+    assert tied(first, close) and tied(close, first) and not tied(first, far)
