@@ -8,7 +8,12 @@ from typing import Any
 
 import jinja2
 
+from mnas.monitor.figures import as_measured, differs
+
 SHOWN_CHOICES = 5
+SHOWN_CLASSES = 30
+"""Of more classes, the card lists those with the lowest accuracy."""
+SHOWN_CONFUSIONS = 5
 
 
 def model_card(metrics: Mapping[str, Any], classes: Sequence[str], files: Sequence[str]) -> str:
@@ -16,12 +21,19 @@ def model_card(metrics: Mapping[str, Any], classes: Sequence[str], files: Sequen
     from scipy.stats import binomtest  # takes a second
 
     values = _one_line({"limits": {}, "search": {}, **metrics, "classes": list(classes), "files": list(files)})
+    values["accuracy"] = {"fit": "crop", "channels": 3, **values["accuracy"]}
     accuracy, search = values["accuracy"], values["search"]
-    networks = [{"epochs": accuracy["epochs"], "weights": None, **network} for network in values["networks"]]
+    defaults = {"epochs": accuracy["epochs"], "weights": None, "top5_accuracy": None}
+    networks = [{**defaults, "seeds": _one_seed(network), **network} for network in values["networks"]]
     main, others = networks[0], networks[1:]
     correct = round(main["test_accuracy"] * accuracy["test_images"])
+    per_class = values.get("per_class", [])
     values |= {
-        "search": {"replaced_by": None, "random": None, "front": [], **search} if search else None,
+        "verdicts": values.get("verdicts", []), "majority_share": values.get("majority_share"),
+        "per_class": _hardest(per_class),
+        "more_classes": max(0, len(per_class) - SHOWN_CLASSES),
+        "confusions": values.get("confusion", {}).get("pairs", [])[:SHOWN_CONFUSIONS],
+        "search": {"random": None, "front": [], **search} if search else None,
         "networks": networks,
         "main": main,
         "targets": _targets(main["latencies"]),
@@ -45,6 +57,7 @@ def _environment() -> jinja2.Environment:
         "thousands": lambda count: f"{count:,}",
         "short": lambda value: f"{value:,.10g}",
         "ms": lambda value: "not measured" if value is None else f"{value:,.2f}",
+        "as_measured": as_measured,
         "count": lambda number, noun: f"{number:,} {noun}{'' if number == 1 else 's'}",
         "duration": _duration,
     }
@@ -60,11 +73,27 @@ def _one_line(value: Any) -> Any:
     return " ".join(value.split()).replace("|", "\\|") if isinstance(value, str) else value
 
 
+def _one_seed(network: Mapping[str, Any]) -> dict[str, Any]:
+    """The seeds of a network that was trained once."""
+    return {"accuracies": [network["test_accuracy"]], "mean": network["test_accuracy"], "sd": None}
+
+
+def _hardest(per_class: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The classes in their order, or the SHOWN_CLASSES with the lowest accuracy, lowest first."""
+    if len(per_class) <= SHOWN_CLASSES:
+        return list(per_class)
+    tested = [one for one in per_class if one["images"]]
+    return sorted(tested, key=lambda one: one["accuracy"])[:SHOWN_CLASSES]
+
+
 def _targets(latencies: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The devices of the latency columns, numbered if there are several."""
     numbers = [f" {i}" for i in range(1, len(latencies) + 1)] if len(latencies) > 1 else [""]
     return [
-        {**latency, "number": number, "exported": "exported_latency_ms" in latency}
+        {
+            **latency, "number": number, "exported": "exported_latency_ms" in latency,
+            "slower": latency["speed_factor"] - 1 if differs(latency.get("speed_factor")) else None,
+        }
         for latency, number in zip(latencies, numbers, strict=True)
     ]
 

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from mnas.errors import MnasError
+
+if TYPE_CHECKING:
+    from mnas.latency.runtimes import Runtime
+    from mnas.nn.network import Network
+
+CHECKED = 4
+"""Images on which a runtime is compared."""
+RUNTIME_TOLERANCE = 1e-3
 
 
 def plain_copy(network: nn.Module) -> nn.Module:
@@ -38,3 +49,16 @@ def check_equal(network: nn.Module, images: Tensor, logits: Tensor, tolerance: f
             f"{source}: its logits differ from the trained network's by {difference:.3g}, more than {allowed:.3g}; "
             "do not use this file. Look for NaN in the weights; if there is none, report this with architecture.yaml."
         )
+
+
+def check_runtime(network: Network, path: Path, size: int, runtime: Runtime) -> dict[str, Any]:
+    """Run a file by another runtime: how far its logits are from PyTorch's. Raises MnasError where they differ."""
+    plain = plain_copy(network)
+    images = torch.randn(CHECKED, network.channels, size, size, generator=torch.Generator().manual_seed(0))
+    with runtime.threads(1), torch.inference_mode():
+        logits = torch.stack([
+            torch.as_tensor(np.asarray(runtime.prepare_file(path, image[None], 1)())).reshape(-1) for image in images
+        ])  # fmt: skip
+        difference = float((logits - plain(images)).abs().max())
+    check_equal(plain, images, logits, RUNTIME_TOLERANCE, f"{path} in {runtime.name} {runtime.version()}")
+    return {"runtime": runtime.name, "version": runtime.version(), "largest_difference": difference}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from mnas.data.division import write_division
 from mnas.data.sources import ImageData
 from mnas.errors import BadInput
 from mnas.export.card import model_card
@@ -20,7 +20,7 @@ from mnas.io.strict_yaml import read_text
 from mnas.nn.network import Network, build
 from mnas.nn.weights import load_state, read_safetensors
 from mnas.space.architecture import Architecture
-from mnas.training.trainer import Trained
+from mnas.training.full import Trained
 
 ARCHITECTURE_FILE, METRICS_FILE, CARD_FILE = "architecture.yaml", "metrics.json", "README.md"
 
@@ -42,17 +42,17 @@ def trained_size(folder: str | Path, arch: Architecture) -> int:
     return input_size(path) if path.exists() else arch.resolution
 
 
-def write_model(
-    folder: str | Path, trained: Trained, data: ImageData, *, size: int, title: str, notes: Sequence[str] = ()
-) -> None:
-    """Write the files of a network trained at `size` pixels: model.py, weights, ONNX, architecture, preprocessing."""
+def write_model(folder: str | Path, trained: Trained, data: ImageData, *, title: str) -> None:
+    """Write the files of a trained network: model.py, weights, ONNX, architecture, preprocessing, splits."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     network = trained.network.to("cpu", memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
-    at_trained_size = replace(trained.architecture, resolution=size)  # the sizes in model.py are those of its weights
-    export_pytorch(network, at_trained_size, folder, classes=data.classes, title=title, notes=notes)
+    size = trained.architecture.resolution
+    export_pytorch(network, trained.architecture, folder, classes=data.classes, title=title)
     write_atomic(folder / ARCHITECTURE_FILE, trained.architecture.to_yaml())
-    write_preprocessing(folder / PREPROCESSING_FILE, size, data.classes)
+    write_preprocessing(folder / PREPROCESSING_FILE, size, data.classes, data.train.reading)
+    if data.division is not None:
+        write_division(folder, data.division)
     export_onnx(network, size, folder / "model.onnx")
 
 

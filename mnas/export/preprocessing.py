@@ -4,32 +4,51 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from mnas.data.augment import MEAN, STD
+from mnas.data.reading import AS_USUAL, PADDING, Fit, Reading
 from mnas.io.files import read_json, write_json
 
 PREPROCESSING_FILE = "preprocessing.json"
 
 
-def write_preprocessing(path: str | Path, size: int, classes: Sequence[str]) -> None:
+def write_preprocessing(path: str | Path, size: int, classes: Sequence[str], reading: Reading = AS_USUAL) -> None:
     """Write the steps for images of `size` x `size` pixels, in order, and the names of the classes."""
+    channels, colours = reading.channels, reading.channels == 3
+    deep = {} if reading.value_range is None else {"more_than_8_bits": {
+        "range": list(reading.value_range), "formula": "clip((value - low) * 255 / (high - low), 0, 255), rounded",
+    }}  # fmt: skip
     write_json(Path(path), {
         "decode": {
-            "channel_order": "RGB", "orientation": "upright, by the file's EXIF data",
-            "transparency": "over white", "gray": "repeated over the three channels", "values": [0, 255],
+            "channel_order": "RGB" if colours else "gray, ITU-R 601-2 luma of colours",
+            "orientation": "upright, by the file's EXIF data",
+            "transparency": "over white", "values": [0, 255], **deep,
+            **({"gray": "repeated over the three channels"} if colours else {}),
         },
-        "resize": {"shorter_side": size, "interpolation": "bilinear", "antialias": True},
-        "crop": {"position": "centre", "height": size, "width": size},
+        **_square(reading.fit, size),
         "normalise": {
             "formula": "(value * scale - mean) / std, by channel", "scale": 1 / 255,
-            "mean": list(MEAN), "std": list(STD),
+            "mean": list(MEAN[:channels]), "std": list(STD[:channels]),
         },
-        "input": {"name": "images", "shape": ["batch", 3, size, size], "layout": "NCHW", "dtype": "float32"},
+        "input": {"name": "images", "shape": ["batch", channels, size, size], "layout": "NCHW", "dtype": "float32"},
         "output": {"name": "logits", "shape": ["batch", len(classes)], "probabilities": "softmax over the last axis"},
         "classes": list(classes),
     })  # fmt: skip
 
 
+def _square(fit: Fit, size: int) -> dict[str, Any]:
+    """The steps from an image of any shape to size x size pixels."""
+    method = {"interpolation": "bilinear", "antialias": True}
+    if fit == "squeeze":
+        return {"fit": fit, "resize": {"height": size, "width": size, **method}}
+    if fit == "pad":
+        borders = {"position": "centre", "height": size, "width": size, "colour": list(PADDING)}
+        return {"fit": fit, "resize": {"longer_side": size, **method}, "pad": borders}
+    crop = {"position": "centre", "height": size, "width": size}
+    return {"fit": fit, "resize": {"shorter_side": size, **method}, "crop": crop}
+
+
 def input_size(path: str | Path) -> int:
     """Height and width in pixels of the network's input, from preprocessing.json."""
-    return int(read_json(Path(path))["crop"]["height"])
+    return int(read_json(Path(path))["input"]["shape"][-1])

@@ -111,7 +111,7 @@ def network_source(arch: Architecture, num_classes: int) -> str:
     size = arch.resolution
     return "\n".join([
         "class Network(nn.Module):",
-        '    """Maps normalised images (b, 3, h, w) to logits (b, num_classes).',
+        f'    """Maps normalised images (b, {arch.channels}, h, w) to logits (b, num_classes).',
         "",
         f"    Sizes in comments are for images of {size}x{size} pixels.",
         '    """',

@@ -15,7 +15,7 @@ from mnas.data.sources import ImageData
 from mnas.export.folder import write_metrics, write_model
 from mnas.nn.network import Network
 from mnas.space.architecture import Architecture
-from mnas.training.trainer import Trained
+from mnas.training.full import Trained
 
 DEVICE: dict[str, Any] = {
     "device": "a 2-core x86 machine", "runtime": "torch", "threads": 1, "batch": 1, "budget_ms": 15.0,
@@ -44,7 +44,8 @@ METRICS: dict[str, Any] = {
     },
     "search": {
         "space": "v3_large", "objective": "mnasnet", "sampler": "tpe", "trials": 57, "seed": 3, "elapsed_s": 3725.2,
-        "estimator": "supernet", "chosen_trial": 12, "chosen_estimate": 0.9512, "chosen_grade": "fine-tuned",
+        "estimator": "supernet", "winner": "trial 12", "chosen_trial": 12, "chosen_estimate": 0.9512,
+        "chosen_grade": "fine-tuned",
     },
     "versions": {"mnas": "0.1.0", "torch": "2.13.0"},
     "date": "2026-11-20",
@@ -68,13 +69,11 @@ class Written:
 
 @pytest.fixture(scope="session")
 def written(few: ImageData, tmp_path_factory: pytest.TempPathFactory) -> Written:
-    """The folder of a small network, trained at 24 px for a resolution of 32; its weights were in channels_last."""
+    """The folder of a small network of 32 px; its weights were in channels_last."""
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("run") / "winner"
     arch = HAND_MADE["inverted_residuals"]
     network = usual_network(arch, len(few.classes)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    write_model(folder, Trained("winner", arch, network, 0.9), few, size=24, title="A network for digits")
-    metrics = copy.deepcopy(METRICS)
-    metrics["accuracy"]["resolution"] = 24
-    write_metrics(folder, metrics, few.classes)
+    write_model(folder, Trained("winner", arch, network, 0.9), few, title="A network for digits")
+    write_metrics(folder, copy.deepcopy(METRICS), few.classes)
     return Written(folder, network.eval(), arch)

@@ -68,7 +68,7 @@ def test_table(metrics: dict[str, Any]) -> None:
     head, *networks = rows(card(metrics))
     assert networks == [
         ["winner", "winner", "97.50%", "61.23 M", "1,234,567", "224", "11.23 (0.31)", "4.32"],
-        ["mobilenet_v3_large", "baseline", "96.94%", "215.30 M", "4,214,842", "224 (accuracy 32)", "17.50 (0.42)",
+        ["mobilenet_v3_large", "baseline", "96.94%", "215.30 M", "4,214,842", "224", "17.50 (0.42)",
          "not measured"],
     ]  # fmt: skip
     assert len(head) == 8
@@ -76,10 +76,28 @@ def test_table(metrics: dict[str, Any]) -> None:
     assert {len(row) for row in rows(card(metrics))} == {7}
 
 
+@pytest.mark.parametrize(("factor", "both"), [(1.15, True), (0.8, True), (1.009, False), (0.995, False)])
+def test_figures_at_the_tables_speed_and_as_measured(factor: float, both: bool, metrics: dict[str, Any]) -> None:
+    for network in metrics["networks"]:
+        for one in network["latencies"]:
+            one |= {"speed_factor": factor, "measured_ms": factor * one["latency_ms"]}
+            if "exported_latency_ms" in one:
+                one |= {"exported_measured_ms": factor * 4.321, "exported_keeps": False}
+    text = card(metrics)
+    _, winner, baseline = rows(section(text, RESULTS))
+    shown = [f", {factor * ms:.2f} as measured" * both for ms in (11.234, 4.321, 17.5)]
+    assert winner[-2:] == [f"11.23 (0.31){shown[0]}", f"4.32{shown[1]}"]
+    assert baseline[-2] == f"17.50 (0.42){shown[2]}"
+    percent = {1.15: "15% slower", 0.8: "20% faster"}.get(factor)
+    assert (percent or "slower") in section(text, RESULTS) or not both
+    assert ("the table's speed" in text) == both
+    assert f"11.23 +- 0.31 ms{shown[0]}" in section(text, NOTES)
+    assert f"4.32 +- 0.10 ms{shown[1]}" in section(text, NOTES)
+
+
 @pytest.mark.parametrize(
     ("place", "value", "number", "figures"),
     [
-        (("accuracy", "resolution"), 32, NOTES, ["32x32", "224x224"]),
         (("networks", 0, "latencies", 0, "keeps"), False, NOTES, ["NOT", "4.32 +- 0.10 ms"]),
         (("networks", 0, "latencies", 0, "exported_keeps"), False, NOTES, ["NOT", "4.32 +- 0.10 ms"]),
         (("networks", 0, "latencies", 0, "how"), "predicted", NOTES, ["predicted"]),
@@ -94,7 +112,7 @@ def test_table(metrics: dict[str, Any]) -> None:
         (("networks", 0, "epochs"), 12, RESULTS, ["12 to 30 epochs"]),
         (("search", "elapsed_s"), 0.2, SEARCH, ["under a second"]),
         (("search", "trials"), 1, SEARCH, ["tpe, 1 trial, seed 3"]),
-        (("search", "replaced_by"), "mobilenet_v3_large", SEARCH, ["mobilenet_v3_large"]),
+        (("search", "winner"), "mobilenet_v3_large@0.75:160", SEARCH, ["mobilenet_v3_large@0.75:160"]),
         (("search", "importance"), {"stage3.kernel": 0.2, "resolution": 0.41}, SEARCH, [
             "resolution 41%, stage3.kernel 20%",
         ]),
@@ -185,3 +203,75 @@ def test_many_classes_are_cut_short(metrics: dict[str, Any]) -> None:
     assert "100 classes" in text
     assert "class19 and 80 more." in text
     assert "class20" not in text
+
+
+# --- what the test split says
+
+
+def by_class(classes: int) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = [
+        {"class": f"c{i}", "images": 10, "correct": i % 11, "accuracy": (i % 11) / 10} for i in range(classes)
+    ]
+    rows[0] |= {"images": 0, "correct": 0, "accuracy": None}
+    return rows
+
+
+def titled(text: str, title: str) -> str:
+    return text.partition(f"## {title}\n")[2].partition("\n## ")[0]
+
+
+def test_accuracy_by_class(metrics: dict[str, Any]) -> None:
+    metrics["per_class"] = by_class(3)
+    metrics["confusion"] = {"pairs": [
+        {"class": "c1", "prediction": "c2", "images": 9}, {"class": "c2", "prediction": "c1", "images": 1},
+    ]}  # fmt: skip
+    text = titled(card(metrics), "Accuracy by class")
+    assert rows(text)[1:] == [["c0", "0", "no test image"], ["c1", "10", "10.00%"], ["c2", "10", "20.00%"]]
+    assert "c1 taken for c2 (9 images), c2 taken for c1 (1 image)." in text
+    assert "lowest" not in text
+    metrics["confusion"] = {"pairs": []}
+    assert "taken for" not in card(metrics)
+
+
+def test_of_many_classes_those_of_the_lowest_accuracy(metrics: dict[str, Any]) -> None:
+    metrics["per_class"] = by_class(101)
+    text = titled(card(metrics), "Accuracy by class")
+    shares = [row[2] for row in rows(text)[1:]]
+    assert len(shares) == 30
+    assert shares[:9] == ["0.00%"] * 9
+    assert "metrics.json has all" in text
+
+
+def test_top5(metrics: dict[str, Any]) -> None:
+    for network, share in zip(metrics["networks"], (0.991, 0.98), strict=True):
+        network["top5_accuracy"] = share
+    head, winner, baseline = rows(section(card(metrics), RESULTS))
+    assert [row[2:4] for row in (head, winner, baseline)] == [
+        ["test accuracy", "top-5"], ["97.50%", "99.10%"], ["96.94%", "98.00%"],
+    ]  # fmt: skip
+    assert len(head) == len(winner) == len(baseline) == 9
+
+
+def test_seeds_and_verdicts(metrics: dict[str, Any]) -> None:
+    once = section(card(metrics), NOTES)
+    assert "trained once" in once
+    metrics["networks"][0]["seeds"] = {"accuracies": [0.975, 0.971, 0.979], "mean": 0.975, "sd": 0.004}
+    metrics["networks"][1]["seeds"] = {"accuracies": [0.9694], "mean": 0.9694, "sd": None}
+    metrics["verdicts"] = [
+        {"baseline": "mobilenet_v3_large", "seeds": 3, "points": 0.6, "half_width": 0.4,
+         "verdict": "better by 0.6 +- 0.4 points"},
+        {"baseline": "other", "seeds": 1, "points": 0.1, "half_width": 0.4,
+         "verdict": "can not be told apart (0.1 +- 0.4 points)"},
+        {"baseline": "itself", "seeds": 1, "points": 0.0, "half_width": None, "verdict": "the same network"},
+    ]  # fmt: skip
+    text = card(metrics)
+    head, winner, baseline = rows(section(text, RESULTS))
+    assert [row[3] for row in (head, winner, baseline)] == ["mean of 3 seeds", "97.50% +- 0.40%", "96.94%"]
+    assert len(head) == len(winner) == len(baseline) == 9
+    notes = section(text, NOTES)
+    assert "trained once" not in notes
+    for words in ("3 times", "97.50% +- 0.40%", "mobilenet_v3_large: better by 0.6 +- 0.4 points", "mean over 3 seeds",
+                  "other: can not be told apart (0.1 +- 0.4 points)", "two trained networks",
+                  "itself: the same network.\n"):  # fmt: skip
+        assert words in notes
+    assert "\n\n\n" not in text

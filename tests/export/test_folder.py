@@ -22,7 +22,7 @@ from mnas.export.folder import load_model, model_folder, trained_size, write_met
 DOCS = Path(mnas.__file__).parent.parent / "docs" / "winner.md"
 FILES = {
     "README.md", "architecture.yaml", "metrics.json", "model.onnx", "model.py", "preprocessing.json",
-    "weights.safetensors", "weights.safetensors.sha256",
+    "splits.json", "weights.safetensors", "weights.safetensors.sha256",
 }  # fmt: skip
 
 
@@ -46,8 +46,15 @@ def test_load_model(kind: type[str] | type[Path], written: Any) -> None:
 @pytest.mark.parametrize("kind", [str, Path])
 def test_model_folder_and_size(kind: type[str] | type[Path], written: Any) -> None:
     assert model_folder(kind(written.folder)) == model_folder(kind(written.folder.parent)) == written.folder
-    assert trained_size(kind(written.folder), written.architecture) == 24
+    assert trained_size(kind(written.folder), written.architecture) == 32
     assert trained_size(kind(written.folder.parent), written.architecture) == 32, "without the file"
+
+
+def test_a_folder_may_state_another_size_than_its_architecture(written: Any, tmp_path: Path) -> None:
+    """As earlier versions wrote it."""
+    text = (written.folder / "preprocessing.json").read_text()
+    (tmp_path / "preprocessing.json").write_text(text.replace("32", "24"))
+    assert trained_size(tmp_path, written.architecture) == 24
 
 
 def test_model_folder_names_what_is_missing(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import importlib
 from pathlib import Path
 from typing import Any
 
+import cv2
 import onnx
 import onnxruntime
 import pytest
@@ -13,7 +14,7 @@ import torch
 from handmade import HAND_MADE, usual_network
 from torch import nn
 
-from mnas.errors import MissingDependency, MnasError
+from mnas.errors import BadInput, MissingDependency, MnasError
 from mnas.export import onnx as export
 from mnas.export.onnx import export_onnx
 from mnas.nn.network import Network, build
@@ -49,6 +50,33 @@ def test_same_logits_at_any_batch_and_size(
     assert expected.abs().max() > 0.01
     torch.testing.assert_close(run(path, images), expected, atol=1e-4, rtol=0)
     assert capfd.readouterr() == ("", "")  # onnxruntime warns if the file states wrong shapes
+
+
+def test_opencv_computes_the_same(case: tuple[Network, Path]) -> None:
+    """It takes a product with HardSigmoid for HardSwish (4.10 to 5.0, opencv#26141)."""
+    network, path = case
+    images = torch.randn(1, 3, 32, 32)
+    net = cv2.dnn.readNetFromONNX(str(path))
+    net.setInput(images.numpy())
+    with torch.inference_mode():
+        torch.testing.assert_close(torch.from_numpy(net.forward()), network.eval()(images), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("opset", [11, 13, 16, 17])
+def test_older_opsets(case: tuple[Network, Path], opset: int, tmp_path: Path) -> None:
+    network, _ = case
+    path = export_onnx(network.eval(), 32, tmp_path / "old.onnx", opset)
+    model = onnx.load(path)
+    onnx.checker.check_model(model, full_check=True)
+    assert [entry.version for entry in model.opset_import if not entry.domain] == [opset]
+    images = torch.randn(2, 3, 48, 64)
+    with torch.inference_mode():
+        torch.testing.assert_close(run(path, images), network(images), atol=1e-4, rtol=0)
+
+
+def test_opsets_that_are_not_written(case: tuple[Network, Path], tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="11 to 18"):
+        export_onnx(case[0], 32, tmp_path / "x.onnx", 10)
 
 
 def test_one_file_of_opset_18_without_paths_of_this_machine(case: tuple[Network, Path]) -> None:
@@ -87,8 +115,8 @@ def test_export_is_silent_and_leaves_the_network_as_it_was(tmp_path: Path, capfd
 def test_a_file_with_other_logits_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     convert = export._convert
 
-    def convert_with_other_weights(network: nn.Module, size: int) -> Any:
-        model = convert(network, size)
+    def convert_with_other_weights(network: nn.Module, size: int, channels: int) -> Any:
+        model = convert(network, size, channels)
         weight = next(part for part in model.graph.initializer if part.name == "classifier.weight")
         weight.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(weight) + 0.5, weight.name))
         return model
