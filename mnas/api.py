@@ -20,12 +20,15 @@ from mnas.config import (
     load_objective,
     parse_count,
     parse_duration,
+    recipe_with,
     updated,
     with_keys,
 )
-from mnas.data.sources import DATA_SETS, ImageData, load_data
+from mnas.data.reading import MAX_PIXELS
+from mnas.data.sources import DATA_SETS, ImageData
 from mnas.errors import BadInput
 from mnas.estimators.factory import EstimatorCallable
+from mnas.export.onnx import require_exporters
 from mnas.io.names import absolute_path
 from mnas.io.strict_yaml import validate
 from mnas.io.versions import versions
@@ -36,7 +39,7 @@ from mnas.latency.table.table import load_table
 from mnas.latency.targets import targets_and_budgets
 from mnas.latency.timing.device import device_name
 from mnas.nn.weights import read_weights
-from mnas.pipeline.context import Overrides, space_of
+from mnas.pipeline.context import Overrides, config_data, space_of
 from mnas.pipeline.search import run_search
 from mnas.pipeline.winners import Result
 from mnas.pipeline.worker import work
@@ -54,7 +57,12 @@ def search(
     *,
     space: str | Path | SearchSpace = "v3_large",
     data: str | Path | ImageData = "digits",
+    labels: str | Path | None = None,
     max_broken: int = MAX_BROKEN,
+    max_pixels: int | str = MAX_PIXELS,
+    fit: str = "crop",
+    channels: int | None = None,
+    group_by: str | None = None,
     latency_ms: float | Sequence[float] | None = None,
     objective: str | Path | None = None,
     runtime: str | Sequence[str | None] = "torch",
@@ -67,16 +75,19 @@ def search(
     max_params: int | str | None = None,
     max_madds: int | str | None = None,
     max_memory_mb: float | None = None,
+    metric: str = "accuracy",
     sampler: str | optuna.samplers.BaseSampler = "predictor",
     trials: int | None = None,
     budget: str | float | None = None,
     seed: int = 0,
+    seeds: int = 1,
     run: str | Path | None = None,
     baseline: Sequence[str] = (),
     resolution: Sequence[int] | None = None,
     proxy_resolution: int | None = None,
     init: str | Path | None = None,
     from_scratch: bool = False,
+    class_weights: str | None = None,
     compare_random: bool = False,
     device: str = "auto",
     storage: str | None = None,
@@ -111,18 +122,20 @@ def search(
                 "space": overrides.space.name if overrides.space else str(space),
                 "space_file": searched.file.model_dump(mode="json"),
                 "data": overrides.data.name if overrides.data else DATA_SETS.absolute(data),  # type: ignore[arg-type]
-                "max_broken": max_broken,
+                "labels": None if labels is None else absolute_path(labels),
+                "max_broken": max_broken, "max_pixels": _count(max_pixels, "--max-pixels"), "fit": fit,
+                "channels": searched.channels if channels is None else channels, "group_by": group_by,
                 "targets": [target.model_dump() for target in targets], "budgets_ms": budgets,
                 "objective": _objective(objective, estimator, latency, budgets).model_dump(),
                 "threads": threads, "batch": batch, "allow_foreign_table": allow_foreign_table,
                 "max_params": _count(max_params, "--max-params"), "max_madds": _count(max_madds, "--max-madds"),
-                "max_memory_mb": max_memory_mb,
+                "max_memory_mb": max_memory_mb, "metric": metric,
                 "sampler": type(sampler).__name__ if overrides.sampler else sampler,
                 "trials": trials, "budget_s": parse_duration(budget) if isinstance(budget, str) else budget,
-                "seed": seed, "baselines": [NETWORKS.absolute(name) for name in baseline],
+                "seed": seed, "seeds": seeds, "baselines": [NETWORKS.absolute(name) for name in baseline],
                 "resolution": None if resolution is None else list(resolution), "proxy_resolution": proxy_resolution,
                 "init": None if init is None else absolute_path(init), "from_scratch": from_scratch,
-                "compare_random": compare_random,
+                "recipe": recipe_with(class_weights).model_dump(), "compare_random": compare_random,
                 "device": device, "storage": storage, "custom": list(overrides.names()),
             }  # fmt: skip
             config = _with_set(validate(RunConfig, options, "options"), set or {})
@@ -136,12 +149,18 @@ def search(
             return run_search(Run.create(folder, config, _provenance()), config, overrides, group)
 
 
-def resume(run: str | Path, *, callbacks: Sequence[Callable[[Trial], None]] = ()) -> Result:
-    """Continue a run after an interruption: finished trials are kept, none is run twice."""
+def resume(
+    run: str | Path, *, data: str | Path | None = None, storage: str | None = None,
+    callbacks: Sequence[Callable[[Trial], None]] = (),
+) -> Result:  # fmt: skip
+    """Continue a run after an interruption: finished trials are kept, none is run twice.
+
+    `data` says where the run's images are now, if they were moved; `storage` is another URL of its study.
+    """
     with process_group() as group, restored_threads():
         with group.all_succeed():
             existing = Run.open(Path(run))
-            config = existing.config()
+            config = _moved(existing.config(), data, storage)
             if config.custom:
                 raise BadInput(
                     f"{existing.folder}: this run was given {', '.join(config.custom)} as Python objects, which no "
@@ -152,7 +171,14 @@ def resume(run: str | Path, *, callbacks: Sequence[Callable[[Trial], None]] = ()
         if not group.is_main:
             return work(config, overrides, group)
         with existing.lock():
+            existing.keep(config)
             return run_search(existing, config, overrides, group)
+
+
+def _moved(config: RunConfig, data: str | Path | None, storage: str | None) -> RunConfig:
+    """The configuration with other places for what it names."""
+    places = {"data": None if data is None else DATA_SETS.absolute(data), "storage": storage}
+    return config.model_copy(update={name: place for name, place in places.items() if place is not None})
 
 
 # --- the options ------------------------------------------------------------------------------------------------
@@ -196,7 +222,7 @@ def _check(config: RunConfig, overrides: Overrides) -> None:
         raise BadInput(f"{len(budgets)} latency budgets and one latency callable: expected one budget")
     space = space_of(config, overrides.space)
     for name in config.baselines or (space.reference,):
-        load_architecture(name, max(space.resolutions))
+        load_architecture(name, max(space.resolutions), space.channels)
     if overrides.sampler is None:
         make_sampler(config.sampler, config.seed)
     for target in config.targets if overrides.latency is None else ():
@@ -206,10 +232,11 @@ def _check(config: RunConfig, overrides: Overrides) -> None:
             path = Path(target.latency_table)
             admit_table(load_table(path), target, config, path)
     check_gpus(pick_device(config.device))
+    require_exporters()
     if config.init is not None:
         read_weights(Path(config.init))
     if overrides.data is None:
-        load_data(config.data, seed=config.seed, max_broken=config.max_broken)
+        config_data(config)
 
 
 def _provenance() -> dict[str, Any]:

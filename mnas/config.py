@@ -82,14 +82,37 @@ class Recipe(Documented):
     """Part of the label's weight that is spread over all classes."""
     dropout: Annotated[float, pydantic.Field(ge=0, lt=1)] = 0.1
     """Dropout before the classifier."""
+    drop_path: Annotated[float, pydantic.Field(ge=0, lt=1)] = 0.0
+    """Stochastic depth: probability that the deepest block is left out for its shortcut; less in earlier blocks."""
     crop: Annotated[float, pydantic.Field(gt=0, le=1)] = 0.8
     """Smallest side of a random crop, as a part of the image's side."""
+    ratio: Annotated[float, pydantic.Field(ge=1, le=8)] = 1.0
+    """Largest aspect ratio of a random crop, wide or tall; 1 crops squares."""
+    trivial_augment: bool | None = None
+    """TrivialAugment: one random operation on the geometry or the colours of each image; null: from 60 epochs on."""
+    mixup: NonNegative = 0.0
+    """Mixup: alpha of the Beta distribution that draws the share of one image in a blend of two; 0 blends none."""
+    cutmix: NonNegative = 0.0
+    """CutMix: alpha of the Beta distribution that draws the area that another image keeps; 0 pastes none."""
+    class_weights: Literal["none", "auto"] = "none"
+    """Weights of the classes in the loss (--class-weights); auto: balanced, where one has 3 times another's images."""
     clip_norm: Positive = 5.0
     """Largest norm of the gradient."""
     flip: bool | None = None
-    """Whether images are mirrored at random; null: as the data allows (never the digits)."""
+    """Whether images are mirrored at random (--flip); null: as the data allows (never the digits). The recipe's is that
+    of supernet and candidates too, unless they state their own."""
     images: Count | None = None
     """Number of training images, drawn evenly from the classes; null: all."""
+    ema: Annotated[float, pydantic.Field(ge=0, lt=1)] = 0.99
+    """Decay of the moving average of the weights at each step, which is judged and handed over; 0: none."""
+    patience: Count | None = None
+    """Epochs without a better validation accuracy after which a training ends; null: never."""
+    min_steps: Annotated[int, pydantic.Field(ge=0)] = 3000
+    """Steps that a training gets where the images are few, by more epochs, if their number is the default and a search
+    has a --budget of time."""
+    max_epochs: Count | None = None
+    """Epochs to which a --budget of time prolongs a race where it allows; null: 100, or as many as 10,000 steps take,
+    if the number of epochs is the default."""
 
 
 class SupernetRecipe(Recipe):
@@ -101,8 +124,6 @@ class SupernetRecipe(Recipe):
     """Random networks trained on each batch, besides the largest and the smallest."""
     distillation: Annotated[float, pydantic.Field(ge=0, le=1)] = 0.5
     """Weight of the largest network's outputs, against the labels, in the loss of the others."""
-    ema: Annotated[float, pydantic.Field(ge=0, lt=1)] = 0.99
-    """Decay of the moving average of the weights at each step."""
 
 
 class Objective(Documented):
@@ -116,8 +137,8 @@ class Objective(Documented):
     """MnasNet's exponent within the budget."""
     beta: pydantic.FiniteFloat = 0.0
     """MnasNet's exponent above the budget; TuNAS's factor."""
-    accuracy: Literal["supernet", "train", "zero_cost"] = "supernet"
-    """The estimator of accuracy (--estimator)."""
+    accuracy: Literal["auto", "supernet", "train", "zero_cost"] = "auto"
+    """The estimator of accuracy (--estimator); auto: a supernet where it gets enough steps to rank, else zero_cost."""
     latency: Literal["table", "measured"] = "table"
     """How a candidate's latency is found: by the table of its layers, or by timing the whole network."""
     evaluate_up_to: Positive = 1.05
@@ -144,8 +165,18 @@ class RunConfig(Documented):
     """Content of the space's file when the run began; filled in by mnas."""
     data: str = "digits"
     """The images: digits, torchvision:NAME, or the path of a folder or an .npz (--data)."""
+    labels: str | None = None
+    """Path of a CSV file with the classes of a folder's images (--labels)."""
     max_broken: Annotated[int, pydantic.Field(ge=0)] = MAX_BROKEN
     """Images that cannot be decoded and may be skipped (--max-broken)."""
+    fit: Literal["crop", "pad", "squeeze"] = "crop"
+    """How images become square (--fit): the central square, the whole with borders, or the whole with equal sides."""
+    max_pixels: Count = 400_000_000
+    """Pixels of the largest image that is decoded (--max-pixels)."""
+    channels: Literal[1, 3] = 3
+    """Of the images that the network takes (--channels): 1 for grey ones."""
+    group_by: str | None = None
+    """Regular expression: images whose paths agree in what it finds stay in one split (--group-by)."""
     targets: Annotated[tuple[Target, ...], pydantic.Field(min_length=1)]
     """The devices; the winner keeps the budget of each."""
     budgets_ms: tuple[Positive, ...] = ()
@@ -166,6 +197,8 @@ class RunConfig(Documented):
     """Limit on the multiply-adds (--max-madds)."""
     max_memory_mb: Positive | None = None
     """Limit on the memory of activations at batch 1, in MB of 1,000,000 bytes (--max-memory-mb)."""
+    metric: Literal["accuracy", "balanced"] = "accuracy"
+    """What the search and the races go by (--metric): accuracy, or balanced: the mean of the classes' recalls."""
     sampler: str = "predictor"
     """What proposes candidates (--sampler)."""
     trials: Count | None = None
@@ -174,23 +207,27 @@ class RunConfig(Documented):
     """Seconds for the whole run (--budget); null: 3600."""
     seed: Annotated[int, pydantic.Field(ge=0, lt=2**31)] = 0
     """Seed of everything random (--seed)."""
+    seeds: Count = 1
+    """How often the winner and the baselines are trained, each time with another seed (--seeds)."""
     baselines: tuple[str, ...] = ()
-    """Networks to compare with (--baseline); none: the space's reference network."""
+    """Networks to compare with (--baseline); none: the best of the reference networks scaled to the budget."""
     resolution: tuple[Count, ...] | None = None
     """Input sizes to choose from, in pixels (--resolution); null: the space's."""
     proxy_resolution: Count | None = None
     """Largest input size for training, in pixels (--proxy-resolution); null: as large as the images."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """What trains (--device)."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """The precision of training: auto measures which is faster. Networks are judged and exported in float32."""
     storage: str | None = None
     """URL of the Optuna storage (--storage); null: study.db in the run's folder."""
-    proxy: Recipe = Recipe(epochs=5, batch_size=32, dropout=0.0)
+    proxy: Recipe = Recipe(epochs=5, batch_size=32, dropout=0.0, ema=0.0)
     """How the estimator train trains a candidate."""
     recipe: Recipe = Recipe()
     """How the winner and the baselines are trained."""
     supernet: SupernetRecipe = SupernetRecipe()
     """How the supernet is trained."""
-    finetune: Recipe = Recipe(epochs=1, lr=0.1, dropout=0.0)
+    finetune: Recipe = Recipe(epochs=1, lr=0.1, dropout=0.0, ema=0.0)
     """How a candidate is fine-tuned from the supernet's weights; its length is finetune_epochs."""
     finetune_epochs: NonNegative = 1.0
     """Epochs of fine-tuning, such as 0.5; 0 evaluates a candidate with the supernet's weights as they are."""
@@ -204,8 +241,10 @@ class RunConfig(Documented):
     """What was passed from Python as an object: space, data, estimator, latency, sampler; filled in by mnas."""
     compare_random: bool = False
     """Evaluate as many random networks after the search, to compare it with (--compare-random)."""
-    finalists: Count = 5
-    """Candidates that are measured as whole networks in one go."""
+    finalists: Count = 3
+    """Candidates that are measured as whole networks in one go, and enter the race."""
+    references: Annotated[int, pydantic.Field(ge=0)] = 2
+    """Reference networks, scaled to the budget, that enter the race."""
 
     @property
     def wanted_ms(self) -> tuple[float | None, ...]:
@@ -231,7 +270,22 @@ def with_keys(model: Model, assignments: Mapping[str, Any]) -> Model:
         for part in reversed(key.split(".")):
             content = {part: content}
         model = updated(model, content, f"--set {key}")
+    if isinstance(model, RunConfig):
+        return model.model_copy(update=_mirrored_alike(model))
     return model
+
+
+def _mirrored_alike(config: RunConfig) -> dict[str, Recipe]:
+    """The recipes that state no `flip`, with that of the full trainings."""
+    parts = {"supernet": config.supernet, "finetune": config.finetune, "proxy": config.proxy}
+    return {
+        name: part.model_copy(update={"flip": config.recipe.flip}) for name, part in parts.items() if part.flip is None
+    }
+
+
+def recipe_with(class_weights: str | None) -> Recipe:
+    """The default recipe with the weights of the classes that --class-weights states; None: as the default has them."""
+    return Recipe() if class_weights is None else updated(Recipe(), {"class_weights": class_weights}, "--class-weights")
 
 
 def updated(model: Model, changes: Mapping[str, Any], source: str) -> Model:

@@ -12,14 +12,15 @@ import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import filelock
 import pydantic
+import sqlalchemy
 import yaml
 
 from mnas.config import Recipe, RunConfig, SupernetRecipe
-from mnas.errors import BadInput, MnasError, RunLocked, one_line
+from mnas.errors import BadInput, MnasError, Postponed, RunLocked, one_line
 from mnas.io.files import write_atomic, write_json
 from mnas.io.jsonl import append_record, read_records
 from mnas.io.strict_yaml import Positive, Strict, load_yaml, validate
@@ -32,6 +33,14 @@ class RunState(Strict):
     """Seconds spent so far, in all processes of the run."""
     study: str | None = None
     """The study's name in a shared database."""
+    resolutions: tuple[Annotated[int, pydantic.Field(ge=8)], ...] | None = None
+    """The input sizes that are searched, in pixels."""
+    estimator: Literal["supernet", "train", "zero_cost"] | None = None
+    """The estimator of accuracy, decided by the plan where the objective leaves it to it."""
+    precision: Literal["float32", "bfloat16"] | None = None
+    """The precision of training, decided by the plan where the configuration leaves it to it."""
+    threads: Annotated[int, pydantic.Field(ge=1)] | None = None
+    """Torch's threads while networks are trained: with as many, a resumed run computes what it would have."""
     sandwich_per_s: Positive | None = None
     """Training images per second of the supernet, each image counted once a subnet."""
     supernet: SupernetRecipe | None = None
@@ -43,10 +52,8 @@ class RunState(Strict):
     searched: bool = False
     compared: bool = False
     """Whether the random search that --compare-random asks for is finished."""
-    winner_trials: tuple[int | None, ...] = ()
-    """The chosen trial of each budget; None where it is not chosen yet, or no candidate keeps the budget."""
     recipe: Recipe | None = None
-    """The recipe with which the final trainings began."""
+    """The recipe with which the races began."""
     done: bool = False
 
 
@@ -59,12 +66,15 @@ class Run:
         self.trials_path, self.random_trials_path = self.folder / "trials.jsonl", self.folder / "random_trials.jsonl"
         self.table_path, self.log_path = self.folder / "latency_table.yaml", self.folder / "run.log"
         self.checkpoints, self.tensorboard = self.folder / "checkpoints", self.folder / "tb"
+        self.races_path, self.supernet_weights = self.folder / "races.jsonl", self.checkpoints / "supernet.safetensors"
         self.winner, self.winners = self.folder / "winner", self.folder / "winners"
+        self.front, self.leaderboard_path = self.folder / "front", self.folder / "leaderboard.csv"
 
     @property
     def storage_url(self) -> str:
         """The URL of the run's own Optuna database, used unless --storage names another."""
-        return f"sqlite:///{(self.folder / 'study.db').resolve()}"
+        path = str((self.folder / "study.db").resolve())  # in which a '?' would end the path
+        return sqlalchemy.engine.URL.create("sqlite", database=path).render_as_string()
 
     # --- configuration
 
@@ -99,6 +109,12 @@ class Run:
         if not isinstance(data, dict) or "config" not in data:
             raise BadInput(f"{self.config_path}: expected the key 'config': it is not a run's configuration")
         return validate(RunConfig, data["config"], str(self.config_path))
+
+    def keep(self, config: RunConfig) -> None:
+        """Write a changed configuration; what else config.yaml says stays."""
+        document = load_yaml(self.config_path)
+        if document["config"] != (changed := config.model_dump(mode="json")):
+            write_atomic(self.config_path, yaml.safe_dump({**document, "config": changed}, sort_keys=False))
 
     # --- the lock
 
@@ -179,7 +195,7 @@ def _leaves(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
 
 # --- folders of new runs
 
-UNSTARTED_FILES = (".lock", "config.yaml", "run.log", "state.json", "latency_table*.yaml")
+UNSTARTED_FILES = (".lock", "config.yaml", "run.log", "state.json", "splits.json", "latency_table*.yaml")
 """What a run's folder holds before anything is trained."""
 
 
@@ -197,12 +213,13 @@ def new_folder(config: RunConfig) -> Path:
 def removed_unless_started(folder: Path) -> Iterator[None]:
     """Remove what the block wrote into `folder` if it ends in a MnasError before anything was trained.
 
-    So a refused run leaves its folder free for another one. A folder that another process owns is not touched.
+    So a refused run leaves its folder free for another one. A folder that another process owns is not touched, and one
+    that is only postponed stays.
     """
     before = _file_names(folder)
     try:
         yield
-    except RunLocked:
+    except (RunLocked, Postponed):
         raise
     except MnasError:
         added = (_file_names(folder) or set()) - (before or set())

@@ -13,10 +13,17 @@ from mnas.cli.latency import latency_app
 from mnas.cli.options import (
     RUNTIMES,
     Batch,
+    Channels,
+    ClassWeights,
     Data,
     Device,
+    Fit,
+    Flip,
+    GroupBy,
     Json,
+    Labels,
     MaxBroken,
+    MaxPixels,
     Seed,
     Set,
     Sizes,
@@ -25,9 +32,10 @@ from mnas.cli.options import (
     by_device,
     comma_separated,
     milliseconds,
+    one_of_export,
     sizes,
 )
-from mnas.cli.output import only_main_process, print_networks, print_result, print_table, show
+from mnas.cli.output import only_main_process, print_networks, print_result, print_table, print_trials, show
 from mnas.config import MAX_BROKEN
 from mnas.version import __version__
 
@@ -62,7 +70,12 @@ def search(
     space: Annotated[str, typer.Option(help="A preset's name (see `mnas spaces`) or a YAML file's path.")] = "v3_large",
     latency_ms: Annotated[list[str], typer.Option(metavar="MS[,MS...]", help="The budget: milliseconds for one inference. Several: a winner for each.")] = [],
     data: Data = "digits",
+    labels: Labels = None,
     max_broken: MaxBroken = MAX_BROKEN,
+    max_pixels: MaxPixels = "400M",
+    fit: Fit = "crop",
+    channels: Channels = None,
+    group_by: GroupBy = None,
     objective: Annotated[str | None, typer.Option(help="mnasnet_hard, mnasnet, tunas, pareto, or a YAML file; mnasnet_hard by default, pareto for several budgets.")] = None,
     runtime: Annotated[list[str], typer.Option(help=f"{RUNTIMES} Repeatable, with a --latency-ms each.")] = ["torch"],
     threads: Threads = 1,
@@ -72,17 +85,21 @@ def search(
     max_params: Annotated[str | None, typer.Option(metavar="N", help="Limit on the parameters: 5M.")] = None,
     max_madds: Annotated[str | None, typer.Option(metavar="N", help="Limit on the multiply-adds: 300M.")] = None,
     max_memory_mb: Annotated[float | None, typer.Option(metavar="MB", help="Limit on the memory for activations, at batch 1.")] = None,
-    estimator: Annotated[str | None, typer.Option(help="How accuracy is estimated: supernet, train, zero_cost.")] = None,
+    estimator: Annotated[str | None, typer.Option(help="How accuracy is estimated: auto, supernet, train, zero_cost.")] = None,
+    metric: Annotated[str, typer.Option(metavar="accuracy|balanced", help="What decides: accuracy, or the mean of the classes' recalls.")] = "accuracy",
     sampler: Annotated[str, typer.Option(help="predictor, evolution, tpe, nsga2, gp, random.")] = "predictor",
     trials: Annotated[int | None, typer.Option(min=1, help="Number of candidates to evaluate.")] = None,
     budget: Annotated[str | None, typer.Option(help="Time for the whole run: 90s, 30m, 2h. Default: 1h, 20 trials.")] = None,
     seed: Seed = 0,
+    seeds: Annotated[int, typer.Option(min=1, metavar="N", help="How often winner and baselines are trained, each time with another seed.")] = 1,
     run: Annotated[Path | None, typer.Option(metavar="DIR", help="The run's folder; a new one in runs/ by default.")] = None,
     baseline: Annotated[list[str], typer.Option(metavar="NAME[@WIDTH]", help="A network to compare with (repeatable).")] = [],
     resolution: Sizes = None,
     proxy_resolution: Annotated[int | None, typer.Option(min=8, help="Largest input size for training.")] = None,
     init: Annotated[Path | None, typer.Option(metavar="FILE", help="Weights of the space's reference network, or a winner's folder, that initialise the supernet.")] = None,
     from_scratch: Annotated[bool, typer.Option("--from-scratch", help="Train the winner from random weights, not the supernet's.")] = False,
+    class_weights: ClassWeights = None,
+    flip: Flip = None,
     compare_random: Annotated[bool, typer.Option("--compare-random", help="Evaluate as many random networks after the search, to compare it with.")] = False,
     device: Device = "auto",
     storage: Annotated[str | None, typer.Option(metavar="URL", help="Optuna storage; the run's study.db by default.")] = None,
@@ -105,18 +122,28 @@ def search(
     runtimes, tables = by_device(context.meta["devices"], runtime, latency_table, latency_ms)
     with only_main_process():
         result = run_search(
-            space=space, latency_ms=budgets or None, data=data, max_broken=max_broken, objective=objective, runtime=runtimes, threads=threads,
+            space=space, latency_ms=budgets or None, data=data, labels=labels, max_broken=max_broken, max_pixels=max_pixels, fit=fit,
+            channels=channels, group_by=group_by, objective=objective, runtime=runtimes, threads=threads,
             batch=batch, latency_table=tables or None, allow_foreign_table=allow_foreign_table, max_params=max_params,
-            max_madds=max_madds, max_memory_mb=max_memory_mb, estimator=estimator, sampler=sampler,
-            trials=trials, budget=budget, seed=seed, run=run, baseline=baseline, resolution=sizes(resolution),
-            proxy_resolution=proxy_resolution, init=init, from_scratch=from_scratch, compare_random=compare_random,
-            device=device, storage=storage, set=assignments(set_),
+            max_madds=max_madds, max_memory_mb=max_memory_mb, metric=metric, estimator=estimator, sampler=sampler,
+            trials=trials, budget=budget, seed=seed, seeds=seeds, run=run, baseline=baseline, resolution=sizes(resolution),
+            proxy_resolution=proxy_resolution, init=init, from_scratch=from_scratch, class_weights=class_weights,
+            compare_random=compare_random, device=device, storage=storage, set=_flipped("recipe.flip", flip) | assignments(set_),
         )  # fmt: skip
     print_result(result, as_json)
 
 
+def _flipped(key: str, flip: bool | None) -> dict[str, Any]:
+    return {} if flip is None else {key: flip}
+
+
 @app.command()
-def resume(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")], as_json: Json = False) -> None:
+def resume(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
+    data: Annotated[Path | None, typer.Option(help="Where the run's images are now, if they were moved.")] = None,
+    storage: Annotated[str | None, typer.Option(metavar="URL", help="Another URL of the run's Optuna storage.")] = None,
+    as_json: Json = False,
+) -> None:
     """Continue an interrupted run; finished trials are not repeated.
 
     Example: mnas resume runs/v3_large-15ms-20260101-120000
@@ -124,7 +151,7 @@ def resume(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's fold
     from mnas.api import resume as run_resume
 
     with only_main_process():
-        result = run_resume(run)
+        result = run_resume(run, data=data, storage=storage)
     print_result(result, as_json)
 
 
@@ -135,8 +162,16 @@ def train(
     data: Data = "digits",
     resolution: Annotated[int | None, typer.Option(min=8, help="Input size; by default what the images have.")] = None,
     seed: Seed = 0,
+    labels: Labels = None,
     max_broken: MaxBroken = MAX_BROKEN,
+    max_pixels: MaxPixels = "400M",
+    fit: Fit = "crop",
+    channels: Channels = None,
+    group_by: GroupBy = None,
+    class_weights: ClassWeights = None,
+    flip: Flip = None,
     device: Device = "auto",
+    precision: Annotated[str, typer.Option(help="Of training: auto (the faster one), float32, bfloat16.")] = "auto",
     set_: Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="A key of the recipe: epochs=10; `mnas config` lists them under recipe.")] = [],
     as_json: Json = False,
 ) -> None:  # fmt: skip
@@ -145,27 +180,33 @@ def train(
     Example: mnas train mobilenet_v3_small --data photos -o trained --set epochs=10
     """
     from mnas.commands import models
-    from mnas.config import Recipe, with_keys
+    from mnas.config import parse_count, recipe_with, with_keys
+    from mnas.data.reading import reading_of
 
-    recipe = with_keys(Recipe(), assignments(set_))
-    options = models.DataOptions(data, seed, max_broken)
-    done = models.train(architecture, options, output=output, resolution=resolution, recipe=recipe, device=device)
+    recipe = with_keys(recipe_with(class_weights), _flipped("flip", flip) | assignments(set_))
+    reading = reading_of(fit, parse_count(max_pixels, "--max-pixels"), channels or 3)
+    options = models.DataOptions(data, seed, max_broken, reading, group_by, labels)
+    done = models.train(
+        architecture, options, output=output, resolution=resolution, recipe=recipe, device=device, precision=precision
+    )
     show(done, as_json, lambda: print_networks(done))
 
 
 @app.command()
 def evaluate(
     target: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, or a folder that `train` wrote.")],
-    data: Annotated[str | None, typer.Option(help="The data; what it was trained on by default.")] = None,
-    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
-    seed: Annotated[int | None, typer.Option(help="Seed of the splits; that of its training by default.")] = None,
+    data: Annotated[str | None, typer.Option(help="The data of its training where they are now, or new images; by default the former where they were.")] = None,
+    split: Annotated[str | None, typer.Option(help="train, val or test; by default test, and all of new images without splits.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the splits, of a training that did not write them down.")] = None,
     max_broken: Annotated[int | None, typer.Option(min=0, metavar="N", help="Images that cannot be decoded and may be skipped; as in its training by default.")] = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Accuracy of a trained network on one split of the data.
+    """Accuracy of a trained network on one split of the data of its training, or on new images.
 
     Example: mnas evaluate runs/v3_large-15ms-20260101-120000
+
+    New images: --data FOLDER, with a folder for each of the classes, or some of them; all of its images count.
     """
     from mnas.commands import models
 
@@ -178,18 +219,30 @@ def evaluate(
 @app.command()
 def export(
     target: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, or a folder that `train` wrote.")],
-    format: Annotated[str, typer.Option(help="onnx or pytorch.")] = "onnx",
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to; the network's folder by default.")] = None,
+    format: Annotated[str | None, typer.Option(help="onnx (the default) or pytorch.")] = None,
+    trial: Annotated[int | None, typer.Option(min=0, metavar="N", help="Hand over this finished trial of the run like its winner: trained by the same recipe, every format, in RUN/front/trial-N.")] = None,
+    opset: Annotated[int | None, typer.Option(min=1, metavar="N", help="Version of ONNX's operators, 11 to 18 (the default), for older readers.")] = None,
+    check: Annotated[str | None, typer.Option(metavar="RUNTIME[,RUNTIME]", help="Run the .onnx by these too, such as opencv,openvino, and compare.")] = None,
+    front: Annotated[bool, typer.Option("--front", help="The same for every trial of the Pareto front.")] = False,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to; the network's folder, or RUN/front, by default.")] = None,
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Write a trained network in a format, checked against PyTorch.
 
     Example: mnas export runs/v3_large-15ms-20260101-120000 --format onnx -o model.onnx
+
+    Another trial than the winner: --trial 12; leaderboard.csv in the run's folder lists them.
     """
     from mnas.commands import models
 
-    done = models.export(target, format=format, output=output)
-    show(done, as_json, lambda: typer.echo("\n".join(done["files"])))
+    if one_of_export(trial, front, format):
+        handed_over = models.export_trials(target, trial=trial, output=output)
+        show(handed_over, as_json, lambda: print_trials(handed_over))
+        return
+    format = format or models.FORMATS[0]
+    done = models.export(target, format=format, output=output, opset=opset, check=check.split(",") if check else ())
+    checked = [f"{one['runtime']} {one['version']}: as PyTorch, to {one['largest_difference']:.1g}" for one in done["checked"]]
+    show(done, as_json, lambda: typer.echo("\n".join([*done["files"], *checked])))
 
 
 @app.command()

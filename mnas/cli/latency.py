@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mnas.cli.options import Batch, Classes, Json, Runtime, Seed, Sizes, Threads, sizes
+from mnas.cli.options import Batch, Channels, Classes, Json, Runtime, Seed, Sizes, Threads, sizes
 from mnas.cli.output import print_table, show
 from mnas.config import MAX_TABLE_ERROR
 from mnas.errors import BadInput
@@ -52,7 +52,7 @@ def latency_measure(
     )  # fmt: skip
 
     def table() -> None:
-        where = f"{done['device']}, {runtime} {done['runtime_version']}, {threads} thread(s), batch {batch}"
+        where = f"{done['device']}, {runtime} {done['runtime_version']}, threads: {threads}, batch {batch}"
         rows = [
             [n["name"], f"{n['latency_ms']:.2f} +- {n['spread_ms']:.2f}", n["rounds"], n["unstable"] or ""]
             for n in done["networks"]
@@ -70,6 +70,7 @@ def latency_build(
     batch: Batch = 1,
     classes: Classes = 1000,
     resolution: Sizes = None,
+    channels: Channels = None,
     output: Annotated[Path | None, typer.Option(
         "--output", "-o", help="The table's file; the cache's by default.",
     )] = None,
@@ -85,7 +86,7 @@ def latency_build(
     from mnas.commands import latency as latency_commands
     from mnas.latency.conditions import Conditions
 
-    choice = latency_commands.SpaceChoice(space, classes, sizes(resolution))
+    choice = latency_commands.SpaceChoice(space, classes, sizes(resolution), channels)
     done = latency_commands.build_latency_table(choice, Conditions(runtime, threads, batch), output=output, seed=seed)
 
     def lines() -> None:
@@ -165,6 +166,7 @@ def latency_kit(
     batch: Batch = 1,
     classes: Classes = 1000,
     resolution: Sizes = None,
+    channels: Channels = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -177,7 +179,7 @@ def latency_kit(
     from mnas.commands import latency as latency_commands
     from mnas.latency.conditions import Conditions
 
-    choice = latency_commands.SpaceChoice(space, classes, sizes(resolution))
+    choice = latency_commands.SpaceChoice(space, classes, sizes(resolution), channels)
     done = latency_commands.make_latency_kit(choice, Conditions(runtime, threads, batch), output=output, seed=seed)
     show(done, as_json, lambda: typer.echo(
         f"{done['path']}: {done['layers']} layers of space {done['space']} and {done['networks']} networks, "
@@ -190,7 +192,7 @@ def latency_import(
     context: typer.Context,
     source: Annotated[Path, typer.Argument(
         metavar="SOURCE",
-        help="A kit's results.json (the rest is in it), OFA-like YAML, a folder of it by resolution, or a CSV.",
+        help="A kit's results.json (the rest is in it), OFA-like YAML or JSON, a folder of it by resolution, or a CSV.",
     )],
     output: Annotated[Path, typer.Option("--output", "-o", help="The table's file to write.")],
     device: Annotated[str | None, typer.Option(
@@ -208,6 +210,7 @@ def latency_import(
     )] = 1000,
     unit: Annotated[str | None, typer.Option(help="ms, us or s; milliseconds by default, if plausible.")] = None,
     resolution: Sizes = None,
+    channels: Channels = None,
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Bring what a kit measured, or a latency table of others, into the form that a search reads.
@@ -218,8 +221,9 @@ def latency_import(
     """
     from mnas.commands import latency as latency_commands
     from mnas.latency.conditions import Conditions
+    from mnas.latency.kit.kit import is_results
 
-    if source.suffix == ".json":
+    if is_results(source):
         stated = [
             parameter.opts[0] for parameter in context.command.params
             if parameter.name not in ("source", "output", "device", "as_json")
@@ -236,10 +240,11 @@ def latency_import(
         return
     if device is None or space is None:
         raise BadInput(f"{source}: state --device and --space; only a kit's results.json says both itself")
+    choice = latency_commands.SpaceChoice(space, classes, sizes(resolution), channels)
     done = latency_commands.import_table(
-        source, latency_commands.SpaceChoice(space, classes, sizes(resolution)), Conditions(runtime, threads, batch),
-        device=device, runtime_version=runtime_version, unit=unit, output=output,
-    )
+        source, choice, Conditions(runtime, threads, batch), device=device, runtime_version=runtime_version, unit=unit,
+        output=output,
+    )  # fmt: skip
     takes = "" if done["missing"] else f", which takes {done['fastest_ms']:.2f} to {done['slowest_ms']:.2f} ms"
     show(done, as_json, lambda: typer.echo(
         f"{done['path']}: {done['layers']} layers of space {done['space']} on {done['device']}{takes}"

@@ -22,11 +22,31 @@ Threads = Annotated[int, typer.Option(min=1, max=MAX_THREADS, help="Threads that
 Batch = Annotated[int, typer.Option(min=1, help="Images per inference.")]
 Classes = Annotated[int, typer.Option(min=2, help="Outputs of the classifier.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
+Flip = Annotated[bool | None, typer.Option(
+    "--flip/--no-flip", help="Whether training mirrors images at random; by default it does, but for digits.",
+)]  # fmt: skip
+ClassWeights = Annotated[str | None, typer.Option(
+    metavar="auto|none", help="Balance classes of unequal size in the loss; by default as the recipe has it.",
+)]  # fmt: skip
 Device = Annotated[str, typer.Option(help="What trains: auto, cpu, cuda, mps.")]
 Set = Annotated[list[str], typer.Option(
     "--set", metavar="KEY=VALUE", help="Any other key of config.yaml; `mnas config` lists them.",
 )]  # fmt: skip
 MaxBroken = Annotated[int, typer.Option(min=0, metavar="N", help="Images that cannot be decoded and may be skipped.")]
+Labels = Annotated[Path | None, typer.Option(
+    metavar="FILE", help="A CSV file with path, class and perhaps split of the images in the folder --data.",
+)]  # fmt: skip
+MaxPixels = Annotated[str, typer.Option(metavar="N", help="Pixels of the largest image that is decoded: 400M.")]
+Fit = Annotated[str, typer.Option(
+    metavar="crop|pad|squeeze",
+    help="How images become square: the central square, the whole with borders, or the whole with equal sides.",
+)]  # fmt: skip
+Channels = Annotated[int | None, typer.Option(
+    metavar="1|3", help="Of the images that the network takes; 1 for grey ones, 3 by default.",
+)]  # fmt: skip
+GroupBy = Annotated[str | None, typer.Option(
+    metavar="REGEX", help="Images whose paths agree in what it finds stay in one split: patients, bursts.",
+)]  # fmt: skip
 Sizes = Annotated[str | None, typer.Option(metavar="PX[,PX...]", help="Input sizes, such as 160,192,224.")]
 
 
@@ -94,6 +114,17 @@ def by_device(
     names, files = iter(runtimes), iter(tables)
     pairs = [(next(names), None) if option == "--runtime" else (None, next(files)) for option in order]
     return [name for name, _ in pairs], [file for _, file in pairs]
+
+
+def one_of_export(trial: int | None, front: bool, format: str | None) -> bool:
+    """Whether trials are exported, not the network of a folder. Raises BadInput for options that exclude each other."""
+    if trial is not None and front:
+        raise BadInput("--trial and --front: expected one of them; --front exports every trial of the front")
+    trials = front or trial is not None
+    if trials and format is not None:
+        option = "--front" if front else f"--trial {trial}"
+        raise BadInput(f"--format {format} and {option}: expected one of them; a trial's folder has every format")
+    return trials
 
 
 def assignments(items: Sequence[str]) -> dict[str, str]:

@@ -12,6 +12,7 @@ import typer
 
 from mnas.cli.errors import INTERRUPTED
 from mnas.errors import Infeasible, MnasError
+from mnas.monitor.figures import as_measured
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -65,7 +66,19 @@ def print_result(result: Any, as_json: bool) -> None:
 def print_networks(done: dict[str, Any]) -> None:
     """The comparison of the networks, and the folders of the winners."""
     print_table(*networks_table(done))
+    name = done["networks"][0]["name"]
+    for one in done.get("verdicts", []):
+        typer.echo(f"{name} and {one['baseline']}: {one['verdict']}")
     typer.echo("\n".join(winner["folder"] for winner in done.get("winners", [])) or done["folder"])
+
+
+def print_trials(done: dict[str, Any]) -> None:
+    """The trials that were handed over, with their folders."""
+    rows = []
+    for one in done["exported"]:
+        row = one["networks"][0]
+        rows.append([one["trial"], _accuracy(row), _latency(row["latencies"][0]), row["resolution"], one["folder"]])
+    print_table(done["folder"], ["trial", "test accuracy", "latency (ms)", "px", "folder"], rows)
 
 
 def networks_table(done: dict[str, Any]) -> tuple[str, list[str], list[list[str]]]:
@@ -81,27 +94,44 @@ def networks_table(done: dict[str, Any]) -> tuple[str, list[str], list[list[str]
         budgets = [winner["budget_ms"] for winner in winners] if len(winners) > 1 else [device["budget_ms"]]
         budget = f", budget {'/'.join(f'{ms:g}' for ms in budgets)} ms" if device["budget_ms"] else ""
         how = ", predicted by this device's table, not measured" if device["how"] == "predicted" else ""
-        where = f"{device['device']}, {device['runtime']}, {device['threads']} thread(s), batch {device['batch']}"
+        where = f"{device['device']}, {device['runtime']}, threads: {device['threads']}, batch {device['batch']}"
         title += f"\n{f'{number}: ' if which else ''}{where}{budget}{how}"
     return title, columns, rows
 
 
 def _network_row(row: dict[str, Any], default_epochs: int) -> list[str]:
-    size, trained_at = row["resolution"], row["accuracy_resolution"]
+    size, trained_at = row["resolution"], row.get("accuracy_resolution", row["resolution"])
     epochs = row.get("epochs", default_epochs)
     return [
-        row["name"], f"{row['test_accuracy']:.2%}",
+        row["name"], _accuracy(row),
         f"{epochs} epoch{'s' * (epochs != 1)}" + ", inherited" * (row.get("weights") == "inherited"),
         f"{row['madds'] / 1e6:,.1f} M", f"{row['params']:,}",
         str(size) if size == trained_at else f"{size} (accuracy {trained_at})", *map(_latency, row["latencies"]),
     ]  # fmt: skip
 
 
+UNBALANCED = 0.005
+"""Balanced accuracy is shown where it differs by more."""
+
+
+def _accuracy(row: dict[str, Any]) -> str:
+    """Of the network that is handed over, and what more is known: top-5, the mean over seeds."""
+    seeds = row.get("seeds", {})
+    sd = "" if seeds.get("sd") is None else (
+        f", mean of {len(seeds['accuracies'])} seeds {seeds['mean']:.2%} +- {seeds['sd']:.2%}"
+    )  # fmt: skip
+    top5 = f", top-5 {row['top5_accuracy']:.2%}" if "top5_accuracy" in row else ""
+    balanced = row.get("balanced_accuracy", row["test_accuracy"])
+    apart = abs(balanced - row["test_accuracy"]) > UNBALANCED
+    return f"{row['test_accuracy']:.2%}{f', balanced {balanced:.2%}' if apart else ''}{top5}{sd}"
+
+
 def _latency(latency: dict[str, Any]) -> str:
     if latency["latency_ms"] is None:
         return str(latency["how"])
     spread = f" +- {latency['spread_ms']:.2f}" if latency["spread_ms"] else ""
-    return f"{latency['latency_ms']:.2f}{spread}" + " (over budget)" * (latency["keeps"] is False)
+    measured = as_measured(latency.get("measured_ms"), latency.get("speed_factor"))
+    return f"{latency['latency_ms']:.2f}{spread}{measured}" + " (over budget)" * (latency["keeps"] is False)
 
 
 PIPE_WIDTH = 100

@@ -53,9 +53,12 @@ class SpaceChoice:
     num_classes: int = 1000
     resolution: Sequence[int] | None = None
     """All sizes of the space by default."""
+    channels: int | None = None
+    """Of the images; those of the space's file by default."""
 
     def load(self) -> SearchSpace:
         space = load_space(self.name)
+        space = space if self.channels is None else space.with_channels(self.channels)
         return space.with_resolutions(tuple(self.resolution)) if self.resolution else space
 
 
@@ -97,10 +100,11 @@ def _prepared(
     path = NETWORKS.path(target)
     if path is not None and path.suffix in MODEL_FILES:
         beside = path.with_name("architecture.yaml")
-        size = resolution or (load_architecture(beside).resolution if beside.exists() else 224)
-        return adapter.prepare_file(path, torch.rand(conditions.batch, 3, size, size), conditions.threads)
+        arch = load_architecture(beside if beside.exists() else "mobilenet_v3_large")
+        images = torch.rand(replace(arch, resolution=resolution or arch.resolution).input_shape(conditions.batch))
+        return adapter.prepare_file(path, images, conditions.threads)
     network, arch = _network(target, resolution, num_classes)
-    images = torch.rand(conditions.batch, 3, arch.resolution, arch.resolution)
+    images = torch.rand(arch.input_shape(conditions.batch))
     return adapter.prepare(network, images, conditions.threads)
 
 

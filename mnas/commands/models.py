@@ -2,119 +2,211 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from mnas.config import MAX_BROKEN, Recipe
+from mnas.data.division import DIVISION_FILE, Division, read_division
+from mnas.data.evaluation import SPLITS, Evaluated, is_data_of, new_images
 from mnas.data.loader import cached
+from mnas.data.mirroring import with_mirroring_decided
+from mnas.data.reading import AS_USUAL, Reading
 from mnas.data.sources import DATA_SETS, ImageData, load_data
+from mnas.data.summary import log_classes
 from mnas.errors import BadInput, nearest
+from mnas.export.checks import check_runtime
 from mnas.export.folder import load_model, model_folder, trained_size, write_metrics, write_model
-from mnas.export.onnx import export_onnx
+from mnas.export.onnx import OPSET, export_onnx, require_exporters
 from mnas.export.pytorch import export_pytorch
-from mnas.io.files import read_json
+from mnas.io.files import read_json, require_space
+from mnas.io.names import absolute_path
 from mnas.io.versions import versions
 from mnas.latency.conditions import Conditions
+from mnas.latency.runtimes import get_runtime
 from mnas.latency.timing.device import device_name
-from mnas.pipeline.metrics import accuracy_facts, add_latencies, rows_of
+from mnas.pipeline.evidence import evidence, judged
+from mnas.pipeline.front import hand_over_trials
+from mnas.pipeline.metrics import accuracy_facts, add_latencies, rows_of, warn_of_majority
+from mnas.run import Run
 from mnas.space.zoo import NETWORKS, load_architecture
-from mnas.training.device import pick_device
+from mnas.training.device import pick_device, restored_threads
+from mnas.training.full import FullTraining
 from mnas.training.loop import accuracy
-from mnas.training.sizes import TrainingSizes, native_size
-from mnas.training.trainer import Trainer, train_fully
+from mnas.training.recipe import lengthened
+from mnas.training.sizes import FULL_SIZE, native_size
+from mnas.training.speed import fastest
+from mnas.training.trainer import Trainer
+
+log = logging.getLogger("mnas")
 
 FORMATS = ("onnx", "pytorch")
-SPLITS = ("train", "val", "test")
+PRECISIONS = ("auto", "float32", "bfloat16")
+NEEDED_BYTES = 150_000_000
+"""Free space that a training begins with: the network with its optimizer's state, twice, and the exported files."""
 
 
 @dataclass(frozen=True)
 class DataOptions:
-    """A data source, the seed of its splits, and the number of broken images that may be skipped."""
+    """A data source, how it is divided and read, and the number of broken images that may be skipped."""
 
     source: str | Path = "digits"
     seed: int = 0
     max_broken: int = MAX_BROKEN
+    reading: Reading = AS_USUAL
+    group_by: str | None = None
+    labels: str | Path | None = None
 
-    def load(self) -> ImageData:
-        return load_data(self.source, seed=self.seed, max_broken=self.max_broken)
+    def load(self, division: Division | None = None) -> ImageData:
+        """The images, divided anew or as an earlier `division` has them."""
+        return load_data(
+            self.source, seed=self.seed, max_broken=self.max_broken, reading=self.reading, group_by=self.group_by,
+            labels=self.labels, division=division,
+        )  # fmt: skip
 
 
 def train(
     name: str, data: DataOptions, *, output: str | Path, resolution: int | None = None, recipe: Recipe | None = None,
-    device: str = "auto",
+    device: str = "auto", precision: str = "auto",
 ) -> dict[str, Any]:  # fmt: skip
-    """Train one architecture (a zoo name or a YAML file) by a recipe and write the same files as for a winner."""
+    """Train one architecture (a zoo name or a YAML file) by a recipe and write the same files as for a winner.
+
+    `precision`: auto, float32 or bfloat16, as in a search's configuration.
+    """
+    if precision not in PRECISIONS:
+        raise BadInput(f"--precision {precision}{nearest(precision, PRECISIONS)}")
     recipe, output, seed = recipe or Recipe(), Path(output), data.seed
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise BadInput(f"{output}: exists and is not empty; name another folder with -o")
+    require_exporters()
     images = data.load()
-    arch = load_architecture(name, resolution or native_size(images, 224))
+    channels = data.reading.channels
+    arch = load_architecture(name, resolution or native_size(images.image_size, 224), channels)
+    if arch.channels != channels:
+        raise BadInput(f"{name}: takes images of {arch.channels} channels: state --channels {arch.channels}")
     if resolution is not None:
         arch = replace(arch, resolution=resolution)
     size = arch.resolution
-    images = replace(images, train=cached(images.train, size), val=cached(images.val, size))
-    trainer = Trainer(images, TrainingSizes(size, size), pick_device(device), seed)
+    decoded = native_size(images.image_size, size)
+    images = replace(images, train=cached(images.train, decoded), val=cached(images.val, decoded))
+    if recipe.flip is None:
+        images = with_mirroring_decided(images)
+    trainer = Trainer(images, FULL_SIZE, pick_device(device), seed)
     path = NETWORKS.path(name)
     label = name if path is None else path.stem
     output.mkdir(parents=True, exist_ok=True)
-    trained = train_fully(label, arch, recipe, trainer, checkpoints=output / ".weights")
+    require_space(output, NEEDED_BYTES)
+    recipe = lengthened(recipe, len(images.train))
+    with restored_threads():
+        pace = fastest(arch, recipe, trainer, precision=precision)  # type: ignore[arg-type]
+        torch.set_num_threads(pace.threads)
+        trainer = replace(trainer, precision=pace.precision)
+        log_classes(images)
+        log.info("training in %s, threads: %d, %.0f images/s", pace.precision, pace.threads, pace.images_per_s)
+        trained = FullTraining(label, arch, recipe, trainer, output / ".weights").trained()
     shutil.rmtree(output / ".weights")
-    rows = rows_of([trained], "trained", trainer)
-    write_model(output, trained, images, size=size, title=label)
+    network = judged([trained], trainer)
+    rows = rows_of([network], "trained", images.num_classes)
+    write_model(output, trained, images, title=label)
     add_latencies(rows, [trained], output, Conditions("torch"), seed=seed)
     metrics = {
-        "title": label, "notes": [], "networks": rows,
+        "title": label, "networks": rows,
         "latency": {
             "device": device_name(), "runtime": "torch", "threads": 1, "batch": 1, "resolution": size,
             "budget_ms": None,
         },
-        "accuracy": accuracy_facts(trainer, recipe, size, DATA_SETS.absolute(data.source), data.max_broken),
-        "versions": versions(),
+        "accuracy": accuracy_facts(trainer, recipe, size) | {
+            "source": DATA_SETS.absolute(data.source), "max_broken": data.max_broken,
+            "labels": None if data.labels is None else absolute_path(data.labels),
+        },
+        "versions": versions(), **evidence(network, [], images.classes),
     }  # fmt: skip
     write_metrics(output, metrics, images.classes)
+    warn_of_majority(rows[0], metrics["majority_share"])
     return {"folder": str(output), **metrics}
 
 
 def evaluate(
-    target: str | Path, *, data: str | Path | None = None, split: str = "test", seed: int | None = None,
+    target: str | Path, *, data: str | Path | None = None, split: str | None = None, seed: int | None = None,
     max_broken: int | None = None, device: str = "auto",
 ) -> dict[str, Any]:  # fmt: skip
     """Accuracy of a run's winner, or of a network that `train` wrote, on one split of the data.
 
-    Data, seed and max_broken are those of its training by default. Another seed divides the images differently, so
-    that images of the training are in the test split.
+    By default on the test split of its training, as splits.json has it; `data` may name the same data elsewhere. Of
+    other data, all images count, or those of a split that they have: see `new_images`.
     """
-    if split not in SPLITS:
+    if split is not None and split not in SPLITS:
         raise BadInput(f"--split {split}{nearest(split, SPLITS)}")
     folder = model_folder(Path(target))
-    trained_on = read_json(folder / "metrics.json")["accuracy"]
-    options = DataOptions(
-        trained_on["source"] if data is None else data,
-        trained_on["seed"] if seed is None else seed,
-        trained_on.get("max_broken", MAX_BROKEN) if max_broken is None else max_broken,
-    )
-    images = options.load()
+    trained_on, division = read_json(folder / "metrics.json")["accuracy"], read_division(folder)
     classes = tuple(read_json(folder / "preprocessing.json")["classes"])
-    if images.classes != classes:
-        raise BadInput(
-            f"{options.source}: has the classes {_summary(images.classes)}; {folder} was trained on "
-            f"{_summary(classes)}; expected the same names in the same order"
-        )
+    if max_broken is None:
+        max_broken = trained_on.get("max_broken", MAX_BROKEN)
+    if data is None or division is None or is_data_of(division, data, trained_on["source"]):
+        chosen = _trained_split(trained_on, division, data, split or "test", seed, max_broken)
+    else:
+        chosen = new_images(data, split, classes, reading=division.reading, max_broken=max_broken)
     network, arch = load_model(folder)
     size = trained_size(folder, arch)
-    chosen = getattr(images, split)
-    share = accuracy(network, chosen, size=size, device=pick_device(device), exact=True)
-    return {"folder": str(folder), "data": images.name, "split": split, "images": len(chosen), "resolution": size,
-            "accuracy": share}
+    share = accuracy(network, chosen.images, size=size, device=pick_device(device), exact=True)
+    return {"folder": str(folder), "data": chosen.name, "split": chosen.split, "images": len(chosen.images),
+            "resolution": size, "accuracy": share}
 
 
-def export(target: str | Path, *, format: str, output: str | Path | None = None) -> dict[str, Any]:
-    """Write a trained network in a format, beside its other files or to `output`, checked against PyTorch."""
+def _trained_split(
+    trained_on: Mapping[str, Any], division: Division | None, data: str | Path | None, split: str, seed: int | None,
+    max_broken: int,
+) -> Evaluated:  # fmt: skip
+    """A split of the data on which a network was trained, perhaps in another place."""
+    if division is not None and seed not in (None, trained_on["seed"]):
+        raise BadInput(
+            f"--seed {seed}: the splits of the training are written down in {DIVISION_FILE}; divided by another seed, "
+            "images of the training would be called test images"
+        )
+    source = trained_on["source"] if data is None else data
+    path = DATA_SETS.path(source)
+    if data is None and path is not None and not path.exists():
+        raise BadInput(f"{path}: the data of the training are not there any more; say where they are now with --data")
+    options = DataOptions(
+        source, trained_on["seed"] if seed is None else seed, max_broken, labels=trained_on.get("labels")
+    )
+    images = options.load(division)
+    return Evaluated(images.name, split, getattr(images, split))
+
+
+def export_trials(
+    target: str | Path, *, trial: int | None = None, output: str | Path | None = None
+) -> dict[str, Any]:
+    """Hand over a finished trial of a run like its winner, or all of its Pareto front: see `hand_over_trials`."""
+    run = Run.open(Path(target))
+    with restored_threads():
+        numbers = None if trial is None else [trial]
+        done = hand_over_trials(run, numbers, None if output is None else Path(output))
+    return {"folder": str(run.folder), "exported": done}
+
+
+def export(
+    target: str | Path, *, format: str, output: str | Path | None = None, opset: int | None = None,
+    check: Sequence[str] = (),
+) -> dict[str, Any]:  # fmt: skip
+    """Write a trained network in a format, beside its other files or to `output`, checked against PyTorch.
+
+    An ONNX file may be of an older `opset`, and is run by each runtime in `check` too. Raises MnasError where one of
+    them computes something else.
+    """
     if format not in FORMATS:
         raise BadInput(f"unknown format '{format}'{nearest(format, FORMATS)}")
+    if format != "onnx" and (opset is not None or check):
+        raise BadInput(f"--format {format}: --opset and --check are for ONNX files")
+    runtimes = [get_runtime(name) for name in check]
+    for runtime in runtimes:
+        if runtime.suffix != ".onnx":
+            raise BadInput(f"--check {runtime.name}: does not run .onnx files")
     folder, output = model_folder(Path(target)), None if output is None else Path(output)
     network, arch = load_model(folder)
     size = trained_size(folder, arch)
@@ -127,7 +219,7 @@ def export(target: str | Path, *, format: str, output: str | Path | None = None)
             if output is not None and path.exists():
                 raise BadInput(f"{path}: exists; name another file with -o")
         path.parent.mkdir(parents=True, exist_ok=True)
-        files = [export_onnx(network, size, path)]
+        files = [export_onnx(network, size, path, opset or OPSET)]
     else:
         path = output or folder
         if output is not None and (path / "model.py").exists():
@@ -135,12 +227,7 @@ def export(target: str | Path, *, format: str, output: str | Path | None = None)
         path.mkdir(parents=True, exist_ok=True)
         classes, metrics = read_json(folder / "preprocessing.json")["classes"], read_json(folder / "metrics.json")
         files = export_pytorch(
-            network, replace(arch, resolution=size), path, classes=classes, title=metrics["title"],
-            notes=metrics["notes"],
-        )  # fmt: skip
-    return {"format": format, "files": [str(file) for file in files]}
-
-
-def _summary(names: Sequence[str]) -> str:
-    """The number of names and the first three."""
-    return f"{', '.join(names[:3])}{', ...' if len(names) > 3 else ''} ({len(names)})"
+            network, replace(arch, resolution=size), path, classes=classes, title=metrics["title"]
+        )
+    checked = [check_runtime(network, files[0], size, runtime) for runtime in runtimes]
+    return {"format": format, "files": [str(file) for file in files], "checked": checked}

@@ -15,6 +15,8 @@ import pytest
 from command import Mnas
 from PIL import Image
 
+from mnas.run import Run
+
 COMMANDS = [
     "search", "resume", "train", "evaluate", "export", "spaces", "zoo", "doctor", "latency measure", "latency build",
     "latency import", "latency kit",
@@ -96,12 +98,16 @@ def test_search_resume_evaluate_export(mnas: Mnas, tiny: Path, tmp_path: Path) -
             Image.fromarray(pixels).save(folder / f"{i}.png")
     done = mnas("search", "--space", tiny, "--data", "photos", "--latency-ms", "30", "--trials", "2", "--run", "run",
                 "--baseline", "mobilenet_v3_small@0.35", "--set", "recipe.epochs=2", "--set", "supernet.epochs=1",
+                "--estimator", "supernet", "--set", "references=0",
                 "--set", "max_table_error=1.0", "--json")
     assert done.code == 0, done.err
     found = done.json
     assert (found["search"]["estimator"], found["search"]["chosen_grade"]) == ("supernet", "fine-tuned")
-    assert [row["weights"] for row in found["networks"]] == ["inherited", "scratch"]
+    entered = {one["name"]: one["weights"] for one in found["search"]["race"]["contenders"]}
+    assert [row["weights"] for row in found["networks"]] == [entered[found["search"]["winner"]], "scratch"]
     assert found["accuracy"]["test_images"] == 16
+    winner = found["networks"][0]
+    assert winner["measured_ms"] == pytest.approx(winner["latency_ms"] * winner["speed_factor"])
     assert "candidates" in done.err
     shown = mnas("resume", "run")
     assert shown.code == 0
@@ -122,23 +128,29 @@ def test_search_resume_evaluate_export(mnas: Mnas, tiny: Path, tmp_path: Path) -
 @pytest.mark.usefixtures("without_onnx")
 def test_search_from_scratch(mnas: Mnas, tiny: Path, tmp_path: Path) -> None:
     quick = ("recipe.epochs=1", "recipe.images=100", "supernet.epochs=1", "supernet.images=128", "finetune_epochs=0",
-             "max_table_error=1.0")  # fmt: skip
+             "max_table_error=1.0", "references=0")  # fmt: skip
     done = mnas("search", "--space", tiny, "--latency-ms", "30", "--trials", "2", "--run", "run", "--from-scratch",
-                "--baseline", "mobilenet_v3_small@0.35", *(word for one in quick for word in ("--set", one)), "--json")
+                "--baseline", "mobilenet_v3_small@0.35", "--class-weights", "auto", "--estimator", "supernet",
+                *(word for one in quick for word in ("--set", one)), "--json")
     assert done.code == 0, done.err
     assert {row["weights"] for row in done.json["networks"]} == {"scratch"}
     assert (done.json["search"]["estimator"], done.json["search"]["chosen_grade"]) == ("supernet", "inherited")
     assert "inherited weights" in done.err
-    assert "once more" not in done.err, "finalists are not trained where candidates are not"
     card = (tmp_path / "run" / "winner" / "README.md").read_text()
     assert "accuracy with the supernet's weights" in card
     assert "1 epoch from scratch" in card
+    recipe = Run.open(tmp_path / "run").config().recipe
+    assert (recipe.class_weights, recipe.epochs) == ("auto", 1)
 
 
 @pytest.mark.usefixtures("without_onnx")
 def test_train(mnas: Mnas, tmp_path: Path) -> None:
-    done = mnas("train", "mobilenet_v3_small@0.5", "-o", "out", "--set", "epochs=1", "--set", "images=200", "--json")
+    done = mnas("train", "mobilenet_v3_small@0.5", "-o", "out", "--set", "epochs=1", "--set", "images=200",
+                "--class-weights", "auto", "--precision", "float32", "--json")
     assert done.code == 0, done.err
+    assert "training in float32" in done.err
+    wrong = mnas("train", "mobilenet_v2", "-o", "other", "--precision", "bfloat")
+    assert wrong.code == 2 and "did you mean 'bfloat16'?" in wrong.err
     assert done.json["networks"][0]["test_accuracy"] > 0
     assert mnas("evaluate", "out").code == 0
     refused = mnas("train", "mobilenet_v2", "-o", "out")
@@ -178,11 +190,16 @@ SPACE = "name: x\nreference: mobilenet_v3_small\n"
         ((*SEARCH, "--baseline", "mobilenet_v2@wide"), "NAME@WIDTH"),
         ((*SEARCH, "--data", "nowhere"), "nowhere"),
         ((*SEARCH, "--device", "gpu"), "device"),
+        ((*SEARCH, "--class-weights", "balanced"), "--class-weights"),
+        (("train", "mobilenet_v3_small", "-o", "o", "--class-weights", "1,2"), "--class-weights"),
+        (("train", "mobilenet_v3_small", "-o", "o", "--set", "mixup=-0.2"), "mixup"),
         ((*SEARCH, "--budget", "30"), "30m"),
         ((*SEARCH, "--budget", "soon"), "'soon'"),
         ((*SEARCH, "--resolution", "big"), "--resolution big"),
         ((*SEARCH, "--resolution", "224,224"), "224"),
         ((*SEARCH, "--trials", "0"), "trials"),
+        ((*SEARCH, "--seeds", "0"), "--seeds"),
+        (("export", "nowhere", "--trial", "3"), "nowhere"),
         ((*SEARCH, "--set", "recipe.epoch=3"), "'recipe.epoch'; did you mean 'epochs'?"),
         ((*SEARCH, "--set", "recipe.epochs"), "KEY=VALUE"),
         ((*SEARCH, "--set", "recipe.epochs=1e-3"), "'1e-3'"),
@@ -311,8 +328,8 @@ def test_devices_in_the_order_of_the_command_line(mnas: Mnas, tiny: Path, tmp_pa
                 "--baseline", "mobilenet_v3_small@0.5", "--set", "recipe.epochs=1", "--set", "proxy.epochs=1", "--set",
                 "recipe.images=100", "--set", "proxy.images=100", "--set", "max_table_error=1.0")  # fmt: skip
     assert done.code == 0, done.err
-    assert "1: a phone, tflite, 4 thread(s), batch 1, budget 2 ms, predicted" in done.out
-    assert ", torch, 1 thread(s), batch 1, budget 60 ms" in done.out
+    assert "1: a phone, tflite, threads: 4, batch 1, budget 2 ms, predicted" in done.out
+    assert ", torch, threads: 1, batch 1, budget 60 ms" in done.out
     assert "not in the table" in done.out
     assert "finalist" in done.err
 
@@ -376,7 +393,7 @@ def test_interrupted(mnas: Mnas, tiny: Path, monkeypatch: pytest.MonkeyPatch) ->
         patch.setattr("mnas.estimators.train.TrainEstimator.__call__", interrupt)
         done = mnas("search", "--space", tiny, "--latency-ms", "30", "--run", "run", "--trials", "1",
                     "--estimator", "train", "--set", "recipe.epochs=1", "--set", "recipe.images=100", "--set",
-                    "proxy.epochs=1", "--set", "max_table_error=1.0", "--baseline", "mobilenet_v3_small@0.5")
+                    "proxy.epochs=1", "--set", "max_table_error=1.0", "--set", "references=0")
     assert done.code == 130
     assert "mnas resume" in done.err
     assert mnas("resume", "run").code == 0

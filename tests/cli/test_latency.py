@@ -207,3 +207,14 @@ def test_a_foreign_table_is_not_extended(latency: Mnas) -> None:
     done = latency(*BUILD)
     assert done.code == 2
     assert "4, not 1" in done.err
+
+
+def test_a_kit_and_a_table_for_grey_images(latency: Mnas, tiny: Path, tmp_path: Path) -> None:
+    done = latency("build", "--space", tiny, "--classes", "10", "--channels", "1", "-o", "grey.yaml", "--json")
+    assert done.code == 0, done.err
+    table = LatencyTable.load(tmp_path / "grey.yaml")
+    assert {layer.in_channels for layer in table.entries if layer.takes_images} == {1}
+    kit = latency("kit", "--space", tiny, "--classes", "10", "--channels", "1", "-o", "kit.zip", "--json")
+    assert kit.code == 0, kit.err
+    refused = latency("build", "--space", tiny, "--channels", "2", "-o", "x.yaml")
+    assert (refused.code, "--channels 2" in refused.err) == (2, True)

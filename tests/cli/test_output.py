@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import pytest
 from rich.console import Console
 
-from mnas.cli.output import PIPE_WIDTH, print_table, rich_table
+from mnas.cli.output import PIPE_WIDTH, networks_table, print_networks, print_table, rich_table
 
 COLUMNS = ["network", "trained", "latency (ms)"]
 ROWS = [["mobilenet_v3_large", "9 epochs, inherited", "16.20 +- 0.18 (over budget)"], ["winner", "9 epochs", 6.58]]
@@ -35,3 +36,46 @@ def test_on_a_pipe(repeats: int, capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[0].strip() == "[title]"
     assert max(map(len, lines)) <= PIPE_WIDTH
     assert ("  latency (ms): 6.58" in lines) == (repeats > 1)
+
+
+@pytest.mark.parametrize(("speed", "cell"), [
+    ({}, "14.00 +- 0.20"),
+    ({"speed_factor": 1.2, "measured_ms": 16.8}, "14.00 +- 0.20, 16.80 as measured"),
+    ({"speed_factor": 1.005, "measured_ms": 14.07}, "14.00 +- 0.20"),
+])  # fmt: skip
+def test_a_latency_at_the_tables_speed_and_as_measured(speed: dict[str, float], cell: str) -> None:
+    latency: dict[str, Any] = {
+        "device": "a board", "runtime": "torch", "threads": 1, "batch": 1, "budget_ms": 15.0, "how": "measured",
+        "latency_ms": 14.0, "spread_ms": 0.2, "keeps": True, **speed,
+    }  # fmt: skip
+    network = {
+        "name": "winner", "test_accuracy": 0.9, "madds": 1, "params": 1, "resolution": 32, "accuracy_resolution": 32,
+        "latencies": [latency],
+    }  # fmt: skip
+    accuracy = {"data": "digits", "test_images": 360, "epochs": 3}
+    _, _, ((*_, shown),) = networks_table({"networks": [network], "accuracy": accuracy})
+    assert shown == cell
+
+
+def network(name: str, **facts: Any) -> dict[str, Any]:
+    return {
+        "name": name, "test_accuracy": 0.9, "madds": 1, "params": 1, "resolution": 32, "latencies": [{
+            "device": "a board", "runtime": "torch", "threads": 1, "batch": 1, "budget_ms": 15.0, "how": "measured",
+            "latency_ms": 14.0, "spread_ms": 0.2, "keeps": True,
+        }], "accuracy_resolution": 32, **facts,
+    }  # fmt: skip
+
+
+def test_accuracy_with_top5_and_seeds_and_verdicts(capsys: pytest.CaptureFixture[str]) -> None:
+    several = {"accuracies": [0.9, 0.92, 0.94], "mean": 0.92, "sd": 0.02}
+    networks = [network("winner", top5_accuracy=0.99, seeds=several), network("mobilenet_v2")]
+    done = {
+        "folder": "run", "networks": networks, "accuracy": {"data": "digits", "test_images": 360, "epochs": 3},
+        "verdicts": [{"baseline": "mobilenet_v2", "verdict": "better by 0.9 +- 0.4 points"}],
+    }  # fmt: skip
+    _, _, rows = networks_table(done)
+    assert [row[1] for row in rows] == ["90.00%, top-5 99.00%, mean of 3 seeds 92.00% +- 2.00%", "90.00%"]
+    print_networks(done)
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        "winner and mobilenet_v2: better by 0.9 +- 0.4 points", "run",
+    ]  # fmt: skip
