@@ -16,7 +16,7 @@ from mnas.data.sources import ImageData
 from mnas.io.versions import versions
 from mnas.latency.timing.device import device_name
 from mnas.monitor.console import log_to_console
-from mnas.training.sizes import TrainingSizes
+from mnas.training.sizes import FULL_SIZE
 from mnas.training.trainer import Trainer
 
 RESULTS = Path(__file__).parent / "results"
@@ -70,4 +70,4 @@ def _write(name: str, content: dict[str, Any]) -> None:
 
 def cpu_trainer(data: ImageData, flip: bool = False, seed: int = 0) -> Trainer:
     """Trains each architecture on the CPU at its own resolution."""
-    return Trainer(replace(data, flip=flip), TrainingSizes(base=0, proxy=0), torch.device("cpu"), seed)
+    return Trainer(replace(data, flip=flip), FULL_SIZE, torch.device("cpu"), seed)

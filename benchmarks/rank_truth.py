@@ -25,7 +25,7 @@ from mnas.data.sources import load_data
 from mnas.data.splits import limited
 from mnas.space.architecture import Architecture
 from mnas.space.space import SearchSpace
-from mnas.training.loop import accuracy, fit, recalibrate
+from mnas.training.loop import Setting, accuracy, fit, recalibrate
 from mnas.training.recipe import with_flip
 
 NETWORKS, SEEDS = 24, (0, 1)
@@ -66,7 +66,7 @@ def train_alone(arch: Architecture, seed: int, data: mnas.ImageData) -> dict[str
     began = time.perf_counter()
     torch.manual_seed(seed)
     network = mnas.build(arch, data.num_classes, RECIPE.dropout)
-    for _ in fit(network, train, with_flip(RECIPE, data), size=arch.resolution, device=CPU, seed=seed):
+    for _ in fit(network, train, with_flip(RECIPE, data), Setting(arch.resolution, CPU, seed, data.num_classes)):
         pass
     recalibrate(network, train, images=4096, size=arch.resolution, device=CPU)
     seconds = time.perf_counter() - began

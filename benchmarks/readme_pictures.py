@@ -18,6 +18,7 @@ from mnas.monitor.pareto import PlottedTrial, draw_pareto
 from mnas.pipeline.winners import Result, result_of
 from mnas.run import Run
 from mnas.study.objective import front
+from mnas.study.trial import ZERO_COST
 
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
 COLUMNS = 108
@@ -35,7 +36,10 @@ def comparison(result: Result) -> str:
 def pareto(result: Result, path: Path) -> None:
     """Accuracy and latency of every candidate as SVG."""
     complete = [trial for trial in result.trials if trial.state == "complete"]
-    plotted = [PlottedTrial(trial.accuracy or 0, trial.latency_ms, trial.name) for trial in complete]
+    plotted = [
+        PlottedTrial(trial.accuracy or 0, trial.latency_ms, trial.name, trial.fidelity == ZERO_COST)
+        for trial in complete
+    ]
     points = front((trial.accuracy or 0, trial.latency_ms) for trial in complete)
     budgets = [winner.budget_ms for winner in result.winners if winner.budget_ms is not None]
     matplotlib.rcParams["svg.hashsalt"] = "mnas"  # the same file for the same run

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import json
 import re
 import sys
@@ -10,13 +11,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
+from PIL import Image
 
+from mnas.config import Recipe
 from mnas.space import zoo
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
-SHARED = {"common", "sampler_tables"}
+SHARED = {"common", "sampler_tables", "training_worker"}
 SCRIPTS = sorted({path.stem for path in FOLDER.glob("*.py")} - SHARED)
 
 
@@ -49,7 +53,7 @@ def test_readme_has_the_figures_of_the_result_files(benchmark: Callable[[str], A
     script.main(["--check"])
     changed = tmp_path / "README.md"
     text = script.README.read_text()
-    changed.write_text(text.replace("10 min | 88", "10 min | 99"))
+    changed.write_text(re.sub(r"min \| \d\d", "min | 00", text))
     assert changed.read_text() != text
     script.README = changed
     with pytest.raises(SystemExit) as ended:
@@ -68,7 +72,8 @@ def test_readme_shows_its_pictures() -> None:
 
 
 @pytest.mark.parametrize(("name", "arguments"), [
-    ("searches", ["fashion"]), ("searches", ["other"]), ("sampler_efficiency", ["other"]), ("published_tables", []),
+    ("found_vs_reference", ["other"]), ("sampler_efficiency", ["other"]), ("published_tables", []),
+    ("recipe_parts", ["--parts", "nothing"]), ("recipe_parts", ["--parts", "mixup=-1.0"]),
 ])  # fmt: skip
 def test_wrong_arguments(name: str, arguments: list[str], benchmark: Callable[[str], Any]) -> None:
     with pytest.raises(SystemExit) as ended:
@@ -133,20 +138,12 @@ def test_sampler_efficiency(benchmark: Callable[[str], Any]) -> None:
     assert script.proposal_ms(table, script.SAMPLERS["random"], finished=3) > 0
 
 
-def test_searches_log_has_seconds(benchmark: Callable[[str], Any]) -> None:
+def test_a_searchs_log_has_seconds(benchmark: Callable[[str], Any]) -> None:
     lines = ["2026-11-20 10:00:00,000 INFO begins", "2026-11-20 10:01:05,400 INFO ends"]
-    assert benchmark("searches").with_seconds(lines) == ["0 s: begins", "65 s: ends"]
-
-
-def test_search_cost_reads_the_log(benchmark: Callable[[str], Any]) -> None:
-    log = ["2026-11-20 10:00:00,000 INFO begins", "2026-11-20 10:01:05,400 INFO ends"]
-    time_of = benchmark("search_cost").time_of
-    assert (time_of(log, "ends") - time_of(log, "begins")).total_seconds() == 65.4
+    assert benchmark("found_vs_reference").with_seconds(lines) == ["0 s: begins", "65 s: ends"]
 
 
 def test_latency_fidelity_differences(benchmark: Callable[[str], Any]) -> None:
-    import numpy as np
-
     ms = np.array([[1.0, 2.0], [1.0, 1.0], [3.0, 1.0], [2.0, 1.0]])
     assert benchmark("latency_fidelity").differences(ms).tolist() == [[0.0, 1.0], [0.5, 0.0]]
 
@@ -154,3 +151,41 @@ def test_latency_fidelity_differences(benchmark: Callable[[str], Any]) -> None:
 def test_parity_names_networks_of_the_zoo(benchmark: Callable[[str], Any]) -> None:
     for name, _, _ in benchmark("parity").PAIRS:
         assert zoo.load_architecture(name).resolution == 224
+
+
+def test_recipe_parts(benchmark: Callable[[str], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    common, script = benchmark("common"), benchmark("recipe_parts")
+    monkeypatch.setattr(common, "RESULTS", tmp_path)
+    for name in script.PARTS:
+        assert (script.recipe_of(name, Recipe()) == Recipe()) == (name == "default"), f"{name} changes the recipe"
+    quick = ["--data", "digits", "--epochs", "1", "--parts", "default", "images=100,ratio=1.5"]
+    script.main([*quick, "--seeds", "2"])
+    parts = common.saved_parts("recipe_parts")
+    assert list(parts) == ["digits-all-default", "digits-all-images=100,ratio=1.5"]
+    first, second = parts.values()
+    assert (first["settings"]["resolution"], second["settings"]["train_images"]) == (32, 100)
+    assert len(first["val_accuracies"]) == 2
+    assert first["sd"] == pytest.approx(abs(first["val_accuracies"][0] - first["val_accuracies"][1]) / 2**0.5, abs=1e-5)
+    monkeypatch.setattr(script, "row", lambda *args: pytest.fail("the same settings are not trained again"))
+    script.main([*quick, "--seeds", "2"])
+
+
+def test_recipe_parts_reads_images_in_a_row(benchmark: Callable[[str], Any], tmp_path: Path) -> None:
+    """Bytes of images one after the other; here PNG, which keeps every pixel."""
+    images = np.random.default_rng(0).integers(0, 256, (20, 24, 24, 3), np.uint8)
+    streams = []
+    for image in images:
+        Image.fromarray(image).save(stream := io.BytesIO(), "png")
+        streams.append(stream.getvalue())
+    part = {
+        "jpeg": np.frombuffer(b"".join(streams), np.uint8), "y": np.arange(20) % 2,
+        "offsets": np.cumsum([0, *map(len, streams)]),
+    }  # fmt: skip
+    np.savez(tmp_path / "photos.npz", class_names=np.array(["a", "b"]),
+             **{f"{key}_{kind}": value for kind in ("train", "test") for key, value in part.items()})
+    script = benchmark("recipe_parts")
+    data = script.opened(str(tmp_path / "photos.npz"))
+    assert (data.name, data.classes, data.image_size) == ("photos", ("a", "b"), 24)
+    assert [len(data.train), len(data.val), len(data.test)] == [16, 4, 20]
+    assert (data.test.fetch(range(20), 24).permute(0, 2, 3, 1).numpy() == images).all()
+    assert [script.resolution(size) for size in (8, 28, 32, 64)] == [32, 48, 48, 96]
