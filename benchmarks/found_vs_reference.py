@@ -22,6 +22,7 @@ import datetime
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
@@ -225,6 +226,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, help="runs of `default` (5), or trainings of winner and opponent (3)")
     parser.add_argument("--before", metavar="COMMIT", help="time the default command at this commit too")
     options, others = parser.parse_known_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # a raised exception ends the search that runs, too
     match options.part:
         case "default":
             figures = default(options.seeds or 5, options.before, others)

@@ -22,7 +22,8 @@ from mnas.study.trial import ZERO_COST, Trial
 log = logging.getLogger("mnas")
 
 NEAR = 0.6
-"""Part of the budget from which on a candidate without training is looked at first: smaller ones are hardly better."""
+"""Part of the budget, or of the slowest candidate's latency where that is less, from which on a candidate without
+training is looked at first: smaller ones are hardly better."""
 GROUPS = 4
 """Groups of finalists after which it is enough that some keep the budget."""
 MAX_RATIO = 1.5
@@ -89,8 +90,9 @@ def finalists(
         raise Infeasible(_none_finished(budget_ms))
     ranked = sorted(trials, key=lambda trial: rank(trial.accuracy or 0.0, trial.latency_ms), reverse=True)
     if ranked[0].evaluation.fidelity == ZERO_COST:
-        near = [trial for trial in ranked if trial.latency_ms >= NEAR * budget_ms]
-        ranked = _by_turns(near) + _by_turns([trial for trial in ranked if trial.latency_ms < NEAR * budget_ms])
+        near_ms = NEAR * min(budget_ms, max(trial.latency_ms for trial in ranked))
+        near = [trial for trial in ranked if trial.latency_ms >= near_ms]
+        ranked = _by_turns(near) + _by_turns([trial for trial in ranked if trial.latency_ms < near_ms])
     kept: list[Contender] = []
     closest_ms = math.inf
     for start in range(0, len(ranked), count):

@@ -108,11 +108,12 @@ def ordered(placings: Sequence[Placing], rank: Rank) -> list[Placing]:
 
 
 def survivors(placings: Sequence[Placing], epoch: int, affords: Affords, apart: bool = False) -> list[Placing]:
-    """Those of `placings`, best first, that train on after a rung: the better half, and the best reference.
+    """Those of `placings`, best first, that train on after a rung: the better half, the best reference among them.
 
-    Where the first one below the line cannot be told apart from the last one above it, both train on if time allows;
-    otherwise the faster does. `apart`: inherited weights have a head start that may not last, so those who began with
-    them and those who did not are halved apart.
+    The reference takes the place of the last one above the line, but never that of the best. Where the first one below
+    the line cannot be told apart from the last one above it, both train on if time allows; otherwise the faster does.
+    `apart`: inherited weights have a head start that may not last, so those who began with them and those who did not
+    are halved apart.
     """
     running = [placing for placing in placings if placing.standing is not None]
     if apart and len({placing.contender.weights for placing in running}) > 1:
@@ -129,7 +130,7 @@ def survivors(placings: Sequence[Placing], epoch: int, affords: Affords, apart: 
         elif _ms(others[0]) < _ms(kept[-1]):
             kept[-1] = others[0]
     reference = next((placing for placing in running if placing.contender.kind == "reference"), None)
-    return kept if reference is None or reference in kept else [*kept, reference]
+    return kept if reference is None or reference in kept else [*(kept[:-1] or kept), reference]
 
 
 def published_first(placings: Sequence[Placing]) -> list[Placing]:

@@ -13,7 +13,6 @@ from mnas.pipeline.clock import duration
 from mnas.pipeline.contenders import contenders, ranking
 from mnas.pipeline.context import Context
 from mnas.pipeline.leaderboard import Race, update_leaderboard
-from mnas.pipeline.plan import RACE_COST
 from mnas.pipeline.race import Contender, Placing, ordered, published_first, race, rungs_of
 from mnas.pipeline.references import Reference
 from mnas.pipeline.trainings import SharedTrainings
@@ -28,6 +27,9 @@ log = logging.getLogger("mnas")
 LEAST_STEPS = 100
 """The first rung is not before: the averaged weights of fewer steps are those of the warm-up, and rank by chance
 (benchmarks/race_ranking.py)."""
+TIES_COST = 2.2
+"""Contenders that cannot be told apart both train on while the race costs at most this many trainings of the slowest
+reference."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +177,7 @@ def _affords(
     """
     training_s = training_s or ends[-1] * max(map(_epoch_s, placings))
     spent = sum(placing.standing.seconds for placing in placings if placing.standing)
-    wanted_s = RACE_COST * training_s - spent
+    wanted_s = TIES_COST * training_s - spent
     if left_s is not None:
         wanted_s = min(wanted_s, left_s)
     return _expected_s(placings, epoch, ends) <= wanted_s
