@@ -11,7 +11,7 @@ import numpy as np
 from mnas.pipeline.verdict import seed_facts, verdicts
 from mnas.training.full import Trained
 from mnas.training.judgement import Judgement
-from mnas.training.trainer import Trainer
+from mnas.training.trainer import Metric, Trainer
 
 MATRIX_CLASSES = 100
 """Of more classes, metrics.json has the most confused pairs in place of the whole confusion matrix."""
@@ -43,27 +43,31 @@ def accuracy_row(network: Judged) -> dict[str, Any]:
     return row | {"seeds": seed_facts(network.judgements)}
 
 
-def evidence(main: Judged, baselines: Sequence[Judged], classes: Sequence[str]) -> dict[str, Any]:
-    """The rest of it: the first network's classes and confusion matrix, and the verdict against each baseline."""
+def evidence(
+    main: Judged, baselines: Sequence[Judged], classes: Sequence[str], metric: Metric = "accuracy"
+) -> dict[str, Any]:  # fmt: skip
+    """The rest of it: the first network's classes and confusion matrix, and the verdict, by `metric`, against each
+    baseline.
+    """
     judgement = main.judgements[0]
     found: dict[str, Any] = {
         "per_class": class_rows(judgement, classes), "confusion": confusion_facts(judgement, classes),
         "majority_share": judgement.majority_share,
     }  # fmt: skip
     if baselines:
-        found["verdicts"] = [_verdict(main, one) for one in baselines]
+        found["verdicts"] = [_verdict(main, one, metric) for one in baselines]
     return found
 
 
-def _verdict(main: Judged, baseline: Judged) -> dict[str, Any]:
+def _verdict(main: Judged, baseline: Judged, metric: Metric) -> dict[str, Any]:
     """The verdict against one baseline, which may be the network itself: the best reference may win the race."""
     first, second, name = main.trained, baseline.trained, baseline.trained.name
     if (first.architecture, first.weights, first.epochs) == (second.architecture, second.weights, second.epochs):
         return {
-            "baseline": name, "seeds": len(main.judgements), "points": 0.0, "half_width": None,
+            "baseline": name, "seeds": len(main.judgements), "metric": metric, "points": 0.0, "half_width": None,
             "verdict": "the same network",
         }  # fmt: skip
-    return verdicts(main.judgements, {name: baseline.judgements})[0]
+    return verdicts(main.judgements, {name: baseline.judgements}, metric)[0]
 
 
 def class_rows(judgement: Judgement, classes: Sequence[str]) -> list[dict[str, Any]]:

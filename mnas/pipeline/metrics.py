@@ -211,7 +211,7 @@ def write_winner(
         },
         "search": dict(search),
         "versions": versions(), "date": datetime.date.today().isoformat(),
-        **evidence(networks[0], networks[1:], trainer.data.classes),
+        **evidence(networks[0], networks[1:], trainer.data.classes, trainer.metric),
     }  # fmt: skip
     write_metrics(folder, metrics, trainer.data.classes)
     context.board.text(winner.name, markdown_table(rows[0]) + f"\n```yaml\n{winner.architecture.to_yaml()}```\n")

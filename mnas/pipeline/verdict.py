@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnas.training.judgement import Judgement
+from mnas.training.trainer import Metric
 
 CONFIDENCE = 0.95
 
@@ -30,7 +31,9 @@ class Difference:
         return abs(self.points) > self.half_width
 
 
-def difference(first: Sequence[Judgement], second: Sequence[Judgement]) -> Difference:
+def difference(
+    first: Sequence[Judgement], second: Sequence[Judgement], metric: Metric = "accuracy"
+) -> Difference:  # fmt: skip
     """How much more accurate the first network is, each judged once a seed on the same images.
 
     With one seed each it is about these two trained networks: of n images, n10 only the first gets right and n01 only
@@ -48,15 +51,18 @@ def difference(first: Sequence[Judgement], second: Sequence[Judgement]) -> Diffe
     being known. What a seed changes on single images is in both parts, so that the interval is rather too wide than
     too narrow. A network of a single seed is taken to vary as the other one does. Where images could not be decoded
     for one of the networks, the judgements are not of the same images and are compared as independent samples.
+    By the metric balanced each image's d is weighted so that classes count alike, and independent samples are drawn
+    class by class.
     Raises ValueError for a network without judgements.
     """
     from scipy.stats import t  # takes a second
 
     if not first or not second:
         raise ValueError("a difference is between two networks, each judged at least once")
-    points = float(np.mean([one.accuracy for one in first]) - np.mean([one.accuracy for one in second]))
-    images = _images_variance(first, second)
-    parts = _seeds_variances(first, second)
+    scores = [[_score(one, metric) for one in group] for group in (first, second)]
+    points = float(np.mean(scores[0]) - np.mean(scores[1]))
+    images = _images_variance(first, second, metric)
+    parts = _seeds_variances(*scores)
     whole = images + sum(variance for variance, _ in parts)
     uncertain = sum(variance**2 / freedom for variance, freedom in parts)
     freedom = whole**2 / uncertain if uncertain else math.inf
@@ -64,19 +70,32 @@ def difference(first: Sequence[Judgement], second: Sequence[Judgement]) -> Diffe
     return Difference(100 * points, 100 * half_width)
 
 
-def _images_variance(first: Sequence[Judgement], second: Sequence[Judgement]) -> float:
+def _score(judgement: Judgement, metric: Metric) -> float:
+    return judgement.balanced_accuracy if metric == "balanced" else judgement.accuracy
+
+
+def _images_variance(first: Sequence[Judgement], second: Sequence[Judgement], metric: Metric) -> float:
     """The variance of the difference in accuracy that comes from the choice of the test images."""
     labels = first[0].labels
     if all(np.array_equal(one.labels, labels) for one in (*first, *second)):
-        by_image = _shares(first) - _shares(second)
+        weights = first[0].class_weights if metric == "balanced" else 1.0
+        by_image = weights * (_shares(first) - _shares(second))
         n = len(labels) + 2
         return float(np.sum(by_image**2) + 1 - np.sum(by_image) ** 2 / n) / n**2
-    variance = 0.0
-    for group in (first, second):
-        n = min(len(one) for one in group) + 2
-        share = (np.mean([one.accuracy for one in group]) * (n - 2) + 1) / n
-        variance += float(share * (1 - share)) / n
-    return variance
+    return sum(_own_variance(group, metric) for group in (first, second))
+
+
+def _own_variance(group: Sequence[Judgement], metric: Metric) -> float:
+    """The variance of one network's accuracy, on its own sample of images; half an image is added to each cell."""
+    fewest = min(group, key=len)
+    if metric == "balanced":
+        counts = fewest.counts[fewest.counts > 0]
+        shares = np.mean([one.recall[fewest.counts > 0] for one in group], axis=0)
+    else:
+        counts, shares = np.array([len(fewest)]), np.array([np.mean([one.accuracy for one in group])])
+    n = counts + 2
+    shares = (shares * counts + 1) / n
+    return float(np.sum(shares * (1 - shares) / n)) / len(counts) ** 2
 
 
 def _shares(judgements: Sequence[Judgement]) -> NDArray[np.float64]:
@@ -85,19 +104,18 @@ def _shares(judgements: Sequence[Judgement]) -> NDArray[np.float64]:
     return shares
 
 
-def _seeds_variances(first: Sequence[Judgement], second: Sequence[Judgement]) -> list[tuple[float, int]]:
+def _seeds_variances(first: Sequence[float], second: Sequence[float]) -> list[tuple[float, int]]:
     """The variances of the difference that come from seeds, with their degrees of freedom; none for one seed each."""
-    groups = [group for group in (first, second) if len(group) > 1]
-    variances = [(float(np.var([one.accuracy for one in group], ddof=1)), len(group)) for group in groups]
+    variances = [(float(np.var(group, ddof=1)), len(group)) for group in (first, second) if len(group) > 1]
     if len(variances) == 1:  # the other network is taken to vary as this one does
         variance, count = variances[0]
         return [(variance / len(first) + variance / len(second), count - 1)]
     return [(variance / count, count - 1) for variance, count in variances]
 
 
-def verdict_words(found: Difference) -> str:
-    """'better by 0.9 +- 0.4 points', 'worse by ...' or 'can not be told apart (0.3 +- 0.9 points)'."""
-    figures = _figures(found)
+def verdict_words(found: Difference, of: str = "") -> str:
+    """'better by 0.9 +- 0.4 points', 'worse by ...' or 'can not be told apart (0.3 +- 0.9 points)'; `of` follows."""
+    figures = _figures(found) + of
     if not found.told_apart:
         return f"can not be told apart ({figures})"
     return f"{'better' if found.points > 0 else 'worse'} by {figures.lstrip('-')}"
@@ -116,15 +134,16 @@ def _figures(found: Difference) -> str:
 
 
 def verdicts(
-    winner: Sequence[Judgement], baselines: Mapping[str, Sequence[Judgement]]
+    winner: Sequence[Judgement], baselines: Mapping[str, Sequence[Judgement]], metric: Metric = "accuracy"
 ) -> list[dict[str, Any]]:
     """The winner beside each baseline, as metrics.json holds it; the judgements are on the test split, one a seed."""
     rows = []
     for name, judgements in baselines.items():
-        found = difference(winner, judgements)
+        found = difference(winner, judgements, metric)
+        by = " of balanced accuracy" if metric == "balanced" else ""
         rows.append({
-            "baseline": name, "seeds": min(len(winner), len(judgements)), "points": found.points,
-            "half_width": found.half_width, "verdict": verdict_words(found),
+            "baseline": name, "seeds": min(len(winner), len(judgements)), "metric": metric, "points": found.points,
+            "half_width": found.half_width, "verdict": verdict_words(found, by),
         })  # fmt: skip
     return rows
 

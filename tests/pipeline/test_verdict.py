@@ -145,6 +145,37 @@ def test_words_say_what_their_figures_say(points: float, half_width: float) -> N
     assert words.startswith("can not") != found.told_apart
 
 
+def test_balanced_accuracy_by_hand() -> None:
+    """90 images of the first class and 10 of the second: what is gained there counts nine times as much."""
+    labels = np.repeat([0, 1], [90, 10])
+    one = judged(np.concatenate([np.arange(90) < 80, np.arange(10) < 8]), labels)
+    other = judged(np.concatenate([np.arange(90) < 86, np.arange(10) < 5]), labels)
+    assert difference([one], [other]).points == pytest.approx(-3.0)
+    found = difference([one], [other], "balanced")
+    assert found.points == pytest.approx(100 * ((80 / 90 + 0.8) - (86 / 90 + 0.5)) / 2)
+    weights = 100 / (2 * 90), 100 / (2 * 10)
+    differences = 3 * weights[1] - 6 * weights[0]
+    variance = (3 * weights[1] ** 2 + 6 * weights[0] ** 2 + 1 - differences**2 / 102) / 102**2
+    assert found.half_width == pytest.approx(100 * 1.959964 * math.sqrt(variance))
+    row = verdicts([one], {"other": [other]}, "balanced")[0]
+    assert (row["metric"], row["points"]) == ("balanced", found.points)
+
+
+def test_balanced_accuracy_covers_the_truth() -> None:
+    """Also where images could not be decoded for one of the networks, which makes their images independent samples."""
+    rng, labels = np.random.default_rng(0), np.repeat([0, 1], [360, 40])
+    for missing in (0, 1):
+        covered, repeats = 0, 400
+        for _ in range(repeats):
+            chances = [np.where(labels == 0, *pair) for pair in ((0.95, 0.8), (0.97, 0.7))]
+            one, other = (judged(rng.random(400) < chance, labels) for chance in chances)
+            if missing:
+                other = Judgement(other.labels[1:], other.predicted[1:], 2)
+            found = difference([one], [other], "balanced")
+            covered += abs(found.points - 100 * (0.875 - 0.835)) <= found.half_width
+        assert 0.92 <= covered / repeats <= 0.985
+
+
 def test_a_winner_and_its_baselines() -> None:
     one, other = table(80, 12, 4, 4)
     rows = verdicts([one, one, one], {"same": [one, one, one], "other": [other]})
