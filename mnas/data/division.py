@@ -126,7 +126,7 @@ def _files_again(source: SourceSplits[Any], division: Division, root: Path, name
         )
     if gone or new or changed:
         log.warning(
-            "%s: changed since the splits were made: %d images are gone, %d are new and left out, %d have another size",
+            "%s: changed since the splits were made: gone: %d images; new and left out: %d; of another size: %d",
             name, len(gone), len(new), changed,
         )  # fmt: skip
     splits = []
@@ -152,7 +152,7 @@ def _rows_again(source: SourceSplits[Any], division: Division, name: str) -> Sou
         )
     if len(whole) > division.images:
         log.warning(
-            "%s: changed since the splits were made: %d training images are new and left out", name,
+            "%s: changed since the splits were made: new and left out: %d training images", name,
             len(whole) - division.images,
         )  # fmt: skip
     for kind, rows in division.rows.items():

@@ -11,6 +11,14 @@ from mnas.pipeline.plan import Plan, most_epochs
 
 log = logging.getLogger("mnas")
 
+ZERO_COST = {
+    "naswot": "how differently an untrained network sees different images",
+    "synflow": "how much an untrained network lets through",
+    "madds": "multiply-adds",
+    "params": "parameters",
+}
+"""What the scores say, in words."""
+
 
 def log_plan(plan: Plan, context: Context, own_estimator: bool) -> None:
     """Log what the search is going to do, and how long it is expected to take."""
@@ -51,7 +59,7 @@ def in_words(plan: Plan, config: RunConfig, train: int, own_estimator: bool) -> 
             first = f"a supernet is trained for {_epochs(epochs)} (about {duration(seconds)})"
         return f"{first}; search: {until}; {estimate}"
     if config.objective.accuracy == "zero_cost":
-        return f"search: {until}, by the zero-cost score {config.zero_cost}"
+        return f"search: {until}, by the zero-cost score {config.zero_cost} ({ZERO_COST[config.zero_cost]})"
     return f"search: {until}; each candidate is trained for {training}"
 
 

@@ -132,7 +132,7 @@ def test_a_run_goes_on_with_its_photos_and_storage_elsewhere(mnas: Mnas, tiny: P
     (tmp_path / "run" / "winner" / "metrics.json").unlink()
     again = mnas("resume", "run", "--data", "moved", "--storage", "sqlite:///other.db", "--json")
     assert again.code == 0, again.err
-    assert "6 are new" in again.err
+    assert "left out: 6" in again.err
     assert (tmp_path / "run" / "splits.json").read_bytes() == first
     assert again.json["accuracy"]["test_images"] == 8
     config = (tmp_path / "run" / "config.yaml").read_text()

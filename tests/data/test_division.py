@@ -44,7 +44,7 @@ def test_new_and_lost_files_move_nothing(pets: Path, tmp_path: Path, caplog: pyt
     again = load_data(pets, division=read_division(out))
     for kind, names in files(before).items():
         assert files(again)[kind] == names - {"dog-3.png"}
-    assert "1 images are gone, 10 are new" in caplog.text
+    assert "gone: 1 images; new and left out: 10" in caplog.text
     assert files(load_data(pets)) != files(again), "divided anew, the images are in other splits"
 
 
@@ -67,7 +67,7 @@ def test_other_images_under_the_same_names_are_told(
     out = written(load_data(pets), tmp_path / "out")
     (pets / "dog" / "dog-3.png").write_bytes((pets / "dog" / "dog-3.png").read_bytes() + b"\0")
     load_data(pets, division=read_division(out))
-    assert "1 have another size" in caplog.text
+    assert "of another size: 1" in caplog.text
 
 
 def test_other_data_are_refused(pets: Path, tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_arrays_that_grew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> N
     before = load_data(npz(tmp_path / "x.npz", np.arange(40) % 2))
     out = written(before, tmp_path / "out")
     again = load_data(npz(tmp_path / "x.npz", np.arange(50) % 2), division=read_division(out))
-    assert pixels(again) == pixels(before) and "10 training images are new" in caplog.text
+    assert pixels(again) == pixels(before) and "left out: 10 training images" in caplog.text
 
 
 @pytest.mark.parametrize("labels", [np.arange(30) % 2, 1 - np.arange(40) % 2])
