@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,9 +16,15 @@ import filelock
 from mnas.errors import BadInput
 from mnas.io.files import user_cache
 from mnas.latency.runtimes import Runtime
-from mnas.latency.timing.quiet import pinned, usable_cores
+from mnas.latency.timing.quiet import Watch, pinned, usable_cores
 
 log = logging.getLogger("mnas")
+
+REST_S = 120.0
+"""Seconds, at most, for which a measurement waits for other processes to leave it its cores."""
+IDLE = 0.8
+"""The part of a core that must be idle for each of its threads."""
+LOOK_S = 0.3
 
 
 def check_threads(threads: int) -> None:
@@ -54,6 +62,25 @@ def exclusive() -> Iterator[None]:
 def _lock(path: str) -> filelock.BaseFileLock:
     """The lock of a file: one object, so that it counts how often it was acquired; each thread has its own count."""
     return filelock.FileLock(path)
+
+
+def await_rest(threads: int) -> None:
+    """Wait until other processes leave `threads` cores idle, for REST_S at most; what is measured tells the rest."""
+    end, said = time.monotonic() + REST_S, False
+    while time.monotonic() < end:
+        watch = Watch()
+        time.sleep(LOOK_S)
+        used, _ = watch.others()
+        if (os.cpu_count() or 1) - used >= IDLE * threads:
+            break
+        if not said:
+            log.info(
+                "other processes use %.1f cores: waiting for them, for %.0f s at most, before latencies are measured",
+                used, REST_S,
+            )  # fmt: skip
+            said = True
+    if said:
+        log.info("measuring now")
 
 
 @contextmanager

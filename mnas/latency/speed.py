@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from mnas.latency.conditions import Conditions
+from mnas.latency.machine import await_rest
 from mnas.latency.measure import NETWORKS_AT_ONCE, measure_networks
 from mnas.latency.runtimes import Runtime
 from mnas.latency.table.anchors import Anchor
@@ -76,6 +77,7 @@ class MeasuredHere:
 
     def __call__(self, archs: Sequence[Architecture]) -> list[Measurement]:
         """The measurements of `archs`, in order; each was taken in the same rounds as those of all anchors."""
+        await_rest(self.conditions.threads)
         if not self.anchors:
             return measure_networks(archs, self.conditions, self.limits, num_classes=self.num_classes, rng=self.rng)
         at_once = max(1, NETWORKS_AT_ONCE - len(self.anchors))

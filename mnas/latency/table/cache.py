@@ -13,7 +13,7 @@ from mnas.config import MAX_TABLE_ERROR
 from mnas.errors import BadInput
 from mnas.io.files import user_cache
 from mnas.latency.conditions import Conditions
-from mnas.latency.machine import check_threads, exclusive
+from mnas.latency.machine import await_rest, check_threads, exclusive
 from mnas.latency.runtimes import get_runtime
 from mnas.latency.table.build import build_table
 from mnas.latency.table.calibrate import calibrate
@@ -98,6 +98,7 @@ def _completed(
     if table is not None:
         missing = [layer for layer in table.missing(layers) if layer not in table.failed]
     if table is None or missing:
+        await_rest(conditions.threads)
         log.info("latency table: measuring %d layers with %s", len(missing), conditions)
         with progress("latency table", len(missing)) as shown:
             table = build_table(
@@ -120,6 +121,7 @@ def _calibrated(
     fit = table.calibration
     if fit is not None and fit.is_exact(limit) and fit.is_of(space) and fit.anchors:
         return table
+    await_rest(table.conditions.threads)
     with progress("calibration", 1.0) as shown:
         table = calibrate(
             table.uncalibrated(), space, num_classes, rng=rng,

@@ -48,10 +48,14 @@ class Watch:
     def __init__(self) -> None:
         self._began = self._now()
 
+    def others(self) -> tuple[float, float]:
+        """The cores that other processes used since then, on average, and the seconds."""
+        wall, busy, own = (now - then for now, then in zip(self._now(), self._began))  # noqa: B905
+        return (busy - own) / max(wall, 1e-9), wall
+
     def disturbed(self, anchor: Sequence[float]) -> str:
         """Why measurements since then may be wrong, or empty; `anchor` is one network's times in order."""
-        wall, busy, own = (now - then for now, then in zip(self._now(), self._began))  # noqa: B905
-        others = (busy - own) / max(wall, 1e-9)
+        others, wall = self.others()
         reasons = []
         if wall > 0.5 and others > BUSY_CORES:
             reasons.append(f"busy machine: other processes used {others:.1f} cores")
