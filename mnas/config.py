@@ -241,8 +241,9 @@ class RunConfig(Documented):
     """What was passed from Python as an object: space, data, estimator, latency, sampler; filled in by mnas."""
     compare_random: bool = False
     """Evaluate as many random networks after the search, to compare it with (--compare-random)."""
-    finalists: Count = 3
-    """Candidates that are measured as whole networks in one go, and enter the race."""
+    finalists: Count | None = None
+    """Candidates that are measured as whole networks in one go, and enter the race; by default 3, or 2 where they were
+    scored without training and few images are there to tell them apart."""
     references: Annotated[int, pydantic.Field(ge=0)] = 2
     """Reference networks, scaled to the budget, that enter the race."""
 

@@ -21,6 +21,11 @@ from mnas.study.trial import ZERO_COST, Trial
 
 log = logging.getLogger("mnas")
 
+FINALISTS = 3
+FEW = 2
+"""Finalists that were scored without training, where fewer than IMAGES search-validation images judge the race: it
+could not tell more of them apart, and each costs time that the training of all then lacks."""
+IMAGES = 1000
 NEAR = 0.6
 """Part of the budget, or of the slowest candidate's latency where that is less, from which on a candidate without
 training is looked at first: smaller ones are hardly better."""
@@ -58,16 +63,25 @@ def contenders(
     if entered and context.run.state().estimator == "zero_cost":
         # published networks are there already, scaled to the budget; their smaller sizes are no discovery
         others = [trial for trial in others if not trial.name] or others
+    count = finalists_of(context)
     try:
-        found = finalists(others, context.latency.measure, rank, budget_ms, context.config.finalists)
+        found = finalists(others, context.latency.measure, rank, budget_ms, count)
     except Infeasible as error:
         if not entered:
             raise
         log.warning("%s; the race is among the reference networks", error)
         found = []
     if context.run.state().estimator == "supernet" and not context.config.from_scratch:
-        found = _both_ways(found, context.config.finalists)
+        found = _both_ways(found, count)
     return [*found, *entered]
+
+
+def finalists_of(context: Context) -> int:
+    """How many found networks enter a race."""
+    if context.config.finalists is not None:
+        return context.config.finalists
+    scored = context.run.state().estimator == "zero_cost"
+    return FEW if scored and len(context.data.val) < IMAGES else FINALISTS
 
 
 def _both_ways(found: Sequence[Contender], count: int) -> list[Contender]:

@@ -223,12 +223,25 @@ def test_published_networks_enter_once(context: Callable[..., Context]) -> None:
     """Scored without training, they are no finalists beside the references, which are scaled to the budget."""
     named = Trial(7, "complete", ARCHS[5], 9.0, 0.99, name="mobilenet_v3_small/32", evaluation=Evaluation(ZERO_COST))
     candidates = [*trials([0.5, 0.6], [9, 9], ZERO_COST), named]
-    made = context(Device([9] * 6))
+    made = context(Device([9] * 6), finalists=3)
     made.run.update_state(estimator="zero_cost")
     assert numbers(contenders(made, candidates, [reference(3)], 10)) == [1, 0, None]
     assert numbers(contenders(made, candidates, [], 10)) == [7, 1, 0], "without references they may"
     made.run.update_state(estimator="train")
     assert numbers(contenders(made, candidates, [reference(3)], 10)) == [7, 1, 0, None]
+
+
+@pytest.mark.parametrize(("estimator", "stated", "expected"), [
+    ("zero_cost", {}, 2), ("zero_cost", {"finalists": 4}, 4), ("train", {}, 3), ("train", {"finalists": 1}, 1),
+])  # fmt: skip
+def test_few_images_tell_few_networks_apart(
+    context: Callable[..., Context], estimator: str, stated: dict[str, int], expected: int
+) -> None:
+    made = context(Device([9] * 6), **stated)
+    made.run.update_state(estimator=estimator)
+    fidelity = ZERO_COST if estimator == "zero_cost" else "validation"
+    candidates = trials([0.5, 0.6, 0.7, 0.8], [9, 9, 9, 9], fidelity)
+    assert len(contenders(made, candidates, [reference(5)], 10)) == expected + 1
 
 
 def test_only_finished_trials_count(context: Callable[..., Context]) -> None:
