@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import datetime
+import logging
 import os
 import platform
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -236,7 +238,19 @@ def _check(config: RunConfig, overrides: Overrides) -> None:
     if config.init is not None:
         read_weights(Path(config.init))
     if overrides.data is None:
-        config_data(config)
+        with _unheard("mnas.data"):  # the run opens them again, and what it says is in its log
+            config_data(config)
+
+
+@contextmanager
+def _unheard(name: str) -> Iterator[None]:
+    """Drop what this logger says inside the block."""
+    logger = logging.getLogger(name)
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 def _provenance() -> dict[str, Any]:

@@ -117,11 +117,14 @@ def test_a_run_folder_may_have_any_name(mnas: Mnas, tiny: Path, tmp_path: Path) 
 
 def test_a_run_goes_on_with_its_photos_and_storage_elsewhere(mnas: Mnas, tiny: Path, tmp_path: Path) -> None:
     classes(tmp_path / "photos", 20)
+    fill(tmp_path / "photos" / "thumbs", 100, 2)
     search = ("search", "--space", tiny, "--data", "photos", "--latency-ms", "30", "--trials", "2", "--run", "run",
               "--estimator", "zero_cost", "--set", "recipe.epochs=1", "--set", "max_table_error=1.0",
               "--metric", "balanced", "--fit", "squeeze")  # fmt: skip
     done = mnas(*search, "--json")
     assert done.code == 0, done.err
+    for said in (done.err, (tmp_path / "run" / "run.log").read_text()):
+        assert said.count("thumbs") == 1, "once, although the photos are opened before the run's folder is made"
     first = (tmp_path / "run" / "splits.json").read_bytes()
     assert (tmp_path / "run" / "winner" / "splits.json").read_bytes() == first
     shutil.move(tmp_path / "photos", tmp_path / "moved")
