@@ -12,6 +12,7 @@ import pydantic
 
 from mnas.errors import BadInput
 from mnas.io.presets import find_preset
+from mnas.io.size import Size, SizeField
 from mnas.io.strict_yaml import Count, NonNegative, Positive, Strict, load_yaml, parse_yaml, validate
 
 MAX_THREADS = 1024
@@ -170,7 +171,7 @@ class RunConfig(Documented):
     max_broken: Annotated[int, pydantic.Field(ge=0)] = MAX_BROKEN
     """Images that cannot be decoded and may be skipped (--max-broken)."""
     fit: Literal["crop", "pad", "squeeze"] = "crop"
-    """How images become square (--fit): the central square, the whole with borders, or the whole with equal sides."""
+    """How images get the network's shape (--fit): the central part, the whole with borders, or the whole resized."""
     max_pixels: Count = 400_000_000
     """Pixels of the largest image that is decoded (--max-pixels)."""
     channels: Literal[1, 3] = 3
@@ -211,10 +212,10 @@ class RunConfig(Documented):
     """How often the winner and the baselines are trained, each time with another seed (--seeds)."""
     baselines: tuple[str, ...] = ()
     """Networks to compare with (--baseline); none: the best of the reference networks scaled to the budget."""
-    resolution: tuple[Count, ...] | None = None
-    """Input sizes to choose from, in pixels (--resolution); null: the space's."""
+    resolution: tuple[Annotated[Size, SizeField(1)], ...] | None = None
+    """Input sizes to choose from, in pixels (--resolution), of rectangles HEIGHTxWIDTH; null: the space's."""
     proxy_resolution: Count | None = None
-    """Largest input size for training, in pixels (--proxy-resolution); null: as large as the images."""
+    """Largest input size for training, in pixels (--proxy-resolution), a height; null: as large as the images."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """What trains (--device)."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"

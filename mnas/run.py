@@ -23,6 +23,7 @@ from mnas.config import Recipe, RunConfig, SupernetRecipe
 from mnas.errors import BadInput, MnasError, Postponed, RunLocked, one_line
 from mnas.io.files import write_atomic, write_json
 from mnas.io.jsonl import append_record, read_records
+from mnas.io.size import SMALLEST, Size, SizeField
 from mnas.io.strict_yaml import Positive, Strict, load_yaml, validate
 
 
@@ -33,7 +34,7 @@ class RunState(Strict):
     """Seconds spent so far, in all processes of the run."""
     study: str | None = None
     """The study's name in a shared database."""
-    resolutions: tuple[Annotated[int, pydantic.Field(ge=8)], ...] | None = None
+    resolutions: tuple[Annotated[Size, SizeField(SMALLEST)], ...] | None = None
     """The input sizes that are searched, in pixels."""
     estimator: Literal["supernet", "train", "zero_cost"] | None = None
     """The estimator of accuracy, decided by the plan where the objective leaves it to it."""

@@ -33,6 +33,11 @@ LAYERS = [
         Layer(operator, size, 8, out, 3, stride, 16 if operator == "mbconv" else 0, activation="relu", skip="pool")
         for operator, size, out, stride in itertools.product(OPERATORS, (7, 8), (4, 8, 13), (1, 2))
     ),
+    *(
+        Layer(operator, size, 8, 13, 5, 2, 16 if operator == "mbconv" else 0, activation="relu", skip="pool")
+        for operator, size in itertools.product(OPERATORS, ((7, 10), (10, 7), (6, 4), (5, 9)))
+    ),
+    Layer("pool", (3, 5), 5, 5),
 ]
 
 

@@ -41,4 +41,6 @@ def architectures(draw: st.DrawFn) -> Architecture:
         stages.append(tuple(stage))
     head = Head(draw(st.integers(0, 12)), draw(st.integers(0, 12)), draw(activation))
     gate = draw(st.sampled_from(GATES))
-    return Architecture(draw(st.integers(8, 35)), stem, tuple(stages), head, gate, draw(st.floats(1e-6, 1e-2)))
+    sides = st.integers(8, 35)
+    size = draw(sides | st.tuples(sides, sides))
+    return Architecture(size, stem, tuple(stages), head, gate, draw(st.floats(1e-6, 1e-2)))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mnas.config import RunConfig, Target
 from mnas.errors import BadInput, MissingDependency, Postponed
+from mnas.io.size import Size, in_order, shown
 from mnas.latency.conditions import Conditions
 from mnas.latency.importers.tables import with_classifiers
 from mnas.latency.importers.units import unit_doubt
@@ -109,9 +110,9 @@ def _refuse_incomplete(
     missing = sorted(table.missing(layers), key=str)
     if not missing:
         return
-    shown = "; ".join(map(str, missing[:3])) + "; ..." * (len(missing) > 3)
+    examples = "; ".join(map(str, missing[:3])) + "; ..." * (len(missing) > 3)
     lacks = f"lacks {len(missing):,} layer{'s' * (len(missing) > 1)}"
-    message = f"{where}: {lacks} of space '{space.name}' for {num_classes} classes: {shown}."
+    message = f"{where}: {lacks} of space '{space.name}' for {num_classes} classes: {examples}."
     failed = next((layer for layer in missing if layer in table.failed), None)
     if failed is not None:
         again = f"{_build(table, config, num_classes)} -o NEW.yaml"
@@ -124,10 +125,10 @@ def _refuse_incomplete(
     sizes = {layer.size for layer in table.entries if layer.takes_images}
     lacking = set(space.resolutions) - sizes
     if sizes and lacking:
-        usable = sorted(sizes & set(space.resolutions) or sizes)
+        usable = in_order(sizes & set(space.resolutions) or sizes)
         message += (
             f" It has networks at {_pixels(sizes)} pixels, not at {_pixels(lacking)}: state --resolution "
-            f"{','.join(map(str, usable))}."
+            f"{','.join(map(shown, usable))}."
         )
     if table.origin == "imported":
         raise BadInput(
@@ -142,7 +143,7 @@ def _refuse_incomplete(
 
 def _space_options(config: RunConfig, num_classes: int) -> str:
     """The options that determine the layers of a search."""
-    sizes = f" --resolution {','.join(map(str, config.resolution))}" if config.resolution else ""
+    sizes = f" --resolution {','.join(map(shown, config.resolution))}" if config.resolution else ""
     return f"--space {config.space} --classes {num_classes}{sizes}"
 
 
@@ -151,8 +152,8 @@ def _build(table: LatencyTable, config: RunConfig, num_classes: int) -> str:
     return f"mnas latency build {_space_options(config, num_classes)} {table.conditions.options}"
 
 
-def _pixels(sizes: Iterable[int]) -> str:
-    return ", ".join(map(str, sorted(sizes)))
+def _pixels(sizes: Iterable[Size]) -> str:
+    return ", ".join(map(shown, in_order(sizes)))
 
 
 def _postpone_inexact(table: LatencyTable, where: str, run: Run, config: RunConfig) -> None:

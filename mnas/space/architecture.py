@@ -6,12 +6,13 @@ import functools
 import hashlib
 from array import array
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import pydantic
 import yaml
 
 from mnas.errors import BadInput
+from mnas.io.size import SMALLEST, Size, SizeField, shown, sides, size_of, written
 from mnas.io.strict_yaml import parse_yaml, validate
 from mnas.space.layer import (
     IMAGE_CHANNELS,
@@ -81,7 +82,8 @@ class Architecture(_Layers):
     change of shape, an expansion by 1, squeeze-and-excitation in a full convolution, an unused gate. Raises BadInput.
     """
 
-    resolution: int
+    resolution: Annotated[Size, SizeField()]
+    """Of the images: a square's side, or (height, width) in pixels."""
     stem: Block
     stages: tuple[tuple[Block, ...], ...]
     head: Head
@@ -94,6 +96,8 @@ class Architecture(_Layers):
     __pydantic_config__: ClassVar[pydantic.ConfigDict] = _STRICT
 
     def __post_init__(self) -> None:
+        if isinstance(self.resolution, tuple | list):
+            object.__setattr__(self, "resolution", size_of(self.resolution))
         _check(self)
         rows, numbers = _canonical_rows(self)
         object.__setattr__(self, "stem", rows[0][0])
@@ -107,7 +111,7 @@ class Architecture(_Layers):
 
     def input_shape(self, batch: int) -> tuple[int, int, int, int]:
         """The shape of the images: (batch, channels, height, width)."""
-        return batch, self.channels, self.resolution, self.resolution
+        return batch, self.channels, *sides(self.resolution)
 
     @property
     def blocks(self) -> tuple[Block, ...]:
@@ -133,7 +137,7 @@ class Architecture(_Layers):
 
     def to_yaml(self) -> str:
         """YAML with one row for each block; `from_yaml` is the inverse."""
-        head = {"resolution": self.resolution, "gate": self.gate, "bn_eps": self.bn_eps}
+        head: dict[str, Any] = {"resolution": written(self.resolution), "gate": self.gate, "bn_eps": self.bn_eps}
         if self.channels != 3:
             head["channels"] = self.channels
         lines = [yaml.safe_dump(head, sort_keys=False).rstrip(), f"stem: {_yaml_row(self.stem)}", "stages:"]
@@ -157,12 +161,14 @@ class Architecture(_Layers):
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
-        return asdict(self)
+        return asdict(self) | {"resolution": written(self.resolution)}
 
 
 def _check(arch: Architecture) -> None:
-    if type(arch.resolution) is not int or arch.resolution < 8:
-        raise BadInput(f"resolution {arch.resolution}: expected at least 8 pixels")
+    size = arch.resolution
+    if type(size) not in (int, tuple) or min(sides(size)) < SMALLEST:
+        stated = shown(size) if isinstance(size, tuple) else size
+        raise BadInput(f"resolution {stated}: expected at least {SMALLEST} pixels")
     if arch.channels not in IMAGE_CHANNELS:
         raise BadInput(f"channels {arch.channels}: expected 3, or 1 for grey images")
     if min(arch.head.channels, arch.head.hidden) < 0:
@@ -227,7 +233,7 @@ def _canonical_rows(arch: Architecture) -> tuple[list[tuple[Block, ...]], list[i
 
 
 @functools.cache
-def _block_at(block: Block, size: int, channels: int, gate: Gate) -> tuple[Block, int, int]:
+def _block_at(block: Block, size: Size, channels: int, gate: Gate) -> tuple[Block, int, Size]:
     """A block behind this feature map: its canonical form, its layer's number, and its output size."""
     _check_block(block)
     block = _canonical_block(block, channels)
@@ -241,7 +247,7 @@ def _block_at(block: Block, size: int, channels: int, gate: Gate) -> tuple[Block
 
 
 @functools.cache
-def _head_numbers(head: Head, size: int, channels: int) -> list[int]:
+def _head_numbers(head: Head, size: Size, channels: int) -> list[int]:
     """The numbers of a head's layers but for the classifier."""
     _check_types(head)
     layers = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from mnas.io.size import pixels
 from mnas.space.architecture import Architecture
 from mnas.space.layer import Layer
 
@@ -35,7 +36,7 @@ def cost(arch: Architecture, num_classes: int = 1000) -> Cost:
 
 def layer_madds(layer: Layer) -> int:
     """The multiply-adds of one layer's convolutions and linear layers at batch 1."""
-    pixels_in, pixels_out = layer.size**2, layer.out_size**2
+    pixels_in, pixels_out = pixels(layer.size), pixels(layer.out_size)
     depthwise = layer.kernel**2 * pixels_out
     match layer.operator:
         case "conv":
@@ -71,12 +72,13 @@ def layer_params(layer: Layer) -> int:
 
 def _peak_activations(layer: Layer) -> int:
     """The largest number of values in memory at once: one operation's input and output, and the shortcut."""
-    inputs = layer.in_channels * layer.size**2
-    outputs = layer.out_channels * layer.out_size**2
+    pixels_in, pixels_out = pixels(layer.size), pixels(layer.out_size)
+    inputs = layer.in_channels * pixels_in
+    outputs = layer.out_channels * pixels_out
     if layer.operator not in ("sepconv", "mbconv"):
         return inputs + outputs
     hidden = layer.hidden or layer.in_channels
-    wide, narrow = hidden * layer.size**2, hidden * layer.out_size**2
+    wide, narrow = hidden * pixels_in, hidden * pixels_out
     shortcut = inputs if layer.skip != "none" else 0
     expand = inputs + wide if layer.hidden else 0
     depthwise = wide + narrow + (shortcut if layer.hidden else 0)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import itertools
-from dataclasses import dataclass, fields
-from typing import Literal
+from dataclasses import asdict, dataclass, fields
+from typing import Annotated, Any, Literal
+
+from mnas.io.size import Size, SizeField, shown, strided, written
 
 Operator = Literal["conv", "sepconv", "mbconv"]
 Activation = Literal["none", "relu", "relu6", "hard_swish"]
@@ -41,8 +43,8 @@ class Layer(CachedHash):
     """One entry of `Architecture.layers()`: everything that its cost depends on."""
 
     operator: Literal["conv", "sepconv", "mbconv", "pool", "linear"]
-    size: int
-    """Height and width of the input feature map, in pixels."""
+    size: Annotated[Size, SizeField()]
+    """Of the input feature map: a square's side, or (height, width) in pixels."""
     in_channels: int
     out_channels: int
     kernel: int = 1
@@ -62,14 +64,18 @@ class Layer(CachedHash):
         return self.in_channels in IMAGE_CHANNELS
 
     @property
-    def out_size(self) -> int:
-        """Height and width of the output feature map, in pixels."""
-        return 1 if self.operator == "pool" else -(-self.size // self.stride)
+    def out_size(self) -> Size:
+        """Of the output feature map, in pixels."""
+        return 1 if self.operator == "pool" else strided(self.size, self.stride)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON and CSV."""
+        return asdict(self) | {"size": written(self.size)}
 
     def __str__(self) -> str:
-        stated = (f"{field.name}={getattr(self, field.name)}" for field in fields(self)
-                  if getattr(self, field.name) != field.default)
-        return " ".join(stated)
+        values = {field.name: getattr(self, field.name) for field in fields(self)
+                  if getattr(self, field.name) != field.default}
+        return " ".join(f"{name}={value}" for name, value in (values | {"size": shown(self.size)}).items())
 
 
 def layer_of(number: int) -> Layer:

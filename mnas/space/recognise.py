@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mnas.errors import BadInput
+from mnas.io.size import written
 from mnas.space.architecture import Architecture
 from mnas.space.choices import Choices, Option, fits
 from mnas.space.layer import round_channels
@@ -40,7 +41,8 @@ def _at_width(walk: Walk, arch: Architecture, width: float) -> Choices | None:
 def _option(space: SpaceFile, arch: Architecture, width: float, name: str, options: list[Option]) -> Option | None:
     """The option of choice `name` that made `arch`."""
     if name == "resolution":
-        return arch.resolution if arch.resolution in options else None
+        size = written(arch.resolution)
+        return size if size in options else None
     if name.startswith("width"):
         return width if width in options else None
     stage_name, _, rest = plain_name(name).partition(".")

@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 import pydantic
 
+from mnas.errors import BadInput
+from mnas.io.size import Size, SizeField, checked_sizes
 from mnas.io.strict_yaml import Count, Positive, Strict
 from mnas.space.layer import Activation, Gate, Operator, Skip
 
@@ -20,6 +22,15 @@ def _distinct(value: tuple[Any, ...]) -> tuple[Any, ...]:
     return value
 
 
+def _usable(sizes: tuple[Size, ...]) -> tuple[Size, ...]:
+    if any(isinstance(size, tuple) for size in sizes):
+        try:
+            checked_sizes(sizes, "")
+        except BadInput as error:
+            raise ValueError(f"should be {str(error).partition(': expected ')[2]}") from None
+    return sizes
+
+
 def _odd(value: int) -> int:
     if value % 2 == 0:
         raise ValueError("should be odd")
@@ -28,6 +39,7 @@ def _odd(value: int) -> int:
 
 _LIST = (pydantic.BeforeValidator(_listed), pydantic.AfterValidator(_distinct))
 _Counts = Annotated[tuple[Count, ...], *_LIST]
+_Sizes = Annotated[tuple[Annotated[Size, SizeField(1)], ...], *_LIST, pydantic.AfterValidator(_usable)]
 _Factors = Annotated[tuple[Positive, ...], *_LIST]
 _Kernels = Annotated[tuple[Annotated[Count, pydantic.AfterValidator(_odd)], ...], *_LIST]
 _Ratios = Annotated[tuple[Annotated[float, pydantic.Field(ge=0, le=1)], ...], *_LIST]
@@ -84,7 +96,8 @@ class SpaceFile(Strict):
     name: str
     reference: str
     """The reference network that results are compared with; the space should contain it."""
-    resolution: _Counts = (224,)
+    resolution: _Sizes = (224,)
+    """Input sizes: pixels of squares, or rectangles as HEIGHTxWIDTH."""
     width: _Factors = (1.0,)
     """Multipliers of the channels of all layers."""
     stem: Stem

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from mnas.errors import BadInput
 from mnas.io.presets import find_preset
+from mnas.io.size import Size, checked_sizes, in_order, size_of
 from mnas.io.strict_yaml import load_yaml, validate
 from mnas.space.architecture import Architecture
 from mnas.space.choices import Choices, Option
@@ -44,16 +45,19 @@ class SearchSpace:
         return self.file.reference
 
     @property
-    def resolutions(self) -> tuple[int, ...]:
-        """Input sizes in pixels."""
+    def resolutions(self) -> tuple[Size, ...]:
+        """Input sizes in pixels: all squares, or all rectangles of about one shape."""
         return self.file.resolution
 
-    def with_resolutions(self, resolutions: tuple[int, ...]) -> SearchSpace:
+    @property
+    def largest_resolution(self) -> Size:
+        """The largest input size."""
+        return in_order(self.resolutions)[-1]
+
+    def with_resolutions(self, resolutions: Iterable[Size]) -> SearchSpace:
         """The same space at other input sizes in pixels. Raises BadInput."""
-        if not resolutions or len(set(resolutions)) != len(resolutions) or min(resolutions) < 8:
-            sizes = ",".join(map(str, resolutions))
-            raise BadInput(f"--resolution {sizes}: expected different sizes of at least 8 pixels, such as 160,192,224")
-        return SearchSpace(self.file.model_copy(update={"resolution": tuple(resolutions)}))
+        sizes = [size if isinstance(size, int) else size_of(size) for size in resolutions]
+        return SearchSpace(self.file.model_copy(update={"resolution": checked_sizes(sizes, "--resolution")}))
 
     @property
     def channels(self) -> int:

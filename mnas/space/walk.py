@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from mnas.io.size import size_of, written
 from mnas.space.architecture import Architecture, Block
 from mnas.space.choices import (
     LAYER_CHOICES,
@@ -34,7 +35,7 @@ class Walk:
     def __call__(self, choose: Choose) -> Architecture:
         """The architecture that the choices make."""
         space = self.space
-        resolution = int(_pick(choose, "resolution", "", [*space.resolution]))
+        resolution = size_of(_pick(choose, "resolution", "", [*map(written, space.resolution)]))
         width = float(_pick(choose, "width", "", [*space.width]))
         channels = round_channels(space.stem.channels * width)
         stem = Block("conv", space.stem.kernel, space.stem.stride, channels, space.stem.activation)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from mnas.errors import BadInput, nearest
 from mnas.io.names import Names
+from mnas.io.size import SMALLEST, Size, shown, sides, size_of
 from mnas.io.strict_yaml import read_text
 from mnas.space.architecture import Architecture, Block, Head
 from mnas.space.layer import Activation, round_channels
@@ -39,7 +40,7 @@ class Stage(NamedTuple):
     se: bool = False
 
 
-def mobilenet_v1(width: float = 1.0, resolution: int = 224) -> Architecture:
+def mobilenet_v1(width: float = 1.0, resolution: Size = 224) -> Architecture:
     """MobileNetV1 (arXiv 1704.04861)."""
     rows = [  # out, stride, repeat
         (64, 1, 1),  # 112x112
@@ -60,7 +61,7 @@ def mobilenet_v1(width: float = 1.0, resolution: int = 224) -> Architecture:
     return Architecture(resolution, _stem(32, width, "relu6"), stages, Head(0, 0, "none"))
 
 
-def mobilenet_v2(width: float = 1.0, resolution: int = 224) -> Architecture:
+def mobilenet_v2(width: float = 1.0, resolution: Size = 224) -> Architecture:
     """MobileNetV2 (arXiv 1801.04381)."""
     stages = [  # ratio, out, repeat, stride
         Stage(1, 16, 1, 1),  # 112x112
@@ -75,7 +76,7 @@ def mobilenet_v2(width: float = 1.0, resolution: int = 224) -> Architecture:
     return _inverted_residuals(_rows(stages, 32, "relu6"), width, resolution, _stem(32, width, "relu6"), head)
 
 
-def mobilenet_v3_large(width: float = 1.0, resolution: int = 224) -> Architecture:
+def mobilenet_v3_large(width: float = 1.0, resolution: Size = 224) -> Architecture:
     """MobileNetV3-Large (arXiv 1905.02244, table 1)."""
     rows = [
         [Row(3, 16, 16, False, "relu", 1)],  # 112x112
@@ -92,7 +93,7 @@ def mobilenet_v3_large(width: float = 1.0, resolution: int = 224) -> Architectur
     return _v3(rows, width, resolution, Head(round_channels(960 * width), 1280, "hard_swish"))
 
 
-def mobilenet_v3_small(width: float = 1.0, resolution: int = 224) -> Architecture:
+def mobilenet_v3_small(width: float = 1.0, resolution: Size = 224) -> Architecture:
     """MobileNetV3-Small (arXiv 1905.02244, table 2)."""
     rows = [
         [Row(3, 16, 16, True, "relu", 2)],  # 56x56
@@ -104,7 +105,7 @@ def mobilenet_v3_small(width: float = 1.0, resolution: int = 224) -> Architectur
     return _v3(rows, width, resolution, Head(round_channels(576 * width), 1024, "hard_swish"))
 
 
-def mnasnet_a1(width: float = 1.0, resolution: int = 224) -> Architecture:
+def mnasnet_a1(width: float = 1.0, resolution: Size = 224) -> Architecture:
     """MnasNet-A1, with squeeze-and-excitation (arXiv 1807.11626, figure 7)."""
     stages = [  # ratio, out, repeat, stride, kernel
         Stage(1, 16, 1, 1),  # 112x112
@@ -118,7 +119,7 @@ def mnasnet_a1(width: float = 1.0, resolution: int = 224) -> Architecture:
     return _mnasnet(stages, width, resolution, 32)
 
 
-def mnasnet_b1(width: float = 1.0, resolution: int = 224) -> Architecture:
+def mnasnet_b1(width: float = 1.0, resolution: Size = 224) -> Architecture:
     """MnasNet-B1, without squeeze-and-excitation (arXiv 1807.11626; the network of torchvision's mnasnet1_0)."""
     stages = [  # ratio, out, repeat, stride, kernel
         Stage(1, 16, 1, 1),  # 112x112
@@ -132,7 +133,7 @@ def mnasnet_b1(width: float = 1.0, resolution: int = 224) -> Architecture:
     return _mnasnet(stages, width, resolution, 32)
 
 
-def mnasnet_small(width: float = 1.0, resolution: int = 224) -> Architecture:
+def mnasnet_small(width: float = 1.0, resolution: Size = 224) -> Architecture:
     """MnasNet-small (arXiv 1807.11626, table 4)."""
     stages = [  # ratio, out, repeat, stride, kernel
         Stage(1, 8, 1, 1),  # 112x112
@@ -146,7 +147,7 @@ def mnasnet_small(width: float = 1.0, resolution: int = 224) -> Architecture:
     return _mnasnet(stages, width, resolution, 8)
 
 
-ZOO: dict[str, Callable[[float, int], Architecture]] = {
+ZOO: dict[str, Callable[[float, Size], Architecture]] = {
     make.__name__: make
     for make in (
         mobilenet_v1, mobilenet_v2, mobilenet_v3_large, mobilenet_v3_small, mnasnet_a1, mnasnet_b1, mnasnet_small,
@@ -159,7 +160,7 @@ def names() -> list[str]:
     return list(ZOO)
 
 
-def get(name: str, width: float = 1.0, resolution: int = 224, channels: int = 3) -> Architecture:
+def get(name: str, width: float = 1.0, resolution: Size = 224, channels: int = 3) -> Architecture:
     """The reference network `name` with its channels times `width`, for inputs of `resolution` pixels.
 
     `channels` are those of the images: 1 for grey ones.
@@ -189,12 +190,12 @@ NETWORKS = Names("reference network", lambda text: re.split("[@:]", text)[0] in 
 """NAME, with @WIDTH and :RESOLUTION; any other word may be the path of an architecture's YAML file."""
 
 
-def scaled_name(name: str, width: float, resolution: int) -> str:
-    """The name that `load_architecture` reads: mobilenet_v3_large@0.75:160."""
-    return f"{name}@{width:g}:{resolution}"
+def scaled_name(name: str, width: float, resolution: Size) -> str:
+    """The name that `load_architecture` reads: mobilenet_v3_large@0.75:160, or :96x160 for a rectangle."""
+    return f"{name}@{width:g}:{shown(resolution)}"
 
 
-def load_architecture(name: str | Path, resolution: int = 224, channels: int = 3) -> Architecture:
+def load_architecture(name: str | Path, resolution: Size = 224, channels: int = 3) -> Architecture:
     """A reference network by NAME[@WIDTH][:RESOLUTION], or an architecture's YAML file by path. Raises BadInput.
 
     The file states its own resolution; `resolution` is that of a name without one, and `channels` those of its images.
@@ -205,26 +206,31 @@ def load_architecture(name: str | Path, resolution: int = 224, channels: int = 3
     scaled, colon, pixels = text.partition(":")
     plain, at, width = scaled.partition("@")
     try:
-        size = int(pixels) if colon else resolution
-        if size < 8:
+        size, factor = _stated_size(pixels) if colon else resolution, float(width) if at else 1.0
+        if min(sides(size)) < SMALLEST:
             raise ValueError
-        return get(plain, float(width) if at else 1.0, size, channels)
-    except ValueError:
+    except (ValueError, BadInput):
         raise BadInput(
-            f"'{text}': expected NAME, NAME@WIDTH or NAME@WIDTH:PIXELS, such as mobilenet_v3_large@0.75:160"
+            f"'{text}': expected NAME, NAME@WIDTH or NAME@WIDTH:PIXELS, such as mobilenet_v3_large@0.75:160 or :96x160"
         ) from None
+    return get(plain, factor, size, channels)
+
+
+def _stated_size(text: str) -> Size:
+    """The size in a network's name. Raises ValueError or BadInput."""
+    return size_of(text) if "x" in text.lower() else int(text)
 
 
 def _stem(channels: int, width: float, activation: Activation) -> Block:
     return Block("conv", 3, 2, round_channels(channels * width), activation)
 
 
-def _v3(rows: list[list[Row]], width: float, resolution: int, head: Head) -> Architecture:
+def _v3(rows: list[list[Row]], width: float, resolution: Size, head: Head) -> Architecture:
     arch = _inverted_residuals(rows, width, resolution, _stem(16, width, "hard_swish"), head, se_of_hidden=True)
     return replace(arch, gate="hard_sigmoid", bn_eps=1.0e-3)
 
 
-def _mnasnet(stages: list[Stage], width: float, resolution: int, stem_channels: int) -> Architecture:
+def _mnasnet(stages: list[Stage], width: float, resolution: Size, stem_channels: int) -> Architecture:
     rows, stem = _rows(stages, stem_channels, "relu"), _stem(stem_channels, width, "relu")
     return _inverted_residuals(rows, width, resolution, stem, Head(1280, 0, "relu"))
 
@@ -241,7 +247,7 @@ def _rows(stages: list[Stage], channels: int, activation: Activation) -> list[li
 
 
 def _inverted_residuals(
-    stages: list[list[Row]], width: float, resolution: int, stem: Block, head: Head, se_of_hidden: bool = False
+    stages: list[list[Row]], width: float, resolution: Size, stem: Block, head: Head, se_of_hidden: bool = False
 ) -> Architecture:
     """Squeeze-and-excitation keeps a quarter of its own channels (V3) or of the block's input channels."""
     base = stages[0][0].hidden  # the first row does not expand: its input, the stem's channels at width 1

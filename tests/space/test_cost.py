@@ -18,7 +18,7 @@ def counted(arch: Architecture, num_classes: int) -> tuple[int, int]:
     """MAdds and parameters of the built network, as torch counts them."""
     with torch.device("meta"):
         network = build(arch, num_classes).eval()
-        images = torch.empty(1, 3, arch.resolution, arch.resolution)
+        images = torch.empty(arch.input_shape(1))
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         assert network(images).shape == (1, num_classes)
     return counter.get_total_flops() // 2, sum(parameter.numel() for parameter in network.parameters())

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from strategies import architectures
 
 from mnas.io.presets import preset_names
+from mnas.io.size import sides, sized
 from mnas.space import zoo
 from mnas.space.architecture import Architecture, Block, Head
 from mnas.space.layer import Gate, Layer, layer_of, round_channels
@@ -58,7 +59,8 @@ def plainly(arch: Architecture, num_classes: int) -> list[Layer]:
         out = values.pop("channels")
         gate: Gate = arch.gate if block.se else "sigmoid"
         found.append(Layer(size=size, in_channels=channels, out_channels=out, gate=gate, **values))
-        size, channels = (size + block.stride - 1) // block.stride, out
+        down, across = (side + block.stride - 1 for side in sides(size))
+        size, channels = sized(down // block.stride, across // block.stride), out
     if arch.head.channels:
         found.append(Layer("conv", size, channels, arch.head.channels, activation=arch.head.activation))
         channels = arch.head.channels

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -345,3 +346,37 @@ def test_with_resolutions() -> None:
     assert space.resolutions == (24, 32) and space.size == 14
     with pytest.raises(BadInput, match="--resolution 32,32"):
         space.with_resolutions((32, 32))
+
+
+# --- rectangles -------------------------------------------------------------------------------------------------
+
+
+def test_rectangles_are_choices_as_text(tiny: Path) -> None:
+    space = load_space(tiny).with_resolutions(["32x56", (48, 84)])
+    assert (space.resolutions, space.largest_resolution) == (((32, 56), (48, 84)), (48, 84))
+    assert space.choices()["resolution"] == ["32x56", "48x84"]
+    assert space.size == load_space(tiny).size
+    layers = space.layers(10)
+    for seed in range(20):
+        arch = space.sample(random.Random(seed))
+        assert arch.resolution in space.resolutions and arch in space and arch not in load_space(tiny)
+        assert space.decode(space.encode(arch)) == arch
+        assert json.loads(json.dumps(space.encode(arch))) == space.encode(arch)
+        assert layers.issuperset(arch.layers(10))
+    largest = space.argmax(lambda arch: cost(arch, 10).madds)
+    assert largest.resolution == (48, 84)
+
+
+def test_a_file_of_rectangles(tiny: Path) -> None:
+    text = tiny.read_text()
+    for stated in ("[32x56, 48x84]", "[[32, 56], 48x84]", "[[32, 56], [48, 84]]"):
+        tiny.write_text(text.replace("[32, 48]", stated))
+        space = load_space(tiny)
+        assert space.resolutions == ((32, 56), (48, 84))
+        again = SearchSpace(validate(SpaceFile, space.file.model_dump(mode="json"), "again"))
+        assert again.file == space.file
+    for wrong, words in (("[32, 48x84]", "squares alone"), ("[32x56, 84x48]", "one shape"), ("4x9", "at least 8"),
+                         ("[32x56, 32x56]", "each once"), ("32x", "HEIGHTxWIDTH"), ("32y56", "integer")):  # fmt: skip
+        tiny.write_text(text.replace("[32, 48]", wrong))
+        with pytest.raises(BadInput, match=f"resolution.*{words}"):
+            load_space(tiny)

@@ -122,3 +122,14 @@ def test_load_architecture_refuses(text: str, message: str) -> None:
     with pytest.raises(BadInput) as caught:
         zoo.load_architecture(text)
     assert message in str(caught.value)
+
+
+def test_rectangles_by_name() -> None:
+    name = zoo.scaled_name("mobilenet_v3_large", 0.75, (96, 160))
+    assert name == "mobilenet_v3_large@0.75:96x160"
+    assert zoo.load_architecture(name) == zoo.get("mobilenet_v3_large", 0.75, (96, 160))
+    assert zoo.load_architecture("mobilenet_v2", (96, 160)).resolution == (96, 160)
+    assert zoo.load_architecture("mobilenet_v2:96x96").resolution == 96
+    for wrong in ("mobilenet_v2:96x", "mobilenet_v2:96x4", "mobilenet_v2@x:96x160", "mobilenet_v2:96x160x3"):
+        with pytest.raises(BadInput, match="NAME@WIDTH:PIXELS"):
+            zoo.load_architecture(wrong)

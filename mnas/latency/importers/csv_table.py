@@ -78,7 +78,7 @@ def _row(
     layer = validate(Layer, cells, where)
     for field in FIELDS:
         value, least = getattr(layer, field.name), 0 if field.default == 0 else 1
-        if isinstance(value, int) and value < least:
+        if isinstance(value, int) and value < least:  # sides of rectangles are above zero
             raise BadInput(f"{where}: {field.name}: expected at least {least}, got {value}")
     if layer.operator == "mbconv" and not layer.hidden:
         raise BadInput(f"{where}: hidden: an mbconv needs its expanded channels")

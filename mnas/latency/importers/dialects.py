@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mnas.errors import BadInput
+from mnas.io.size import Size, in_order, shown, sides
 from mnas.io.strict_yaml import Positive, Strict, load_yaml, validate
 from mnas.space.layer import Layer, round_channels
 
@@ -43,8 +44,7 @@ class Dialect:
         if not row or layer.se not in squeezed or (layer.activation == "hard_swish" and not self.hard_swish):
             return None
         return row.format(
-            input=f"{layer.size}x{layer.size}x{layer.in_channels}",
-            output=f"{layer.out_size}x{layer.out_size}x{layer.out_channels}",
+            input=_map(layer.size, layer.in_channels), output=_map(layer.out_size, layer.out_channels),
             hidden=hidden, ratio=f"{hidden / layer.in_channels:g}", kernel=layer.kernel, stride=layer.stride,
             skip=int(layer.skip == "identity"), se=int(layer.se > 0), hs=int(layer.activation == "hard_swish"),
         )  # fmt: skip
@@ -75,6 +75,12 @@ class Dialect:
             match = re.fullmatch(rf"{word}-input:(?:\d+x\d+x)?(\d+)-output:(\d+)", key)
             if match:
                 yield Layer("linear", 1, int(match[1]), int(match[2])), mean
+
+
+def _map(size: Size, channels: int) -> str:
+    """A feature map as height x width x channels."""
+    height, width = sides(size)
+    return f"{height}x{width}x{channels}"
 
 
 DIALECTS = (
@@ -123,27 +129,27 @@ class _Figure(Strict):
     var: Any = None
 
 
-def read_tables(source: str | Path, layers: Iterable[Layer]) -> dict[int, dict[Layer, float]]:
+def read_tables(source: str | Path, layers: Iterable[Layer]) -> dict[Size, dict[Layer, float]]:
     """The figures that published tables have for `layers`, in their own unit, and all their classifiers, by resolution.
 
     `source` is one file for all resolutions, returned as resolution 0; or a folder with files such as
-    224_lookup_table.yaml or .json, of which those for the resolutions of `layers` are read.
+    224_lookup_table.yaml or .json, of which those for the resolutions of `layers` are read: squares alone.
     """
     layers = list(layers)
     files = _files(Path(source), {layer.size for layer in layers if layer.takes_images})
     return {resolution: dict(_read(path, layers)) for resolution, path in files.items()}
 
 
-def _files(source: Path, resolutions: set[int]) -> dict[int, Path]:
+def _files(source: Path, resolutions: set[Size]) -> dict[Size, Path]:
     if not source.is_dir():
         return {0: source}
     names = ((re.fullmatch(r"(\d+)_lookup_table\.(?:ya?ml|json)", path.name), path) for path in source.iterdir())
-    files = {int(name[1]): path for name, path in names if name}
+    files: dict[Size, Path] = {int(name[1]): path for name, path in names if name}
     if not files:
         raise BadInput(f"{source}: has no latency table; expected files such as 224_lookup_table.yaml")
-    chosen = {size: files[size] for size in sorted(resolutions & set(files))}
+    chosen = {size: files[size] for size in in_order(files) if size in resolutions}
     if not chosen:
-        there, wanted = (", ".join(map(str, sorted(sizes))) for sizes in (files, resolutions))
+        there, wanted = (", ".join(map(shown, in_order(sizes))) for sizes in (files, resolutions))
         raise BadInput(f"{source}: has tables for resolutions {there}, not for {wanted}: choose with --resolution")
     return chosen
 

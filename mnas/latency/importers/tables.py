@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import fmean
 
 from mnas.errors import BadInput, nearest
+from mnas.io.size import Size
 from mnas.latency.conditions import Conditions
 from mnas.latency.importers.csv_table import read_csv
 from mnas.latency.importers.dialects import read_tables
@@ -39,6 +40,7 @@ def import_table(
     if unit is not None and unit not in UNITS:
         raise BadInput(f"unknown unit '{unit}'{nearest(unit, UNITS)}")
     wanted = list(dict.fromkeys(layers))
+    tables: Mapping[Size, Mapping[Layer, float]]
     tables = {0: read_csv(source)} if source.suffix.lower() == ".csv" else read_tables(source, wanted)
     means = _means(tables.values())
     figures = {layer: means[layer] for layer in wanted if layer in means}
@@ -87,7 +89,7 @@ def _means(tables: Iterable[Mapping[Layer, float]]) -> dict[Layer, float]:
     return {layer: fmean(values) for layer, values in times.items()}
 
 
-def _differing(tables: Mapping[int, Mapping[Layer, float]]) -> dict[int, dict[Layer, float]]:
+def _differing(tables: Mapping[Size, Mapping[Layer, float]]) -> dict[Size, dict[Layer, float]]:
     """For each resolution, the values of layers on which the tables disagree."""
     values: dict[Layer, set[float]] = defaultdict(set)
     for table in tables.values():

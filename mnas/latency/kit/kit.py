@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import logging
@@ -18,6 +17,7 @@ import torch
 from torch import nn
 
 from mnas.errors import BadInput
+from mnas.io.size import in_order
 from mnas.io.strict_yaml import Count, Positive, Strict, read_text, validate
 from mnas.latency.conditions import Conditions
 from mnas.latency.measure import ANCHORS, pooled, rescaled_to_anchor
@@ -95,7 +95,7 @@ def make_kit(
                 "runtime": conditions.runtime, "needs": needs, "module": f"mnas.latency.runtimes.{module}",
                 "threads": conditions.threads, "batch": conditions.batch, "rounds": ROUNDS,
                 "layers": [
-                    {"layer": dataclasses.asdict(layer), "file": add_layer(f"layers/{i}{suffix}", layer),
+                    {"layer": layer.to_dict(), "file": add_layer(f"layers/{i}{suffix}", layer),
                      "frame": frame_files[frame(layer)]}
                     for i, layer in enumerate(layers)
                 ],
@@ -258,7 +258,7 @@ def _calibrated(table: LatencyTable, results: _Results, path: Path) -> LatencyTa
         return table
     sizes = {row.layer.size for row in manifest.layers if row.layer.takes_images}
     return calibrated(
-        table, MeasuredNetworks(archs, measurements, manifest.num_classes, manifest.space, tuple(sorted(sizes)))
+        table, MeasuredNetworks(archs, measurements, manifest.num_classes, manifest.space, tuple(in_order(sizes)))
     )
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from mnas.config import MAX_TABLE_ERROR
 from mnas.errors import BadInput
 from mnas.io.files import user_cache
+from mnas.io.size import in_order, shown
 from mnas.latency.conditions import Conditions
 from mnas.latency.machine import await_rest, check_threads, exclusive
 from mnas.latency.runtimes import get_runtime
@@ -134,7 +135,7 @@ def _calibrated(
 def cache_path(space: SearchSpace, conditions: Conditions) -> Path:
     """Where this device's table of a space is kept between runs."""
     adapter = get_runtime(conditions.runtime)
-    sizes = "-".join(map(str, sorted(space.resolutions)))
+    sizes = "-".join(map(shown, in_order(space.resolutions)))
     where = f"threads {conditions.threads} batch {conditions.batch} {adapter.device_name()}"
     grey = " grey" * (space.channels == 1)
     words = f"{space.name} {sizes} px{grey} {adapter.name} {adapter.version()} {where}{' framed' * adapter.framed}"

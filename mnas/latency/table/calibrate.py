@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnas.errors import BadInput
+from mnas.io.size import Size, in_order
 from mnas.latency.measure import instabilities, measure_networks
 from mnas.latency.table.anchors import anchors_of
 from mnas.latency.table.calibration import Calibration, CalibrationNetworks, TableError
@@ -40,7 +41,7 @@ class MeasuredNetworks:
     measurements: Sequence[Measurement]
     num_classes: int
     space: str
-    resolutions: tuple[int, ...]
+    resolutions: tuple[Size, ...]
 
     def ms(self) -> NDArray[np.float64]:
         """(n,) milliseconds."""
@@ -79,7 +80,7 @@ def calibration_networks(space: SearchSpace) -> list[Architecture]:
 
     A later check times the networks of the fit again, to compare the machine's speed.
     """
-    rng, space = random.Random("calibration"), space.with_resolutions(tuple(sorted(space.resolutions)))
+    rng, space = random.Random("calibration"), space.with_resolutions(in_order(space.resolutions))
     return [space.sample(rng) for _ in range(FITTED + HELD_OUT)]
 
 
@@ -93,7 +94,7 @@ def calibrated(table: LatencyTable, networks: MeasuredNetworks) -> LatencyTable:
     calibration = Calibration(
         fit.offset_ms, fit.factor, table_error(fit.offset_ms + fit.factor * sums, ms[fitted:]),
         CalibrationNetworks(
-            fitted, len(ms) - fitted, networks.space, tuple(sorted(networks.resolutions)), today(),
+            fitted, len(ms) - fitted, networks.space, tuple(in_order(networks.resolutions)), today(),
             anchor_ms=mean_ms(networks.measurements[:fitted]),
             repeatability=float(np.mean(repeated)) if repeated else 0.0,
             unstable=instabilities(networks.measurements),

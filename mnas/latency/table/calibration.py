@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mnas.io.size import Size, in_order, written
 from mnas.latency.table.anchors import Anchor
 from mnas.space.space import SearchSpace
 
@@ -38,7 +39,7 @@ class CalibrationNetworks:
     """Number of other networks, on which the error was measured."""
     space: str
     """Name of the space that they were drawn from."""
-    resolutions: tuple[int, ...]
+    resolutions: tuple[Size, ...]
     """Input sizes of that space, ascending."""
     date: str
     """Day of the measurement, such as 2026-01-31."""
@@ -80,7 +81,7 @@ class Calibration:
 
     def is_of(self, space: SearchSpace) -> bool:
         """Whether it was made on networks of `space` and its sizes."""
-        here = space.name, tuple(sorted(space.resolutions))
+        here = space.name, tuple(in_order(space.resolutions))
         return (self.networks.space, self.networks.resolutions) == here
 
     def __str__(self) -> str:
@@ -94,7 +95,7 @@ class Calibration:
 
     def to_dict(self) -> dict[str, Any]:
         """As a table's file and the commands' JSON have it: one flat mapping, without the anchors."""
-        networks = asdict(self.networks)
+        networks = asdict(self.networks) | {"resolutions": tuple(map(written, self.networks.resolutions))}
         fitted, held_out = networks.pop("fitted"), networks.pop("held_out")
         repeatability = networks.pop("repeatability")
         return {

@@ -16,6 +16,7 @@ import yaml
 
 from mnas.errors import BadInput
 from mnas.io.files import write_atomic
+from mnas.io.size import Size, SizeField, shown
 from mnas.io.strict_yaml import Count, NonNegative, Positive, Strict, load_yaml, validate
 from mnas.latency.conditions import Conditions
 from mnas.latency.table.anchors import Anchor
@@ -26,6 +27,7 @@ from mnas.space.layer import Layer
 
 MAX_BYTES = 32_000_000
 NonNegativeInt = Annotated[int, pydantic.Field(ge=0)]
+Pixels = Annotated[Size, SizeField(1)]
 
 _FIELDS = dataclasses.fields(Layer)
 _TYPES = typing.get_type_hints(Layer)
@@ -34,6 +36,8 @@ _TYPES = typing.get_type_hints(Layer)
 def _column(field: dataclasses.Field[Any]) -> Any:
     """A field of `Layer` as a pydantic field of a row: numbers are at least 1, or 0 where 0 is the default."""
     kind = _TYPES[field.name]
+    if kind == Size:
+        kind = Pixels
     if kind is int:
         kind = Annotated[int, pydantic.Field(ge=0 if field.default == 0 else 1)]
     return (kind, ... if field.default is dataclasses.MISSING else field.default)
@@ -41,7 +45,7 @@ def _column(field: dataclasses.Field[Any]) -> Any:
 
 _columns: dict[str, Any] = {field.name: _column(field) for field in _FIELDS}
 _Row: Any = pydantic.create_model(
-    "Row", __base__=Strict, **_columns, resolution=(Count | None, None), ms=(Positive, ...),
+    "Row", __base__=Strict, **_columns, resolution=(Pixels | None, None), ms=(Positive, ...),
     corrected_ms=(Positive | None, None),
 )  # fmt: skip
 _Failed: Any = pydantic.create_model("Failed", __base__=Strict, **_columns, why=(str, ...))
@@ -58,7 +62,7 @@ class _Calibration(Strict):
     spearman: pydantic.FiniteFloat
     repeatability: NonNegative
     space: str
-    resolutions: tuple[int, ...]
+    resolutions: tuple[Annotated[Size, SizeField()], ...]
     date: str
     anchor_ms: Positive
     unstable: str = ""
@@ -110,7 +114,7 @@ def header(conditions: Conditions, provenance: Provenance, calibration: Calibrat
 
 def write(
     path: Path, header: Mapping[str, Any], entries: Mapping[Layer, float],
-    at_resolution: Mapping[int, Mapping[Layer, float]], corrected: Mapping[Layer, float], failed: Mapping[Layer, str],
+    at_resolution: Mapping[Size, Mapping[Layer, float]], corrected: Mapping[Layer, float], failed: Mapping[Layer, str],
     anchors: Sequence[Anchor] = (),
 ) -> None:  # fmt: skip
     """Writes a table's file, whole or not at all."""
@@ -119,7 +123,7 @@ def write(
         for layer, ms in entries.items()
     ]
     rows += [
-        _row(layer, resolution=str(resolution), ms=_positional(ms))
+        _row(layer, resolution=shown(resolution), ms=_positional(ms))
         for resolution, own in at_resolution.items() for layer, ms in own.items()
     ]  # fmt: skip
     lost = [_row(layer, why=_quoted(why)) for layer, why in failed.items()]
@@ -139,13 +143,13 @@ def read(path: Path) -> dict[str, Any]:
             f"{path}: layer_count is {file.layer_count:,}, but there are {len(file.layers):,} layers: the file was "
             "cut off or edited; delete it and measure again, or correct the count"
         )
-    times: dict[int | None, dict[Layer, float]] = {None: {}}
+    times: dict[Size | None, dict[Layer, float]] = {None: {}}
     corrected: dict[Layer, float] = {}
     for i, row in enumerate(file.layers):
         layer, values = _layer(row)
         own = times.setdefault(values["resolution"], {})
         if layer in own:
-            at = f" for resolution {values['resolution']}" if values["resolution"] else ""
+            at = f" for resolution {shown(values['resolution'])}" if values["resolution"] else ""
             raise BadInput(f"{path}: layers[{i}]: this layer appears twice{at}: {layer}")
         own[layer] = values["ms"]
         if values["corrected_ms"] is not None:
@@ -156,7 +160,7 @@ def read(path: Path) -> dict[str, Any]:
         lone = [layer for layer in own if layer not in entries]
         if lone:
             raise BadInput(
-                f"{path}: layers: one has a row for resolution {resolution} alone, expected also a row without "
+                f"{path}: layers: one has a row for resolution {shown(resolution)} alone, expected also a row without "
                 f"resolution, for networks of other sizes: {lone[0]}"
             )
     if corrected:
@@ -228,8 +232,9 @@ def _layer(row: Any) -> tuple[Layer, dict[str, Any]]:
 def _row(layer: Layer, **values: str) -> str:
     """One line of YAML: the layer's fields that are not the default, then `values`."""
     fields = {field.name: getattr(layer, field.name) for field in _FIELDS}
-    shown = {field.name: fields[field.name] for field in _FIELDS if fields[field.name] != field.default}
-    return "- {" + ", ".join(f"{name}: {value}" for name, value in (shown | values).items()) + "}\n"
+    stated = {field.name: fields[field.name] for field in _FIELDS if fields[field.name] != field.default}
+    stated |= {"size": shown(layer.size), **values}
+    return "- {" + ", ".join(f"{name}: {value}" for name, value in stated.items()) + "}\n"
 
 
 def _positional(ms: float) -> str:

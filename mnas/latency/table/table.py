@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnas.errors import BadInput
+from mnas.io.size import Size, in_order, shown
 from mnas.latency.conditions import Conditions
 from mnas.latency.runtimes import get_runtime
 from mnas.latency.table import file as table_file
@@ -29,7 +30,7 @@ class LatencyTable:
     provenance: Provenance
     entries: dict[Layer, float] = field(default_factory=dict)
     """Milliseconds of each layer, as measured, for a whole batch."""
-    at_resolution: dict[int, dict[Layer, float]] = field(default_factory=dict)
+    at_resolution: dict[Size, dict[Layer, float]] = field(default_factory=dict)
     """Milliseconds that replace those in `entries` in networks of this input size."""
     failed: dict[Layer, str] = field(default_factory=dict)
     """Layers that the runtime could not run, with its message."""
@@ -121,8 +122,8 @@ class LatencyTable:
     def _lacks(self, archs: Sequence[Architecture], num_classes: int) -> BadInput:
         summed = replace(self, entries=self.corrected or self.entries)
         missing = summed.missing(layer for arch in archs for layer in arch.layers(num_classes))
-        shown = "; ".join(map(str, missing[:3])) + (f"; and {len(missing) - 3:,} more" if len(missing) > 3 else "")
-        sizes = ",".join(map(str, sorted({arch.resolution for arch in archs})))
+        examples = "; ".join(map(str, missing[:3])) + (f"; and {len(missing) - 3:,} more" if len(missing) > 3 else "")
+        sizes = ",".join(map(shown, in_order({arch.resolution for arch in archs})))
         wanted = f"--space SPACE --classes {num_classes} --resolution {sizes}"
         way = (
             f"Import its source again for that space: mnas latency import SOURCE {wanted} -o NEW.yaml"
@@ -131,7 +132,7 @@ class LatencyTable:
         )  # fmt: skip
         return BadInput(
             f"the latency table ({self.runtime} on {self.device}) lacks {len(missing):,} "
-            f"layer{'s' if len(missing) > 1 else ''}: {shown}. {way}"
+            f"layer{'s' if len(missing) > 1 else ''}: {examples}. {way}"
         )
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from torch import nn
 
+from mnas.io.size import sides
 from mnas.nn.network import module_of
 from mnas.space.layer import Layer
 
@@ -38,7 +39,7 @@ def timed_module(layer: Layer, *, in_frame: bool) -> nn.Module:
 def input_shape(layer: Layer, batch: int, *, in_frame: bool) -> tuple[int, ...]:
     """The input shape of `timed_module`: (b, c) or (b, c, h, w)."""
     first = frame(layer) if in_frame and not _begins(layer) else layer
-    return (batch, first.in_channels) if first.operator == "linear" else (batch, first.in_channels, *2 * (first.size,))
+    return (batch, first.in_channels) if first.operator == "linear" else (batch, first.in_channels, *sides(first.size))
 
 
 def _begins(layer: Layer) -> bool:

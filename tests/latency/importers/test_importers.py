@@ -465,3 +465,43 @@ def test_the_command_says_what_is_missing(mnas: Callable[..., Any], tmp_path: Pa
     assert code == 0 and '"missing": 2' in out
     assert "theirs.yaml lacks 2 of the 9 layers of space 'small' for 1000 classes" in err
     assert "operator=mbconv size=32" in err
+
+
+# --- rectangles
+
+
+def test_keys_have_both_sides() -> None:
+    layer = Layer("mbconv", (28, 45), 48, 40, kernel=5, stride=2, hidden=144, activation="relu")
+    key = "expanded_conv-input:28x45x48-output:14x23x40-expand:144-kernel:5-stride:2-idskip:0-se:0-hs:0"
+    assert OFA.key(layer) == key and OFA.pattern().fullmatch(key)
+
+
+def test_a_rectangle_is_the_sum_of_its_rows(tmp_path: Path) -> None:
+    wide, text = replace(V3, resolution=(64, 96)), OFA_TABLE
+    for side, other in ((64, 96), (32, 48), (16, 24)):
+        text = text.replace(f"{side}x{side}x", f"{side}x{other}x")
+    table = imported(write(tmp_path / "table.yaml", text), wide.layers())
+    assert table.predict(wide) == 255
+    table.save(tmp_path / "ours.yaml")
+    assert LatencyTable.load(tmp_path / "ours.yaml").predict(wide) == 255
+    (tmp_path / "folder").mkdir()
+    write(tmp_path / "folder" / "64_lookup_table.yaml", text)
+    with pytest.raises(BadInput, match=r"resolutions 64, not for 64x96"):
+        imported(tmp_path / "folder", wide.layers())
+
+
+def test_a_csv_of_rectangles(tmp_path: Path) -> None:
+    wide = replace(V3, resolution=(64, 96))
+    layers = dict.fromkeys(wide.layers(10))
+    with open(tmp_path / "layers.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(layer.to_dict() | {"ms": 0.5} for layer in layers)
+    assert read_csv(tmp_path / "layers.csv") == dict.fromkeys(layers, 0.5)
+    assert ",64x96," in (tmp_path / "layers.csv").read_text()
+    assert [*read_csv(write(tmp_path / "x.csv", "operator,size,in_channels,out_channels,ms\npool,7x7,5,5,1"))] == [
+        Layer("pool", 7, 5, 5)
+    ]
+    for wrong in ("64x", "0x64", "0"):
+        with pytest.raises(BadInput, match="line 2: size: "):
+            read_csv(write(tmp_path / "x.csv", f"operator,size,in_channels,out_channels,ms\npool,{wrong},5,5,1"))

@@ -458,3 +458,41 @@ def test_kit_command(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert {row["architecture"]["resolution"] for row in manifest["networks"]} == {32}
     with pytest.raises(BadInput, match=r"kit\.zip: .*-o"):
         mnas("kit", "--space", tiny, "-o", path)
+
+
+def test_a_kit_of_rectangles(tmp_path: Path) -> None:
+    """As typed; six layers and four networks of it run, and come back as a calibrated table."""
+    (tmp_path / "tiny.yaml").write_text(TINY_SPACE)
+    space = load_space(tmp_path / "tiny.yaml").with_resolutions([(32, 53)])
+    manifest = make(tmp_path / "whole.zip", space)
+    layers = [row["layer"]["size"] for row in manifest["layers"]]
+    assert "32x53" in layers and "16x27" in layers and {"8x14", 1} < set(layers)
+    assert all(row["architecture"]["resolution"] == "32x53" for row in manifest["networks"])
+    small = changed(tmp_path / "whole.zip", tmp_path / "kit.zip", layers=8)
+    assert run(sys.executable, small, cwd=tmp_path).returncode == 0
+    table = import_results(tmp_path / "results.json")
+    assert table.entries.keys() <= space.layers(CLASSES) and len(table.entries) == 8
+    assert any(layer.size == (16, 27) for layer in table.entries)
+    table.save(tmp_path / "table.yaml")
+    assert LatencyTable.load(tmp_path / "table.yaml") == table
+
+
+def test_results_of_rectangles_are_calibrated(tmp_path: Path) -> None:
+    """With times as a device would have them; on a device they are measured."""
+    (tmp_path / "tiny.yaml").write_text(TINY_SPACE)
+    space = load_space(tmp_path / "tiny.yaml").with_resolutions([(32, 53), (48, 80)])
+    manifest = make(tmp_path / "kit.zip", space)
+    del manifest["kit"]
+    timed = {"ms": 1.0, "anchor_ms": None, "unstable": ""}
+    text = json.dumps({
+        "complete": True, "device": "a board", "cores": 4, "runtime": "onnxruntime", "runtime_version": "1",
+        "threads": 1, "dtype": "float32", "clock_mhz": None, "date": "2026-01-31",
+        "layer_ms": {row["file"]: 0.1 + 0.001 * i for i, row in enumerate(manifest["layers"])},
+        "networks": {row["file"]: [timed | {"ms": 1.0 + i}] * 2 for i, row in enumerate(manifest["networks"])},
+        "failed": {}, "manifest": {**manifest, "kit": "0" * 16},
+    })  # fmt: skip
+    (tmp_path / "results.json").write_text(text)
+    table = import_results(tmp_path / "results.json")
+    assert table.entries.keys() == space.layers(CLASSES)
+    assert table.calibration is not None and table.calibration.networks.resolutions == ((32, 53), (48, 80))
+    assert table.calibration.is_of(space)

@@ -19,6 +19,7 @@ pytest.importorskip("ai_edge_litert")
 from outputs import LAYERS, expect_equal, lively
 
 from mnas.errors import BadInput, MissingDependency
+from mnas.io.size import sides
 from mnas.latency.runtimes import get_runtime
 from mnas.latency.runtimes import litert as adapter
 from mnas.latency.runtimes.tflite_graph import ALIGNMENT, _Graph, schema, tflite_model
@@ -46,7 +47,7 @@ EVEN_SIZES = [Layer("mbconv", 8, 4, 4, kernel, 2, 8, activation="relu6") for ker
 
 @pytest.mark.parametrize("layer", [*LAYERS, *EVEN_SIZES], ids=str)
 def test_blocks_are_the_same_and_run_in_xnnpack_alone(layer: Layer) -> None:
-    size = () if layer.operator == "linear" else (layer.size, layer.size)
+    size = () if layer.operator == "linear" else sides(layer.size)
     module, x = lively(module_of(layer)), 3 * torch.randn(2, layer.in_channels, *size)
     expect_equal("litert", module, x)
     interpreter = adapter._interpreter(tflite_model(module, x), 1)
@@ -59,7 +60,7 @@ def test_blocks_are_the_same_and_run_in_xnnpack_alone(layer: Layer) -> None:
 def test_padding_is_written_out_only_where_tflite_pads_otherwise() -> None:
     def pads(layer: Layer) -> int:
         model = schema.ModelT.InitFromPackedBuf(
-            tflite_model(module_of(layer).eval(), torch.rand(1, layer.in_channels, layer.size, layer.size))
+            tflite_model(module_of(layer).eval(), torch.rand(1, layer.in_channels, *sides(layer.size)))
         )
         return [code.builtinCode for code in model.operatorCodes].count(schema.BuiltinOperator.PAD)
 

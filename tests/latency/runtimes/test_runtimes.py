@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from outputs import LAYERS, array, expect_close, expect_equal, lively
 from torch import nn
 
 from mnas.errors import BadInput, MissingDependency
+from mnas.io.size import sides
 from mnas.latency.runtimes import Runtime, get_runtime, runtime_names
 from mnas.latency.runtimes.onnx_graph import onnx_model
 from mnas.latency.timing.frame import input_shape, timed_module
@@ -79,6 +81,16 @@ def test_a_network_computes_what_pytorch_does(
     for batch in (1,) if adapter.name == "torch_compile" else (1, 2):  # which compiles for each batch anew
         expect_same(adapter, module, torch.randn(batch, 3, arch.resolution, arch.resolution))
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("size", [(10, 13), (9, 16)])
+def test_a_rectangle_computes_what_pytorch_does(adapter: Runtime, size: tuple[int, int]) -> None:
+    """As tables time it, with a stride over odd and even sides."""
+    for layer in (replace(LAYER, size=size, stride=2, skip="none"), Layer("conv", size, 3, 8, 3, 2, activation="relu")):
+        module = lively(timed_module(layer, in_frame=adapter.framed))
+        x = torch.randn(input_shape(layer, 1, in_frame=adapter.framed))
+        assert layer.operator == "mbconv" or x.shape[2:] == size
+        expect_same(adapter, module, x)
 
 
 def expect_same(adapter: Runtime, module: nn.Module, x: torch.Tensor) -> None:
@@ -305,7 +317,7 @@ def test_zoo_networks_are_the_same_in_onnxruntime(name: str) -> None:
 
 @pytest.mark.parametrize("layer", LAYERS, ids=str)
 def test_blocks_are_the_same_in_onnxruntime(layer: Layer) -> None:
-    size = () if layer.operator == "linear" else (layer.size, layer.size)
+    size = () if layer.operator == "linear" else sides(layer.size)
     expect_equal("onnxruntime", lively(module_of(layer)), 3 * torch.randn(2, layer.in_channels, *size))
 
 

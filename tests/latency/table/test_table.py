@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import random
 import tempfile
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from made_up_tables import changed, made_up, refitted
 
 from mnas.errors import BadInput
+from mnas.io.size import sized
 from mnas.latency.conditions import Conditions
 from mnas.latency.runtimes import get_runtime
 from mnas.latency.table.anchors import Anchor
@@ -40,7 +42,8 @@ numbers = st.integers(1, 2000)
 layers = st.builds(
     Layer,
     operator=st.sampled_from(["conv", "sepconv", "mbconv", "pool", "linear"]),
-    size=numbers, in_channels=numbers, out_channels=numbers, kernel=st.sampled_from([1, 3, 5, 7]),
+    size=numbers | st.builds(sized, numbers, numbers), in_channels=numbers, out_channels=numbers,
+    kernel=st.sampled_from([1, 3, 5, 7]),
     stride=st.sampled_from([1, 2]), hidden=st.integers(0, 2000), se=st.integers(0, 500),
     gate=st.sampled_from(["sigmoid", "hard_sigmoid"]),
     activation=st.sampled_from(["none", "relu", "relu6", "hard_swish"]),
@@ -483,3 +486,24 @@ def test_what_measurements_differ_by_is_no_error_of_the_table() -> None:
     noisy = refitted(FIT, mean_error=0.06, repeatability=0.02)
     assert noisy.is_exact(0.05) and not refitted(noisy, repeatability=0.005).is_exact(0.05)
     assert not refitted(noisy, mean_error=0.11, repeatability=0.5).is_exact(0.05), "noise alone is no excuse"
+
+
+WIDE = zoo.get("mobilenet_v3_small", 0.5, (48, 84))
+
+
+def test_a_table_of_rectangles(tmp_path: Path) -> None:
+    fit = refitted(FIT, resolutions=((48, 84), (96, 168)), anchors=(Anchor(WIDE, 10, 0.5),))
+    table = replace(table_of(WIDE, SMALL, num_classes=10), calibration=fit)
+    table.save(tmp_path / "table.yaml")
+    assert LatencyTable.load(tmp_path / "table.yaml") == table
+    text = (tmp_path / "table.yaml").read_text()
+    assert "  - 48x84\n  - 96x168\n" in text and "size: 24x42" in text and "resolution: 48x84" in text
+    assert "(" not in text.partition("layers:")[2]
+    assert fit.is_of(load_space("v3_large").with_resolutions([(96, 168), (48, 84)]))
+    assert json.loads(json.dumps(fit.to_dict()))["resolutions"] == ["48x84", "96x168"]
+    for wrong in ("24x", "24x0", "[24]", "true"):
+        (tmp_path / "wrong.yaml").write_text(text.replace("size: 24x42", f"size: {wrong}"))
+        with pytest.raises(BadInput, match="size: should be"):
+            LatencyTable.load(tmp_path / "wrong.yaml")
+    with pytest.raises(BadInput, match="--resolution 64,96x168"):
+        table.predict_many([replace(SMALL, resolution=64), replace(WIDE, resolution=(96, 168))], 7)
