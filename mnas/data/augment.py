@@ -5,41 +5,43 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+from mnas.data.reading import AS_USUAL
 from mnas.data.trivial_augment import draw, recolour, sampling_matrices
+from mnas.io.size import Size, sides
 
 MEAN = (0.485, 0.456, 0.406)  # of ImageNet's RGB values in 0..1
 STD = (0.229, 0.224, 0.225)
 
 
-def normalise(images: torch.Tensor, size: int) -> torch.Tensor:
-    """uint8 (b, 3, h, w) to normalised float32 (b, 3, size, size), channels_last; centre-cropped where not square."""
+def normalise(images: torch.Tensor, size: Size) -> torch.Tensor:
+    """uint8 (b, 3, h, w) to normalised float32 (b, 3, *size), channels_last; the central part of the size's shape."""
     with torch.no_grad():
-        return _standardise(_resize(_square(images), size))
+        return _standardise(_resize(_central(images, size), size))
 
 
 def augment(
-    images: torch.Tensor, size: int, *, generator: torch.Generator, flip: bool, crop: float = 0.8, ratio: float = 1.0,
+    images: torch.Tensor, size: Size, *, generator: torch.Generator, flip: bool, crop: float = 0.8, ratio: float = 1.0,
     trivial: bool = False,
 ) -> torch.Tensor:  # fmt: skip
     """`normalise` a random window of each image, mirrored with probability 1/2 if `flip`.
 
-    The window's side is uniform in [crop, 1] of the image's; its width over its height is log-uniform in [1 / ratio,
-    ratio] at the same area, but no side is longer than the image's. It may extend beyond the border by (1 - crop) / 2
-    of the image's side; border pixels are repeated there. crop=1 and ratio=1 therefore only mirror. `trivial`: one
-    random operation of TrivialAugmentWide on each window. `generator` is a CPU generator, so that the windows are the
-    same on every device.
+    The window's sides are a part of the image's, uniform in [crop, 1]. Relative to the image's, its width over its
+    height is log-uniform in [1 / ratio, ratio] at the same area, but no side is longer than the image's. It may extend
+    beyond the border by (1 - crop) / 2 of the image's sides; border pixels are repeated there. crop=1 and ratio=1
+    therefore only mirror. `trivial`: one random operation of TrivialAugmentWide on each window. `generator` is a CPU
+    generator, so that the windows are the same on every device.
     """
     with torch.no_grad():
-        images = _square(images)
+        images, (height, width) = _central(images, size), sides(size)
         # grid_sample does not antialias, so shrink first; the windows then only enlarge.
-        pixels = _resize(images, size) if images.shape[-1] > size else images.float()
+        pixels = _resize(images, size) if _is_larger(images, size) else images.float()
         theta = _windows(len(images), generator, flip, crop, ratio)
         if trivial:
             operations = draw(len(images), generator)
-            theta = theta @ sampling_matrices(operations, mirrored=flip)
-        grid = F.affine_grid(theta.to(images.device), [len(images), 3, size, size], align_corners=False)
-        edge = 1 - 1 / pixels.shape[-1]  # the outermost pixels' centres; padding_mode="border" is not on every device
-        pixels = F.grid_sample(pixels.contiguous(), grid.clamp(-edge, edge), mode="bilinear", align_corners=False)
+            theta = theta @ sampling_matrices(operations, mirrored=flip, width_over_height=width / height)
+        grid = F.affine_grid(theta.to(images.device), [len(images), 3, height, width], align_corners=False)
+        grid = _within(grid, *pixels.shape[-2:])
+        pixels = F.grid_sample(pixels.contiguous(), grid, mode="bilinear", align_corners=False)
         return _standardise(recolour(pixels, operations) if trivial else pixels)
 
 
@@ -60,21 +62,37 @@ def _windows(count: int, generator: torch.Generator, flip: bool, crop: float, ra
     return theta
 
 
-def _square(images: torch.Tensor) -> torch.Tensor:
-    """The centred square of each image."""
+def _within(grid: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """A sampling grid (b, h, w, 2) cut off at the centres of the outermost pixels: grid_sample's padding_mode="border"
+    is not on every device."""
+    if height == width:
+        return grid.clamp(1 / width - 1, 1 - 1 / width)
+    for axis, pixels in enumerate((width, height)):
+        grid[..., axis].clamp_(1 / pixels - 1, 1 - 1 / pixels)
+    return grid
+
+
+def _central(images: torch.Tensor, size: Size) -> torch.Tensor:
+    """The central part of each image that has the shape of `size`."""
     height, width = images.shape[-2:]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    return images[..., top : top + side, left : left + side]
+    down, across = AS_USUAL.lossless(height, width, size)
+    top, left = (height - down) // 2, (width - across) // 2
+    return images[..., top : top + down, left : left + across]
 
 
-def _resize(images: torch.Tensor, size: int) -> torch.Tensor:
-    """Resize square images to `size`, as float pixels in 0..255."""
-    pixels = images.float()
-    side = images.shape[-1]
-    if side == size:
+def _is_larger(images: torch.Tensor, size: Size) -> bool:
+    height, width = sides(size)
+    return images.shape[-2] > height or images.shape[-1] > width
+
+
+def _resize(images: torch.Tensor, size: Size) -> torch.Tensor:
+    """Resize images to `size`, as float pixels in 0..255."""
+    pixels, shape = images.float(), sides(size)
+    if images.shape[-2:] == shape:
         return pixels
-    return F.interpolate(pixels, (size, size), mode="bilinear", align_corners=False, antialias=side > size)
+    return F.interpolate(
+        pixels, shape, mode="bilinear", align_corners=False, antialias=_is_larger(images, size)
+    )
 
 
 def _standardise(pixels: torch.Tensor) -> torch.Tensor:

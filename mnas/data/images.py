@@ -17,6 +17,7 @@ from PIL import Image, ImageOps
 
 from mnas.data.reading import AS_USUAL, PADDING, Reading
 from mnas.errors import BadInput
+from mnas.io.size import Size, sides
 
 log = logging.getLogger("mnas.data")
 
@@ -78,14 +79,15 @@ def quiet_pillow() -> Iterator[None]:
             Image.MAX_IMAGE_PIXELS = limit
 
 
-def decode(path: str | Path, size: int, reading: Reading = AS_USUAL) -> NDArray[np.uint8]:
-    """RGB pixels uint8 (size, size, 3): upright, resized (bilinear, antialiased) to the square that `reading` states.
+def decode(path: str | Path, size: Size, reading: Reading = AS_USUAL) -> NDArray[np.uint8]:
+    """RGB pixels uint8 (height, width, 3): upright, resized (bilinear, antialiased) to `size` as `reading` states.
 
     Raises BrokenImage.
     """
     with opened(path) as image:
-        # JPEGs are decoded at 1/2, 1/4 or 1/8 of their size where that still has twice the wanted pixels.
-        image.draft(None, (2 * size, 2 * size))
+        # JPEGs are decoded at 1/2, 1/4 or 1/8 of their size where that still has twice the wanted pixels, even turned.
+        longer = max(sides(size))
+        image.draft(None, (2 * longer, 2 * longer))
         if image.width * image.height > reading.max_pixels:
             raise BrokenImage(
                 f"{image.width} x {image.height} pixels, more than --max-pixels {reading.max_pixels:,}: make it smaller"
@@ -115,22 +117,24 @@ def opened(path: str | Path) -> Iterator[Image.Image]:
         raise BrokenImage(_reason(error, path)) from error
 
 
-def _fitted(rgb: Image.Image, size: int, reading: Reading) -> NDArray[np.uint8]:
-    """Pixels uint8 (size, size, 3) of an image, fitted into the square."""
-    width, height = rgb.size
-    box, shape = (0.0, 0.0, float(width), float(height)), (size, size)
+def _fitted(rgb: Image.Image, size: Size, reading: Reading) -> NDArray[np.uint8]:
+    """Pixels uint8 (height, width, 3) of an image, fitted into the size."""
+    (width, height), (down, across) = rgb.size, sides(size)
+    box, shape = (0.0, 0.0, float(width), float(height)), (across, down)
+    too_wide = width * down > height * across
     if reading.fit == "crop":
-        side = min(width, height)
-        left, top = (width - side) / 2, (height - side) / 2
-        box = (left, top, left + side, top + side)
+        part = (height * across / down, height) if too_wide else (width, width * down / across)
+        left, top = (width - part[0]) / 2, (height - part[1]) / 2
+        box = (left, top, min(width, left + part[0]), min(height, top + part[1]))
+    elif reading.fit == "pad" and too_wide:
+        shape = (across, max(1, round(height * across / width)))
     elif reading.fit == "pad":
-        longer = max(width, height)
-        shape = (max(1, round(width * size / longer)), max(1, round(height * size / longer)))
+        shape = (max(1, round(width * down / height)), down)
     small = rgb.resize(shape, Image.Resampling.BILINEAR, box=box, reducing_gap=3.0)
-    if shape != (size, size):
-        square = Image.new("RGB", (size, size), PADDING)
-        square.paste(small, (round((size - shape[0]) / 2), round((size - shape[1]) / 2)))
-        small = square
+    if shape != (across, down):
+        whole = Image.new("RGB", (across, down), PADDING)
+        whole.paste(small, (round((across - shape[0]) / 2), round((down - shape[1]) / 2)))
+        small = whole
     return np.asarray(small, dtype=np.uint8)
 
 

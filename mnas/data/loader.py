@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from mnas.data.splits import ArraySplit, Decoded, FolderSplit, Split, decode_files
 from mnas.data.store import stored
+from mnas.io.size import Size, sides
 
 log = logging.getLogger("mnas.data")
 
@@ -38,13 +39,13 @@ def batches(
     split: Split,
     *,
     batch_size: int,
-    size: int,
+    size: Size,
     device: torch.device,
     generator: torch.Generator | None = None,
     order: NDArray[np.int64] | None = None,
     workers: int | None = None,
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Images uint8 (b, 3, h, w) and labels int64 (b,) on `device`; image files are decoded at `size` pixels.
+    """Images uint8 (b, 3, h, w) and labels int64 (b,) on `device`; image files are decoded at `size`.
 
     With a generator, images are shuffled and the last partial batch is dropped unless it is the only one. Without, the
     batches have the rows of `order`, or all rows, in order.
@@ -65,15 +66,15 @@ def batches(
     labels = torch.from_numpy(split.labels.copy())
     pixels = None
     if device.type == "cuda" and isinstance(split, ArraySplit):
-        pixels = on_device(split, device, torch.cuda.mem_get_info(device)[0])
+        pixels = on_device(split, device, torch.cuda.mem_get_info(device)[0], size)
     for batch in batch_rows:
         rows = torch.from_numpy(batch)
         images = split.fetch(batch, size).to(device) if pixels is None else pixels[rows.to(device)]
         yield images, labels[rows].to(device)
 
 
-def cached(split: Split, size: int, limit_bytes: int = 40 * 2**30) -> Split:
-    """`split` decoded once at `size` pixels into the user's cache, which holds at most `limit_bytes`.
+def cached(split: Split, size: Size, limit_bytes: int = 40 * 2**30) -> Split:
+    """`split` decoded once at `size` into the user's cache, which holds at most `limit_bytes`.
 
     Returns `split` itself where it is in memory or the cache has no room. Broken images are left out with their labels.
     Raises BadInput past their limit, or where no image is left.
@@ -84,22 +85,27 @@ def cached(split: Split, size: int, limit_bytes: int = 40 * 2**30) -> Split:
     return split if decoded is None else decoded
 
 
-def on_device(split: ArraySplit, device: torch.device, free_bytes: int) -> torch.Tensor | None:
-    """All images of `split` on `device`, uint8 (n, 3, h, w), copied once; None where over a quarter of `free_bytes`."""
-    if device not in split.resident and len(split):
-        shape = (len(split), *split.fetch([0], 0).shape[1:])
+def on_device(split: ArraySplit, device: torch.device, free_bytes: int, size: Size = 1) -> torch.Tensor | None:
+    """All images of `split` in the shape of `size` on `device`, uint8 (n, 3, h, w), copied once.
+
+    None where they are over a quarter of `free_bytes`.
+    """
+    height, width = sides(size)
+    key = device, width / height
+    if key not in split.resident and len(split):
+        shape = (len(split), *split.fetch([0], size).shape[1:])
         if 4 * math.prod(shape) > free_bytes:
             return None
         images = torch.empty(shape, dtype=torch.uint8, device=device)
         for start in range(0, len(split), CHUNK):
             rows = np.arange(start, min(start + CHUNK, len(split)))
-            images[start : start + CHUNK] = split.fetch(rows, 0).to(device)
-        split.resident[device] = images
-    return split.resident.get(device)
+            images[start : start + CHUNK] = split.fetch(rows, size).to(device)
+        split.resident[key] = images
+    return split.resident.get(key)
 
 
 def _streamed(
-    split: FolderSplit, batch_rows: list[NDArray[np.int64]], size: int, device: torch.device, workers: int
+    split: FolderSplit, batch_rows: list[NDArray[np.int64]], size: Size, device: torch.device, workers: int
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Batches decoded by worker processes, which are forked: others would run the caller's script once more."""
     workers = min(workers, _cpus(), len(batch_rows)) if sys.platform == "linux" else 0
@@ -112,7 +118,7 @@ def _streamed(
 
 
 def _decoded(
-    split: FolderSplit, batch_rows: list[NDArray[np.int64]], size: int, workers: int
+    split: FolderSplit, batch_rows: list[NDArray[np.int64]], size: Size, workers: int
 ) -> Iterator[Decoded]:
     """The batches in order; those that workers leave undone, because one of them died, are decoded here."""
     done = 0
@@ -134,7 +140,7 @@ def _decoded(
 
 
 def _by_workers(
-    split: FolderSplit, batch_rows: list[NDArray[np.int64]], size: int, workers: int
+    split: FolderSplit, batch_rows: list[NDArray[np.int64]], size: Size, workers: int
 ) -> Generator[Decoded, None, None]:
     """Each batch decoded by a pool of processes, a few batches ahead. Raises BrokenProcessPool where one dies."""
     context = multiprocessing.get_context("fork")

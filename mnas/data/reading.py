@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mnas.errors import BadInput, nearest
+from mnas.io.size import Size, sides
 
 Fit = Literal["crop", "pad", "squeeze"]
 FITS: tuple[Fit, ...] = ("crop", "pad", "squeeze")
@@ -17,21 +18,26 @@ MAX_PIXELS = 400_000_000
 
 @dataclass(frozen=True)
 class Reading:
-    """How an image becomes the square of a network's input."""
+    """How an image becomes a network's input: a square, or a rectangle of the network's shape."""
 
     fit: Fit = "crop"
-    """crop: the central square; pad: the whole image, with borders; squeeze: the whole image, its sides made equal."""
+    """crop: the central part of that shape; pad: the whole image, with borders; squeeze: the whole image, resized."""
     value_range: tuple[float, float] | None = None
     """The values that become 0 and 255 where pixels have more than 8 bits; None: 0 to 65535."""
     max_pixels: int = MAX_PIXELS
     channels: int = 3
     """1: colours become grey (ITU-R 601-2), for networks of one channel; it is repeated, and they read the first."""
 
-    def side(self, width: int, height: int) -> int:
-        """Side in pixels of the square that loses nothing of an image's resolution."""
-        if self.fit == "crop":
-            return min(width, height)
-        return max(width, height) if self.fit == "pad" else round((width * height) ** 0.5)
+    def lossless(self, height: int, width: int, shape: Size = 1) -> tuple[int, int]:
+        """Height and width of the image in the shape of a size that loses nothing of an image's resolution."""
+        down, across = sides(shape)
+        if self.fit == "squeeze":
+            area = height * width
+            return max(1, round((area * down / across) ** 0.5)), max(1, round((area * across / down) ** 0.5))
+        # cropping cuts off what is too long, borders add what is too short
+        if (width * down > height * across) == (self.fit == "crop"):
+            return height, max(1, round(height * across / down))
+        return max(1, round(width * down / across)), width
 
 
 AS_USUAL = Reading()

@@ -23,6 +23,7 @@ from mnas.data.splits import ArraySplit, S, SourceSplits, Split, stratified
 from mnas.data.vision import MIRRORED_KEEPS_CLASS, open_torchvision
 from mnas.errors import BadInput, nearest
 from mnas.io.names import Names
+from mnas.io.size import Size, shown
 
 log = logging.getLogger("mnas.data")
 
@@ -65,22 +66,29 @@ def load_data(
         opened = _opened(spec, max_broken, reading)
     else:
         opened = _labelled(existing(str(spec), DATA_SETS.path(spec)), Path(labels), max_broken, reading)
-    data = _image_data(opened, Dividing(str(spec), seed, group_by), division)
-    _warn_of_shape(data.name, data.train)
-    return data
+    return _image_data(opened, Dividing(str(spec), seed, group_by), division)
 
 
 ASPECT = 1.5
-"""Where the median image is longer by more, what cropping costs is said."""
+"""Where the median image is longer than the network's shape by more, what cropping costs is said."""
 
 
-def _warn_of_shape(name: str, split: Split) -> None:
-    """Say what is lost of images that are far from square."""
-    ratio = split.aspect_ratio()
-    if ratio > ASPECT and split.reading.fit == "crop":
+def warn_of_shape(name: str, split: Split, size: Size) -> None:
+    """Say what is lost of images whose shape is far from that of a network's input."""
+    ratio = split.aspect_ratio(size)
+    if not ratio > ASPECT or split.reading.fit != "crop":
+        return
+    if isinstance(size, int):
         log.warning(
             "%s: the images are %.1f times as long as they are wide (median); only the central square, %.0f%% of them, "
-            "is seen by a network: --fit pad or --fit squeeze keeps the rest", name, ratio, 100 / ratio,
+            "is seen by a network: --fit pad or --fit squeeze keeps the rest, and so may rectangular inputs: "
+            "--resolution HEIGHTxWIDTH", name, ratio, 100 / ratio,
+        )  # fmt: skip
+    else:
+        log.warning(
+            "%s: the images are %.1f times as long as an input of %s (median); only the central part of that shape, "
+            "%.0f%% of them, is seen by a network: --fit pad or --fit squeeze keeps the rest",
+            name, ratio, shown(size), 100 / ratio,
         )  # fmt: skip
 
 

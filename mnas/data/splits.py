@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from mnas.data.images import BrokenImage, BrokenImages, decode, quiet_pillow, size_of
 from mnas.data.reading import AS_USUAL, PADDING, Reading
 from mnas.errors import BadInput
+from mnas.io.size import Size, sides
 
 Indices = Sequence[int] | NDArray[np.integer[Any]] | torch.Tensor
 SAMPLE = 101  # image files whose headers are read to find the native size of a folder
@@ -31,21 +32,22 @@ class Split(Protocol):
 
     def __len__(self) -> int: ...
 
-    def fetch(self, indices: Indices, size: int) -> torch.Tensor:
-        """Images uint8 (len(indices), 3, h, w) on the CPU; h = w = `size` where they are decoded from files."""
+    def fetch(self, indices: Indices, size: Size) -> torch.Tensor:
+        """Images uint8 (len(indices), 3, h, w) on the CPU; of `size` where they are decoded from files."""
 
     def subset(self, rows: NDArray[np.int64]) -> Split:
         """The split of these images."""
 
-    def aspect_ratio(self) -> float:
-        """The longer side of the images over the shorter one."""
+    def aspect_ratio(self, shape: Size = 1) -> float:
+        """How many times longer the images are than the shape of a size: by default, the longer side over the shorter.
+        """
 
 
 class ArraySplit:
     """Images of one size in memory or a mapped file: uint8 (n, h, w) or (n, h, w, 1 | 3 | 4), with labels (n,).
 
     Images and labels may be functions that return the array; they are called on first use. `rows` selects and orders
-    the images. `reading` says what becomes of images that are not square.
+    the images. `reading` says what becomes of images that do not have the network's shape.
     """
 
     def __init__(
@@ -56,7 +58,7 @@ class ArraySplit:
         reading: Reading = AS_USUAL,
     ) -> None:
         self._images, self._labels, self.rows, self.reading = images, labels, rows, reading
-        self.resident: dict[torch.device, torch.Tensor] = {}  # copies made by `loader.on_device`
+        self.resident: dict[tuple[torch.device, float], torch.Tensor] = {}  # copies made by `loader.on_device`
 
     @cached_property
     def images(self) -> NDArray[np.uint8]:
@@ -76,21 +78,20 @@ class ArraySplit:
         return ArraySplit(self.images, self._labels, rows if self.rows is None else self.rows[rows], self.reading)
 
     def native_size(self) -> int:
-        """Side in pixels of the square that a network sees."""
-        return self.reading.side(*self._sides())
-
-    def aspect_ratio(self) -> float:
-        """The longer side over the shorter one."""
-        return max(self._sides()) / min(self._sides())
-
-    def _sides(self) -> tuple[int, int]:
+        """Side in pixels of the square that loses nothing of the images."""
         height, width = self.images.shape[1:3]
-        return width, height
+        return self.reading.lossless(height, width)[0]
 
-    def fetch(self, indices: Indices, size: int) -> torch.Tensor:
-        """Images uint8 (len(indices), 3, h, w) at their native size, grey ones repeated to 3 channels.
+    def aspect_ratio(self, shape: Size = 1) -> float:
+        """How many times longer the images are than the shape of a size."""
+        height, width = self.images.shape[1:3]
+        return _times_longer(width, height, shape)
 
-        h = w, but for images that are to be cropped: their sides are cut off with the next resizing.
+    def fetch(self, indices: Indices, size: Size) -> torch.Tensor:
+        """Images uint8 (len(indices), 3, h, w) at their native resolution, grey ones repeated to 3 channels.
+
+        They have the shape of `size`, but for those that are to be cropped: their sides are cut off with the next
+        resizing.
         """
         rows = np.asarray(indices, dtype=np.int64)
         batch = self.images[rows if self.rows is None else self.rows[rows]]
@@ -102,11 +103,11 @@ class ArraySplit:
         if images.shape[1] == 3 and self.reading.channels == 1:
             images = _grey(images)
         images = images.repeat(1, 3, 1, 1) if images.shape[1] == 1 else images
-        return _whole(images, self.reading)
+        return _whole(images, size, self.reading)
 
 
 class Decoded(NamedTuple):
-    """Decoded image files: pixels uint8 (k, size, size, 3), their indices (k,), and the broken files."""
+    """Decoded image files: pixels uint8 (k, height, width, 3), their indices (k,), and the broken files."""
 
     images: NDArray[np.uint8]
     indices: NDArray[np.int64]
@@ -131,31 +132,31 @@ class FolderSplit:
         return FolderSplit([self.paths[i] for i in rows], self.labels[rows], self.broken, self.reading)
 
     def native_size(self) -> int:
-        """Side in pixels of the square that a network sees: the median over a sample of files. Raises BadInput."""
-        return int(np.median([self.reading.side(*sides) for sides in self._sides]))
+        """Side in pixels of the square that loses nothing: the median over a sample of files. Raises BadInput."""
+        return int(np.median([self.reading.lossless(height, width)[0] for width, height in self._sides]))
 
-    def aspect_ratio(self) -> float:
-        """The longer side over the shorter one: the median over a sample of files. Raises BadInput."""
-        return float(np.median([max(sides) / min(sides) for sides in self._sides]))
+    def aspect_ratio(self, shape: Size = 1) -> float:
+        """How many times longer the images are than the shape of a size: the median over a sample. Raises BadInput."""
+        return float(np.median([_times_longer(width, height, shape) for width, height in self._sides]))
 
     @cached_property
     def _sides(self) -> list[tuple[int, int]]:
         """Width and height in pixels of a sample, from the files' headers."""
         sample = [self.paths[i] for i in np.linspace(0, len(self) - 1, min(SAMPLE, len(self))).astype(int)]
-        sides: list[tuple[int, int]] = []
+        found: list[tuple[int, int]] = []
         reason = ""
         with quiet_pillow():
             for path in sample:
                 try:
-                    sides.append(size_of(path))
+                    found.append(size_of(path))
                 except BrokenImage as error:
                     reason = f"{path}: {error}"
-        if not sides:
+        if not found:
             raise BadInput(f"None of {len(sample)} image files could be read ({reason}); expected a folder of images.")
-        return sides
+        return found
 
-    def fetch(self, indices: Indices, size: int) -> torch.Tensor:
-        """Images uint8 (len(indices), 3, size, size).
+    def fetch(self, indices: Indices, size: Size) -> torch.Tensor:
+        """Images uint8 (len(indices), 3, h, w) of `size`.
 
         Raises BadInput for a broken image, since omitting it would shift the labels; `loader.batches` and
         `loader.cached` omit it together with its label.
@@ -179,10 +180,10 @@ class SourceSplits(NamedTuple, Generic[S]):
 
 
 def decode_files(
-    paths: Sequence[str | Path], indices: NDArray[np.int64], size: int, reading: Reading
+    paths: Sequence[str | Path], indices: NDArray[np.int64], size: Size, reading: Reading
 ) -> Decoded:
     """Decode the image files at `indices` of `paths`; broken ones are left out."""
-    images = np.empty((len(indices), size, size, 3), np.uint8)
+    images = np.empty((len(indices), *sides(size), 3), np.uint8)
     kept: list[int] = []
     broken: list[tuple[str, str]] = []
     with quiet_pillow():
@@ -234,16 +235,29 @@ def _grey(images: torch.Tensor) -> torch.Tensor:
     return (((images.int() * weights).sum(1, keepdim=True) + 0x8000) >> 16).to(torch.uint8)
 
 
-def _whole(images: torch.Tensor, reading: Reading) -> torch.Tensor:
-    """Images uint8 (b, 3, h, w) as squares that hold all of them; as they are where they are to be cropped."""
+def _whole(images: torch.Tensor, size: Size, reading: Reading) -> torch.Tensor:
+    """Images uint8 (b, 3, h, w) in the shape of `size`, all of them; as they are where they are to be cropped.
+
+    A size of 0 stands for squares.
+    """
     height, width = images.shape[-2:]
-    if height == width or reading.fit == "crop":
+    shape = size or 1
+    if reading.fit == "crop" or _times_longer(width, height, shape) == 1:
         return images
-    side = reading.side(width, height)
+    down, across = reading.lossless(height, width, shape)
+    if (down, across) == (height, width):
+        return images
     if reading.fit == "squeeze":
-        squares = F.interpolate(images.float(), (side, side), mode="bilinear", align_corners=False, antialias=True)
-        return squares.round_().clamp_(0, 255).to(torch.uint8)
-    squares = torch.tensor(PADDING, dtype=torch.uint8).view(3, 1, 1).repeat(len(images), 1, side, side)
-    top, left = round((side - height) / 2), round((side - width) / 2)
-    squares[..., top : top + height, left : left + width] = images
-    return squares
+        squeezed = F.interpolate(images.float(), (down, across), mode="bilinear", align_corners=False, antialias=True)
+        return squeezed.round_().clamp_(0, 255).to(torch.uint8)
+    padded = torch.tensor(PADDING, dtype=torch.uint8).view(3, 1, 1).repeat(len(images), 1, down, across)
+    top, left = round((down - height) / 2), round((across - width) / 2)
+    padded[..., top : top + height, left : left + width] = images
+    return padded
+
+
+def _times_longer(width: int, height: int, shape: Size) -> float:
+    """How many times longer, wide or tall, an image is than the shape of a size."""
+    down, across = sides(shape)
+    both = width * down, height * across
+    return max(both) / min(both)

@@ -23,6 +23,7 @@ from mnas.data.images import BrokenImage, decode, log, quiet_pillow
 from mnas.data.splits import ArraySplit, FolderSplit
 from mnas.errors import BadInput
 from mnas.io.files import user_cache, write_atomic
+from mnas.io.size import Size, shown, sides, sized, written
 from mnas.monitor.console import progress
 
 FORMAT = 2  # version of an entry's files and of `decode`
@@ -36,24 +37,24 @@ class Entry(NamedTuple):
     """The decoded images of one split and size."""
 
     images: NDArray[np.uint8]
-    """Pixels (n, size, size, 3), memory-mapped; zeros for a broken image."""
+    """Pixels (n, height, width, 3), memory-mapped; zeros for a broken image."""
     broken: dict[int, str]
     """Row -> reason, for the broken images."""
 
 
-def stored(split: FolderSplit, size: int, *, limit_bytes: int, threads: int) -> ArraySplit | None:
-    """`split` at `size` pixels, memory-mapped from its entry in the user's cache; a missing entry is made.
+def stored(split: FolderSplit, size: Size, *, limit_bytes: int, threads: int) -> ArraySplit | None:
+    """`split` decoded at `size`, memory-mapped from its entry in the user's cache; a missing entry is made.
 
     None, with a warning in the log, where the entry has no room: all entries together take at most `limit_bytes`.
     Broken images are left out with their labels. Raises BadInput past their limit, or where no image is left.
     """
     folder = images_folder()
     path = folder / _name(split, size)
-    shape = (len(split), size, size, 3)
+    shape = (len(split), *sides(size), 3)
     try:
         entry = _open(path, shape)
         if entry:
-            log.info("images: reading %d images of %d px from the cache %s", len(split), size, path)
+            log.info("images: reading %d images of %s px from the cache %s", len(split), shown(size), path)
         else:
             folder.mkdir(parents=True, exist_ok=True)
             with _locked(folder):
@@ -79,7 +80,7 @@ def images_folder() -> Path:
     return user_cache("images")
 
 
-def _name(split: FolderSplit, size: int) -> str:
+def _name(split: FolderSplit, size: Size) -> str:
     """The entry's name: a digest of the files' paths, sizes and times, how they are read, and pillow's version."""
     digest = hashlib.sha256(f"{FORMAT} {PIL.__version__} {split.reading}".encode())
     for path in split.paths:
@@ -88,7 +89,7 @@ def _name(split: FolderSplit, size: int) -> str:
             status = os.stat(path)
             state = f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
         digest.update(os.fsencode(os.path.abspath(path)) + f"\0{state}\0".encode())
-    return f"{size}px-{digest.hexdigest()[:24]}"
+    return f"{shown(size)}px-{digest.hexdigest()[:24]}"
 
 
 def _open(path: Path, shape: tuple[int, ...]) -> Entry | None:
@@ -135,13 +136,14 @@ def _make(
     needed_bytes = math.prod(shape)
     if not _make_room(path.parent, needed_bytes, limit_bytes):
         return None
-    log.info("images: decoding %d at %d px into %s (%.1f GB)", len(split), shape[1], path, needed_bytes / 1e9)
+    size = sized(*shape[1:3])
+    log.info("images: decoding %d at %s px into %s (%.1f GB)", len(split), shown(size), path, needed_bytes / 1e9)
     part = path.with_name(f"{path.name}.part")
     part.mkdir()
     try:
         broken = _decode(part / "pixels", split, shape, threads)
         source = os.path.commonpath([os.path.abspath(image) for image in split.paths])
-        about = {"source": source, "images": len(split), "size": shape[1], "broken": broken}
+        about = {"source": source, "images": len(split), "size": written(size), "broken": broken}
         write_atomic(part / "about.json", json.dumps(about, indent=2))
         part.rename(path)
     finally:
@@ -161,7 +163,7 @@ def _decode(path: Path, split: FolderSplit, shape: tuple[int, ...], threads: int
         with path.open("r+b") as file:
             for row in range(start, min(start + CHUNK, count)):
                 try:
-                    pixels = decode(split.paths[row], shape[1], split.reading)
+                    pixels = decode(split.paths[row], sized(*shape[1:3]), split.reading)
                 except BrokenImage as error:
                     lost.append((row, str(error)))
                 else:

@@ -38,11 +38,11 @@ def draw(count: int, generator: torch.Generator) -> Operations:
     return Operations(kinds, 2 * torch.rand(count, generator=generator) - 1)
 
 
-def sampling_matrices(operations: Operations, *, mirrored: bool) -> Tensor:
+def sampling_matrices(operations: Operations, *, mirrored: bool, width_over_height: float = 1.0) -> Tensor:
     """Affine matrices (b, 3, 3) on the CPU, for `affine_grid`: from places in the new image to places in the old.
 
     Both span -1..1. They are the identity but for the operations in GEOMETRY. `mirrored`: whether a mirrored image
-    keeps its class.
+    keeps its class. `width_over_height`: the images' shape, which a rotation must know, since both sides span -1..1.
     """
     kinds, strengths = operations
     shear_x, shear_y, shift_x, shift_y, turn = (
@@ -51,11 +51,12 @@ def sampling_matrices(operations: Operations, *, mirrored: bool) -> Tensor:
     angle = turn * math.radians(ROTATION if mirrored else ROTATION_OF_LETTERS)
     matrices = torch.eye(3).repeat(len(kinds), 1, 1)
     matrices[:, 0, 0] = matrices[:, 1, 1] = angle.cos()
-    matrices[:, 0, 1] = STRONGEST * shear_x - angle.sin()
-    matrices[:, 1, 0] = STRONGEST * shear_y + angle.sin()
+    shear_x, shear_y = STRONGEST * shear_x / width_over_height, STRONGEST * shear_y * width_over_height
+    matrices[:, 0, 1] = shear_x - angle.sin() / width_over_height
+    matrices[:, 1, 0] = shear_y + angle.sin() * width_over_height
     # a shear keeps the first row or column where it is
-    matrices[:, 0, 2] = STRONGEST * shear_x + 2 * FARTHEST * shift_x
-    matrices[:, 1, 2] = STRONGEST * shear_y + 2 * FARTHEST * shift_y
+    matrices[:, 0, 2] = shear_x + 2 * FARTHEST * shift_x
+    matrices[:, 1, 2] = shear_y + 2 * FARTHEST * shift_y
     return matrices
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 from mnas.data.images import BrokenImage, decode, quiet_pillow
 from mnas.data.loader import batches, cached
 from mnas.data.reading import PADDING, Reading, reading_of
-from mnas.data.sources import load_data
+from mnas.data.sources import load_data, warn_of_shape
 from mnas.data.splits import ArraySplit
 from mnas.errors import BadInput
 
@@ -76,11 +76,12 @@ def test_the_cache_tells_fits_apart(tmp_path: Path) -> None:
 
 
 def test_long_images_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    load_data(strips(tmp_path / "strips"))
+    data = load_data(strips(tmp_path / "strips"))
+    warn_of_shape(data.name, data.train, 32)
     assert [record.levelno for record in caplog.records if "--fit" in record.message] == [logging.WARNING]
     assert "4.0" in caplog.text and "25%" in caplog.text
     caplog.clear()
-    load_data(tmp_path / "strips", reading=reading_of("pad"))
+    warn_of_shape(data.name, load_data(tmp_path / "strips", reading=reading_of("pad")).train, 32)
     assert "--fit" not in caplog.text
 
 
