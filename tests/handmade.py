@@ -71,5 +71,5 @@ def usual_network(arch: Architecture, num_classes: int) -> Network:
     nn.init.normal_(network.classifier.weight, std=0.1)
     with torch.no_grad():
         for _ in range(2):
-            network(torch.randn(8, 3, arch.resolution, arch.resolution))
+            network(torch.randn(arch.input_shape(8)))
     return network

@@ -14,6 +14,7 @@ from mnas.config import Recipe, RunConfig, SupernetRecipe
 from mnas.errors import BadInput
 from mnas.estimators.supernet import STATISTICS_IMAGES, SupernetEstimator
 from mnas.io.files import write_atomic
+from mnas.io.size import Size
 from mnas.monitor.console import progress
 from mnas.monitor.tensorboard import TensorBoard
 from mnas.nn.network import Network
@@ -42,7 +43,7 @@ class WeightSharing:
         self, run: Run, config: RunConfig, space: SearchSpace, trainer: Trainer, group: ProcessGroup = SINGLE
     ):
         self._config, self._space, self._trainer, self._group = config, space, trainer, group
-        self._teachers: dict[int, Network] = {}
+        self._teachers: dict[Size, Network] = {}
         torch.manual_seed(config.seed)
         self.supernet = Supernet(space, trainer.data.num_classes)
         self._weights = run.supernet_weights
@@ -94,7 +95,7 @@ class WeightSharing:
         estimator = SupernetEstimator(supernet, trainer, None)
         largest, smallest = largest_and_smallest(self._space)
         reference = zoo.get(
-            self._space.reference, resolution=max(self._space.resolutions), channels=self._space.channels
+            self._space.reference, resolution=self._space.largest_resolution, channels=self._space.channels
         )
         rng = random.Random(0)
         subnets = {"largest": largest, "smallest": smallest, "reference": reference}
@@ -126,7 +127,7 @@ class WeightSharing:
         self._trainer.finish(network, arch, STATISTICS_IMAGES)
         return network
 
-    def teacher(self, resolution: int) -> Network:
+    def teacher(self, resolution: Size) -> Network:
         """The space's largest network at a resolution, in eval mode."""
         if resolution not in self._teachers:
             largest, _ = largest_and_smallest(self._space.with_resolutions((resolution,)))

@@ -16,6 +16,7 @@ from mnas.data.augment import normalise
 from mnas.data.loader import batches
 from mnas.errors import BadInput
 from mnas.estimators import Report
+from mnas.io.size import Size, sides
 from mnas.nn.network import build
 from mnas.space.architecture import Architecture
 from mnas.space.cost import cost
@@ -44,7 +45,7 @@ class ZeroCostEstimator:
     def __init__(self, space: SearchSpace, trainer: Trainer, score: Score = "naswot"):
         self._data, self._score, self._sizes = trainer.data, score, trainer.sizes
         self._device, self._seed = trainer.device, trainer.seed
-        self._raw: dict[int, Tensor] = {}
+        self._raw: dict[Size, Tensor] = {}
         rng = random.Random(trainer.seed)
         ordinary = [self.score(space.sample(rng)) for _ in range(SAMPLE)]
         self._mean, self._deviation = statistics.fmean(ordinary), statistics.pstdev(ordinary) or 1.0
@@ -72,7 +73,7 @@ class ZeroCostEstimator:
             network = build(arch, self._data.num_classes)
         return network.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def _minibatch(self, size: int) -> Tensor:
+    def _minibatch(self, size: Size) -> Tensor:
         """At most IMAGES images of the training split, the same ones at every size."""
         if size not in self._raw:
             draw = torch.Generator().manual_seed(self._seed)
@@ -114,7 +115,7 @@ def naswot(network: nn.Module, images: Tensor) -> float:
     return float(torch.linalg.slogdet(kernel).logabsdet)
 
 
-def synflow(network: nn.Module, size: int) -> float:
+def synflow(network: nn.Module, size: Size) -> float:
     """The log of the flow through all weights, sum |w dR/dw| (arXiv 2006.05467), for one image of ones.
 
     Uses absolute weights, in float64 on the CPU. Batch normalisation is left out as in the reference implementations,
@@ -125,7 +126,7 @@ def synflow(network: nn.Module, size: int) -> float:
         if isinstance(module, (nn.BatchNorm2d, *RECTIFIERS)):
             module.forward = _identity  # type: ignore[assignment]
     weights = [module.weight for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
-    flow = network(torch.ones(1, 3, size, size, dtype=torch.float64)).sum()
+    flow = network(torch.ones(1, 3, *sides(size), dtype=torch.float64)).sum()
     gradients = torch.autograd.grad(flow, weights)
     return math.log(sum((w.detach() * g).sum() for w, g in zip(weights, gradients, strict=True)))
 

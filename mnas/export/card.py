@@ -8,6 +8,7 @@ from typing import Any
 
 import jinja2
 
+from mnas.io.size import sides, size_of
 from mnas.monitor.figures import as_measured, differs
 
 SHOWN_CHOICES = 5
@@ -23,6 +24,7 @@ def model_card(metrics: Mapping[str, Any], classes: Sequence[str], files: Sequen
     values = _one_line({"limits": {}, "search": {}, **metrics, "classes": list(classes), "files": list(files)})
     values["accuracy"] = {"fit": "crop", "channels": 3, **values["accuracy"]}
     accuracy, search = values["accuracy"], values["search"]
+    values["height"], values["width"] = sides(size_of(accuracy["resolution"]))
     defaults = {"epochs": accuracy["epochs"], "weights": None, "top5_accuracy": None}
     networks = [{**defaults, "seeds": _one_seed(network), **network} for network in values["networks"]]
     main, others = networks[0], networks[1:]

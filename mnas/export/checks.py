@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mnas.errors import MnasError
+from mnas.io.size import Size, sides
 
 if TYPE_CHECKING:
     from mnas.latency.runtimes import Runtime
@@ -51,10 +52,10 @@ def check_equal(network: nn.Module, images: Tensor, logits: Tensor, tolerance: f
         )
 
 
-def check_runtime(network: Network, path: Path, size: int, runtime: Runtime) -> dict[str, Any]:
+def check_runtime(network: Network, path: Path, size: Size, runtime: Runtime) -> dict[str, Any]:
     """Run a file by another runtime: how far its logits are from PyTorch's. Raises MnasError where they differ."""
     plain = plain_copy(network)
-    images = torch.randn(CHECKED, network.channels, size, size, generator=torch.Generator().manual_seed(0))
+    images = torch.randn(CHECKED, network.channels, *sides(size), generator=torch.Generator().manual_seed(0))
     with runtime.threads(1), torch.inference_mode():
         logits = torch.stack([
             torch.as_tensor(np.asarray(runtime.prepare_file(path, image[None], 1)())).reshape(-1) for image in images

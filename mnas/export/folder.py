@@ -16,6 +16,7 @@ from mnas.export.onnx import export_onnx
 from mnas.export.preprocessing import PREPROCESSING_FILE, input_size, write_preprocessing
 from mnas.export.pytorch import WEIGHTS_FILE, export_pytorch
 from mnas.io.files import write_atomic, write_json
+from mnas.io.size import Size
 from mnas.io.strict_yaml import read_text
 from mnas.nn.network import Network, build
 from mnas.nn.weights import load_state, read_safetensors
@@ -36,8 +37,8 @@ def model_folder(target: str | Path) -> Path:
     raise BadInput(f"{target}: expected a run's folder or a folder with {ARCHITECTURE_FILE} and {WEIGHTS_FILE}")
 
 
-def trained_size(folder: str | Path, arch: Architecture) -> int:
-    """Height and width in pixels of the images on which the network in `folder` was trained."""
+def trained_size(folder: str | Path, arch: Architecture) -> Size:
+    """The size in pixels of the images on which the network in `folder` was trained."""
     path = Path(folder) / PREPROCESSING_FILE
     return input_size(path) if path.exists() else arch.resolution
 

@@ -15,6 +15,7 @@ from torch import nn
 from mnas.errors import BadInput, MissingDependency
 from mnas.export.checks import check_equal, plain_copy
 from mnas.io.files import write_atomic
+from mnas.io.size import Size, sides
 from mnas.nn.gates import clipped_gates
 from mnas.nn.network import Network
 
@@ -25,7 +26,7 @@ TOLERANCE = 1e-4
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
-def export_onnx(network: Network, size: int, path: str | Path, opset: int = OPSET) -> Path:
+def export_onnx(network: Network, size: Size, path: str | Path, opset: int = OPSET) -> Path:
     """Write `images` (batch, 3 or 1, height, width) to `logits` (batch, n) as ONNX; batch, height and width are free.
 
     `opset`: an older version of the operators, for older readers. Raises MnasError if onnxruntime's logits differ from
@@ -46,7 +47,7 @@ def export_onnx(network: Network, size: int, path: str | Path, opset: int = OPSE
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors only; warnings would go to stderr
     session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    _check(plain, (network.channels, size), session, path)
+    _check(plain, (network.channels, *sides(size)), session, path)
     write_atomic(path, data)
     return path
 
@@ -64,15 +65,15 @@ def _import(name: str) -> Any:
         raise MissingDependency(f"ONNX export needs {name}: pip install {' '.join(PACKAGES)}") from None
 
 
-def _convert(network: nn.Module, size: int, channels: int) -> Any:
-    """The network as an onnx.ModelProto, traced with images of `size` pixels."""
+def _convert(network: nn.Module, size: Size, channels: int) -> Any:
+    """The network as an onnx.ModelProto, traced with images of this size."""
     # the exporter logs one line for each operator of torchvision if that is not installed
     logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
     with warnings.catch_warnings(), torch.no_grad():
         # torch.export itself uses a deprecated class
         warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)`", category=FutureWarning)
         program = torch.onnx.export(
-            network, (torch.zeros(2, channels, size, size),), dynamo=True, verbose=False, opset_version=OPSET,
+            network, (torch.zeros(2, channels, *sides(size)),), dynamo=True, verbose=False, opset_version=OPSET,
             input_names=["images"], output_names=["logits"], external_data=False,
             dynamic_shapes=({0: "batch", 2: "height", 3: "width"},),
         )  # fmt: skip
@@ -133,10 +134,10 @@ def _strip(model: Any) -> None:
         part.doc_string = ""
 
 
-def _check(network: nn.Module, image: tuple[int, int], session: Any, path: Path) -> None:
-    """Compare the session's logits with the network's for several batches and image sizes."""
-    generator, (channels, size) = torch.Generator().manual_seed(0), image
-    for batch, height, width in ((1, size, size), (8, size, size), (1, size + 32, 64)):
+def _check(network: nn.Module, image: tuple[int, int, int], session: Any, path: Path) -> None:
+    """Compare the session's logits with the network's for several batches and sizes of an image (c, h, w)."""
+    generator, (channels, *shape) = torch.Generator().manual_seed(0), image
+    for batch, height, width in ((1, *shape), (8, *shape), (1, shape[0] + 32, 64)):
         images = torch.randn(batch, channels, height, width, generator=generator)
         logits = torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
         check_equal(network, images, logits, TOLERANCE, f"{path} at batch {batch}, {height}x{width}")

@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Sequence
 
 from mnas.export.literals import WIDTH
+from mnas.io.size import sides
 from mnas.nn import blocks
 from mnas.space.architecture import Architecture
 from mnas.space.layer import Layer
@@ -108,12 +109,12 @@ def network_source(arch: Architecture, num_classes: int) -> str:
         steps.append(f"x = self.hidden(x)  # (b, {layers[pool + 1].out_channels})")
     lines.append("self.dropout = nn.Dropout(dropout)")
     lines.append(f"self.classifier = nn.Linear({layers[-1].in_channels}, num_classes)")
-    size = arch.resolution
+    height, width = sides(arch.resolution)
     return "\n".join([
         "class Network(nn.Module):",
         f'    """Maps normalised images (b, {arch.channels}, h, w) to logits (b, num_classes).',
         "",
-        f"    Sizes in comments are for images of {size}x{size} pixels.",
+        f"    Sizes in comments are for images of {height}x{width} pixels.",
         '    """',
         "",
         "    def __init__(self, num_classes: int = len(CLASSES), dropout: float = 0.0):",
@@ -156,8 +157,10 @@ def _row(layer: Layer, comment: str) -> list[str]:
 
 
 def _size(layer: Layer) -> str:
-    return f"  # {layer.out_size}x{layer.out_size}"
+    height, width = sides(layer.out_size)
+    return f"  # {height}x{width}"
 
 
 def _shape(layer: Layer) -> str:
-    return f"(b, {layer.out_channels}, {layer.out_size}, {layer.out_size})"
+    height, width = sides(layer.out_size)
+    return f"(b, {layer.out_channels}, {height}, {width})"

@@ -64,7 +64,7 @@ class Slot(nn.ModuleDict):
             yield name, attrgetter(_in_mbconv(name) if shared else name)(module), shape
 
     def forward(self, x: Tensor, layer: Layer, eps: float) -> Tensor:
-        """Compute `layer` of x (b, in_channels, size, size) with the slices that it uses."""
+        """Compute `layer` of x (b, in_channels, h, w) with the slices that it uses."""
         return _RUN[layer.operator](_Weights(self.tensors(layer), self.training, eps), x, layer)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from mnas.errors import Infeasible
+from mnas.io.size import Size
 from mnas.latency.model import PREDICTED, Measure, keeps
 from mnas.latency.timing.rounds import Measurement
 from mnas.monitor.figures import as_measured
@@ -131,7 +132,7 @@ def finalists(
 
 def _by_turns(ranked: Sequence[Trial]) -> list[Trial]:
     """The best of each resolution, then the second of each, ...: a score without training says little, so vary."""
-    seen: dict[int, int] = {}
+    seen: dict[Size, int] = {}
     turns = []
     for trial in ranked:
         resolution = trial.architecture.resolution

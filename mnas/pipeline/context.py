@@ -15,10 +15,11 @@ from mnas.data.loader import cached
 from mnas.data.mirroring import with_mirroring_decided
 from mnas.data.near_duplicates import warn_of_near_duplicates
 from mnas.data.reading import reading_of
-from mnas.data.sources import DATA_SETS, ImageData, load_data
+from mnas.data.sources import DATA_SETS, ImageData, load_data, warn_of_shape
 from mnas.data.summary import log_classes
 from mnas.errors import BadInput
 from mnas.estimators.factory import EstimatorCallable
+from mnas.io.size import Size, shown, sides
 from mnas.io.strict_yaml import validate
 from mnas.latency.model import LatencyCallable, LatencyModel
 from mnas.latency.table.table import load_table
@@ -30,7 +31,7 @@ from mnas.study.constraints import Constraints
 from mnas.study.trial import Trial
 from mnas.training.device import pick_device
 from mnas.training.distributed import ProcessGroup
-from mnas.training.sizes import TrainingSizes, followed_resolutions, native_size
+from mnas.training.sizes import TrainingSizes, decoded_size, followed_resolutions
 from mnas.training.trainer import Trainer
 
 log = logging.getLogger("mnas")
@@ -103,9 +104,12 @@ def searched_space(run: Run, config: RunConfig, override: SearchSpace | None, da
     return space if decided == space.resolutions else space.with_resolutions(decided)
 
 
-def _suitable(config: RunConfig, space: SearchSpace, data: ImageData) -> tuple[int, ...]:
-    followed = followed_resolutions(data.image_size, space.resolutions)
-    if followed == space.resolutions:
+def _suitable(config: RunConfig, space: SearchSpace, data: ImageData) -> tuple[Size, ...]:
+    squares = tuple(size for size in space.resolutions if isinstance(size, int))
+    if squares != space.resolutions:  # rectangles are as they were stated
+        return space.resolutions
+    followed = followed_resolutions(data.image_size, squares)
+    if followed == squares:
         return followed
     tabled = [_tabled_sizes(target) for target in config.targets if target.latency_table]
     if all(set(followed) <= sizes for sizes in tabled):
@@ -121,18 +125,18 @@ def _suitable(config: RunConfig, space: SearchSpace, data: ImageData) -> tuple[i
     return space.resolutions
 
 
-def _tabled_sizes(target: Target) -> set[int]:
+def _tabled_sizes(target: Target) -> set[Size]:
     """The input sizes of the networks in a target's table."""
     assert target.latency_table is not None
     return {layer.size for layer in load_table(Path(target.latency_table)).entries if layer.takes_images}
 
 
-def _listed(resolutions: tuple[int, ...]) -> str:
-    return ", ".join(map(str, resolutions))
+def _listed(resolutions: tuple[Size, ...]) -> str:
+    return ", ".join(map(shown, resolutions))
 
 
-def run_data(run: Run, config: RunConfig, override: ImageData | None) -> ImageData:
-    """The images of a run, in the splits that it wrote down when it began."""
+def run_data(run: Run, config: RunConfig, override: ImageData | None, space: SearchSpace | None = None) -> ImageData:
+    """The images of a run, in the splits that it wrote down when it began; `space`: one that was given as an object."""
     data = override or config_data(config, read_division(run.folder))
     if data.train.reading.channels != config.channels:
         raise BadInput(
@@ -146,6 +150,7 @@ def run_data(run: Run, config: RunConfig, override: ImageData | None) -> ImageDa
         data.name, data.num_classes, len(data.train), len(data.val), data.image_size,
     )  # fmt: skip
     log_classes(data)
+    warn_of_shape(data.name, data.train, space_of(config, space).largest_resolution)
     return data
 
 
@@ -163,11 +168,11 @@ def make_trainer(config: RunConfig, space: SearchSpace, data: ImageData) -> Trai
 
     It estimates candidates at the proxy resolution, if the run states one.
     """
-    base = max(space.resolutions)
+    base, _ = sides(space.largest_resolution)
     sizes = TrainingSizes(base, min(base, config.proxy_resolution or base))
     if sizes.proxy < base:
         log.info("candidates are estimated at %d/%d of their resolution (--proxy-resolution)", sizes.proxy, base)
-    decoded = native_size(data.image_size, base)
+    decoded = decoded_size(data.image_size, space.largest_resolution)
     data = replace(data, train=cached(data.train, decoded), val=cached(data.val, decoded))
     if DATA_SETS.path(config.data) is not None:  # not of built-in ones, which nobody can mend
         warn_of_near_duplicates(data.train, data.val, "search-validation")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mnas.io.files import write_atomic
+from mnas.io.size import written
 from mnas.latency.model import PREDICTED
 from mnas.pipeline.context import Context
 from mnas.pipeline.evidence import Judged
@@ -81,7 +82,7 @@ def write_leaderboard(path: str | Path, rows: Iterable[LeaderboardRow], num_clas
     for row in sorted(merged(rows), key=_key):
         counted, score = cost(row.architecture, num_classes), row.score
         writer.writerow([
-            row.name, row.architecture.resolution, _width(row.name), counted.madds, counted.params,
+            row.name, written(row.architecture.resolution), _width(row.name), counted.madds, counted.params,
             _rounded(row.predicted_ms, 4), _rounded(row.measured_ms, 4), _rounded(score.accuracy, 6), score.kind,
             _rounded(score.spread, 6), score.epochs, _rounded(score.seconds, 1), row.state,
         ])  # fmt: skip

@@ -16,6 +16,7 @@ from mnas.data.splits import limited
 from mnas.errors import BadInput
 from mnas.export.folder import write_metrics, write_model
 from mnas.io.files import write_atomic
+from mnas.io.size import Size, written
 from mnas.io.versions import versions
 from mnas.latency.conditions import Conditions
 from mnas.latency.machine import measuring
@@ -48,7 +49,7 @@ def rows_of(
             "name": trained.name, "role": role, **accuracy_row(network),
             "val_accuracy": trained.val_accuracy, "madds": counted.madds, "params": counted.params,
             "activation_mb": counted.activation_mb,
-            "resolution": arch.resolution, "weights": trained.weights,
+            "resolution": written(arch.resolution), "weights": trained.weights,
             "epochs": trained.epochs, "seconds": round(trained.seconds, 1),
         })  # fmt: skip
     return rows
@@ -232,11 +233,11 @@ def warn_of_majority(row: Mapping[str, Any], majority_share: float) -> None:
         )  # fmt: skip
 
 
-def accuracy_facts(trainer: Trainer, recipe: Recipe, size: int) -> dict[str, Any]:
+def accuracy_facts(trainer: Trainer, recipe: Recipe, size: Size) -> dict[str, Any]:
     """How the accuracies were obtained, as metrics.json holds it."""
     data = trainer.data
     return {
-        "resolution": size, "data": data.name, "seed": trainer.seed,
+        "resolution": written(size), "data": data.name, "seed": trainer.seed,
         "fit": data.train.reading.fit, "channels": data.train.reading.channels,
         "train_images": len(limited(data.train, recipe.images, trainer.seed)), "val_images": len(data.val),
         "test_images": len(data.test), "epochs": recipe.epochs, "precision": trainer.precision,

@@ -7,6 +7,7 @@ import logging
 import torch
 
 from mnas.data.sources import ImageData
+from mnas.io.size import shown
 from mnas.pipeline.context import Context
 from mnas.pipeline.plan import Plan, Speeds, Workload, limits_of, make_plan, make_supernet_plan, trainings_of
 from mnas.space.architecture import Architecture
@@ -35,7 +36,7 @@ def plan_run(context: Context, reference: Architecture, elapsed_s: float) -> Pla
     images_per_s = pace.images_per_s
     log.info(
         "training in %s, threads: %d, %.0f images/s of %s px", pace.precision, pace.threads, images_per_s,
-        reference.resolution,
+        shown(reference.resolution),
     )  # fmt: skip
     context.run.update_state(threads=pace.threads, precision=pace.precision)
     context = context.decided()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mnas.errors import BadInput
+from mnas.io.size import Size, sides
 from mnas.latency.model import Measure, keeps
 from mnas.latency.timing.rounds import Measurement
 from mnas.space import zoo
@@ -28,7 +29,7 @@ class Reference:
 
 
 def scaled_references(
-    names: Sequence[str], resolutions: Sequence[int], budget_ms: float, measure: Measure,
+    names: Sequence[str], resolutions: Sequence[Size], budget_ms: float, measure: Measure,
     allows: Callable[[Architecture], bool] = lambda arch: True, channels: int = 3,
 ) -> list[Reference]:  # fmt: skip
     """For each network and resolution the largest of WIDTHS that keeps the budget, except where another pair has more.
@@ -36,9 +37,10 @@ def scaled_references(
     Found by bisection; all networks of a step are measured together. Where a network keeps the budget at full width
     and the largest resolution, no larger width of it is tried. One that `measure` has no latency for does not count.
     """
+    largest = max(resolutions, key=sides)
     pairs = [(name, resolution) for name in names for resolution in resolutions]
     low, high = dict.fromkeys(pairs, 0), dict.fromkeys(pairs, len(WIDTHS))
-    best: dict[tuple[str, int], tuple[float, Reference]] = {}
+    best: dict[tuple[str, Size], tuple[float, Reference]] = {}
     while searched := [pair for pair in pairs if low[pair] < high[pair]]:
         middle = {pair: (low[pair] + high[pair]) // 2 for pair in searched}  # at first the full width
         archs = [
@@ -52,12 +54,12 @@ def scaled_references(
             else:
                 high[pair] = middle[pair]
         for name, resolution in pairs:
-            if low[name, max(resolutions)] > FULL:
+            if low[name, largest] > FULL:
                 high[name, resolution] = min(high[name, resolution], FULL + 1)
     return [
         reference for (name, resolution), (width, reference) in best.items()
         if not any(
-            other == name and more_pixels >= resolution and more_width >= width and more is not reference
+            other == name and sides(more_pixels) >= sides(resolution) and more_width >= width and more is not reference
             for (other, more_pixels), (more_width, more) in best.items()
         )
     ]  # fmt: skip

@@ -131,7 +131,7 @@ def open_run(
     require_space(run.folder, NEEDED_BYTES)  # before hours of work, not after
     if config.storage is not None:
         open_storage(config.storage)
-    data = run_data(run, config, overrides.data)
+    data = run_data(run, config, overrides.data, overrides.space)
     space = searched_space(run, config, overrides.space, data)
     trainer = make_trainer(config, space, data)
     classes = trainer.data.num_classes
@@ -140,7 +140,7 @@ def open_run(
         recipe = prolonged(config.recipe, len(trainer.data.train))
     config = config.model_copy(update={"recipe": recipe})
     names = config.baselines or ((space.reference,) if config.wanted_ms[0] is None else ())
-    baselines = [(name, load_architecture(name, max(space.resolutions), space.channels)) for name in names]
+    baselines = [(name, load_architecture(name, space.largest_resolution, space.channels)) for name in names]
     latency = latency_model(run, space, config, overrides.latency, classes, [arch for _, arch in baselines])
     context = Context(
         run, config, space, trainer, group, TensorBoard(run.tensorboard), latency, constraints_of(config, classes)
@@ -170,7 +170,7 @@ def _largest(
 
 
 def _reference(space: SearchSpace) -> Architecture:
-    return load_architecture(space.reference, max(space.resolutions), space.channels)
+    return load_architecture(space.reference, space.largest_resolution, space.channels)
 
 
 def _extremes(context: Context) -> tuple[Architecture, float]:

@@ -13,6 +13,7 @@ from mnas.data.near_duplicates import warn_of_near_duplicates
 from mnas.data.sources import DATA_SETS
 from mnas.export.folder import load_model
 from mnas.io.files import read_json, write_atomic
+from mnas.io.size import written
 from mnas.io.strict_yaml import read_text
 from mnas.latency.timing.rounds import Measurement
 from mnas.nn.network import Network
@@ -181,8 +182,8 @@ def _race_facts(outcome: Outcome, trials: Mapping[int, Trial]) -> dict[str, Any]
         "chosen_grade": None if trial is None else trial.fidelity,
         "race": {
             "contenders": [
-                {"name": one.name, "kind": one.kind, "resolution": one.architecture.resolution, "weights": one.weights,
-                 "latency_ms": one.latency.median_ms} for one in outcome.entered
+                {"name": one.name, "kind": one.kind, "resolution": written(one.architecture.resolution),
+                 "weights": one.weights, "latency_ms": one.latency.median_ms} for one in outcome.entered
             ],
             "rungs": [
                 {name: rung[name] for name in ("epoch", "accuracies", "survivors")} for rung in outcome.rungs

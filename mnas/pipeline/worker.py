@@ -46,7 +46,7 @@ def _do(job: Job, config: RunConfig, overrides: Overrides, group: ProcessGroup) 
     config = config.model_copy(update={"objective": with_estimator(config.objective, job.accuracy)})
     run, sharing = Run(Path(job.folder)), None
     with group.all_succeed():
-        data = run_data(run, config, overrides.data)
+        data = run_data(run, config, overrides.data, overrides.space)
         space = searched_space(run, config, overrides.space, data)
         trainer = replace(make_trainer(config, space, data), precision=run.state().precision or "float32")
         if job.supernet is not None:

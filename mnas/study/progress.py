@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+from mnas.io.size import written
 from mnas.monitor.console import progress
 from mnas.monitor.pareto import PlottedTrial
 from mnas.monitor.tensorboard import TensorBoard
@@ -114,4 +115,4 @@ def stage_summaries(arch: Architecture) -> dict[str, str | int]:
         )
         for index, stage in enumerate(arch.stages, start=1)
     }  # fmt: skip
-    return {"resolution": arch.resolution, "stem": arch.stem.channels, **stages}
+    return {"resolution": written(arch.resolution), "stem": arch.stem.channels, **stages}

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 import optuna
 from optuna.trial import TrialState
 
+from mnas.io.size import in_order, shown
 from mnas.space import zoo
 from mnas.space.architecture import Architecture
 from mnas.space.space import SearchSpace
@@ -25,11 +26,12 @@ Allows = Callable[[Architecture], bool]
 def reference_networks(space: SearchSpace) -> dict[Architecture, str]:
     """The zoo's networks of the space with their names: full width, each resolution, largest first."""
     networks: dict[Architecture, str] = {}
-    for resolution in sorted(space.resolutions, reverse=True):
+    ordered = in_order(space.resolutions)
+    for resolution in reversed(ordered):
         for name in sorted(zoo.names(), key=lambda name: name != space.reference):
             arch = zoo.get(name, resolution=resolution, channels=space.channels)
             if arch in space:
-                networks.setdefault(arch, name if resolution == max(space.resolutions) else f"{name}/{resolution}")
+                networks.setdefault(arch, name if resolution == ordered[-1] else f"{name}/{shown(resolution)}")
     return networks
 
 

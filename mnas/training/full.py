@@ -18,6 +18,7 @@ from torch import nn
 from mnas.config import Recipe
 from mnas.errors import BadInput
 from mnas.io.files import write_atomic
+from mnas.io.size import shown
 from mnas.monitor.console import Progress, progress
 from mnas.monitor.tensorboard import TensorBoard
 from mnas.nn.network import Network
@@ -95,7 +96,7 @@ class FullTraining:
     @property
     def file(self) -> Path:
         """Holds the training while it lasts, then the trained network."""
-        size = self.trainer.sizes.of(self.architecture)
+        size = shown(self.trainer.sizes.of(self.architecture))
         stem = f"{self.architecture.id}-{size}px-{self.recipe.epochs}epochs-seed{self.trainer.seed}-{self.weights}"
         return self.folder / f"{stem}.pt"
 

@@ -15,6 +15,7 @@ from torch import nn
 from mnas.data.augment import normalise
 from mnas.data.loader import batches
 from mnas.data.splits import Split
+from mnas.io.size import Size
 from mnas.training.memory import judged_at_once
 from mnas.training.precision import autocast
 
@@ -107,9 +108,9 @@ class Judgement:
 
 @torch.inference_mode()
 def judge(
-    network: nn.Module, split: Split, *, size: int, device: torch.device, num_classes: int, exact: bool = False
+    network: nn.Module, split: Split, *, size: Size, device: torch.device, num_classes: int, exact: bool = False
 ) -> Judgement:
-    """Classify the images of `split` at `size` pixels, batch by batch; the network is then in eval mode.
+    """Classify the images of `split` at `size`, batch by batch; the network is then in eval mode.
 
     `exact`: in float32 even where training uses bfloat16, as the exported network computes.
     """

@@ -22,6 +22,7 @@ from mnas.data.loader import batches
 from mnas.data.mixing import mix
 from mnas.data.splits import Split, limited
 from mnas.errors import BadInput, MnasError
+from mnas.io.size import Size
 from mnas.nn.drop_path import set_drop_path
 from mnas.nn.network import Network
 from mnas.training.memory import accumulate, judged_at_once
@@ -50,8 +51,8 @@ class Epoch:
 class Setting:
     """Where and on which images a training computes."""
 
-    size: int
-    """Side of the images, in pixels."""
+    size: Size
+    """Of the images, in pixels."""
     device: torch.device
     seed: int
     """Decides dropout, and the order and augmentation of the images."""
@@ -175,7 +176,7 @@ class Training:
         return torch.stack(losses).sum()
 
     def _loss(self, x: Tensor, targets: Tensor) -> Tensor:
-        """The mean loss of images (b, 3, size, size) with soft targets (b, classes)."""
+        """The mean loss of images (b, 3, h, w) with soft targets (b, classes)."""
         setting = self._setting
         with training_pass(setting.device, setting.precision, setting.size):
             logits = self.network(x).float()
@@ -236,7 +237,7 @@ def _probabilities(network: nn.Module, x: Tensor) -> Tensor:
 
 @torch.no_grad()
 def recalibrate(
-    network: nn.Module, split: Split, *, images: int, size: int, device: torch.device, batch_size: int = 64
+    network: nn.Module, split: Split, *, images: int, size: Size, device: torch.device, batch_size: int = 64
 ) -> None:
     """Replace the running statistics of batch normalisation by their mean over about `images` training images.
 
@@ -261,9 +262,9 @@ def recalibrate(
 
 @torch.inference_mode()
 def accuracy(
-    network: nn.Module, split: Split, *, size: int, device: torch.device, exact: bool = False
+    network: nn.Module, split: Split, *, size: Size, device: torch.device, exact: bool = False
 ) -> float:
-    """The fraction (0..1) of the images of `split` that `network` classifies correctly at `size` pixels.
+    """The fraction (0..1) of the images of `split` that `network` classifies correctly at `size`.
 
     `exact`: in float32 even where training uses bfloat16, as the exported network computes.
     """

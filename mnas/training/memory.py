@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import torch
 
+from mnas.io.size import Size, pixels, sides, strided
 from mnas.space.architecture import Architecture
 
 log = logging.getLogger("mnas")
@@ -21,29 +22,30 @@ KEPT = 3
 """Tensors of a layer's size that its backward pass needs: of convolution, normalisation and activation."""
 
 
-def parts_of(batch: int, arch: Architecture, size: int, device: torch.device) -> int:
-    """Into how many parts a batch of images of `size` pixels is split: 1 where the activations of `arch` are few.
+def parts_of(batch: int, arch: Architecture, size: Size, device: torch.device) -> int:
+    """Into how many parts a batch of images of `size` is split: 1 where the activations of `arch` are few.
 
     On a GPU always 1: `accumulate` splits it where memory is short.
     """
     if device.type != "cpu":
         return 1
-    needed = batch * activation_bytes(arch) * (size / arch.resolution) ** 2
+    (height, width), (full_height, full_width) = sides(size), sides(arch.resolution)
+    needed = batch * activation_bytes(arch) * (height / full_height) * (width / full_width)
     return max(1, min(batch // 2, math.ceil(needed / LIMIT_BYTES)))
 
 
-def judged_at_once(size: int) -> int:
-    """Images of `size` pixels in a batch of an evaluation: fewer large ones, whose activations would take gigabytes."""
-    return max(16, min(256, 256 * 112**2 // size**2))
+def judged_at_once(size: Size) -> int:
+    """Images of `size` in a batch of an evaluation: fewer large ones, whose activations would take gigabytes."""
+    return max(16, min(256, 256 * 112**2 // pixels(size)))
 
 
 def activation_bytes(arch: Architecture) -> float:
     """About how many bytes the backward pass of `arch` needs for an image at its resolution, in float32."""
     elements = 0.0
     for layer in arch.layers():
-        out = math.ceil(layer.size / layer.stride) ** 2
+        out = pixels(strided(layer.size, layer.stride))
         if layer.operator == "mbconv":
-            elements += layer.hidden * (layer.size**2 + out)
+            elements += layer.hidden * (pixels(layer.size) + out)
         elements += layer.out_channels * out
         if layer.operator == "sepconv":
             elements += layer.in_channels * out

@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 
 from mnas.io.heap import steady_heap
+from mnas.io.size import Size, pixels
 from mnas.training.channel_mean import QuickMean
 from mnas.training.depthwise import QuickDepthwise
 from mnas.training.pointwise import QuickPointwise
@@ -16,7 +17,8 @@ from mnas.training.pointwise import QuickPointwise
 Precision = Literal["float32", "bfloat16"]
 
 LEAST_PIXELS = 48
-"""CPUs train on smaller images in float32: at 32 px bfloat16 was 6% slower (MobileNetV3-Large, batch 64)."""
+"""Side of squares: CPUs train on smaller images in float32. At 32 px bfloat16 was 6% slower (MobileNetV3-Large, batch
+64)."""
 
 
 def has_bfloat16(device: torch.device) -> bool:
@@ -27,14 +29,14 @@ def has_bfloat16(device: torch.device) -> bool:
     return device.type == "cpu" and any(check() for check in checks if check is not None)
 
 
-def uses_bfloat16(device: torch.device, size: int) -> bool:
-    """Whether a training in bfloat16 computes in it for images of `size` pixels: not for small ones on a CPU."""
-    return device.type != "cpu" or size >= LEAST_PIXELS
+def uses_bfloat16(device: torch.device, size: Size) -> bool:
+    """Whether a training in bfloat16 computes in it for images of `size`: not for small ones on a CPU."""
+    return device.type != "cpu" or pixels(size) >= LEAST_PIXELS**2
 
 
 @contextlib.contextmanager
-def training_pass(device: torch.device, precision: Precision, size: int) -> Iterator[None]:
-    """The context of a training step's forward pass on images of `size` pixels; logits may be in either precision."""
+def training_pass(device: torch.device, precision: Precision, size: Size) -> Iterator[None]:
+    """The context of a training step's forward pass on images of `size`; logits may be in either precision."""
     if device.type == "cpu":
         low = precision == "bfloat16" and uses_bfloat16(device, size)
         with QuickDepthwise(low), QuickPointwise(), QuickMean(), torch.autocast("cpu", torch.bfloat16, enabled=low):

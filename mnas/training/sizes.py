@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mnas.io.size import Size, sides, sized
 from mnas.space.architecture import Architecture
 
 SMALLEST = 32
@@ -31,20 +32,29 @@ def followed_resolutions(image_size: int, resolutions: tuple[int, ...]) -> tuple
     return tuple(sorted({min(largest, round(native * multiple / 8) * 8) for multiple in MULTIPLES}))
 
 
+def decoded_size(image_size: int, largest: Size) -> Size:
+    """The size at which images of `image_size` pixels are decoded for inputs up to `largest`.
+
+    Of a rectangle it is the largest, since its shape is not that of the images.
+    """
+    return native_size(image_size, largest) if isinstance(largest, int) else largest
+
+
 @dataclass(frozen=True)
 class TrainingSizes:
     """How far the sizes at which candidates are estimated lie below their resolutions."""
 
     base: int = 0
-    """The largest resolution, in pixels."""
+    """The largest resolution, in pixels; of rectangles the height."""
     proxy: int = 0
     """The size at which an architecture of that resolution is estimated; smaller resolutions in proportion."""
 
-    def of(self, arch: Architecture) -> int:
-        """Pixels at which an architecture is trained and tested."""
+    def of(self, arch: Architecture) -> Size:
+        """The size at which an architecture is trained and tested."""
         if self.proxy >= self.base:
             return arch.resolution
-        return max(8, round(arch.resolution * self.proxy / self.base / 4) * 4)
+        height, width = (max(8, round(side * self.proxy / self.base / 4) * 4) for side in sides(arch.resolution))
+        return sized(height, width)
 
 
 FULL_SIZE = TrainingSizes()

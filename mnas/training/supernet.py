@@ -25,6 +25,7 @@ from mnas.data.loader import batches
 from mnas.data.splits import limited
 from mnas.errors import BadInput
 from mnas.io.files import write_atomic
+from mnas.io.size import Size, sides
 from mnas.nn.supernet import Supernet
 from mnas.space.architecture import Architecture
 from mnas.space.cost import cost
@@ -63,12 +64,12 @@ class Interval:
 
 
 def sandwich(
-    supernet: Supernet, recipe: SupernetRecipe, images: Mapping[int, Tensor], labels: Tensor,
-    subnets: Sequence[tuple[Architecture, int]],
+    supernet: Supernet, recipe: SupernetRecipe, images: Mapping[Size, Tensor], labels: Tensor,
+    subnets: Sequence[tuple[Architecture, Size]],
 ) -> Iterator[Tensor]:  # fmt: skip
     """The loss of each subnet, the largest first: only it is regularised, and the others learn its outputs.
 
-    `images` maps sizes to batches (b, 3, size, size); `subnets` are architectures with the sizes of their images. Call
+    `images` maps sizes to batches (b, 3, h, w); `subnets` are architectures with the sizes of their images. Call
     backward on each loss before the next is asked for: then only one subnet's activations are in memory.
     """
     (largest, size), *others = subnets
@@ -198,11 +199,11 @@ class SupernetTraining:
         return torch.stack(sums).sum(0)
 
     def _backward(
-        self, images: Mapping[int, Tensor], labels: Tensor, subnets: Sequence[tuple[Architecture, int]], share: float
+        self, images: Mapping[Size, Tensor], labels: Tensor, subnets: Sequence[tuple[Architecture, Size]], share: float
     ) -> Tensor:
         """Add the gradients of a part of a batch, this `share` of it; returns its part of the subnets' losses (n,)."""
         losses: list[Tensor] = []
-        with training_pass(self._device, self._precision, min(images)):
+        with training_pass(self._device, self._precision, min(images, key=sides)):
             for loss in sandwich(self.supernet, self._recipe, images, labels, subnets):
                 weighted = loss * share
                 with torch.autocast(self._device.type, enabled=False):

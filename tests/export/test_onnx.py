@@ -16,8 +16,11 @@ from torch import nn
 
 from mnas.errors import BadInput, MissingDependency, MnasError
 from mnas.export import onnx as export
+from mnas.export.checks import check_runtime
 from mnas.export.onnx import export_onnx
+from mnas.latency.runtimes import get_runtime
 from mnas.nn.network import Network, build
+from mnas.space import zoo
 
 SMALLEST = HAND_MADE["convolutions"]
 
@@ -139,3 +142,14 @@ def test_a_missing_package_is_named(name: str, tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(importlib, "import_module", absent)
     with pytest.raises(MissingDependency, match=f"{name}: pip install onnx onnxscript onnxruntime"):
         export_onnx(build(SMALLEST, 5), 16, tmp_path / "model.onnx")
+
+
+def test_a_rectangle(tmp_path: Path) -> None:
+    network = usual_network(zoo.get("mobilenet_v3_small", 0.35, (40, 72)), 5)
+    path = export_onnx(network, (40, 72), tmp_path / "model.onnx")
+    for shape in ((1, 3, 40, 72), (3, 3, 40, 72), (2, 3, 64, 48)):
+        images = torch.randn(shape)
+        with torch.inference_mode():
+            torch.testing.assert_close(run(path, images), network.eval()(images), atol=1e-4, rtol=0)
+    checked = check_runtime(network.eval(), path, (40, 72), get_runtime("onnxruntime"))
+    assert checked["largest_difference"] < 1e-3

@@ -23,7 +23,10 @@ from mnas.space.cost import cost
 
 CLASSES = ("cat", 'the "dog"', "rock crab, Cancer irroratus")
 
-ARCHITECTURES = {name: zoo.get(name, width=0.5, resolution=64) for name in zoo.names()} | HAND_MADE
+ARCHITECTURES = {
+    **{name: zoo.get(name, width=0.5, resolution=64) for name in zoo.names()}, **HAND_MADE,
+    "rectangle": zoo.get("mobilenet_v3_small", 0.5, (40, 72)),
+}
 
 # Loads each folder's model.py in a process that can import neither mnas nor the current folder.
 WITHOUT_MNAS = """
@@ -63,7 +66,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert [file.name for file in files] == ["model.py", "weights.safetensors", "weights.safetensors.sha256"]
         assert sorted(path.name for path in (root / name).iterdir()) == sorted(file.name for file in files)
         assert network.training
-        images = torch.randn(2, 3, arch.resolution, arch.resolution)
+        images = torch.randn(arch.input_shape(2))
         network.to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
         with torch.inference_mode():
             logits = network(images)

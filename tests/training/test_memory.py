@@ -42,6 +42,14 @@ def test_a_split_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_large_images_are_judged_in_smaller_batches() -> None:
     assert [judged_at_once(size) for size in (32, 112, 224, 4096)] == [256, 256, 64, 16]
+    assert judged_at_once((112, 448)) == 64
+
+
+def test_rectangles_count_by_their_pixels() -> None:
+    wide, square = (mnas.zoo.get("mobilenet_v3_large", resolution=size) for size in ((128, 512), 256))
+    assert activation_bytes(wide) == activation_bytes(square)
+    assert parts_of(64, wide, (128, 512), CPU) == parts_of(64, square, 256, CPU) > 1
+    assert parts_of(64, wide, (64, 256), CPU) == parts_of(64, square, 128, CPU)
 
 
 class Apart(torch.nn.Module):

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mnas.space import zoo
 from mnas.space.space import load_space
-from mnas.training.sizes import TrainingSizes, followed_resolutions, native_size
+from mnas.training.sizes import TrainingSizes, decoded_size, followed_resolutions, native_size
 
 
 def test_sizes_shrink_in_proportion(tiny: Path) -> None:
@@ -17,6 +18,12 @@ def test_sizes_shrink_in_proportion(tiny: Path) -> None:
     small, full = TrainingSizes(base=48, proxy=16), TrainingSizes(base=48, proxy=48)
     assert {arch.resolution: small.of(arch) for arch in archs} == {32: 12, 48: 16}
     assert {full.of(arch) for arch in archs} == {32, 48}
+
+
+def test_both_sides_of_rectangles_shrink() -> None:
+    arch, sizes = zoo.get("mobilenet_v3_small", resolution=(96, 160)), TrainingSizes(base=120, proxy=60)
+    assert sizes.of(arch) == (48, 80)
+    assert (decoded_size(50, (96, 160)), decoded_size(50, 224)) == ((96, 160), 56)
 
 
 @pytest.mark.parametrize(("image_size", "expected"), [
