@@ -32,6 +32,7 @@ from mnas.errors import BadInput
 from mnas.estimators.factory import EstimatorCallable
 from mnas.export.onnx import require_exporters
 from mnas.io.names import absolute_path
+from mnas.io.size import Size
 from mnas.io.strict_yaml import validate
 from mnas.io.versions import versions
 from mnas.latency.model import LatencyCallable
@@ -85,7 +86,7 @@ def search(
     seeds: int = 1,
     run: str | Path | None = None,
     baseline: Sequence[str] = (),
-    resolution: Sequence[int] | None = None,
+    resolution: Sequence[Size | str] | str | None = None,
     proxy_resolution: int | None = None,
     init: str | Path | None = None,
     from_scratch: bool = False,
@@ -98,7 +99,8 @@ def search(
 ) -> Result:
     """Search `space` for the most accurate network that keeps `latency_ms`, train it, compare it, write it to disk.
 
-    The arguments are the options of the command `mnas search`; `budget` is seconds, or text such as "30m".
+    The arguments are the options of the command `mnas search`; `budget` is seconds, or text such as "30m"; rectangles
+    in `resolution` are (height, width), or text such as "96x160".
     `estimator(arch)` or `estimator(arch, report)` returns an accuracy from 0 to 1, `latency(arch)` milliseconds; by
     default the objective names the sources of both. `callbacks` are called with each finished Trial.
 
@@ -135,7 +137,7 @@ def search(
                 "sampler": type(sampler).__name__ if overrides.sampler else sampler,
                 "trials": trials, "budget_s": parse_duration(budget) if isinstance(budget, str) else budget,
                 "seed": seed, "seeds": seeds, "baselines": [NETWORKS.absolute(name) for name in baseline],
-                "resolution": None if resolution is None else list(resolution), "proxy_resolution": proxy_resolution,
+                "resolution": _sizes(resolution), "proxy_resolution": proxy_resolution,
                 "init": None if init is None else absolute_path(init), "from_scratch": from_scratch,
                 "recipe": recipe_with(class_weights).model_dump(), "compare_random": compare_random,
                 "device": device, "storage": storage, "custom": list(overrides.names()),
@@ -196,6 +198,12 @@ def _objective(name: str | Path | None, estimator: Any, latency: Any, budgets_ms
     return objective
 
 
+def _sizes(resolution: Sequence[Size | str] | str | None) -> list[Size | str] | None:
+    if resolution is None:
+        return None
+    return [*(resolution.split(",") if isinstance(resolution, str) else resolution)]
+
+
 def _count(value: int | str | None, option: str) -> int | None:
     return None if value is None else parse_count(str(value), option)
 
@@ -224,7 +232,7 @@ def _check(config: RunConfig, overrides: Overrides) -> None:
         raise BadInput(f"{len(budgets)} latency budgets and one latency callable: expected one budget")
     space = space_of(config, overrides.space)
     for name in config.baselines or (space.reference,):
-        load_architecture(name, max(space.resolutions), space.channels)
+        load_architecture(name, space.largest_resolution, space.channels)
     if overrides.sampler is None:
         make_sampler(config.sampler, config.seed)
     for target in config.targets if overrides.latency is None else ():

@@ -33,6 +33,7 @@ from mnas.cli.options import (
     comma_separated,
     milliseconds,
     one_of_export,
+    one_size,
     sizes,
 )
 from mnas.cli.output import only_main_process, print_networks, print_result, print_table, print_trials, show
@@ -95,7 +96,7 @@ def search(
     run: Annotated[Path | None, typer.Option(metavar="DIR", help="The run's folder; a new one in runs/ by default.")] = None,
     baseline: Annotated[list[str], typer.Option(metavar="NAME[@WIDTH]", help="A network to compare with (repeatable).")] = [],
     resolution: Sizes = None,
-    proxy_resolution: Annotated[int | None, typer.Option(min=8, help="Largest input size for training.")] = None,
+    proxy_resolution: Annotated[int | None, typer.Option(min=8, help="Largest input size for training; of rectangles the height.")] = None,
     init: Annotated[Path | None, typer.Option(metavar="FILE", help="Weights of the space's reference network, or a winner's folder, that initialise the supernet.")] = None,
     from_scratch: Annotated[bool, typer.Option("--from-scratch", help="Train the winner from random weights, not the supernet's.")] = False,
     class_weights: ClassWeights = None,
@@ -160,7 +161,7 @@ def train(
     architecture: Annotated[str, typer.Argument(metavar="ARCH", help="A zoo name, NAME@WIDTH, or an architecture.yaml.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")],
     data: Data = "digits",
-    resolution: Annotated[int | None, typer.Option(min=8, help="Input size; by default what the images have.")] = None,
+    resolution: Annotated[str | None, typer.Option(metavar="PX", help="Input size, of a rectangle HEIGHTxWIDTH; by default what the images have.")] = None,
     seed: Seed = 0,
     labels: Labels = None,
     max_broken: MaxBroken = MAX_BROKEN,
@@ -187,7 +188,7 @@ def train(
     reading = reading_of(fit, parse_count(max_pixels, "--max-pixels"), channels or 3)
     options = models.DataOptions(data, seed, max_broken, reading, group_by, labels)
     done = models.train(
-        architecture, options, output=output, resolution=resolution, recipe=recipe, device=device, precision=precision
+        architecture, options, output=output, resolution=one_size(resolution), recipe=recipe, device=device, precision=precision
     )
     show(done, as_json, lambda: print_networks(done))
 
@@ -290,7 +291,7 @@ def spaces(
 def zoo(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One network, layer by layer, as YAML.")] = None,
     width: Annotated[float, typer.Option(help="Width multiplier.")] = 1.0,
-    resolution: Annotated[int, typer.Option(min=8, help="Input size.")] = 224,
+    resolution: Annotated[str, typer.Option(metavar="PX", help="Input size, of a rectangle HEIGHTxWIDTH.")] = "224",
     as_json: Json = False,
 ) -> None:
     """The reference networks, with parameters and multiply-adds.
@@ -300,11 +301,12 @@ def zoo(
     from mnas.commands import catalogue
     from mnas.space import zoo as references
 
+    size = one_size(resolution) or 224
     if name:
-        arch = references.get(name, width, resolution)
+        arch = references.get(name, width, size)
         show(arch.to_dict(), as_json, lambda: typer.echo(arch.to_yaml(), nl=False))
         return
-    rows = catalogue.zoo_table(width, resolution)
+    rows = catalogue.zoo_table(width, size)
     shown = [[r["name"], f"{r['params']:,}", f"{r['madds'] / 1e6:,.2f} M"] for r in rows]
     show({"networks": rows}, as_json, lambda: print_table(
         f"reference networks, width {width:g}, {resolution} px, 1000 classes", ["name", "parameters", "MAdds"], shown

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mnas.cli.options import Batch, Channels, Classes, Json, Runtime, Seed, Sizes, Threads, sizes
+from mnas.cli.options import Batch, Channels, Classes, Json, Runtime, Seed, Sizes, Threads, one_size, sizes
 from mnas.cli.output import print_table, show
 from mnas.config import MAX_TABLE_ERROR
 from mnas.errors import BadInput
@@ -28,9 +28,10 @@ def latency_measure(
     classes: Annotated[int, typer.Option(
         min=2, help="Outputs of the classifier, for zoo names and architecture files.",
     )] = 1000,
-    resolution: Annotated[int | None, typer.Option(
-        min=8, help="Input size; by default the architecture's own (a model file's from the architecture.yaml beside "
-                    "it), 224 for zoo names and other model files.",
+    resolution: Annotated[str | None, typer.Option(
+        metavar="PX",
+        help="Input size, of a rectangle HEIGHTxWIDTH; by default the architecture's own (a model file's from the "
+             "architecture.yaml beside it), 224 for zoo names and other model files.",
     )] = None,
     rounds: Annotated[int, typer.Option(min=10, help="Largest number of rounds.")] = 200,
     seconds: Annotated[float, typer.Option(min=1.0, help="Seconds after which no new round begins.")] = 60.0,
@@ -48,7 +49,7 @@ def latency_measure(
 
     done = latency_commands.measure_latency(
         targets, Conditions(runtime, threads, batch), RoundLimits(rounds, seconds, precision / 100),
-        resolution=resolution, num_classes=classes, seed=seed,
+        resolution=one_size(resolution), num_classes=classes, seed=seed,
     )  # fmt: skip
 
     def table() -> None:

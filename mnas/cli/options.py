@@ -11,6 +11,7 @@ import typer
 
 from mnas.config import MAX_THREADS
 from mnas.errors import BadInput
+from mnas.io.size import SMALLEST, Size, sides, size_of
 
 log = logging.getLogger("mnas")
 
@@ -39,7 +40,7 @@ Labels = Annotated[Path | None, typer.Option(
 MaxPixels = Annotated[str, typer.Option(metavar="N", help="Pixels of the largest image that is decoded: 400M.")]
 Fit = Annotated[str, typer.Option(
     metavar="crop|pad|squeeze",
-    help="How images become square: the central square, the whole with borders, or the whole with equal sides.",
+    help="How images get the network's shape: the central part, the whole with borders, or the whole resized.",
 )]  # fmt: skip
 Channels = Annotated[int | None, typer.Option(
     metavar="1|3", help="Of the images that the network takes; 1 for grey ones, 3 by default.",
@@ -47,17 +48,29 @@ Channels = Annotated[int | None, typer.Option(
 GroupBy = Annotated[str | None, typer.Option(
     metavar="REGEX", help="Images whose paths agree in what it finds stay in one split: patients, bursts.",
 )]  # fmt: skip
-Sizes = Annotated[str | None, typer.Option(metavar="PX[,PX...]", help="Input sizes, such as 160,192,224.")]
+Sizes = Annotated[str | None, typer.Option(
+    metavar="PX[,PX...]", help="Input sizes, such as 160,192,224, or of rectangles HEIGHTxWIDTH: 96x160,120x200.",
+)]  # fmt: skip
 
 
-def sizes(text: str | None) -> list[int] | None:
-    """The pixels in --resolution's comma-separated list."""
+def sizes(text: str | None) -> list[Size] | None:
+    """The sizes in --resolution's comma-separated list."""
     if text is None:
         return None
     try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise BadInput(f"--resolution {text}: expected sizes in pixels, such as 160,192,224") from None
+        return [size_of(part) for part in text.split(",")]
+    except BadInput:
+        raise BadInput(
+            f"--resolution {text}: expected sizes in pixels, such as 160,192,224, or HEIGHTxWIDTH, such as 96x160"
+        ) from None
+
+
+def one_size(text: str | None) -> Size | None:
+    """The size that --resolution states. Raises BadInput."""
+    stated = sizes(text)
+    if stated is not None and (len(stated) > 1 or min(sides(stated[0])) < SMALLEST):
+        raise BadInput(f"--resolution {text}: expected one size of at least {SMALLEST} pixels, such as 224 or 96x160")
+    return None if stated is None else stated[0]
 
 
 def milliseconds(values: Sequence[str]) -> list[float]:

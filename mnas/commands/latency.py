@@ -15,6 +15,7 @@ import torch
 from mnas.config import MAX_TABLE_ERROR
 from mnas.errors import BadInput
 from mnas.export.folder import load_model, model_folder
+from mnas.io.size import Size
 from mnas.latency.conditions import Conditions
 from mnas.latency.importers import tables as importers
 from mnas.latency.kit import kit
@@ -51,7 +52,7 @@ class SpaceChoice:
 
     name: str
     num_classes: int = 1000
-    resolution: Sequence[int] | None = None
+    resolution: Sequence[Size] | None = None
     """All sizes of the space by default."""
     channels: int | None = None
     """Of the images; those of the space's file by default."""
@@ -67,7 +68,7 @@ class SpaceChoice:
 
 def measure_latency(
     targets: Sequence[str], conditions: Conditions, limits: RoundLimits = ONE_NETWORK, *,
-    resolution: int | None = None, num_classes: int = 1000, seed: int = 0,
+    resolution: Size | None = None, num_classes: int = 1000, seed: int = 0,
 ) -> dict[str, Any]:  # fmt: skip
     """Latency of whole networks in the same rounds: zoo names, architecture files, run folders, model files."""
     check_limits(limits)
@@ -94,7 +95,7 @@ def measure_latency(
 
 
 def _prepared(
-    target: str, adapter: Runtime, conditions: Conditions, resolution: int | None, num_classes: int
+    target: str, adapter: Runtime, conditions: Conditions, resolution: Size | None, num_classes: int
 ) -> Inference:
     """The network that a command's argument names, prepared for a runtime."""
     path = NETWORKS.path(target)
@@ -108,7 +109,7 @@ def _prepared(
     return adapter.prepare(network, images, conditions.threads)
 
 
-def _network(target: str, resolution: int | None, num_classes: int) -> tuple[Network, Architecture]:
+def _network(target: str, resolution: Size | None, num_classes: int) -> tuple[Network, Architecture]:
     """A trained network from its folder, or a fresh one by name or architecture file."""
     path = NETWORKS.path(target)
     if path is not None and path.is_dir():
@@ -139,7 +140,7 @@ def build_latency_table(
 
 
 def check_table(
-    path: str | Path, *, space: str | None, num_classes: int | None, resolution: Sequence[int] | None, networks: int,
+    path: str | Path, *, space: str | None, num_classes: int | None, resolution: Sequence[Size] | None, networks: int,
     seed: int | None,
 ) -> dict[str, Any]:
     """The error of the table's predictions for fresh random networks of the space, measured here and now.

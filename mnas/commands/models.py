@@ -17,7 +17,7 @@ from mnas.data.evaluation import SPLITS, Evaluated, is_data_of, new_images
 from mnas.data.loader import cached
 from mnas.data.mirroring import with_mirroring_decided
 from mnas.data.reading import AS_USUAL, Reading
-from mnas.data.sources import DATA_SETS, ImageData, load_data
+from mnas.data.sources import DATA_SETS, ImageData, load_data, warn_of_shape
 from mnas.data.summary import log_classes
 from mnas.errors import BadInput, nearest
 from mnas.export.checks import check_runtime
@@ -26,6 +26,7 @@ from mnas.export.onnx import OPSET, export_onnx, require_exporters
 from mnas.export.pytorch import export_pytorch
 from mnas.io.files import read_json, require_space
 from mnas.io.names import absolute_path
+from mnas.io.size import Size, written
 from mnas.io.versions import versions
 from mnas.latency.conditions import Conditions
 from mnas.latency.runtimes import get_runtime
@@ -39,7 +40,7 @@ from mnas.training.device import pick_device, restored_threads
 from mnas.training.full import FullTraining
 from mnas.training.loop import accuracy
 from mnas.training.recipe import lengthened
-from mnas.training.sizes import FULL_SIZE, native_size
+from mnas.training.sizes import FULL_SIZE, decoded_size, native_size
 from mnas.training.speed import fastest
 from mnas.training.trainer import Trainer
 
@@ -71,7 +72,7 @@ class DataOptions:
 
 
 def train(
-    name: str, data: DataOptions, *, output: str | Path, resolution: int | None = None, recipe: Recipe | None = None,
+    name: str, data: DataOptions, *, output: str | Path, resolution: Size | None = None, recipe: Recipe | None = None,
     device: str = "auto", precision: str = "auto",
 ) -> dict[str, Any]:  # fmt: skip
     """Train one architecture (a zoo name or a YAML file) by a recipe and write the same files as for a winner.
@@ -92,7 +93,8 @@ def train(
     if resolution is not None:
         arch = replace(arch, resolution=resolution)
     size = arch.resolution
-    decoded = native_size(images.image_size, size)
+    warn_of_shape(images.name, images.train, size)
+    decoded = decoded_size(images.image_size, size)
     images = replace(images, train=cached(images.train, decoded), val=cached(images.val, decoded))
     if recipe.flip is None:
         images = with_mirroring_decided(images)
@@ -117,7 +119,7 @@ def train(
     metrics = {
         "title": label, "networks": rows,
         "latency": {
-            "device": device_name(), "runtime": "torch", "threads": 1, "batch": 1, "resolution": size,
+            "device": device_name(), "runtime": "torch", "threads": 1, "batch": 1, "resolution": written(size),
             "budget_ms": None,
         },
         "accuracy": accuracy_facts(trainer, recipe, size) | {
@@ -153,9 +155,10 @@ def evaluate(
         chosen = new_images(data, split, classes, reading=division.reading, max_broken=max_broken)
     network, arch = load_model(folder)
     size = trained_size(folder, arch)
+    warn_of_shape(chosen.name, chosen.images, size)
     share = accuracy(network, chosen.images, size=size, device=pick_device(device), exact=True)
     return {"folder": str(folder), "data": chosen.name, "split": chosen.split, "images": len(chosen.images),
-            "resolution": size, "accuracy": share}
+            "resolution": written(size), "accuracy": share}
 
 
 def _trained_split(
