@@ -86,8 +86,8 @@ def warn_of_shape(name: str, split: Split, size: Size) -> None:
         )  # fmt: skip
     else:
         log.warning(
-            "%s: the images are %.1f times as long as an input of %s (median); only the central part of that shape, "
-            "%.0f%% of them, is seen by a network: --fit pad or --fit squeeze keeps the rest",
+            "%s: the shape of the images differs by a factor of %.1f (median) from an input of %s; only the central "
+            "part of that shape, %.0f%% of them, is seen by a network: --fit pad or --fit squeeze keeps the rest",
             name, ratio, shown(size), 100 / ratio,
         )  # fmt: skip
 

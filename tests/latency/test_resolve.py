@@ -14,6 +14,7 @@ from made_up_tables import FIT, changed, made_up, refitted
 import mnas
 from mnas.config import Objective, RunConfig, Target
 from mnas.errors import BadInput
+from mnas.io.size import Size
 from mnas.latency import resolve
 from mnas.latency.conditions import Conditions
 from mnas.latency.resolve import resolve_table
@@ -30,7 +31,7 @@ PHONE = {"device": "a phone", "runtime": "tflite", "origin": "imported"}
 def table(tiny: Path, tmp_path: Path) -> Callable[..., Path]:
     """A table's file: this machine's, with made-up milliseconds, but for what is said otherwise."""
 
-    def write(name: str = "table.yaml", classes: int = 10, sizes: tuple[int, ...] = (32, 48), **changes: Any) -> Path:
+    def write(name: str = "table.yaml", classes: int = 10, sizes: tuple[Size, ...] = (32, 48), **changes: Any) -> Path:
         layers = mnas.load_space(tiny).with_resolutions(sizes).layers(classes)
         entries = {layer: 0.01 + layer_madds(layer) / 1e7 for layer in layers}
         here = {"device": device_name(), "runtime_version": get_runtime("torch").version(), "calibration": FIT}
@@ -119,6 +120,17 @@ def test_missing_layers_are_listed_with_the_command(
         opened(table(sizes=(32,), **PHONE), "tflite")
     with pytest.raises(BadInput, match="lacks 1 layer of space 'tiny' for 10 classes: operator=linear"):
         opened(table(classes=100))
+
+
+def test_a_table_of_other_shapes(table: Callable[..., Path], opened: Callable[..., Any]) -> None:
+    path = table(sizes=((32, 56), (48, 84)))
+    with pytest.raises(BadInput, match="at 32x56, 48x84 pixels, not at 32, 48: state --resolution 32x56,48x84"):
+        opened(path)
+    both = LatencyTable.load(path)
+    squares = LatencyTable.load(table("squares.yaml", sizes=(32, 64)))
+    dataclasses.replace(both, entries=both.entries | squares.entries).save(path)
+    with pytest.raises(BadInput, match=r"at 32, 32x56, 48x84, 64 pixels, not at 48: state --resolution 32\."):
+        opened(path)
 
 
 def test_a_layer_that_the_runtime_cannot_run(table: Callable[..., Path], opened: Callable[..., Any]) -> None:

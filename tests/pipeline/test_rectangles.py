@@ -16,6 +16,7 @@ import pytest
 import torch
 import yaml
 from command import Mnas
+from made_up_tables import made_up
 from PIL import Image
 from small_search import QUICK, TINY_SPACE
 
@@ -25,6 +26,7 @@ from mnas.data.images import decode
 from mnas.data.reading import Reading
 from mnas.io.size import size_of
 from mnas.nn.supernet import Supernet
+from mnas.space.cost import layer_madds
 from mnas.space.space import load_space
 from mnas.training.depthwise import QuickDepthwise
 
@@ -46,11 +48,18 @@ def photos(root: Path, count: int = 20) -> Path:
 
 
 QUICKLY = ("--latency-ms", "30", "--trials", "2", "--estimator", "zero_cost", "--set", "recipe.epochs=2",
-           "--set", "recipe.batch_size=8", "--set", "max_table_error=2.0", "--set", "references=1")  # fmt: skip
+           "--set", "recipe.batch_size=8", "--latency-table", "table.yaml", "--set", "references=0")  # fmt: skip
+
+
+def phone_table(space: Path, path: Path) -> None:
+    """Of a device elsewhere, so that nothing is measured."""
+    layers = load_space(space).with_resolutions(SIZES.split(",")).layers(2)
+    made_up({layer: 0.01 + layer_madds(layer) / 1e6 for layer in layers}, origin="imported").save(path)
 
 
 def test_a_search_as_typed(mnas: Mnas, tiny: Path, tmp_path: Path) -> None:
     photos(tmp_path / "photos")
+    phone_table(tiny, tmp_path / "table.yaml")
     typed = ("search", "--space", tiny, "--data", "photos", "--resolution", SIZES, "--no-flip", "--run", "run",
              *QUICKLY)  # fmt: skip
     done = mnas(*typed, "--json")
@@ -122,6 +131,21 @@ def test_estimators(whole_search: Callable[..., package.Result], estimator: str,
     assert {trial.architecture.resolution for trial in result.trials} <= {(32, 53), (48, 80)}
     spec = json.loads((result.winner.folder / "preprocessing.json").read_text())
     assert spec["resize"]["height"] == spec["input"]["shape"][2]
+
+
+@pytest.mark.usefixtures("without_onnx")
+def test_a_space_of_rectangles_needs_no_option(whole_search: Callable[..., package.Result], tiny: Path) -> None:
+    """Small images do not change its sizes, as they change those of squares; a resumed run has the same ones."""
+    tiny.write_text(tiny.read_text().replace("resolution: [32, 48]", "resolution: [48x80, 32x53]"))
+    result = whole_search(latency_ms=2, trials=2, baseline=[])
+    state = json.loads((result.folder / "state.json").read_text())
+    assert state["resolutions"] == ["48x80", "32x53"]
+    assert result.winner.architecture.resolution in ((32, 53), (48, 80))
+    assert {word for word in ("48x80", "32x53") if word in (result.folder / "trials.jsonl").read_text()}
+    (result.folder / "state.json").write_text(json.dumps(state | {"done": False}))
+    (result.folder / "winner" / "metrics.json").unlink()
+    again = whole_search(latency_ms=2, trials=2, baseline=[])
+    assert again.winner.architecture == result.winner.architecture
 
 
 def test_a_subnet_is_its_network() -> None:
