@@ -3,7 +3,9 @@
 oneDNN (in torch 2.13) computes some of their gradients in bfloat16 by its kernels for general convolutions, see
 findings/torch-bf16-strided-depthwise-gradient.sh: that of the input at stride 2 took 20 to 140 times as long as in
 float32, that of a 5x5 kernel 2 to 7 times. Here the first is put together from convolutions at stride 1, and the second
-from gradients of 3x3 kernels; those of 7x7 kernels on maps of more than 8 pixels are computed in float32.
+from gradients of 3x3 kernels; those of 7x7 kernels on maps of more than 8 pixels are computed in float32. So are those
+of 3x3 kernels on maps of one column, of which oneDNN gives memory that nothing was written to, at stride 2: see
+findings/torch-bf16-narrow-depthwise-gradient.sh.
 """
 
 from __future__ import annotations
@@ -65,7 +67,9 @@ def _phase(grad: Tensor, weight: Tensor, phase: tuple[int, int], shape: torch.Si
 def weight_gradient(grad: Tensor, x: Tensor, weight: Tensor, stride: int) -> Tensor:
     """The gradient of the weight, in its own precision."""
     kernel = weight.shape[-1]
-    if kernel <= 3:
+    if kernel == 3 and min(x.shape[2:]) == 1:
+        gradient = _backward(grad.float(), x.float(), weight.float(), stride, 1)
+    elif kernel <= 3:
         gradient = _backward(grad, x, weight.bfloat16(), stride, 1)
     elif stride <= 2 and (kernel == 5 or max(x.shape[2:]) <= 8):
         gradient = _by_tiles(grad, x, weight, stride)

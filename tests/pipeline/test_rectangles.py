@@ -28,7 +28,6 @@ from mnas.io.size import size_of
 from mnas.nn.supernet import Supernet
 from mnas.space.cost import layer_madds
 from mnas.space.space import load_space
-from mnas.training.depthwise import QuickDepthwise
 
 SIZES = "32x53,48x80"
 SPOTS = {"near": slice(4, 24), "far": slice(136, 156)}
@@ -155,32 +154,6 @@ def test_a_subnet_is_its_network() -> None:
     images = torch.rand(arch.input_shape(2))
     with torch.inference_mode():
         torch.testing.assert_close(supernet(images, arch), supernet.extract(arch)(images), atol=1e-5, rtol=1e-4)
-
-
-@pytest.mark.parametrize("low", [False, True])
-@pytest.mark.parametrize("shape", [(1, 3), (3, 1), (2, 7), (9, 4), (5, 8)])
-@pytest.mark.parametrize("kernel", [3, 5])
-def test_quick_gradients_of_rectangles(low: bool, shape: tuple[int, int], kernel: int) -> None:
-    """Down to maps that are narrower than the kernel, as behind five strides."""
-    torch.manual_seed(0)
-    for stride in (1, 2):
-        layer = torch.nn.Conv2d(8, 8, kernel, stride, kernel // 2, groups=8, bias=False)
-        x = torch.randn(2, 8, *shape).to(memory_format=torch.channels_last).requires_grad_()
-        gradients = []
-        for quick in (False, True):
-            layer.weight.grad = x.grad = None
-            if quick:
-                with QuickDepthwise(low), torch.autocast("cpu", torch.bfloat16, enabled=low):
-                    out = layer(x)
-            else:
-                with torch.autocast("cpu", torch.bfloat16, enabled=low):
-                    out = layer(x)
-            out.float().square().sum().backward()
-            assert x.grad is not None and layer.weight.grad is not None
-            gradients.append((out.float().detach(), x.grad.clone(), layer.weight.grad.clone()))
-        for plain, found in zip(*gradients, strict=True):
-            scale = float(plain.abs().max())
-            torch.testing.assert_close(found, plain, atol=(0.03 if low else 1e-4) * scale, rtol=0)
 
 
 @pytest.mark.parametrize(("words", "said"), [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -64,3 +66,36 @@ def test_only_what_is_slow_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     for one, other in zip(plain, quick, strict=True):
         torch.testing.assert_close(one, other)
+
+
+def junk() -> None:
+    """Leave other values behind in memory that is freed."""
+    left = [torch.full((count,), 1e30) for count in (*range(8, 300, 4), 512, 800, 1024) for _ in range(3)]
+    del left
+
+
+@pytest.mark.parametrize("bfloat16", [False, True])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("kernel", [3, 5, 7])
+def test_rectangular_maps(kernel: int, stride: int, bfloat16: bool) -> None:
+    """Also those narrower than the kernel, of which oneDNN's gradients in bfloat16 may be anything."""
+    for shape in itertools.product((1, 2, 3, 4, 7, 12), repeat=2):
+        torch.manual_seed(0)
+        x = torch.randn(2, 8, *shape).to(memory_format=torch.channels_last)
+        weight = torch.randn(8, 1, kernel, kernel)
+
+        def learned(x: torch.Tensor, weight: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            a, w = x.clone().requires_grad_(), weight.clone().requires_grad_()
+            y = F.conv2d(a, w, None, stride, kernel // 2, groups=8)
+            junk()
+            y.backward(torch.linspace(-1, 1, y.numel()).view_as(y).to(y.dtype))
+            assert a.grad is not None
+            assert w.grad is not None
+            return y.detach(), a.grad, w.grad
+
+        exact = learned(x.double(), weight.double())
+        with QuickDepthwise(bfloat16), torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+            quick = learned(x, weight)
+        for one, other in zip(exact, quick, strict=True):
+            tolerance = (0.05 if bfloat16 else 1e-4) * float(one.abs().max())
+            torch.testing.assert_close(other.double(), one, atol=tolerance, rtol=0)
