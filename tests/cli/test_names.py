@@ -77,4 +77,4 @@ def test_config_lists_every_key(mnas: Mnas) -> None:
     assert list(values) == list(RunConfig.model_fields)
     assert validate(RunConfig, values, "config").recipe.epochs == 30
     assert printed.out.count("#") > len(RunConfig.model_fields)
-    assert mnas("config", "--json").json["finalists"] == 3
+    assert mnas("config", "--json").json["references"] == 2
