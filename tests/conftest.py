@@ -89,7 +89,7 @@ def quick_calibration() -> Iterator[None]:
         patch.setattr("mnas.latency.table.calibrate.HELD_OUT", 6)
         patch.setattr("mnas.latency.table.calibrate.ROUNDS", 10)
         patch.setattr("mnas.latency.table.cache.INEXACT", math.inf)
-        patch.setattr("mnas.latency.machine.REST_S", 0.0)  # the other processes are tests
+        patch.setattr("mnas.latency.machine._patience.left_s", 0.0)  # the other processes are tests
         yield
 
 

@@ -21,7 +21,7 @@ from mnas.latency.timing.quiet import Watch, pinned, usable_cores
 log = logging.getLogger("mnas")
 
 REST_S = 120.0
-"""Seconds, at most, for which a measurement waits for other processes to leave it its cores."""
+"""Seconds, at most and in all, for which the measurements of a process wait for others to leave them their cores."""
 IDLE = 0.8
 """The part of a core that must be idle for each of its threads."""
 LOOK_S = 0.3
@@ -64,23 +64,38 @@ def _lock(path: str) -> filelock.BaseFileLock:
     return filelock.FileLock(path)
 
 
+class Patience:
+    """What is left of the time for which a process waits for rest: it is spent once, not before each measurement."""
+
+    def __init__(self, seconds: float):
+        self.left_s = seconds
+
+    def await_rest(self, threads: int) -> None:
+        """Wait until other processes leave `threads` cores idle, or patience is at its end."""
+        said = False
+        while self.left_s > 0:
+            watch = Watch()
+            time.sleep(LOOK_S)
+            used, seconds = watch.others()
+            if (os.cpu_count() or 1) - used >= IDLE * threads:
+                break
+            self.left_s -= seconds
+            if not said:
+                log.info(
+                    "other processes use %.1f cores: waiting for them, for %.0f s at most, before latencies are "
+                    "measured", used, self.left_s + seconds,
+                )  # fmt: skip
+                said = True
+        if said:
+            log.info("measuring now")
+
+
+_patience = Patience(REST_S)
+
+
 def await_rest(threads: int) -> None:
-    """Wait until other processes leave `threads` cores idle, for REST_S at most; what is measured tells the rest."""
-    end, said = time.monotonic() + REST_S, False
-    while time.monotonic() < end:
-        watch = Watch()
-        time.sleep(LOOK_S)
-        used, _ = watch.others()
-        if (os.cpu_count() or 1) - used >= IDLE * threads:
-            break
-        if not said:
-            log.info(
-                "other processes use %.1f cores: waiting for them, for %.0f s at most, before latencies are measured",
-                used, REST_S,
-            )  # fmt: skip
-            said = True
-    if said:
-        log.info("measuring now")
+    """Wait until other processes leave `threads` cores idle, for REST_S at most in the life of this process."""
+    _patience.await_rest(threads)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ import torch
 from mnas.errors import BadInput
 from mnas.latency import machine
 from mnas.latency.conditions import Conditions
-from mnas.latency.machine import await_rest, check_threads, exclusive, measuring
+from mnas.latency.machine import Patience, check_threads, exclusive, measuring
 from mnas.latency.measure import measure, measure_networks
 from mnas.latency.runtimes import get_runtime
 from mnas.latency.table.build import build_table
@@ -127,45 +127,43 @@ def looks(monkeypatch: pytest.MonkeyPatch, *used: float) -> list[float]:
     left = list(used)
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     monkeypatch.setattr(machine, "LOOK_S", 0.0)
-    monkeypatch.setattr(machine, "REST_S", 60.0)
-    monkeypatch.setattr(machine.Watch, "others", lambda watch: (left.pop(0), 0.3))
+    monkeypatch.setattr(machine.Watch, "others", lambda watch: (left.pop(0), 0.5))
     return left
 
 
 def test_waits_until_cores_are_idle(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "mnas"):
         left = looks(monkeypatch, 1.9, 1.3, 1.1, 9.0)
-        await_rest(1)
+        Patience(60).await_rest(1)
         assert left == [9.0], "one core is idle enough"
         assert caplog.text.count("waiting for") == 1
         caplog.clear()
         left = looks(monkeypatch, 1.1, 0.1, 9.0)
-        await_rest(2)
+        Patience(60).await_rest(2)
         assert left == [9.0], "two threads need both"
         left = looks(monkeypatch, 0.2, 9.0)
         caplog.clear()
-        await_rest(1)
+        Patience(60).await_rest(1)
         assert (left, caplog.text) == ([9.0], "")
 
 
-def test_waits_no_longer_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
-    left = looks(monkeypatch, *[2.0] * 10**6)
-    monkeypatch.setattr(machine, "REST_S", 0.2)
-    began = time.monotonic()
-    await_rest(1)
-    assert 0.2 <= time.monotonic() - began < 5
-    assert left
+def test_waits_no_longer_than_it_may_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    left, patience = looks(monkeypatch, 2.0, 2.0, 0.0, 2.0, 2.0, 2.0, 2.0), Patience(1.5)
+    patience.await_rest(1)
+    assert (len(left), patience.left_s) == (4, 0.5), "what it waited is spent"
+    patience.await_rest(1)
+    patience.await_rest(1)
+    assert (len(left), patience.left_s) == (3, 0.0), "a machine that stays busy is waited for once"
 
 
 @pytest.mark.alone
 @pytest.mark.skipif(not Path("/proc/stat").exists(), reason="reads Linux's /proc")
-def test_waits_for_real_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "REST_S", 60.0)
+def test_waits_for_real_processes() -> None:
     busy = "import time; end = time.time() + 2.5\nwhile time.time() < end: pass"
     began = time.monotonic()
     others = [subprocess.Popen([sys.executable, "-c", busy]) for _ in range(os.cpu_count() or 1)]
     time.sleep(0.3)
-    await_rest(1)
+    Patience(60).await_rest(1)
     waited_s = time.monotonic() - began
     for process in others:
         process.wait()
