@@ -19,7 +19,7 @@ from mnas.latency.conditions import Conditions
 from mnas.latency.machine import check_threads
 from mnas.latency.resolve import resolve_table
 from mnas.latency.runtimes import get_runtime
-from mnas.latency.speed import MeasuredHere
+from mnas.latency.speed import Expectation, MeasuredHere
 from mnas.latency.table.anchors import Anchor
 from mnas.latency.table.table import LatencyTable
 from mnas.latency.timing.rounds import Measurement, RoundLimits
@@ -151,8 +151,9 @@ def _of_target(
     conditions = Conditions(target.runtime, config.threads, config.batch)
     check_threads(conditions.threads)
     measure = MeasuredHere(
-        conditions, RoundLimits(FINALIST_ROUNDS), num_classes, random.Random(config.seed), _anchors(table)
-    )
+        conditions, RoundLimits(FINALIST_ROUNDS), num_classes, random.Random(config.seed), _anchors(table),
+        _expectation(table, num_classes),
+    )  # fmt: skip
     predict = (
         _memoized(lambda arch: measure([arch])[0].median_ms)
         if table is None
@@ -162,6 +163,17 @@ def _of_target(
         get_runtime(target.runtime).device_name(), conditions, target.latency_ms, predict, measure,
         quick=table is not None, caveat=_caveat(table),
     )  # fmt: skip
+
+
+def _expectation(table: LatencyTable | None, num_classes: int) -> Expectation | None:
+    """What a calibrated table says about networks of which it has all layers."""
+    if table is None or table.calibration is None:
+        return None
+
+    def predict(arch: Architecture) -> float | None:
+        return None if table.missing(arch.layers(num_classes)) else table.predict(arch, num_classes)
+
+    return Expectation(predict, table.calibration.error.mean_error)
 
 
 def _anchors(table: LatencyTable | None) -> tuple[Anchor, ...]:

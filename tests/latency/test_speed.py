@@ -17,7 +17,7 @@ from mnas.latency import speed as speeds
 from mnas.latency.conditions import Conditions
 from mnas.latency.model import keeps
 from mnas.latency.runtimes import get_runtime
-from mnas.latency.speed import MeasuredHere, Speed, at_table_speed, speed_of
+from mnas.latency.speed import Expectation, MeasuredHere, Speed, at_table_speed, joined, speed_of
 from mnas.latency.table.anchors import Anchor
 from mnas.latency.timing.rounds import Measurement, RoundLimits
 from mnas.space.architecture import Architecture
@@ -121,6 +121,45 @@ def test_an_anchor_that_is_slow_alone_makes_the_figures_unsure(monkeypatch: pyte
     (found,) = here(anchors)(OTHERS[:1])
     assert found.speed_factor == pytest.approx(1.3**0.25)
     assert found.median_ms - found.spread_ms < usual_ms(OTHERS[0]) < found.median_ms + found.spread_ms
+
+
+# --- beside other work ------------------------------------------------------------------------------------------
+
+
+def test_a_vague_measurement_and_a_prediction_by_hand() -> None:
+    vague = Measurement(3.2, 0.4, 30, speed_factor=2.0)
+    found = joined(vague, 3.0, 0.1)  # weights 6.25 and 100
+    assert found.median_ms == pytest.approx((6.25 * 3.2 + 100 * 3.0) / 106.25)
+    assert found.spread_ms == pytest.approx(106.25**-0.5)
+    assert found.measured_ms == pytest.approx(6.4), "what was measured is shown"
+    sure = Measurement(3.2, 0.19, 30)
+    assert joined(sure, 3.0, 0.1) is sure
+
+
+@given(st.floats(0.1, 100), st.floats(0.05, 2), st.floats(0.5, 2), st.floats(0.01, 0.2))
+def test_together_they_are_surer_than_either(ms: float, spread: float, ratio: float, half_width: float) -> None:
+    expected_ms = ms * ratio
+    found = joined(Measurement(ms, spread * ms, 30), expected_ms, half_width * expected_ms)
+    assert min(ms, expected_ms) * (1 - 1e-9) <= found.median_ms <= max(ms, expected_ms) * (1 + 1e-9)
+    assert found.spread_ms <= spread * ms
+
+
+def test_on_a_busy_machine_the_table_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other processes interrupt some of the inferences; a network whose layers the table lacks counts as measured."""
+    rng, anchors, usual = random.Random(0), then(ANCHORED), [usual_ms(arch) for arch in OTHERS]
+    known = {OTHERS[0]: 1.02 * usual[0], OTHERS[1]: 0.98 * usual[1]}
+    Machine(lambda now: rng.choice([1.0, 3.0])).install(monkeypatch)
+    alone = here(anchors)(OTHERS)
+    together = replace(here(anchors), expected=Expectation(known.get, 0.01))(OTHERS)
+    assert all(one.spread_ms > 0.1 * one.median_ms for one in alone)
+    for one, ms in zip(together[:2], usual, strict=False):
+        assert one.median_ms == pytest.approx(ms, rel=0.03)
+        assert one.spread_ms < 0.03 * ms
+        assert one.measured_ms > 1.1 * ms
+    assert together[2].spread_ms > 0.1 * usual[2]
+    Machine().install(monkeypatch)
+    at_rest = replace(here(anchors), expected=Expectation(known.get, 0.01))(OTHERS)
+    assert [one.median_ms for one in at_rest] == pytest.approx(usual), "measured, where that is sure"
 
 
 def test_anchors_keep_their_number_of_classes(monkeypatch: pytest.MonkeyPatch) -> None:
