@@ -100,7 +100,7 @@ class Recipe(Documented):
     clip_norm: Positive = 5.0
     """Largest norm of the gradient."""
     flip: bool | None = None
-    """Whether images are mirrored at random (--flip); null: as the data allows (never the digits). The recipe's is that
+    """Whether images are mirrored at random (--flip); null: as the data allow (never the digits). The recipe's is that
     of supernet and candidates too, unless they state their own."""
     images: Count | None = None
     """Number of training images, drawn evenly from the classes; null: all."""
@@ -215,7 +215,7 @@ class RunConfig(Documented):
     resolution: tuple[Annotated[Size, SizeField(1)], ...] | None = None
     """Input sizes to choose from, in pixels (--resolution), of rectangles HEIGHTxWIDTH; null: the space's."""
     proxy_resolution: Count | None = None
-    """Largest input size for training, in pixels (--proxy-resolution), a height; null: as large as the images."""
+    """Largest input size at which candidates are estimated (--proxy-resolution), of rectangles the height."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """What trains (--device)."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"

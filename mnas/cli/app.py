@@ -96,7 +96,7 @@ def search(
     run: Annotated[Path | None, typer.Option(metavar="DIR", help="The run's folder; a new one in runs/ by default.")] = None,
     baseline: Annotated[list[str], typer.Option(metavar="NAME[@WIDTH]", help="A network to compare with (repeatable).")] = [],
     resolution: Sizes = None,
-    proxy_resolution: Annotated[int | None, typer.Option(min=8, help="Largest input size for training; of rectangles the height.")] = None,
+    proxy_resolution: Annotated[int | None, typer.Option(min=8, help="Largest input size at which candidates are estimated; of rectangles the height.")] = None,
     init: Annotated[Path | None, typer.Option(metavar="FILE", help="Weights of the space's reference network, or a winner's folder, that initialise the supernet.")] = None,
     from_scratch: Annotated[bool, typer.Option("--from-scratch", help="Train the winner from random weights, not the supernet's.")] = False,
     class_weights: ClassWeights = None,

@@ -24,7 +24,8 @@ Batch = Annotated[int, typer.Option(min=1, help="Images per inference.")]
 Classes = Annotated[int, typer.Option(min=2, help="Outputs of the classifier.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 Flip = Annotated[bool | None, typer.Option(
-    "--flip/--no-flip", help="Whether training mirrors images at random; by default it does, but for digits.",
+    "--flip/--no-flip",
+    help="Whether training mirrors images at random; by default the images and their classes' names decide.",
 )]  # fmt: skip
 ClassWeights = Annotated[str | None, typer.Option(
     metavar="auto|none", help="Balance classes of unequal size in the loss; by default as the recipe has it.",
