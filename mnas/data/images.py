@@ -9,12 +9,12 @@ import logging
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from mnas.data.deep import deep_values, in_8_bits, is_deep
 from mnas.data.reading import AS_USUAL, PADDING, Reading
 from mnas.errors import BadInput
 from mnas.io.size import Size, sides
@@ -92,8 +92,7 @@ def decode(path: str | Path, size: Size, reading: Reading = AS_USUAL) -> NDArray
             raise BrokenImage(
                 f"{image.width} x {image.height} pixels, more than --max-pixels {reading.max_pixels:,}: make it smaller"
             )
-        ImageOps.exif_transpose(image, in_place=True)
-        rgb = _to_rgb(image, reading)
+        rgb = _deep_rgb(path, image, reading) if is_deep(image) else _rgb(image)
         return _fitted(rgb.convert("L").convert("RGB") if reading.channels == 1 else rgb, size, reading)
 
 
@@ -138,32 +137,21 @@ def _fitted(rgb: Image.Image, size: Size, reading: Reading) -> NDArray[np.uint8]
     return np.asarray(small, dtype=np.uint8)
 
 
-def _to_rgb(image: Image.Image, reading: Reading) -> Image.Image:
-    if is_deep(image):
-        if reading.value_range is None and image.mode == "F":
-            raise ValueError("floating-point pixels have no defined range; save it with 8 or 16 bits")
-        return Image.fromarray(in_8_bits(np.asarray(image), reading.value_range or (0, 2**16 - 1))).convert("RGB")
-    if image.has_transparency_data:
-        return _composed(image.convert("RGBA"))
-    return image.convert("RGB")
+def _rgb(image: Image.Image) -> Image.Image:
+    ImageOps.exif_transpose(image, in_place=True)
+    return _composed(image.convert("RGBA")) if image.has_transparency_data else image.convert("RGB")
 
 
-def is_deep(image: Image.Image) -> bool:
-    """Whether the pixels have more than 8 bits: 16 or 32 bits, or floating point, of one channel."""
-    return image.mode == "F" or image.mode.startswith("I")
-
-
-def range_of(values: NDArray[Any]) -> tuple[float, float]:
-    """The smallest and the largest finite value; (0, 1) where there is none."""
-    finite = values[np.isfinite(values)]
-    return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
-
-
-def in_8_bits(values: NDArray[Any], value_range: tuple[float, float]) -> NDArray[np.uint8]:
-    """`values` as uint8: the range becomes 0 to 255, what lies outside is clipped, NaN is 0."""
-    low, high = value_range
-    scaled = (np.nan_to_num(values.astype(np.float64), nan=low) - low) * (255 / (high - low) if high > low else 0.0)
-    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+def _deep_rgb(path: str | Path, image: Image.Image, reading: Reading) -> Image.Image:
+    """An image of more than 8 bits, scaled by the range of the data set; transparency always has the whole range."""
+    if reading.value_range is None and image.mode == "F":
+        raise ValueError("floating-point pixels have no defined range; save it with 8 or 16 bits")
+    values, whole = deep_values(path, image), (0.0, 2.0**16 - 1)
+    scaled = in_8_bits(values, reading.value_range or whole)
+    if values.ndim == 3 and values.shape[2] == 4:
+        scaled[..., 3] = in_8_bits(values[..., 3], whole)
+        return _composed(Image.fromarray(scaled))
+    return Image.fromarray(scaled).convert("RGB")
 
 
 def _composed(rgba: Image.Image) -> Image.Image:

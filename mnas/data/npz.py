@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mnas.data.deep import in_8_bits, range_of
 from mnas.data.depth import told
-from mnas.data.images import in_8_bits, range_of
 from mnas.data.reading import AS_USUAL, Reading
 from mnas.data.splits import ArraySplit, SourceSplits
 from mnas.errors import BadInput

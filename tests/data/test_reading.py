@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -140,16 +142,53 @@ def test_a_range_is_warned_of_unless_it_is_that_of_16_bits(
         assert [record.levelno for record in caplog.records if f"{top:g}" in record.message] == [level]
 
 
-def test_dark_colours_of_16_bits_are_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(("suffix", "options"), [
+    (".png", ()), (".tif", (259, 1)), (".tif", (259, 5)), (".tif", (259, 8)),
+])  # fmt: skip
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("top", [4095, 65535])
+def test_colours_of_16_bits_are_read_whole(
+    suffix: str, options: tuple[int, ...], channels: int, top: int, tmp_path: Path
+) -> None:
+    """Stored plainly, by LZW and by deflate; pillow gives the upper 8 bits, of which 12 use 16 levels."""
     import cv2
 
+    rng = np.random.default_rng(0)
+    ramps = (RAMP, RAMP.T, RAMP[::-1, ::-1])
+    colours = np.stack([(ramp * top).astype(np.uint16) for ramp in ramps], -1)  # blue, green, red
+    if channels == 4:
+        colours = np.concatenate([colours, np.full((256, 256, 1), 65535, np.uint16)], -1)
+    noise = rng.integers(0, top + 1, (256, 256, channels), dtype=np.uint16) | (0xFFFF * (np.arange(channels) == 3))
     for name in ("a", "b"):
-        (tmp_path / "rgb" / name).mkdir(parents=True)
-        for i in range(4):
-            colours = np.stack([RAMP * 4095] * 3, -1).astype(np.uint16)
-            assert cv2.imwrite(str(tmp_path / "rgb" / name / f"{i}.png"), colours)
-    load_data(tmp_path / "rgb")
-    assert "16 of 256 levels" in caplog.text
+        (tmp_path / "deep" / name).mkdir(parents=True)
+        for i in range(5):
+            path = str(tmp_path / "deep" / name / f"{i}{suffix}")
+            assert cv2.imwrite(path, colours if name == "a" else noise.astype(np.uint16), options)
+    data = load_data(tmp_path / "deep")
+    low, high = data.train.reading.value_range or (0, 0)
+    assert (low, high) == pytest.approx((0, top), abs=top / 1000)
+    row = int(np.flatnonzero(data.train.labels == 0)[0])
+    pixels = data.train.fetch([row], 256)[0].numpy().astype(float)
+    for channel, ramp in enumerate(ramps[::-1]):
+        assert np.abs(pixels[channel] - 255 * ramp).max() <= 1
+
+
+def test_colours_of_16_bits_lie_as_their_file_says(tmp_path: Path) -> None:
+    """Turned by EXIF, and decoded alone, by a reading that knows no range."""
+    import cv2
+
+    colours = np.stack([(RAMP * 65535).astype(np.uint16)] * 3, -1)
+    assert cv2.imwrite(str(tmp_path / "flat.png"), colours)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    flat = (tmp_path / "flat.png").read_bytes()
+    body = turned.tobytes().removeprefix(b"Exif\0\0")
+    chunk = b"eXIf" + body
+    written = struct.pack(">I", len(body)) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    (tmp_path / "turned.png").write_bytes(flat[:33] + written + flat[33:])
+    upright, on_its_side = (decode(tmp_path / name, 256).astype(int) for name in ("flat.png", "turned.png"))
+    assert np.abs(np.rot90(upright, -1) - on_its_side).max() == 0
+    assert np.abs(upright[0, :, 0] - 255 * RAMP[0]).max() <= 1
 
 
 def test_npz_of_more_than_8_bits(tmp_path: Path) -> None:
