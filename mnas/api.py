@@ -63,7 +63,7 @@ def search(
     labels: str | Path | None = None,
     max_broken: int = MAX_BROKEN,
     max_pixels: int | str = MAX_PIXELS,
-    fit: str = "crop",
+    fit: str = "auto",
     channels: int | None = None,
     group_by: str | None = None,
     latency_ms: float | Sequence[float] | None = None,

@@ -170,8 +170,9 @@ class RunConfig(Documented):
     """Path of a CSV file with the classes of a folder's images (--labels)."""
     max_broken: Annotated[int, pydantic.Field(ge=0)] = MAX_BROKEN
     """Images that cannot be decoded and may be skipped (--max-broken)."""
-    fit: Literal["crop", "pad", "squeeze"] = "crop"
-    """How images get the network's shape (--fit): the central part, the whole with borders, or the whole resized."""
+    fit: Literal["auto", "crop", "pad", "squeeze"] = "auto"
+    """How images get the network's shape (--fit): the central part, the whole with borders, or the whole resized; auto:
+    the central part, but for long images of which a probe on the validation split knows more otherwise."""
     max_pixels: Count = 400_000_000
     """Pixels of the largest image that is decoded (--max-pixels)."""
     channels: Literal[1, 3] = 3

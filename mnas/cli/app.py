@@ -74,7 +74,7 @@ def search(
     labels: Labels = None,
     max_broken: MaxBroken = MAX_BROKEN,
     max_pixels: MaxPixels = "400M",
-    fit: Fit = "crop",
+    fit: Fit = "auto",
     channels: Channels = None,
     group_by: GroupBy = None,
     objective: Annotated[str | None, typer.Option(help="mnasnet_hard, mnasnet, tunas, pareto, or a YAML file; mnasnet_hard by default, pareto for several budgets.")] = None,
@@ -166,7 +166,7 @@ def train(
     labels: Labels = None,
     max_broken: MaxBroken = MAX_BROKEN,
     max_pixels: MaxPixels = "400M",
-    fit: Fit = "crop",
+    fit: Fit = "auto",
     channels: Channels = None,
     group_by: GroupBy = None,
     class_weights: ClassWeights = None,
@@ -182,11 +182,11 @@ def train(
     """
     from mnas.commands import models
     from mnas.config import parse_count, recipe_with, with_keys
-    from mnas.data.reading import reading_of
+    from mnas.data.reading import FOUND_OUT, reading_of
 
     recipe = with_keys(recipe_with(class_weights), _flipped("flip", flip) | assignments(set_))
     reading = reading_of(fit, parse_count(max_pixels, "--max-pixels"), channels or 3)
-    options = models.DataOptions(data, seed, max_broken, reading, group_by, labels)
+    options = models.DataOptions(data, seed, max_broken, reading, group_by, labels, finds_fit=fit == FOUND_OUT)
     done = models.train(
         architecture, options, output=output, resolution=one_size(resolution), recipe=recipe, device=device, precision=precision
     )

@@ -40,8 +40,9 @@ Labels = Annotated[Path | None, typer.Option(
 )]  # fmt: skip
 MaxPixels = Annotated[str, typer.Option(metavar="N", help="Pixels of the largest image that is decoded: 400M.")]
 Fit = Annotated[str, typer.Option(
-    metavar="crop|pad|squeeze",
-    help="How images get the network's shape: the central part, the whole with borders, or the whole resized.",
+    metavar="auto|crop|pad|squeeze",
+    help="How images get the network's shape: the central part, the whole with borders, or the whole resized; auto: "
+    "the first, unless a probe knows more of long images otherwise.",
 )]  # fmt: skip
 Channels = Annotated[int | None, typer.Option(
     metavar="1|3", help="Of the images that the network takes; 1 for grey ones, 3 by default.",

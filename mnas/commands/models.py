@@ -14,6 +14,7 @@ import torch
 from mnas.config import MAX_BROKEN, Recipe
 from mnas.data.division import DIVISION_FILE, Division, read_division
 from mnas.data.evaluation import SPLITS, Evaluated, is_data_of, new_images
+from mnas.data.fitting import with_fit_decided
 from mnas.data.loader import cached
 from mnas.data.mirroring import with_mirroring_decided
 from mnas.data.reading import AS_USUAL, Reading
@@ -62,6 +63,8 @@ class DataOptions:
     reading: Reading = AS_USUAL
     group_by: str | None = None
     labels: str | Path | None = None
+    finds_fit: bool = False
+    """Whether a probe decides how long images are read."""
 
     def load(self, division: Division | None = None) -> ImageData:
         """The images, divided anew or as an earlier `division` has them."""
@@ -86,6 +89,8 @@ def train(
         raise BadInput(f"{output}: exists and is not empty; name another folder with -o")
     require_exporters()
     images = data.load()
+    if data.finds_fit:
+        images = with_fit_decided(images, resolution or 1)
     channels = data.reading.channels
     arch = load_architecture(name, resolution or native_size(images.image_size, 224), channels)
     if arch.channels != channels:

@@ -10,6 +10,8 @@ from mnas.io.size import Size, sides
 
 Fit = Literal["crop", "pad", "squeeze"]
 FITS: tuple[Fit, ...] = ("crop", "pad", "squeeze")
+FOUND_OUT = "auto"
+"""Instead of a fit: `crop`, but for long images of which a probe knows more otherwise."""
 PADDING = (124, 116, 104)
 """The colour of the borders that `pad` adds: the mean of ImageNet's, which is zero once it is normalised."""
 MAX_PIXELS = 400_000_000
@@ -44,9 +46,11 @@ AS_USUAL = Reading()
 
 
 def reading_of(fit: str, max_pixels: int = MAX_PIXELS, channels: int = 3) -> Reading:
-    """A reading by the options --fit, --max-pixels and --channels. Raises BadInput."""
+    """A reading by the options --fit, --max-pixels and --channels: `auto` crops at first. Raises BadInput."""
+    if fit == FOUND_OUT:
+        fit = "crop"
     if fit not in FITS:
-        raise BadInput(f"--fit {fit}{nearest(fit, FITS)}")
+        raise BadInput(f"--fit {fit}{nearest(fit, (FOUND_OUT, *FITS))}")
     if channels not in (1, 3):
         raise BadInput(f"--channels {channels}: expected 3, or 1 for grey images")
     return Reading(fit=fit, max_pixels=max_pixels, channels=channels)

@@ -11,10 +11,11 @@ import optuna
 
 from mnas.config import Objective, RunConfig, Target
 from mnas.data.division import DIVISION_FILE, Division, read_division, write_division
+from mnas.data.fitting import with_fit_decided
 from mnas.data.loader import cached
 from mnas.data.mirroring import with_mirroring_decided
 from mnas.data.near_duplicates import warn_of_near_duplicates
-from mnas.data.reading import reading_of
+from mnas.data.reading import FOUND_OUT, reading_of
 from mnas.data.sources import DATA_SETS, ImageData, load_data, warn_of_shape
 from mnas.data.summary import log_classes
 from mnas.errors import BadInput
@@ -137,7 +138,10 @@ def _listed(resolutions: tuple[Size, ...]) -> str:
 
 def run_data(run: Run, config: RunConfig, override: ImageData | None, space: SearchSpace | None = None) -> ImageData:
     """The images of a run, in the splits that it wrote down when it began; `space`: one that was given as an object."""
-    data = override or config_data(config, read_division(run.folder))
+    division = read_division(run.folder)
+    data = override or config_data(config, division)
+    if override is None and division is None and config.fit == FOUND_OUT:
+        data = with_fit_decided(data, space_of(config, space).largest_resolution)
     if data.train.reading.channels != config.channels:
         raise BadInput(
             f"the data are read with {data.train.reading.channels} channels and the network takes {config.channels}: "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -88,6 +89,32 @@ def test_photos_of_another_shape(mnas: Mnas, tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "out")
     done = mnas(*TRAIN)
     assert re.search("warning: .*4.0 times.*--fit", done.err)
+
+
+def test_sides_that_tell_the_class_are_found_out(mnas: Mnas, tiny: Path, tmp_path: Path) -> None:
+    """By train, by search and by a resumed search, unless the fit is stated."""
+    for name, shade in (("dark", 60), ("light", 190)):
+        folder = tmp_path / "photos" / name
+        folder.mkdir(parents=True)
+        for i in range(60):
+            strip = np.full((16, 64, 3), 128 + i % 7, np.uint8)
+            strip[:, :16], strip[:, -16:] = shade, 250 - shade
+            Image.fromarray(strip).save(folder / f"{i}.png")
+    done = mnas(*TRAIN, "--json")
+    assert done.code == 0, done.err
+    fit = done.json["accuracy"]["fit"]
+    assert fit in ("pad", "squeeze") and "4.0 times" not in done.err
+    assert mnas("evaluate", "out", "--json").json["accuracy"] == done.json["networks"][0]["test_accuracy"]
+    assert mnas(*TRAIN[:4], "-o", "other", *TRAIN[6:], "--fit", "crop", "--json").json["accuracy"]["fit"] == "crop"
+    search = ("search", "--space", tiny, "--data", "photos", *QUICK, "--run", "run")
+    done = mnas(*search, "--json")
+    assert done.code == 0, done.err
+    assert done.json["accuracy"]["fit"] == fit
+    state = tmp_path / "run" / "state.json"
+    state.write_text(json.dumps(json.loads(state.read_text()) | {"done": False}))
+    shutil.rmtree(tmp_path / "run" / "winner")
+    again = mnas("resume", "run", "--json")
+    assert again.code == 0 and again.json["accuracy"]["fit"] == fit, again.err
 
 
 def test_labels_and_groups(mnas: Mnas, tmp_path: Path) -> None:
