@@ -17,6 +17,7 @@ from mnas.config import RunConfig
 from mnas.errors import BadInput
 from mnas.latency.conditions import Conditions
 from mnas.latency.machine import check_threads
+from mnas.latency.remembered import remembered_beside
 from mnas.latency.resolve import resolve_table
 from mnas.latency.runtimes import get_runtime
 from mnas.latency.speed import Expectation, MeasuredHere
@@ -150,9 +151,10 @@ def _of_target(
         return _by_table(table, target.latency_ms, num_classes)
     conditions = Conditions(target.runtime, config.threads, config.batch)
     check_threads(conditions.threads)
+    anchors = _anchors(table)
     measure = MeasuredHere(
-        conditions, RoundLimits(FINALIST_ROUNDS), num_classes, random.Random(config.seed), _anchors(table),
-        _expectation(table, num_classes),
+        conditions, RoundLimits(FINALIST_ROUNDS), num_classes, random.Random(config.seed), anchors,
+        _expectation(table, num_classes), remembered_beside(anchors),
     )  # fmt: skip
     predict = (
         _memoized(lambda arch: measure([arch])[0].median_ms)

@@ -2,7 +2,8 @@
 
 Beside two busy processes networks took 1.5 to 2.2 times as long as when their table was made. At the table's speed
 their mean was 1 to 4% off, and a single network up to 10% (eager torch, two cores), with intervals of +-7 to 30%: then
-the table knows better, and both are taken together (benchmarks/busy_machine.py).
+the table knows better, or what an idle machine measured before, and both are taken together
+(benchmarks/busy_machine.py).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import torch
 from mnas.latency.conditions import Conditions
 from mnas.latency.machine import await_rest
 from mnas.latency.measure import NETWORKS_AT_ONCE, measure_networks
+from mnas.latency.remembered import Remembered
 from mnas.latency.runtimes import Runtime
 from mnas.latency.table.anchors import Anchor
 from mnas.latency.timing.rounds import Inference, Measurement, RoundLimits
@@ -82,8 +84,8 @@ class Expectation:
 HALF_WIDTH = 2.5
 """Half the width of a prediction's 95% interval, in mean errors."""
 VAGUE = 2.0
-"""A measurement whose interval is so many times as wide as that of the table's prediction was taken on a busy machine:
-it is joined with the prediction."""
+"""A measurement whose interval is so many times as wide as that of what is known already was taken on a busy machine:
+it is joined with that."""
 LEAST_ERROR = 0.01
 
 
@@ -112,6 +114,8 @@ class MeasuredHere:
     anchors: tuple[Anchor, ...] = ()
     expected: Expectation | None = None
     """Of the table that has the anchors: joined with measurements that are vague."""
+    remembered: Remembered | None = None
+    """What was measured at rest, at the speed of that table: takes the place of its predictions."""
 
     def __call__(self, archs: Sequence[Architecture]) -> list[Measurement]:
         """The measurements of `archs`, in order; each was taken in the same rounds as those of all anchors."""
@@ -132,20 +136,31 @@ class MeasuredHere:
         )  # fmt: skip
         speed = speed_of(self.anchors, measurements[len(archs) :])
         found = [at_table_speed(measurement, speed) for measurement in measurements[: len(archs)]]
-        return found if self.expected is None else self._joined(archs, found, self.expected)
+        return self._joined(archs, found)
 
-    def _joined(
-        self, archs: Sequence[Architecture], found: Sequence[Measurement], expected: Expectation
-    ) -> list[Measurement]:
-        error, results = HALF_WIDTH * max(LEAST_ERROR, expected.error), []
+    def _known(self, arch: Architecture) -> tuple[float, float] | None:
+        """Milliseconds of a network, as remembered or predicted, and half the width of their interval."""
+        known = None if self.remembered is None else self.remembered.of(arch, self.num_classes)
+        if known is not None:
+            return known[0], max(known[1], HALF_WIDTH * LEAST_ERROR * known[0])
+        ms = None if self.expected is None else self.expected.predict(arch)
+        if self.expected is None or ms is None:
+            return None
+        return ms, HALF_WIDTH * max(LEAST_ERROR, self.expected.error) * ms
+
+    def _joined(self, archs: Sequence[Architecture], found: Sequence[Measurement]) -> list[Measurement]:
+        """The measurements, the vague ones with what is known; the others are remembered."""
+        results = []
         for arch, measurement in zip(archs, found, strict=True):
-            ms = expected.predict(arch)
-            results.append(measurement if ms is None else joined(measurement, ms, error * ms))
+            known = self._known(arch)
+            results.append(measurement if known is None else joined(measurement, *known))
+            if results[-1] is measurement and self.remembered is not None:
+                self.remembered.keep(arch, self.num_classes, measurement)
         vague = [before for before, after in zip(found, results, strict=True) if before is not after]
         if vague:
             log.info(
-                "%d of %d networks were measured vaguely (+-%.0f%%; the machine is busy?): their measurements and the "
-                "latency table's predictions are taken together", len(vague), len(found),
+                "%d of %d networks were measured vaguely (+-%.0f%%; the machine is busy?): they count together with "
+                "what the latency table, or an earlier search, says of them", len(vague), len(found),
                 100 * statistics.median(one.spread_ms / one.median_ms for one in vague),
             )  # fmt: skip
         return results

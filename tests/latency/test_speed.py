@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -16,6 +17,7 @@ import mnas
 from mnas.latency import speed as speeds
 from mnas.latency.conditions import Conditions
 from mnas.latency.model import keeps
+from mnas.latency.remembered import Remembered
 from mnas.latency.runtimes import get_runtime
 from mnas.latency.speed import Expectation, MeasuredHere, Speed, at_table_speed, joined, speed_of
 from mnas.latency.table.anchors import Anchor
@@ -160,6 +162,23 @@ def test_on_a_busy_machine_the_table_counts(monkeypatch: pytest.MonkeyPatch) -> 
     Machine().install(monkeypatch)
     at_rest = replace(here(anchors), expected=Expectation(known.get, 0.01))(OTHERS)
     assert [one.median_ms for one in at_rest] == pytest.approx(usual), "measured, where that is sure"
+
+
+def test_on_a_busy_machine_what_an_idle_one_measured_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Also of networks whose layers the table lacks; the idle machine runs at another speed than its table."""
+    rng, anchors, usual = random.Random(0), then(ANCHORED), [usual_ms(arch) for arch in OTHERS]
+    measured = replace(here(anchors), remembered=Remembered(tmp_path / "cache" / "networks.jsonl", "table"))
+    Machine(lambda now: 1.2).install(monkeypatch)
+    at_rest = measured(OTHERS[:2])
+    Machine(lambda now: rng.choice([1.0, 3.0])).install(monkeypatch)
+    busy = measured(OTHERS)
+    for before, now, ms in zip(at_rest, busy, usual, strict=False):
+        assert now.median_ms == pytest.approx(before.median_ms, rel=0.03) == pytest.approx(ms, rel=0.03)
+        assert now.spread_ms < 0.04 * ms < 0.1 * ms < now.measured_ms - ms
+    assert busy[2].spread_ms > 0.1 * usual[2], "measured for the first time"
+    Machine(lambda now: 0.8).install(monkeypatch)
+    of_another_table = replace(measured, remembered=Remembered(tmp_path / "cache" / "networks.jsonl", "other"))
+    assert of_another_table(OTHERS[:1])[0].median_ms == pytest.approx(usual[0])
 
 
 def test_anchors_keep_their_number_of_classes(monkeypatch: pytest.MonkeyPatch) -> None:
