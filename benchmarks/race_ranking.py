@@ -25,8 +25,8 @@ import mnas
 from mnas.config import Recipe
 from mnas.data.splits import limited
 from mnas.latency.timing.rounds import Measurement
-from mnas.pipeline.race import Contender, Placing, race, rungs_of
-from mnas.pipeline.races import LEAST_STEPS
+from mnas.pipeline.race import Contender, Placing, Rules, ordered, race, rungs_of
+from mnas.pipeline.running_race import LEAST_STEPS
 from mnas.space.architecture import Architecture
 from mnas.training.full import FullTraining, Standing
 from mnas.training.recipe import steps_an_epoch
@@ -62,36 +62,36 @@ def trained(source: str, networks: int, images: int) -> list[Trained]:
 
 def _trained(data: mnas.ImageData, arch: Architecture, recipe: Recipe, number: int, reference: bool) -> Trained:
     trainer = cpu_trainer(data, flip=data.flip, seed=number)
-    with tempfile.TemporaryDirectory() as folder:
-        training = FullTraining(str(number), arch, recipe, trainer, Path(folder))
-        standings = {epoch: training.advance(epoch) for epoch in (*rungs_of(recipe.epochs), recipe.epochs)}
-        accuracy = trainer.accuracy(training.trained().network, arch, "test", exact=True)
     contender = Contender(
         f"{number} ({arch.resolution} px)", arch, "reference" if reference else "found",
-        Measurement(mnas.cost(arch).madds / 1e6, 0.0, 1),
+        Measurement(mnas.cost(arch).madds / 1e6, 0.0, 1), epochs=recipe.epochs,
     )  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        training = FullTraining(str(number), arch, recipe, trainer, Path(folder))
+        ends = [contender.epochs_at(part) for part in (*rungs_of(recipe.epochs), 1.0)]
+        standings = {epoch: training.advance(epoch) for epoch in ends}
+        accuracy = trainer.accuracy(training.trained().network, arch, "test", exact=True)
     return Trained(contender, standings, accuracy)
 
 
-def replayed(networks: Sequence[Trained], ends: Sequence[int]) -> dict[str, float]:
+def replayed(networks: Sequence[Trained], rungs: Sequence[float]) -> dict[str, float]:
     """Races among random ones of `networks`, without ties that train on."""
     by_name = {one.contender.name: one for one in networks}
     references = [one for one in networks if one.contender.kind == "reference"]
     others, rng = [one for one in networks if one.contender.kind == "found"], random.Random(0)
     first = first_two = lost = 0.0
 
-    def advance(contenders: Sequence[Contender], epoch: int) -> list[Standing | None]:
-        return [by_name[one.name].standings[epoch] for one in contenders]
+    def advance(contenders: Sequence[Contender], part: float) -> list[Standing | None]:
+        return [by_name[one.name].standings[one.epochs_at(part)] for one in contenders]
 
-    def by_accuracy(accuracy: float, latency_ms: float) -> tuple[float, float]:
-        return accuracy, -latency_ms
+    def order(placings: Sequence[Placing]) -> list[Placing]:
+        return ordered(placings, lambda accuracy, latency_ms: (accuracy, -latency_ms))
 
-    def no_time(placings: Sequence[Placing], epoch: int) -> bool:
-        return False
+    rules = Rules(order, affords=lambda placings, rung: False)
 
     for _ in range(RACES):
         entered = [*rng.sample(others, FOUND), *references]
-        placings = race([one.contender for one in entered], ends, advance, by_accuracy, no_time)
+        placings = race([one.contender for one in entered], rungs, advance, rules)
         best = max(entered, key=lambda one: one.test_accuracy)
         names = [placing.contender.name for placing in placings]
         first += names[0] == best.contender.name
@@ -104,9 +104,9 @@ def figures_of(networks: Sequence[Trained], images: int) -> dict[str, Any]:
     epochs = Recipe().epochs
     least = -(-LEAST_STEPS // steps_an_epoch(Recipe(), images))
     return {
-        "races": replayed(networks, (*rungs_of(epochs, least), epochs)),
-        "with_every_rung": replayed(networks, (*rungs_of(epochs), epochs)),
-        "without_rungs": replayed(networks, (epochs,)),
+        "races": replayed(networks, rungs_of(epochs, least)),
+        "with_every_rung": replayed(networks, rungs_of(epochs)),
+        "without_rungs": replayed(networks, ()),
         "networks": {
             one.contender.name: {
                 "test_accuracy": round(one.test_accuracy, 4),

@@ -26,7 +26,7 @@ from mnas.training.trainer import Trainer
 Score = Literal["naswot", "synflow", "madds", "params"]
 IMAGES = 64
 """Images of naswot's minibatch."""
-SAMPLE = 32
+SAMPLE = 12
 """Random networks of the space to which a score is compared."""
 RECTIFIERS = (nn.ReLU, nn.ReLU6, nn.Hardswish)
 

@@ -19,6 +19,7 @@ from mnas.pipeline.references import Reference
 from mnas.space.cost import cost
 from mnas.study.objective import knee, ranking_key
 from mnas.study.trial import ZERO_COST, Trial
+from mnas.training.sizes import own_size
 
 log = logging.getLogger("mnas")
 
@@ -29,7 +30,7 @@ could not tell more of them apart, and each costs time that the training of all 
 IMAGES = 1000
 NEAR = 0.6
 """Part of the budget, or of the slowest candidate's latency where that is less, from which on a candidate without
-training is looked at first: smaller ones are hardly better."""
+training is looked at first: smaller ones are hardly better. Then come those that the table has above the budget."""
 GROUPS = 4
 """Groups of finalists after which it is enough that some keep the budget."""
 MAX_RATIO = 1.5
@@ -106,8 +107,9 @@ def finalists(
     ranked = sorted(trials, key=lambda trial: rank(trial.accuracy or 0.0, trial.latency_ms), reverse=True)
     if ranked[0].evaluation.fidelity == ZERO_COST:
         near_ms = NEAR * min(budget_ms, max(trial.latency_ms for trial in ranked))
-        near = [trial for trial in ranked if trial.latency_ms >= near_ms]
-        ranked = _by_turns(near) + _by_turns([trial for trial in ranked if trial.latency_ms < near_ms])
+        near = [trial for trial in ranked if near_ms <= trial.latency_ms <= budget_ms]
+        above = [trial for trial in ranked if trial.latency_ms > budget_ms]
+        ranked = [*_by_turns(near), *above, *_by_turns([trial for trial in ranked if trial.latency_ms < near_ms])]
     kept: list[Contender] = []
     closest_ms = math.inf
     for start in range(0, len(ranked), count):
@@ -142,13 +144,18 @@ def _by_turns(ranked: Sequence[Trial]) -> list[Trial]:
 
 
 def _best_references(context: Context, references: Sequence[Reference]) -> list[Contender]:
-    """The references with the most multiply-adds: without training, nothing says more about their accuracy."""
+    """The references with the most multiply-adds: without training, nothing says more about their accuracy.
+
+    Where there are several, one is of the images' own size: it trains fastest, and is what one would try first.
+    """
     allowed = [one for one in references if context.constraints.satisfied_by(one.architecture)]
     allowed.sort(key=lambda one: cost(one.architecture).madds, reverse=True)
-    return [
-        Contender(one.name, one.architecture, "reference", one.latency)
-        for one in allowed[: context.config.references]
-    ]  # fmt: skip
+    chosen = allowed[: context.config.references]
+    own = own_size(context.data.image_size, context.space.resolutions)
+    at_own_size = [one for one in allowed if one.architecture.resolution == own]
+    if len(chosen) > 1 and at_own_size and not any(one in at_own_size for one in chosen):
+        chosen[-1] = at_own_size[0]
+    return [Contender(one.name, one.architecture, "reference", one.latency) for one in chosen]
 
 
 def _found(trial: Trial, latency: Measurement) -> Contender:

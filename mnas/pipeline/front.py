@@ -20,7 +20,7 @@ from mnas.pipeline.context import Context, Overrides
 from mnas.pipeline.evidence import judged
 from mnas.pipeline.metrics import rows_of, write_winner
 from mnas.pipeline.race import Contender
-from mnas.pipeline.races import races_of
+from mnas.pipeline.races_file import races_of
 from mnas.pipeline.search import open_run
 from mnas.pipeline.trainings import Leg, Trainings
 from mnas.run import Run

@@ -147,8 +147,8 @@ def race_rows(
 ) -> list[LeaderboardRow]:  # fmt: skip
     """The contenders of a race.
 
-    `rungs` are those so far, as races.jsonl has them: the epoch, each contender's accuracy and seconds, the
-    survivors' names. `finished` has the scores of those that were trained to the end.
+    `rungs` are those so far, as races.jsonl has them: each contender's epochs, accuracy and seconds,
+    the survivors' names. `finished` has the scores of those that were trained to the end.
     """
     rows = []
     for contender in entered:
@@ -157,7 +157,7 @@ def race_rows(
             accuracy = rung["accuracies"].get(contender.name)
             if contender.name in rung["accuracies"]:
                 seconds = rung.get("seconds", {}).get(contender.name)
-                score = validation_score(accuracy, val_images, rung["epoch"], seconds)
+                score = validation_score(accuracy, val_images, rung["epochs"][contender.name], seconds)
                 survived = contender.name in rung["survivors"]
                 state = "racing" if survived else "diverged" if accuracy is None else "dropped"
         if finished is not None and state == "racing":

@@ -27,6 +27,8 @@ SUPERNET_FRACTION = 0.6
 SEARCH_COST = 1.0
 """What a search, its supernet included, costs in full trainings of the largest reference: more only where a time budget
 is longer than the longest race."""
+SCORES_COST = 0.25
+"""The same for a search that trains nothing: it ends long before, and the race has the time."""
 ZERO_COST_TRIALS = 30
 """Candidates that are scored without training, unless the run states their number."""
 MAX_EPOCHS_FACTOR = 10
@@ -135,7 +137,7 @@ def make_plan(
     """
     searches = 1 + config.compare_random
     train, val = len(data.train), min(len(data.val), MAX_VAL_IMAGES)
-    final_s, search_s = _divided(data, config, work, images_per_s)
+    final_s, search_s = _divided(data, config, work, images_per_s, SCORES_COST if zero_cost else SEARCH_COST)
     search_s = None if search_s is None else search_s / searches
     if zero_cost:
         trials = config.trials or ZERO_COST_TRIALS
@@ -150,15 +152,15 @@ def make_plan(
 
 
 def _divided(
-    data: ImageData, config: RunConfig, work: Workload, images_per_s: float
+    data: ImageData, config: RunConfig, work: Workload, images_per_s: float, search_cost: float = SEARCH_COST
 ) -> tuple[float, float | None]:
-    """Seconds of the races, and of everything before them; None without a limit."""
+    """Seconds of the races, and of everything before them; None without a limit. `search_cost` in full trainings."""
     one_s = epoch_s(data, config.recipe, images_per_s) * config.recipe.epochs
     if work.left_s is None:
         return work.trainings * one_s, None
     usable_s = max(1.0, work.left_s - EXPORT_S)
     final_s = min(work.trainings * one_s, RACE_FRACTION * usable_s)
-    before_s = min(usable_s - final_s, SEARCH_COST * final_s / work.trainings)
+    before_s = min(usable_s - final_s, search_cost * final_s / work.trainings)
     if config.budget_s is not None:  # what is left prolongs the trainings; what they cannot use, the search
         longest_s = work.trainings * one_s * most_epochs(config.recipe) / config.recipe.epochs
         before_s = max(before_s, usable_s - longest_s)
@@ -246,12 +248,9 @@ def partial_epochs(recipe: Recipe, epochs: float, images: int) -> Recipe:
     return recipe.model_copy(update={"epochs": 1, "images": max(recipe.batch_size, int(epochs * images))})
 
 
-def final_recipe(
-    recipe: Recipe, data: ImageData, *, left_s: float, trainings: float, images_per_s: float
-) -> Recipe:
-    """The recipe of the races, with as many epochs as the time left allows, up to `most_epochs`: at least one."""
-    affordable = int((left_s - EXPORT_S) / (trainings * epoch_s(data, recipe, images_per_s)))
-    return recipe.model_copy(update={"epochs": max(1, min(most_epochs(recipe), affordable)), "max_epochs": None})
+def affordable_epochs(recipe: Recipe, data: ImageData, training_s: float, images_per_s: float) -> int:
+    """The epochs of a full training of so many seconds, up to `most_epochs`: at least one."""
+    return max(1, min(most_epochs(recipe), int(training_s / epoch_s(data, recipe, images_per_s))))
 
 
 def most_epochs(recipe: Recipe) -> int:

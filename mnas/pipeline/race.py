@@ -1,15 +1,15 @@
 """The race: successive halving by the real recipe (arXiv 1502.07943), of found networks and an expert's choices.
 
 All contenders start their full training; at each rung the weaker half is dropped, and the others train on from where
-they are. The best reference is never dropped: it is what the winner is compared with.
+they are. Where it is compared with the winner, the best reference is never dropped.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from mnas.errors import MnasError
@@ -20,7 +20,7 @@ from mnas.training.full import Standing, Weights
 log = logging.getLogger("mnas")
 
 RUNGS = (1 / 8, 1 / 4, 1 / 2)
-"""Fractions of the recipe's epochs after which the weaker half is dropped."""
+"""Parts of each training after which the weaker half is dropped."""
 TIE = 1.0
 """Two contenders whose accuracies differ by at most this many standard errors cannot be told apart."""
 
@@ -39,6 +39,12 @@ class Contender:
     """What its training starts from."""
     trial: int | None = None
     """Its number in the study, if it was found."""
+    epochs: int = 0
+    """Of its whole training; 0 until they are decided."""
+
+    def epochs_at(self, part: float) -> int:
+        """The epochs after which this part (0..1) of its training is done."""
+        return max(1, round(self.epochs * part))
 
 
 @dataclass(frozen=True)
@@ -51,45 +57,64 @@ class Placing:
 
 Rank = Callable[[float, float], tuple[float, float]]
 """(accuracy 0..1, latency in ms) -> a sort key; the largest is the best."""
-Advance = Callable[[Sequence[Contender], int], list[Standing | None]]
-"""Trains each contender until that epoch, from where it is; None for one whose training diverged."""
-Affords = Callable[[Sequence[Placing], int], bool]
-"""Whether time allows for these contenders to train on from that epoch."""
+Advance = Callable[[Sequence[Contender], float], list[Standing | None]]
+"""Trains each contender until that part of its training, from where it is; None for one whose training diverged."""
+Affords = Callable[[Sequence[Placing], float], bool]
+"""Whether time allows for these contenders to train on from that rung."""
+Settle = Callable[[float, Sequence[Placing], Sequence[Placing]], Mapping[str, int]]
+"""(rung, placings, survivors) -> the epochs of each survivor's whole training, by name."""
 
 
-def rungs_of(epochs: int, least: int = 1) -> tuple[int, ...]:
-    """The epochs, below `epochs`, after which contenders are dropped; the first rung is left out if before `least`."""
-    rungs = sorted({max(1, round(epochs * fraction)) for fraction in RUNGS} - {epochs})
-    return tuple(rungs[len(rungs) == len(RUNGS) and rungs[0] < least :])
+@dataclass(frozen=True)
+class Rules:
+    """How the placings of a rung are judged."""
+
+    order: Callable[[Sequence[Placing]], list[Placing]]
+    """Best first."""
+    affords: Affords
+    compared: bool = True
+    """Whether the best reference is trained to the end in any case, for the winner to be compared with."""
+    kept_first: float = 0.5
+    """The part that trains on after an eighth: more than half where all train for the same time, since those with
+    small inputs lead at first (benchmarks/found_vs_reference.py)."""
+
+
+def rungs_of(epochs: int, least: int = 1) -> tuple[float, ...]:
+    """The rungs of a race whose shortest training has so many epochs, as parts of each training.
+
+    No two after the same epoch, and none at the end; the first of three is left out if before `least` epochs.
+    """
+    after = {max(1, round(epochs * rung)): rung for rung in RUNGS}
+    rungs = sorted((epoch, rung) for epoch, rung in after.items() if epoch < epochs)
+    return tuple(rung for _, rung in rungs[len(rungs) == len(RUNGS) and rungs[0][0] < least :])
 
 
 def race(
-    contenders: Sequence[Contender], rungs: Sequence[int], advance: Advance, rank: Rank, affords: Affords,
-    dropped: Callable[[int, Sequence[Placing], Sequence[Placing]], None] = lambda *_: None,
-    done: Sequence[Sequence[str]] = (),
+    contenders: Sequence[Contender], rungs: Sequence[float], advance: Advance, rules: Rules,
+    settle: Settle | None = None, done: Sequence[Mapping[str, int]] = (),
 ) -> list[Placing]:  # fmt: skip
     """Run a race; the placings of those trained to the end, best first.
 
-    `rungs` are the epochs after which contenders are dropped (see `rungs_of`), and at last those of the whole training.
-    `dropped(epoch, placings, survivors)` is called after each rung, and `done` has the survivors' names of the rungs
-    that an earlier process finished. Raises MnasError where every training diverged.
+    `rungs` are those of `rungs_of`. `settle` is called after each, and `done` has what it gave after the rungs that an
+    earlier process finished; without it all keep their epochs. Raises MnasError where every training diverged.
     """
-    alive, epochs = list(contenders), rungs[-1]
-    for rung, epoch in enumerate(rungs[:-1]):
-        if rung < len(done):
-            alive = [contender for contender in alive if contender.name in done[rung]]
-            continue
-        if len(alive) < 2:
+    alive = list(contenders)
+    for number, rung in enumerate(rungs):
+        if number < len(done):
+            epochs = done[number]
+        elif len(alive) < 2:
             break
-        placings = ordered(_placings(alive, epoch, advance), rank)
-        kept = survivors(placings, epoch, affords, apart=2 * epoch < epochs)
-        dropped(epoch, placings, kept)
-        alive = [placing.contender for placing in kept]
-    return ordered(_placings(alive, epochs, advance), rank)
+        else:
+            placings = rules.order(_placings(alive, rung, advance))
+            kept = survivors(placings, rung, rules)
+            epochs = {placing.contender.name: placing.contender.epochs for placing in kept}
+            epochs = epochs if settle is None else settle(rung, placings, kept)
+        alive = [replace(one, epochs=epochs[one.name]) for one in alive if one.name in epochs]
+    return rules.order(_placings(alive, 1.0, advance))
 
 
-def _placings(alive: Sequence[Contender], epoch: int, advance: Advance) -> list[Placing]:
-    placings = [Placing(*pair) for pair in zip(alive, advance(alive, epoch), strict=True)]
+def _placings(alive: Sequence[Contender], part: float, advance: Advance) -> list[Placing]:
+    placings = [Placing(*pair) for pair in zip(alive, advance(alive, part), strict=True)]
     if all(placing.standing is None for placing in placings):
         names = ", ".join(contender.name for contender in alive)
         raise MnasError(f"every training of the race diverged ({names}); a new run may try --set recipe.lr=0.05")
@@ -107,30 +132,42 @@ def ordered(placings: Sequence[Placing], rank: Rank) -> list[Placing]:
     return sorted(placings, key=key, reverse=True)
 
 
-def survivors(placings: Sequence[Placing], epoch: int, affords: Affords, apart: bool = False) -> list[Placing]:
-    """Those of `placings`, best first, that train on after a rung: the better half, the best reference among them.
+def survivors(placings: Sequence[Placing], rung: float, rules: Rules) -> list[Placing]:
+    """Those of `placings`, best first, that train on after a rung: the better half.
 
-    The reference takes the place of the last one above the line, but never that of the best. Where the first one below
-    the line cannot be told apart from the last one above it, both train on if time allows; otherwise the faster does.
-    `apart`: inherited weights have a head start that may not last, so those who began with them and those who did not
-    are halved apart.
+    Before half of the training, inherited weights have a head start that may not last, so those who began with them
+    and those who did not are halved apart.
     """
     running = [placing for placing in placings if placing.standing is not None]
-    if apart and len({placing.contender.weights for placing in running}) > 1:
-        kept = [
-            one for weights in ("scratch", "inherited")
-            for one in survivors([p for p in running if p.contender.weights == weights], epoch, affords)
-        ]
-        return [placing for placing in running if placing in kept]
-    half = -(-len(running) // 2)
-    kept, others = running[:half], running[half:]
+    if 2 * rung >= 1 or len({placing.contender.weights for placing in running}) < 2:
+        return _better_half(running, rung, rules)
+    kept = [
+        one for weights in ("scratch", "inherited")
+        for one in _better_half([other for other in running if other.contender.weights == weights], rung, rules)
+    ]  # fmt: skip
+    return [placing for placing in running if placing in kept]
+
+
+def _better_half(running: Sequence[Placing], rung: float, rules: Rules) -> list[Placing]:
+    """Where the first one below the line cannot be told apart from the last one above it, both train on if time allows.
+
+    Otherwise the published one of them does, or else the faster. A reference that is compared with takes the place of
+    the last one above the line, but never that of the best. Where none is, a single one is left after the last rung:
+    which of two equals is trained to the end is not worth half of a training.
+    """
+    single = rung == RUNGS[-1] and not rules.compared
+    part = rules.kept_first if rung == RUNGS[0] else 0.5
+    half = 1 if single else math.ceil(part * len(running))
+    kept, others = list(running[:half]), running[half:]
     if others and tied(kept[-1], others[0]):
-        if affords([*kept, others[0]], epoch):
+        if not single and rules.affords([*kept, others[0]], rung):
             kept.append(others[0])
-        elif _ms(others[0]) < _ms(kept[-1]):
-            kept[-1] = others[0]
+        else:
+            kept[-1] = min(kept[-1], others[0], key=lambda one: (one.contender.kind != "reference", _ms(one)))
     reference = next((placing for placing in running if placing.contender.kind == "reference"), None)
-    return kept if reference is None or reference in kept else [*(kept[:-1] or kept), reference]
+    if not rules.compared or reference is None or reference in kept:
+        return kept
+    return [*(kept[:-1] or kept), reference]
 
 
 def published_first(placings: Sequence[Placing]) -> list[Placing]:

@@ -30,19 +30,20 @@ class Reference:
 
 def scaled_references(
     names: Sequence[str], resolutions: Sequence[Size], budget_ms: float, measure: Measure,
-    allows: Callable[[Architecture], bool] = lambda arch: True, channels: int = 3,
+    allows: Callable[[Architecture], bool] = lambda arch: True, channels: int = 3, own: Size | None = None,
 ) -> list[Reference]:  # fmt: skip
     """For each network and resolution the largest of WIDTHS that keeps the budget, except where another pair has more.
 
     Found by bisection; all networks of a step are measured together. Where a network keeps the budget at full width
-    and the largest resolution, no larger width of it is tried. One that `measure` has no latency for does not count.
+    and the largest resolution, no larger width of it is tried; nor is one at the images' `own` size, where the
+    published network is what one would try first. One that `measure` has no latency for does not count.
     """
     largest = max(resolutions, key=sides)
     pairs = [(name, resolution) for name in names for resolution in resolutions]
-    low, high = dict.fromkeys(pairs, 0), dict.fromkeys(pairs, len(WIDTHS))
+    low, high = dict.fromkeys(pairs, 0), {pair: FULL + 1 if pair[1] == own else len(WIDTHS) for pair in pairs}
     best: dict[tuple[str, Size], tuple[float, Reference]] = {}
     while searched := [pair for pair in pairs if low[pair] < high[pair]]:
-        middle = {pair: (low[pair] + high[pair]) // 2 for pair in searched}  # at first the full width
+        middle = {pair: (low[pair] + high[pair]) // 2 for pair in searched}  # at first about the full width
         archs = [
             zoo.get(name, WIDTHS[middle[name, resolution]], resolution, channels) for name, resolution in searched
         ]

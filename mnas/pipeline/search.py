@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 
-from mnas.config import Recipe, RunConfig
+from mnas.config import RunConfig
 from mnas.estimators import Estimator
 from mnas.estimators.factory import make_estimator
 from mnas.estimators.weight_sharing import WeightSharing
@@ -19,7 +18,8 @@ from mnas.monitor.console import log_file
 from mnas.monitor.tensorboard import TensorBoard
 from mnas.pipeline.clock import RunClock, now
 from mnas.pipeline.context import Context, Overrides, make_trainer, run_data, searched_space
-from mnas.pipeline.plan import EXPORT_S, Plan, final_recipe, limits_of, trainings_of
+from mnas.pipeline.pacing import Pacing
+from mnas.pipeline.plan import EXPORT_S, RACE_COST, Plan, limits_of, trainings_of
 from mnas.pipeline.plan_log import log_plan
 from mnas.pipeline.planning import plan_run
 from mnas.pipeline.race import Contender
@@ -45,7 +45,7 @@ from mnas.study.study import Study
 from mnas.study.trial import Trial
 from mnas.training.distributed import SINGLE, ProcessGroup
 from mnas.training.recipe import prolonged
-from mnas.training.speed import training_speed
+from mnas.training.sizes import own_size
 
 log = logging.getLogger("mnas")
 
@@ -100,11 +100,18 @@ def _search(run: Run, config: RunConfig, overrides: Overrides, group: ProcessGro
     random_trials = _evaluate(context, study, plan, estimator, overrides.callbacks, clock)
     group.release()
     analysis = analyse(config, context.space, study.trials, random_trials)
-    entered = enter(context, study.trials, references)
-    trainings = Trainings(context.trainer.at_full_size(), sharing, run.checkpoints, context.board)
-    recipe = _final_recipe(context, entered, plan, clock.elapsed_s())
-    shared = SharedTrainings(trainings, recipe, group, clock.save)
-    outcomes = run_races(context, shared, entered, _left_s(config, clock))
+    trainer = context.trainer.at_full_size()
+    pacing = Pacing(trainer, config.recipe, plan.images_per_s)
+
+    def paced(contenders: Sequence[Contender]) -> list[Contender]:
+        return pacing.paced(contenders, _training_s(config, len(contenders), clock))
+
+    entered = enter(context, study.trials, references, paced)
+    trainings = Trainings(trainer, sharing, run.checkpoints, context.board)
+    shared = SharedTrainings(trainings, config.recipe, group, clock.save)
+    outcomes = run_races(context, shared, entered, pacing, _left_s(config, clock))
+    recipe = shared.recipe_of(outcomes[-1].winner)
+    run.update_state(recipe=recipe.model_copy(update={"max_epochs": None}))
     group.release()
 
     def describe(budget_ms: float | None) -> Mapping[str, Any]:
@@ -115,7 +122,7 @@ def _search(run: Run, config: RunConfig, overrides: Overrides, group: ProcessGro
             **analysis.metrics(budget_ms),
         }  # fmt: skip
 
-    hand_over(context, shared, outcomes, baselines, describe, study.trials)
+    hand_over(context, shared, outcomes, baselines, describe, study.trials, pacing)
     context.board.close()
     if len(entered) == len(config.wanted_ms):
         run.update_state(done=True)
@@ -153,8 +160,9 @@ def _references(context: Context) -> dict[float | None, list[Reference]]:
     if context.run.races_path.exists() or not context.config.references:  # they have entered already, or never do
         return {}
     space, allows, measure = context.space, context.constraints.satisfied_by, context.latency.measure
+    own = own_size(context.data.image_size, space.resolutions)
     return {
-        ms: scaled_references(kind_of(space.reference), space.resolutions, ms, measure, allows, space.channels)
+        ms: scaled_references(kind_of(space.reference), space.resolutions, ms, measure, allows, space.channels, own)
         for ms in context.config.wanted_ms if ms is not None
     }  # fmt: skip
 
@@ -256,28 +264,10 @@ def _left_s(config: RunConfig, clock: RunClock) -> Callable[[], float | None]:
     return lambda: None if limit_s is None else limit_s - clock.elapsed_s() - EXPORT_S
 
 
-def _final_recipe(
-    context: Context, entered: Mapping[float | None, Sequence[Contender]], plan: Plan, elapsed_s: float
-) -> Recipe:
-    state, config = context.run.state(), context.config
-    if state.recipe is not None:
-        return state.recipe
+def _training_s(config: RunConfig, contenders: int, clock: RunClock) -> float | None:
+    """Seconds of a full training, so that the races and what follows end in time; None without a limit."""
     _, limit_s = limits_of(config)
-    recipe = config.recipe
-    if limit_s is not None:
-        recipe = final_recipe(
-            recipe, context.data, left_s=limit_s - elapsed_s, trainings=trainings_of(config),
-            images_per_s=_race_speed(context, entered, plan),
-        )  # fmt: skip
-    context.run.update_state(recipe=recipe)
-    return recipe
-
-
-def _race_speed(context: Context, entered: Mapping[float | None, Sequence[Contender]], plan: Plan) -> float:
-    """Images/s of a race in which the largest found network and the largest reference train in turn."""
-    found = [one.architecture for race in entered.values() for one in race if one.kind == "found"]
-    if not found:
-        return plan.images_per_s
-    largest = max(found, key=lambda arch: cost(arch).madds)
-    speed = training_speed(largest, context.config.recipe, context.trainer.at_full_size())
-    return statistics.harmonic_mean([plan.images_per_s, speed])
+    if limit_s is None:
+        return None
+    trainings = trainings_of(config) - (RACE_COST - 1 if contenders == 1 and config.wanted_ms[0] is not None else 0)
+    return (limit_s - clock.elapsed_s() - EXPORT_S) / trainings

@@ -68,16 +68,22 @@ class SharedTrainings:
     after: Callable[[], None] = lambda: None
     """Called after each group of legs."""
 
-    def advance(self, contenders: Sequence[Contender], epochs: int) -> list[Standing | None]:
-        """Train each contender until that epoch; None for one whose training diverges."""
-        legs = [Leg(contender, self.recipe, epochs, self.trainings.trainer.seed) for contender in contenders]
+    def advance(self, contenders: Sequence[Contender], part: float) -> list[Standing | None]:
+        """Train each contender until that part (0..1) of its training; None for one whose training diverges."""
+        seed = self.trainings.trainer.seed
+        legs = [Leg(one, self.recipe_of(one), one.epochs_at(part), seed) for one in contenders]
         standings = self.group.map(self.trainings.run, legs)
         self.after()
         return standings
 
     def trained(self, contender: Contender, repeat: int = 0) -> Trained:
         """The network of a contender, trained to the end; each `repeat` with a seed of its own."""
-        leg = Leg(contender, self.recipe, self.recipe.epochs, self.trainings.trainer.seed + repeat)
+        recipe = self.recipe_of(contender)
+        leg = Leg(contender, recipe, recipe.epochs, self.trainings.trainer.seed + repeat)
         trained = self.trainings.of(leg).trained()
         self.after()
         return trained
+
+    def recipe_of(self, contender: Contender) -> Recipe:
+        """The recipe with the contender's own number of epochs."""
+        return self.recipe.model_copy(update={"epochs": contender.epochs})

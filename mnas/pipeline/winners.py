@@ -27,6 +27,8 @@ from mnas.pipeline.leaderboard import (
     validation_score,
 )
 from mnas.pipeline.metrics import rows_of, write_winner
+from mnas.pipeline.pacing import Pacing
+from mnas.pipeline.plan import most_epochs
 from mnas.pipeline.race import Contender
 from mnas.pipeline.races import Outcome
 from mnas.pipeline.trainings import SharedTrainings
@@ -111,7 +113,7 @@ def winner_folder(run: Run, config: RunConfig, budget_ms: float | None) -> Path:
 
 def hand_over(
     context: Context, shared: SharedTrainings, outcomes: Sequence[Outcome],
-    baselines: Sequence[tuple[str, Architecture]], describe: Describe, trials: Sequence[Trial],
+    baselines: Sequence[tuple[str, Architecture]], describe: Describe, trials: Sequence[Trial], pacing: Pacing,
 ) -> None:  # fmt: skip
     """Train what the races left untrained, and write each winner's folder.
 
@@ -119,7 +121,7 @@ def hand_over(
     budgets each winner has a folder in winners/, and winner/ is a copy of the last one's.
     """
     config, trainer = context.config, context.trainer.at_full_size()
-    stated = [_seeds(shared, _baseline(name, arch, outcomes), config.seeds) for name, arch in baselines]
+    stated = [_seeds(shared, _baseline(name, arch, outcomes, pacing), config.seeds) for name, arch in baselines]
     stated = [seeds for seeds in stated if seeds]
     by_number, listed = {trial.number: trial for trial in trials}, list[LeaderboardRow]()
     for outcome in outcomes:
@@ -133,7 +135,7 @@ def hand_over(
         rows = rows_of(networks[:1], "winner", classes) + rows_of(networks[1:], "baseline", classes)
         search = {**describe(outcome.budget_ms), **_race_facts(outcome, by_number)}
         folder = winner_folder(context.run, config, outcome.budget_ms)
-        write_winner(context, networks, rows, folder, outcome.budget_ms, shared.recipe, search)
+        write_winner(context, networks, rows, folder, outcome.budget_ms, shared.recipe_of(outcome.winner), search)
         listed += [*_placed(outcome, len(trainer.data.val)), *final_rows(networks, rows)]
     if DATA_SETS.path(config.data) is not None:
         warn_of_near_duplicates(trainer.data.train, trainer.data.test, "test")
@@ -164,12 +166,16 @@ def _placed(outcome: Outcome, val_images: int) -> list[LeaderboardRow]:
     return race_rows(outcome.entered, outcome.rungs, finished, val_images)
 
 
-def _baseline(name: str, arch: Architecture, outcomes: Sequence[Outcome]) -> Contender:
-    """A stated baseline, with the weights of the contender of a race that is the same network."""
+def _baseline(name: str, arch: Architecture, outcomes: Sequence[Outcome], pacing: Pacing) -> Contender:
+    """A stated baseline, trained for as long as the last winner, or with the weights of the contender that it was."""
     same = (one for outcome in outcomes for one in outcome.entered if one.architecture == arch)
     entered = next(same, None)
     weights = "scratch" if entered is None else entered.weights
-    return Contender(name, arch, "reference", Measurement(0.0, 0.0, 0), weights)
+    baseline = Contender(name, arch, "reference", Measurement(0.0, 0.0, 0), weights)
+    winner, standing = outcomes[-1].winner, outcomes[-1].placings[0].standing
+    if standing is None or winner.architecture == arch or winner.epochs >= most_epochs(pacing.recipe):
+        return replace(baseline, epochs=winner.epochs)
+    return replace(baseline, epochs=pacing.epochs(arch, standing.seconds))
 
 
 def _race_facts(outcome: Outcome, trials: Mapping[int, Trial]) -> dict[str, Any]:
@@ -186,7 +192,7 @@ def _race_facts(outcome: Outcome, trials: Mapping[int, Trial]) -> dict[str, Any]
                  "weights": one.weights, "latency_ms": one.latency.median_ms} for one in outcome.entered
             ],
             "rungs": [
-                {name: rung[name] for name in ("epoch", "accuracies", "survivors")} for rung in outcome.rungs
+                {name: rung[name] for name in ("part", "epochs", "accuracies", "survivors")} for rung in outcome.rungs
             ],
             "final": {one.contender.name: one.standing.accuracy for one in outcome.placings if one.standing},
         },

@@ -97,7 +97,7 @@ class FullTraining:
     def file(self) -> Path:
         """Holds the training while it lasts, then the trained network."""
         size = shown(self.trainer.sizes.of(self.architecture))
-        stem = f"{self.architecture.id}-{size}px-{self.recipe.epochs}epochs-seed{self.trainer.seed}-{self.weights}"
+        stem = f"{self.architecture.id}-{size}px-seed{self.trainer.seed}-{self.weights}"
         return self.folder / f"{stem}.pt"
 
     def advance(self, epochs: int) -> Standing:

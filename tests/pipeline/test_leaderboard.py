@@ -44,7 +44,8 @@ def contender(i: int, name: str = "", rounds: int = 30) -> Contender:
 
 def rung(epoch: int, accuracies: dict[str, float | None], survivors: list[str]) -> dict[str, Any]:
     seconds = {name: 2.0 * epoch for name, accuracy in accuracies.items() if accuracy is not None}
-    return {"epoch": epoch, "accuracies": accuracies, "survivors": survivors, "seconds": seconds}
+    epochs = dict.fromkeys(accuracies, epoch)
+    return {"epochs": epochs, "accuracies": accuracies, "survivors": survivors, "seconds": seconds}
 
 
 TRIALS = [

@@ -25,8 +25,8 @@ from mnas.pipeline.plan import (
     Plan,
     Speeds,
     Workload,
+    affordable_epochs,
     epoch_s,
-    final_recipe,
     make_plan,
     make_supernet_plan,
     most_epochs,
@@ -72,9 +72,9 @@ def test_the_parts_fit_into_the_whole(
     assert plan.search_s <= max(worth_s, (usable_s - longest_s) * stated) + 1e-6, "no longer than it is worth"
     assert 1 <= plan.candidate.recipe.epochs <= PROXY.epochs
     assert plan.expected_s() <= left_s + 1e-6
-    final = final_recipe(recipe, images, left_s=left_s, trainings=trainings, images_per_s=speed)
-    assert 1 <= final.epochs <= most_epochs(recipe)
-    assert final.epochs == 1 or trainings * final.epochs * epoch_s(images, final, speed) <= usable_s
+    epochs = affordable_epochs(recipe, images, usable_s / trainings, speed)
+    assert 1 <= epochs <= most_epochs(recipe)
+    assert epochs == 1 or trainings * epochs * epoch_s(images, recipe, speed) <= usable_s + 1e-6
 
 
 @pytest.mark.parametrize(("changes", "expected"), [

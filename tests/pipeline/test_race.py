@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 import mnas
 from mnas.latency.timing.rounds import Measurement
-from mnas.pipeline.race import Contender, Placing, ordered, published_first, race, rungs_of, survivors, tied
+from mnas.pipeline.race import Contender, Placing, Rules, ordered, published_first, race, rungs_of, survivors, tied
 from mnas.training.full import Standing
 
 ARCH = mnas.zoo.get("mobilenet_v3_small", 0.35, 32)
-IMAGES = 200
+IMAGES, EPOCHS = 200, 32
 
 
 def rank(accuracy: float, latency_ms: float) -> tuple[float, float]:
@@ -24,7 +24,7 @@ def rank(accuracy: float, latency_ms: float) -> tuple[float, float]:
 
 
 def contender(name: str, kind: str = "found", ms: float = 5.0) -> Contender:
-    return Contender(name, ARCH, kind, Measurement(ms, 0.1, 30))  # type: ignore[arg-type]
+    return Contender(name, ARCH, kind, Measurement(ms, 0.1, 30), epochs=EPOCHS)  # type: ignore[arg-type]
 
 
 def standing(correct: int, epochs: int = 1, shift: int = 0) -> Standing:
@@ -44,40 +44,74 @@ def names(kept: Sequence[Placing]) -> list[str]:
     return [placing.contender.name for placing in kept]
 
 
-def never(placings: Sequence[Placing], epoch: int) -> bool:
-    return False
+def best_first(placings: Sequence[Placing]) -> list[Placing]:
+    return ordered(placings, rank)
 
 
-def always(placings: Sequence[Placing], epoch: int) -> bool:
-    return True
+NEVER, ALWAYS = (Rules(best_first, lambda *_, affords=affords: affords) for affords in (False, True))
+"""Whether time allows for ties to train on."""
+ALONE = replace(NEVER, compared=False)
+EARLY = 1 / 8
 
 
-@pytest.mark.parametrize(("epochs", "expected"), [
-    (30, (4, 8, 15)), (8, (1, 2, 4)), (2, (1,)), (1, ()), (100, (12, 25, 50)),
+@pytest.mark.parametrize(("epochs", "after"), [
+    (30, (4, 8, 15)), (8, (1, 2, 4)), (4, (1, 2)), (2, (1,)), (1, ()), (100, (12, 25, 50)),
 ])  # fmt: skip
-def test_rungs(epochs: int, expected: tuple[int, ...]) -> None:
-    assert rungs_of(epochs) == expected
+def test_rungs(epochs: int, after: tuple[int, ...]) -> None:
+    rungs = rungs_of(epochs)
+    assert tuple(replace(contender("any"), epochs=epochs).epochs_at(rung) for rung in rungs) == after
+    assert list(rungs) == sorted(set(rungs)) and all(0 < rung < 1 for rung in rungs)
 
 
 def test_the_first_rung_is_left_out_where_it_comes_too_early() -> None:
-    assert rungs_of(30, 4) == (4, 8, 15)
-    assert rungs_of(30, 5) == rungs_of(30, 30) == (8, 15)
-    assert rungs_of(2, 30) == (1,)
+    assert rungs_of(30, 4) == (1 / 8, 1 / 4, 1 / 2)
+    assert rungs_of(30, 5) == rungs_of(30, 30) == (1 / 4, 1 / 2)
+    assert rungs_of(2, 30) == (1 / 2,)
 
 
 def test_the_weaker_half_is_dropped() -> None:
-    assert names(survivors(placings(180, 160, 140, 120, 100, 80), 4, always)) == ["0", "1", "2"]
-    assert names(survivors(placings(80, 100, 180, 160, 140), 4, always)) == ["2", "3", "4"]
+    assert names(survivors(placings(180, 160, 140, 120, 100, 80), EARLY, ALWAYS)) == ["0", "1", "2"]
+    assert names(survivors(placings(80, 100, 180, 160, 140), EARLY, ALWAYS)) == ["2", "3", "4"]
 
 
 def test_the_best_reference_trains_on_however_weak() -> None:
-    kept = survivors(placings(180, 160, 140, 120, 60, 80, references=(4, 5)), 4, always)
+    kept = survivors(placings(180, 160, 140, 120, 60, 80, references=(4, 5)), EARLY, ALWAYS)
     assert names(kept) == ["0", "1", "5"], "in the place of the last one above the line"
-    assert names(survivors(placings(180, 80, references=(1,)), 4, always)) == ["0", "1"], "but not in the best one's"
+    kept = survivors(placings(180, 80, references=(1,)), EARLY, ALWAYS)
+    assert names(kept) == ["0", "1"], "but not in the best one's"
+
+
+def test_without_time_to_compare_a_reference_is_dropped_like_any_other() -> None:
+    assert names(survivors(placings(180, 160, 140, 120, 60, 80, references=(4, 5)), EARLY, ALONE)) == ["0", "1", "2"]
+    assert names(survivors(placings(180, 80, references=(1,)), EARLY, ALONE)) == ["0"]
+
+
+def test_without_time_to_compare_a_single_one_is_left_after_half_the_race() -> None:
+    equal = [Placing(contender(str(i), ms=9 - i), standing(150, shift=i)) for i in range(4)]
+    always = replace(ALWAYS, compared=False)
+    assert names(survivors(equal, EARLY, always)) == ["0", "1", "2"]
+    assert names(survivors(equal, 1 / 2, always)) == ["1"], "the faster of the first two"
+    assert len(survivors(equal, 1 / 2, ALWAYS)) == 3
+
+
+@pytest.mark.parametrize(("count", "after"), [(2, [2, 1]), (3, [3, 2]), (4, [3, 2]), (5, [4, 2]), (8, [6, 3])])
+def test_who_trains_slowly_gets_a_second_chance(count: int, after: list[int]) -> None:
+    alone = placings(*range(190, 190 - 20 * count, -20))
+    rules = replace(ALONE, kept_first=0.75)
+    left = [survivors(alone, EARLY, rules)]
+    left.append(survivors(left[0], 1 / 4, rules))
+    assert [len(kept) for kept in left] == after
+    assert all(kept == alone[: len(kept)] for kept in left)
+
+
+def test_of_two_that_cannot_be_told_apart_the_published_one_trains_on() -> None:
+    two = [Placing(contender("found", ms=3), standing(150))]
+    two += [Placing(contender("published", "reference", ms=9), standing(149, shift=9))]
+    assert names(survivors(two, EARLY, ALONE)) == names(survivors(two[::-1], EARLY, ALONE)) == ["published"]
 
 
 def test_a_diverged_contender_is_dropped() -> None:
-    kept = survivors(placings(180, None, 140, None, references=(3,)), 4, always)
+    kept = survivors(placings(180, None, 140, None, references=(3,)), EARLY, ALWAYS)
     assert names(kept) == ["0"]
 
 
@@ -87,8 +121,8 @@ def test_a_tie_at_the_line_keeps_both_while_time_allows() -> None:
     three += [Placing(contender("fast", ms=3), standing(148, shift=9))]
     three += [Placing(contender("last"), standing(100))]
     assert tied(three[1], three[2])
-    assert names(survivors(three, 4, always)) == ["best", "slow", "fast"]
-    assert names(survivors(three, 4, never)) == ["best", "fast"], "there is no time for both: the faster trains on"
+    assert names(survivors(three, EARLY, ALWAYS)) == ["best", "slow", "fast"]
+    assert names(survivors(three, EARLY, NEVER)) == ["best", "fast"], "there is no time for both: the faster trains on"
     assert not tied(three[1], three[3])
 
 
@@ -118,9 +152,9 @@ def test_a_head_start_does_not_decide_early() -> None:
     scratch = [Placing(contender(f"s{n}"), standing(n)) for n in (100, 50)]
     scratch += [Placing(contender("reference", "reference"), standing(40))]
     everyone = ordered([*scratch, *inherited], rank)
-    assert names(survivors(everyone, 4, never, apart=True)) == ["i190", "s100", "reference"]
-    assert names(survivors(everyone, 16, never)) == ["i190", "i180", "reference"]
-    assert names(survivors(scratch, 4, never, apart=True)) == ["s100", "reference"]
+    assert names(survivors(everyone, EARLY, NEVER)) == ["i190", "s100", "reference"]
+    assert names(survivors(everyone, 1 / 2, NEVER)) == ["i190", "i180", "reference"]
+    assert names(survivors(scratch, EARLY, NEVER)) == ["s100", "reference"]
 
 
 class Trainer:
@@ -130,9 +164,10 @@ class Trainer:
         self.correct, self.dies_after = correct, dies_after
         self.trained: dict[str, int] = {}
 
-    def advance(self, contenders: Sequence[Contender], epochs: int) -> list[Standing | None]:
+    def advance(self, contenders: Sequence[Contender], part: float) -> list[Standing | None]:
         made: list[Standing | None] = []
         for one in contenders:
+            epochs = one.epochs_at(part)
             if self.dies_after is not None and sum(self.trained.values()) >= self.dies_after:
                 raise KeyboardInterrupt
             self.trained[one.name] = max(epochs, self.trained.get(one.name, 0))
@@ -141,17 +176,13 @@ class Trainer:
         return made
 
 
-def ends(epochs: int) -> tuple[int, ...]:
-    return (*rungs_of(epochs), epochs)
-
-
-def six() -> list[Contender]:
-    return [contender(str(i), "found" if i < 3 else "reference") for i in range(6)]
+def six(epochs: int = EPOCHS) -> list[Contender]:
+    return [replace(contender(str(i), "found" if i < 3 else "reference"), epochs=epochs) for i in range(6)]
 
 
 def test_the_best_wins_and_the_rest_train_no_longer_than_they_must() -> None:
     trainer = Trainer({"0": 100, "1": 180, "2": 120, "3": 90, "4": 170, "5": 80})
-    placed = race(six(), ends(32), trainer.advance, rank, never)
+    placed = race(six(), rungs_of(EPOCHS), trainer.advance, NEVER)
     assert names(placed) == ["1", "4"], "the best, and the best reference beside it"
     assert trainer.trained == {"0": 4, "1": 32, "2": 8, "3": 4, "4": 32, "5": 4}
     assert sum(trainer.trained.values()) <= 2.7 * 32
@@ -159,17 +190,27 @@ def test_the_best_wins_and_the_rest_train_no_longer_than_they_must() -> None:
 
 def test_a_reference_may_win_and_then_runs_alone() -> None:
     trainer = Trainer({"0": 100, "1": 150, "2": 120, "3": 90, "4": 170, "5": 80})
-    assert names(race(six(), ends(32), trainer.advance, rank, never)) == ["4"]
+    assert names(race(six(), rungs_of(EPOCHS), trainer.advance, NEVER)) == ["4"]
+
+
+def test_without_time_to_compare_one_is_left_and_trains_as_long_as_there_is_time() -> None:
+    trainer = Trainer({"0": 100, "1": 180, "2": 120, "3": 90, "4": 170, "5": 80})
+
+    def settle(rung: float, placings: Sequence[Placing], kept: Sequence[Placing]) -> Mapping[str, int]:
+        return {placing.contender.name: EPOCHS if len(kept) > 1 else 100 for placing in kept}
+
+    assert names(race(six(), rungs_of(EPOCHS), trainer.advance, ALONE, settle)) == ["1"]
+    assert trainer.trained == {"0": 4, "1": 100, "2": 8, "3": 4, "4": 16, "5": 4}
 
 
 def test_a_race_of_one_epoch_trains_all() -> None:
     trainer = Trainer(dict.fromkeys("012345", 100))
-    assert len(race(six(), ends(1), trainer.advance, rank, never)) == 6
+    assert len(race(six(1), rungs_of(1), trainer.advance, NEVER)) == 6
 
 
 def test_all_diverged() -> None:
     with pytest.raises(mnas.MnasError, match="diverged"):
-        race(six(), ends(8), Trainer(dict.fromkeys("012345")).advance, rank, never)
+        race(six(8), rungs_of(8), Trainer(dict.fromkeys("012345")).advance, NEVER)
 
 
 @given(
@@ -180,23 +221,24 @@ def test_killed_at_any_moment_it_has_the_same_winner(
     correct: list[int | None], dies_after: int, epochs: int
 ) -> None:
     table: dict[str, int | None] = {str(i): value for i, value in enumerate(correct)}
-    done: list[list[str]] = []
+    done: list[Mapping[str, int]] = []
 
-    def dropped(epoch: int, placings: Sequence[Placing], kept: Sequence[Placing]) -> None:
-        done.append(names(kept))
+    def settle(rung: float, placings: Sequence[Placing], kept: Sequence[Placing]) -> Mapping[str, int]:
+        done.append({placing.contender.name: placing.contender.epochs + 3 for placing in kept})
+        return done[-1]
 
     try:
-        unbroken = names(race(six(), ends(epochs), Trainer(table).advance, rank, always))
+        unbroken = names(race(six(epochs), rungs_of(epochs), Trainer(table).advance, ALWAYS))
     except mnas.MnasError:
         assert correct == [None] * 6
         return
     killed = Trainer(table, dies_after)
     try:
-        placed = race(six(), ends(epochs), killed.advance, rank, always, dropped)
+        placed = race(six(epochs), rungs_of(epochs), killed.advance, ALWAYS, settle)
     except KeyboardInterrupt:
         again = Trainer(table)
         again.trained = dict(killed.trained)
-        placed = race(six(), ends(epochs), again.advance, rank, always, done=list(done))
+        placed = race(six(epochs), rungs_of(epochs), again.advance, ALWAYS, settle, list(done))
     assert names(placed) == unbroken
 
 

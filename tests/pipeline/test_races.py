@@ -16,7 +16,8 @@ import mnas
 from mnas.latency.model import LatencyModel
 from mnas.latency.timing.rounds import Measurement
 from mnas.monitor.tensorboard import TensorBoard
-from mnas.pipeline import planning, races
+from mnas.pipeline import planning, races, running_race
+from mnas.pipeline.race import Contender
 from mnas.run import Run
 from mnas.space.architecture import Architecture
 from mnas.training import full
@@ -39,8 +40,8 @@ Step = tuple[str, int, int]
 def time_for_ties() -> Iterator[None]:
     """Ties train on, and the speed is not measured: otherwise the time that is measured would decide who does."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(races, "_affords", lambda *_: True)
-        patch.setattr(races, "LEAST_STEPS", 0)
+        patch.setattr(running_race.RunningRace, "affords", lambda *_: True)
+        patch.setattr(running_race, "LEAST_STEPS", 0)
         patch.setattr(planning, "fastest", lambda *_, **__: Pace(1, "float32", 1000.0))
         yield
 
@@ -98,7 +99,7 @@ def legs(facts: dict[str, Any]) -> dict[str, int]:
     """The epochs that each contender was trained for."""
     trained = dict.fromkeys((one["name"] for one in facts["contenders"]), 0)
     for rung in facts["rungs"]:
-        trained |= dict.fromkeys(rung["accuracies"], rung["epoch"])
+        trained |= rung["epochs"]
     return trained | dict.fromkeys(facts["final"], SMALL["set"]["recipe.epochs"])
 
 
@@ -119,7 +120,7 @@ def test_a_race_as_metrics_tell_it(unbroken: mnas.Result) -> None:
     names = [one["name"] for one in facts["contenders"]]
     assert [one["kind"] for one in facts["contenders"]] == ["found"] * 2 + ["reference"] * 2
     assert len(set(names)) == 4
-    assert [rung["epoch"] for rung in facts["rungs"]] == [1, 2]
+    assert [(rung["part"], set(rung["epochs"].values())) for rung in facts["rungs"]] == [(1 / 4, {1}), (1 / 2, {2})]
     alive = set(names)
     for rung in facts["rungs"]:
         assert set(rung["accuracies"]) == alive
@@ -163,7 +164,7 @@ def test_cut_off_again_and_again_no_step_is_done_twice(
     expect_same(result, unbroken)
     assert len(set(done)) == len(done) == STEPS_AN_EPOCH * sum(legs(raced(result)).values())
     events = [json.loads(line) for line in (given["run"] / "races.jsonl").read_text().splitlines()]
-    assert [event.get("epoch") for event in events] == [None, 1, 2], "each rung is written once"
+    assert [event.get("part") for event in events] == [None, 1 / 4, 1 / 2], "each rung is written once"
 
 
 @pytest.mark.parametrize(("method", "calls"), [("training", 6), ("trial", 2), ("text", 1)])
@@ -188,6 +189,54 @@ def test_cut_off_at_any_moment(
     expect_same(result, unbroken)
     assert (given["run"] / "races.jsonl").read_bytes().startswith(before)
     assert Run(given["run"]).state().done
+
+
+# --- within a budget of time
+
+
+def test_the_last_one_gets_the_time_that_is_left(given: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed once it is alone, and resumed."""
+    settings = SMALL["set"] | {"recipe.max_epochs": 100_000}
+    short = given | {"budget": 32, "set": settings}
+    said = TensorBoard.trial
+
+    def events() -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (given["run"] / "races.jsonl").read_text().splitlines()]
+
+    def interrupted(board: TensorBoard, step: int, figures: dict[str, float]) -> None:
+        said(board, step, figures)
+        if any(name.startswith("race") for name in figures) and len(events()[-1]["survivors"]) == 1:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(TensorBoard, "trial", interrupted)
+        mnas.search(**short)
+    entered, *rungs = events()
+    planned = {one["name"]: one["epochs"] for one in entered["contenders"]}
+    assert len(set(planned.values())) > 1, "each as its speed allows"
+    *earlier, last = rungs
+    for rung in earlier:
+        assert rung["survivors"].items() <= planned.items()
+    ((name, epochs),) = last["survivors"].items()
+    assert epochs >= 0.5 * planned[name]
+    assert epochs != planned[name], "what is left never is what was planned"
+    result = mnas.search(**short)
+    assert result.metrics["search"]["winner"] == name
+    assert result.metrics["networks"][0]["epochs"] == epochs
+    assert set(raced(result)["final"]) == {name}, "no reference is trained beside it"
+    run = Run(given["run"])
+    recipe = run.state().recipe
+    assert recipe is not None and (recipe.epochs, recipe.max_epochs) == (epochs, None)
+
+
+def test_the_reference_that_came_furthest_is_named() -> None:
+    arch, latency = mnas.zoo.get("mobilenet_v3_small", 0.35, 32), Measurement(1.0, 0.1, 30)
+    entered = tuple(Contender(name, arch, "found" if name == "f" else "reference", latency) for name in "fabc")
+    rungs = ({"accuracies": {"f": 0.9, "a": 0.5, "b": 0.4, "c": 0.8}}, {"accuracies": {"f": 0.9, "a": 0.5, "b": 0.6}},
+             {"accuracies": {"f": 0.9, "a": None}})  # fmt: skip
+    assert [races.Outcome(1.0, (), rungs[:count], entered).furthest_reference for count in range(4)] == [
+        None, "c", "b", "b"
+    ]  # fmt: skip
 
 
 # --- trainings that diverge
@@ -223,11 +272,12 @@ def test_a_contender_that_diverges_is_dropped(
     assert search["winner"] != name
     assert name not in facts["final"]
     for rung in facts["rungs"]:
-        if rung["epoch"] == epoch:
+        reached = 4 * rung["part"]
+        if reached == epoch:
             assert rung["accuracies"][name] is None
             assert name not in rung["survivors"]
         else:
-            assert (name in rung["accuracies"]) == (rung["epoch"] < epoch)
+            assert (name in rung["accuracies"]) == (reached < epoch)
     assert search["winner"] in facts["final"]
     assert result.metrics["networks"][0]["role"] == "winner"
     assert "diverged" in states(given["run"])[name]

@@ -61,6 +61,18 @@ def test_each_just_keeps_the_budget_and_none_is_dominated(budget_ms: float) -> N
         assert any(pair[0] == name for pair in pairs) == (smallest <= budget_ms - SPREAD_MS)
 
 
+@given(st.floats(0.3, 60))
+def test_at_the_images_own_size_no_network_is_wider_than_published(budget_ms: float) -> None:
+    found = scaled_references(NAMES, SIZES, budget_ms, Device(), own=48)
+    usual = scaled_references(NAMES, SIZES, budget_ms, Device())
+    for one in found:
+        assert one.architecture.resolution != 48 or float(one.name.split("@")[1].split(":")[0]) <= 1
+    if ms(zoo.get(NAMES[0], 1.0, 48)) <= budget_ms - SPREAD_MS < ms(zoo.get(NAMES[0], 1.0, 64)):
+        assert f"{NAMES[0]}@1:48" in [one.name for one in found]
+    others = [{one.name for one in group if one.architecture.resolution != 48} for group in (found, usual)]
+    assert others[0] >= others[1]
+
+
 def test_limits_beside_the_latency() -> None:
     most = mnas.cost(zoo.get("mobilenet_v3_small", 0.5, 32)).params
     found = scaled_references(NAMES, SIZES, 1000, Device(), lambda arch: mnas.cost(arch).params <= most)

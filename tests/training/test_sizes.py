@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mnas.io.size import Size
 from mnas.space import zoo
 from mnas.space.space import load_space
-from mnas.training.sizes import TrainingSizes, decoded_size, followed_resolutions, native_size
+from mnas.training.sizes import TrainingSizes, decoded_size, followed_resolutions, native_size, own_size
 
 
 def test_sizes_shrink_in_proportion(tiny: Path) -> None:
@@ -27,8 +28,8 @@ def test_both_sides_of_rectangles_shrink() -> None:
 
 
 @pytest.mark.parametrize(("image_size", "expected"), [
-    (8, (32, 48)), (28, (32, 48, 64, 88)), (32, (32, 48, 64, 96)), (64, (64, 96, 128, 192)),
-    (100, (104, 160, 208, 224)), (128, (128, 192, 224)), (200, (200, 224)), (224, (160, 192, 224)),
+    (8, (32, 48)), (28, (32, 48, 64, 88)), (32, (32, 48, 64, 96)), (64, (64, 96, 128)), (48, (48, 72, 96)),
+    (100, (104, 160, 208)), (128, (128, 192, 224)), (200, (200, 224)), (224, (160, 192, 224)),
     (1000, (160, 192, 224)),
 ])  # fmt: skip
 def test_resolutions_follow_small_images(image_size: int, expected: tuple[int, ...]) -> None:
@@ -50,3 +51,13 @@ def test_the_native_size_loses_nothing() -> None:
     sizes = [native_size(size, 224) for size in (8, 28, 32, 33, 100, 128, 224, 500)]
     assert sizes == [32, 32, 32, 40, 104, 128, 224, 224]
     assert native_size(8, 16) == 16
+
+
+@pytest.mark.parametrize(("image_size", "resolutions", "expected"), [
+    (64, (64, 96, 128, 192), 64), (100, (104, 160), 104), (8, (32, 48), 48), (28, (32, 48, 64, 88), 48),
+    (500, (160, 192, 224), 224), (100, ((96, 160), (120, 200)), (120, 200)),
+])  # fmt: skip
+def test_the_images_own_size_among_those_that_are_searched(
+    image_size: int, resolutions: tuple[Size, ...], expected: Size
+) -> None:
+    assert own_size(image_size, resolutions) == expected

@@ -13,7 +13,7 @@ import mnas
 from mnas.cli.errors import end_like_ctrl_c
 from mnas.config import SupernetRecipe
 from mnas.export import folder as exports
-from mnas.pipeline import plan, races
+from mnas.pipeline import plan, running_race
 from mnas.pipeline.trainings import Leg, Trainings
 from mnas.space.cost import cost
 from mnas.training import supernet
@@ -69,8 +69,8 @@ def search(folder: Path, run: Path, epochs: int, images: int, interval: int) -> 
     supernet.CHECKPOINT_S, supernet.INTERVAL = 0.0, interval
     exports.export_onnx = lambda *args, **options: None  # type: ignore[assignment]
     plan.SELECT_ABOVE_S = math.inf  # on a busy machine the estimated cost would decide whether candidates are pruned
-    races._affords = lambda *_: True  # nor whether ties train on
-    races.LEAST_STEPS = 0
+    running_race.RunningRace.affords = lambda *_: True  # type: ignore[method-assign]  # nor whether ties train on
+    running_race.LEAST_STEPS = 0
     rank, life = os.environ.get("RANK", "0"), os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     (folder / f"{run.name}-{rank}-{life}.pid").write_text(str(os.getpid()))
     run_leg = Trainings.run
