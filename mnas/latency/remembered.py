@@ -32,11 +32,13 @@ class Remembered:
     table: str
     """The table's anchors, as a hash: measured anew, it has others."""
 
-    def of(self, arch: Architecture, num_classes: int) -> tuple[float, float] | None:
-        """The network's milliseconds and half the width of their interval, by its last measurement."""
-        wanted = {"table": self.table, "network": arch.id, "classes": num_classes}
-        records = [record for record in self._records() if wanted.items() <= record.items()]
-        return (records[-1]["ms"], records[-1]["half_width_ms"]) if records else None
+    def of(self, archs: Sequence[Architecture], num_classes: int) -> list[tuple[float, float] | None]:
+        """Each network's milliseconds and half the width of their interval, by its last measurement."""
+        wanted, known = {"table": self.table, "classes": num_classes}, dict[str, tuple[float, float]]()
+        for record in self._records():
+            if wanted.items() <= record.items():
+                known[record["network"]] = record["ms"], record["half_width_ms"]
+        return [known.get(arch.id) for arch in archs]
 
     def keep(self, arch: Architecture, num_classes: int, measurement: Measurement) -> None:
         """Remember a measurement at the table's speed, if it was taken at rest and there is room for it."""

@@ -138,11 +138,10 @@ class MeasuredHere:
         found = [at_table_speed(measurement, speed) for measurement in measurements[: len(archs)]]
         return self._joined(archs, found)
 
-    def _known(self, arch: Architecture) -> tuple[float, float] | None:
+    def _known(self, arch: Architecture, remembered: tuple[float, float] | None) -> tuple[float, float] | None:
         """Milliseconds of a network, as remembered or predicted, and half the width of their interval."""
-        known = None if self.remembered is None else self.remembered.of(arch, self.num_classes)
-        if known is not None:
-            return known[0], max(known[1], HALF_WIDTH * LEAST_ERROR * known[0])
+        if remembered is not None:
+            return remembered[0], max(remembered[1], HALF_WIDTH * LEAST_ERROR * remembered[0])
         ms = None if self.expected is None else self.expected.predict(arch)
         if self.expected is None or ms is None:
             return None
@@ -151,8 +150,9 @@ class MeasuredHere:
     def _joined(self, archs: Sequence[Architecture], found: Sequence[Measurement]) -> list[Measurement]:
         """The measurements, the vague ones with what is known; the others are remembered."""
         results = []
-        for arch, measurement in zip(archs, found, strict=True):
-            known = self._known(arch)
+        earlier = [None] * len(archs) if self.remembered is None else self.remembered.of(archs, self.num_classes)
+        for arch, measurement, before in zip(archs, found, earlier, strict=True):
+            known = self._known(arch, before)
             results.append(measurement if known is None else joined(measurement, *known))
             if results[-1] is measurement and self.remembered is not None:
                 self.remembered.keep(arch, self.num_classes, measurement)

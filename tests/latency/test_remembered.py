@@ -22,21 +22,21 @@ def remembered(tmp_path: Path) -> Remembered:
 
 
 def test_the_last_measurement_at_rest_counts(remembered: Remembered) -> None:
-    assert remembered.of(ARCH, 10) is None
+    assert remembered.of([ARCH], 10) == [None]
     remembered.keep(ARCH, 10, VAGUE)
-    assert remembered.of(ARCH, 10) is None and not remembered.path.exists()
+    assert remembered.of([ARCH], 10) == [None] and not remembered.path.exists()
     remembered.keep(ARCH, 10, Measurement(2.1, 0.1, 30))
     remembered.keep(ARCH, 10, AT_REST)
     remembered.keep(ARCH, 10, VAGUE)
-    assert remembered.of(ARCH, 10) == (2.0, 0.05)
+    assert remembered.of([ARCH], 10) == [(2.0, 0.05)]
 
 
 def test_another_network_table_or_number_of_classes_is_not_known(remembered: Remembered) -> None:
     remembered.keep(ARCH, 10, AT_REST)
-    assert remembered.of(OTHER, 10) is None
-    assert remembered.of(ARCH, 100) is None
-    assert Remembered(remembered.path, "another table").of(ARCH, 10) is None
-    assert Remembered(remembered.path, "a table").of(ARCH, 10) == (2.0, 0.05)
+    assert remembered.of([OTHER], 10) == [None]
+    assert remembered.of([ARCH], 100) == [None]
+    assert Remembered(remembered.path, "another table").of([ARCH], 10) == [None]
+    assert Remembered(remembered.path, "a table").of([ARCH], 10) == [(2.0, 0.05)]
 
 
 def test_a_table_is_known_by_its_anchors(own_cache: Path) -> None:
@@ -52,12 +52,12 @@ def test_a_table_is_known_by_its_anchors(own_cache: Path) -> None:
 def test_a_cache_without_room_is_no_fault(remembered: Remembered) -> None:
     remembered.path.parent.parent.joinpath("latency").write_text("a file where the folder should be")
     remembered.keep(ARCH, 10, AT_REST)
-    assert remembered.of(ARCH, 10) is None
+    assert remembered.of([ARCH], 10) == [None]
 
 
 def test_a_damaged_file_is_left_out(remembered: Remembered, caplog: pytest.LogCaptureFixture) -> None:
     remembered.keep(ARCH, 10, AT_REST)
     remembered.path.write_text("no record\n" + remembered.path.read_text())
     with caplog.at_level(logging.WARNING):
-        assert remembered.of(ARCH, 10) is None
+        assert remembered.of([ARCH], 10) == [None]
     assert str(remembered.path) in caplog.text
