@@ -40,10 +40,10 @@ def scaled_references(
     """
     largest = max(resolutions, key=sides)
     pairs = [(name, resolution) for name in names for resolution in resolutions]
-    low, high = dict.fromkeys(pairs, 0), {pair: FULL + 1 if pair[1] == own else len(WIDTHS) for pair in pairs}
+    low, high = dict.fromkeys(pairs, 0), dict.fromkeys(pairs, len(WIDTHS))
     best: dict[tuple[str, Size], tuple[float, Reference]] = {}
     while searched := [pair for pair in pairs if low[pair] < high[pair]]:
-        middle = {pair: (low[pair] + high[pair]) // 2 for pair in searched}  # at first about the full width
+        middle = {pair: (low[pair] + high[pair]) // 2 for pair in searched}  # at first the full width
         archs = [
             zoo.get(name, WIDTHS[middle[name, resolution]], resolution, channels) for name, resolution in searched
         ]
@@ -55,7 +55,7 @@ def scaled_references(
             else:
                 high[pair] = middle[pair]
         for name, resolution in pairs:
-            if low[name, largest] > FULL:
+            if resolution == own or low[name, largest] > FULL:
                 high[name, resolution] = min(high[name, resolution], FULL + 1)
     return [
         reference for (name, resolution), (width, reference) in best.items()

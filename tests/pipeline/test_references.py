@@ -73,6 +73,11 @@ def test_at_the_images_own_size_no_network_is_wider_than_published(budget_ms: fl
     assert others[0] >= others[1]
 
 
+def test_where_there_is_room_left_no_smaller_size_is_wider_than_published() -> None:
+    """Also where the images' own size is the largest one."""
+    assert [one.name for one in scaled_references(NAMES[:1], SIZES, 1000, Device(), own=64)] == [f"{NAMES[0]}@1:64"]
+
+
 def test_limits_beside_the_latency() -> None:
     most = mnas.cost(zoo.get("mobilenet_v3_small", 0.5, 32)).params
     found = scaled_references(NAMES, SIZES, 1000, Device(), lambda arch: mnas.cost(arch).params <= most)
