@@ -1,14 +1,16 @@
 """Reference networks against torchvision and timm: parameters, MAdds, and the largest difference of outputs.
 
-    pip install --no-deps torchvision==0.28.0 timm
+    pip install --no-deps torchvision==0.28.0 timm ofa
     python benchmarks/parity.py
 
-Weights and batch normalisation statistics are random and equal on both sides; images are 224x224.
+Weights and batch normalisation statistics are random and equal on both sides; images are 224x224. Once-for-all's two
+supernets are compared too: random subnets, with random kernel transforms.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import random
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +21,7 @@ import torch
 from common import options_parser, save
 
 import mnas
+from mnas.nn.ofa import load_ofa
 
 PAIRS = [  # the name in mnas, the library, the name there
     ("mobilenet_v1", "timm", "mobilenetv1_100"),
@@ -72,9 +75,42 @@ def compare(name: str, package: str, name_there: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
+SUPERNETS = {"ofa_mbv3_w1.0": 1.0, "ofa_mbv3": 1.2}
+SUBNETS = 20
+
+
+@torch.no_grad()
+def compare_supernet(space: str, width: float) -> dict[str, Any]:
+    """Subnets of once-for-all's supernet, run by its code and as networks of the space."""
+    library("torchvision")
+    from references import once_for_all
+
+    torch.manual_seed(0)
+    options = {"ks_list": [3, 5, 7], "expand_ratio_list": [3, 4, 6], "depth_list": [2, 3, 4]}
+    theirs = once_for_all().OFAMobileNetV3(width_mult=width, dropout_rate=0, **options)
+    randomise(theirs)
+    for name, matrix in theirs.named_parameters():
+        if name.endswith("_matrix"):
+            matrix.add_(0.1 * torch.randn_like(matrix))
+    ours, rng = load_ofa({"state_dict": theirs.eval().state_dict()}).eval(), random.Random(0)
+    x, worst = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(2)), 0.0
+    for _ in range(SUBNETS):
+        depths = rng.choices([2, 3, 4], k=5)
+        kernels, expansions = rng.choices([3, 5, 7], k=20), rng.choices([3, 4, 6], k=20)
+        theirs.set_active_subnet(ks=kernels, e=expansions, d=depths)
+        choices: dict[str, Any] = {f"stage{i + 2}.depth": depth for i, depth in enumerate(depths)} | {"resolution": 224}
+        for i, (kernel, expansion) in enumerate(zip(kernels, expansions, strict=True)):
+            layer = f"stage{i // 4 + 2}.layer{i % 4 + 1}"
+            choices |= {f"{layer}.kernel": kernel, f"{layer}.expansion": expansion}
+        network = ours.extract(ours.space.decode(choices))
+        worst = max(worst, float((network(x) - theirs(x)).abs().max()))
+    return {"same_as": f"ofa OFAMobileNetV3 {width}", "subnets": SUBNETS, "largest_output_difference": worst}
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     options_parser(__doc__).parse_args(arguments)
     save("parity", {name: compare(name, package, name_there) for name, package, name_there in PAIRS})
+    save("parity_ofa", {space: compare_supernet(space, width) for space, width in SUPERNETS.items()})
 
 
 if __name__ == "__main__":

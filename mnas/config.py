@@ -108,6 +108,10 @@ class Recipe(Documented):
     """Decay of the moving average of the weights at each step, which is judged and handed over; 0: none."""
     patience: Count | None = None
     """Epochs without a better validation accuracy after which a training ends; null: never."""
+    layer_decay: Annotated[float, pydantic.Field(gt=0, le=1)] = 1.0
+    """The learning rate of each layer as a part of the next one's: below 1, the first layers change least."""
+    classifier_first: Annotated[float, pydantic.Field(ge=0, lt=1)] = 0.0
+    """Part of the steps in which the classifier alone is trained, before all layers are."""
     min_steps: Annotated[int, pydantic.Field(ge=0)] = 3000
     """Steps that a training gets where the images are few, by more epochs, if their number is the default and a search
     has a --budget of time."""
@@ -138,8 +142,9 @@ class Objective(Documented):
     """MnasNet's exponent within the budget."""
     beta: pydantic.FiniteFloat = 0.0
     """MnasNet's exponent above the budget; TuNAS's factor."""
-    accuracy: Literal["auto", "supernet", "train", "zero_cost"] = "auto"
-    """The estimator of accuracy (--estimator); auto: a supernet where it gets enough steps to rank, else zero_cost."""
+    accuracy: Literal["auto", "supernet", "train", "probe", "zero_cost"] = "auto"
+    """The estimator of accuracy (--estimator); auto: a supernet where it gets enough steps to rank, else probe where
+    networks start from trained weights, else zero_cost."""
     latency: Literal["table", "measured"] = "table"
     """How a candidate's latency is found: by the table of its layers, or by timing the whole network."""
     evaluate_up_to: Positive = 1.05
@@ -234,7 +239,14 @@ class RunConfig(Documented):
     finetune_epochs: NonNegative = 1.0
     """Epochs of fine-tuning, such as 0.5; 0 evaluates a candidate with the supernet's weights as they are."""
     init: str | None = None
-    """Path of the reference network's weights, or of a winner's folder, that initialise the supernet (--init)."""
+    """Path of the weights from which the networks start: the reference network's, or a winner's folder (--init)."""
+    pretrained: str = "auto"
+    """Published weights from which the networks start (--pretrained): a name that `mnas zoo` lists; none; default:
+    those of the space's reference networks; auto: the latter for colour photographs of 64 px and more, else none."""
+    shared_supernet: str | None = None
+    """Path of a run, or of a folder of `mnas supernet`, whose supernet is used or adapted (--supernet)."""
+    supernet_alone: bool = False
+    """Whether the folder is that of `mnas supernet`: it ends when the supernet is trained."""
     from_scratch: bool = False
     """Train the winner and the baselines from random weights, not from the supernet's (--from-scratch)."""
     zero_cost: Literal["naswot", "synflow", "madds", "params"] = "naswot"

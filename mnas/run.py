@@ -8,6 +8,7 @@ import fnmatch
 import itertools
 import json
 import os
+import shutil
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -36,7 +37,7 @@ class RunState(Strict):
     """The study's name in a shared database."""
     resolutions: tuple[Annotated[Size, SizeField(SMALLEST)], ...] | None = None
     """The input sizes that are searched, in pixels."""
-    estimator: Literal["supernet", "train", "zero_cost"] | None = None
+    estimator: Literal["supernet", "train", "probe", "zero_cost"] | None = None
     """The estimator of accuracy, decided by the plan where the objective leaves it to it."""
     precision: Literal["float32", "bfloat16"] | None = None
     """The precision of training, decided by the plan where the configuration leaves it to it."""
@@ -50,6 +51,8 @@ class RunState(Strict):
     """The recipe with which the candidates' estimates began."""
     select: bool | None = None
     """Whether only promising candidates are fine-tuned."""
+    adapts: bool | None = None
+    """Whether the supernet of another run is adapted to the images; None if there is no such, or not decided."""
     searched: bool = False
     compared: bool = False
     """Whether the random search that --compare-random asks for is finished."""
@@ -68,6 +71,9 @@ class Run:
         self.table_path, self.log_path = self.folder / "latency_table.yaml", self.folder / "run.log"
         self.checkpoints, self.tensorboard = self.folder / "checkpoints", self.folder / "tb"
         self.races_path, self.supernet_weights = self.folder / "races.jsonl", self.checkpoints / "supernet.safetensors"
+        self.given_supernet = self.checkpoints / "given_supernet.safetensors"
+        self.origins = self.folder / "origins"
+        self.origins_path = self.origins / "origins.json"
         self.winner, self.winners = self.folder / "winner", self.folder / "winners"
         self.front, self.leaderboard_path = self.folder / "front", self.folder / "leaderboard.csv"
 
@@ -86,9 +92,11 @@ class Run:
         if run.config_path.exists():
             existing = run.config()
             if existing != config:
+                way_out = f"name another folder with --run, or continue this one: mnas resume {folder}"
+                if existing.supernet_alone:
+                    way_out = "name another folder, or continue this one by the command that began it"
                 raise BadInput(
-                    f"{folder}: holds a run of another configuration ({_difference(existing, config)}); "
-                    f"name another folder with --run, or continue this one: mnas resume {folder}"
+                    f"{folder}: holds a run of another configuration ({_difference(existing, config)}); {way_out}"
                 )
             return run
         if folder.is_dir() and any(path.name not in (".lock", "owner.json") for path in folder.iterdir()):
@@ -196,7 +204,9 @@ def _leaves(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
 
 # --- folders of new runs
 
-UNSTARTED_FILES = (".lock", "config.yaml", "run.log", "state.json", "splits.json", "latency_table*.yaml")
+UNSTARTED_FILES = (
+    ".lock", "config.yaml", "run.log", "state.json", "splits.json", "latency_table*.yaml", "origins"
+)  # fmt: skip
 """What a run's folder holds before anything is trained."""
 
 
@@ -226,11 +236,18 @@ def removed_unless_started(folder: Path) -> Iterator[None]:
         added = (_file_names(folder) or set()) - (before or set())
         if all(any(fnmatch.fnmatch(name, pattern) for pattern in UNSTARTED_FILES) for name in added):
             for name in added:
-                (folder / name).unlink(missing_ok=True)
+                _remove(folder / name)
             if before is None:
                 with contextlib.suppress(OSError):  # another process is using it by now
                     folder.rmdir()
         raise
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _file_names(folder: Path) -> set[str] | None:

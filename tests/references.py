@@ -1,4 +1,4 @@
-"""torchvision's and timm's networks for comparison, also beside a build of torch that their C++ operators don't fit."""
+"""Others' networks for comparison, also beside a build of torch that torchvision's C++ operators don't fit."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _library: Any = torch.library.Library
 
 
 def reference(name: str) -> ModuleType:
-    """torchvision or timm, imported; skips the test where one is absent (timm imports torchvision)."""
+    """torchvision, timm or ofa, imported; skips the test where one is absent (they import torchvision)."""
     for needed in ("torchvision", name):
         if importlib.util.find_spec(needed) is None:
             pytest.skip(f"{needed} is not installed")
@@ -27,6 +27,12 @@ def reference(name: str) -> ModuleType:
     with warnings.catch_warnings():
         warnings.simplefilter("default")  # what they say at import is no failure of ours
         return importlib.import_module(name)
+
+
+def once_for_all() -> ModuleType:
+    """The supernets of once-for-all's package `ofa`, which imports torchvision; skips the test where it is absent."""
+    reference("ofa")
+    return importlib.import_module("ofa.imagenet_classification.elastic_nn.networks")
 
 
 @functools.cache

@@ -16,7 +16,8 @@ CODE = """
 import mnas, mnas.io.presets
 from pathlib import Path
 assert Path(mnas.__file__).is_relative_to(Path({where!r})), mnas.__file__
-assert mnas.io.presets.preset_names("search_spaces") == ["mnasnet", "ofa_mbv3", "v1", "v2", "v3_large", "v3_small"]
+spaces = ["mnasnet", "ofa_mbv3", "ofa_mbv3_w1.0", "v1", "v2", "v3_large", "v3_small"]
+assert mnas.io.presets.preset_names("search_spaces") == spaces
 assert mnas.io.presets.preset_names("objectives") == ["mnasnet", "mnasnet_hard", "pareto", "tunas"]
 assert mnas.load_space("v3_large").size > 1
 """

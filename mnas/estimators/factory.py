@@ -8,11 +8,13 @@ from collections.abc import Callable
 
 from mnas.config import Recipe, RunConfig
 from mnas.estimators import Estimator, Report
+from mnas.estimators.probe import ProbeEstimator
 from mnas.estimators.train import TrainEstimator
 from mnas.estimators.weight_sharing import WeightSharing
 from mnas.estimators.zero_cost import ZeroCostEstimator
 from mnas.space.architecture import Architecture
 from mnas.space.space import SearchSpace
+from mnas.training.recipe import fine_tuning
 from mnas.training.trainer import Trainer
 
 EstimatorCallable = Callable[..., float]
@@ -30,7 +32,9 @@ def make_estimator(
         return sharing.estimator(proxy if config.finetune_epochs else None, select)
     if config.objective.accuracy == "zero_cost":
         return ZeroCostEstimator(space, trainer, config.zero_cost)
-    return TrainEstimator(trainer, proxy)
+    if config.objective.accuracy == "probe":
+        return ProbeEstimator(trainer)
+    return TrainEstimator(trainer, fine_tuning(proxy) if trainer.origins else proxy)
 
 
 class CallableEstimator:

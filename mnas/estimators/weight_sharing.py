@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import random
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import safetensors.torch
 import torch
+from torch import Tensor
 
 from mnas.config import Recipe, RunConfig, SupernetRecipe
 from mnas.errors import BadInput
@@ -18,10 +20,10 @@ from mnas.io.size import Size
 from mnas.monitor.console import progress
 from mnas.monitor.tensorboard import TensorBoard
 from mnas.nn.network import Network
-from mnas.nn.pretrained import start_from
-from mnas.nn.supernet import Supernet
+from mnas.nn.starting import start_from
+from mnas.nn.supernet import Supernet, has_kernel_transforms
+from mnas.nn.weights import read_safetensors
 from mnas.run import Run
-from mnas.space import zoo
 from mnas.space.architecture import Architecture
 from mnas.space.space import SearchSpace
 from mnas.training.distributed import SINGLE, ProcessGroup
@@ -45,13 +47,32 @@ class WeightSharing:
         self._config, self._space, self._trainer, self._group = config, space, trainer, group
         self._teachers: dict[Size, Network] = {}
         torch.manual_seed(config.seed)
-        self.supernet = Supernet(space, trainer.data.num_classes)
         self._weights = run.supernet_weights
         self._checkpoint = run.checkpoints / "supernet.pt"
-        if config.init is not None and not (self.trained or self._checkpoint.exists()):
-            arch = start_from(self.supernet, Path(config.init))
-            log.info("supernet: starting from the weights of %s, as architecture %s", config.init, arch.id)
+        begun, origin = self.trained or self._checkpoint.exists(), next(iter(trainer.origins), None)
+        given = read_safetensors(run.given_supernet) if run.given_supernet.exists() and not begun else {}
+        transforms = (origin is not None and origin.supernet is not None) or has_kernel_transforms(given)
+        self.supernet = Supernet(space, trainer.data.num_classes, self._saved_transforms() if begun else transforms)
+        if given:
+            self._take(given, run.given_supernet)
+        elif origin is not None and not begun:
+            arch = start_from(self.supernet, origin)
+            log.info("supernet: starting from the weights of %s, as architecture %s", origin.name, arch.id)
         self.supernet.to(trainer.device)
+
+    def _take(self, given: dict[str, Tensor], path: Path) -> None:
+        """Begin with the weights of another run's supernet; its classifier is left where it is of other classes."""
+        classifier = f"head.{len(self.supernet.head) - 1}."
+        own = self.supernet.state_dict()
+        others = {name for name in given.keys() & own.keys() if given[name].shape != own[name].shape}
+        if others and all(name.startswith(classifier) for name in others):
+            log.info("supernet: the classifier begins fresh, for %d classes", self.supernet.num_classes)
+            given = given | {name: own[name] for name in own if name.startswith(classifier)}
+        try:
+            self.supernet.load_state_dict(given)
+        except RuntimeError as error:
+            reason = str(error).splitlines()[1].strip()
+            raise BadInput(f"{path}: of another space than '{self._space.name}' ({reason})") from None
 
     # --- training
 
@@ -86,17 +107,22 @@ class WeightSharing:
                     after_interval()
         if self._group.is_main:
             state = {name: tensor.cpu().contiguous() for name, tensor in self.supernet.state_dict().items()}
-            write_atomic(self._weights, safetensors.torch.save(state))
+            content = safetensors.torch.save(state)
+            write_atomic(self._weights, content)
+            digest = f"{hashlib.sha256(content).hexdigest()}  {self._weights.name}\n"
+            write_atomic(self._weights.with_name(f"{self._weights.name}.sha256"), digest)
             self._checkpoint.unlink(missing_ok=True)
+
+    def accuracies(self) -> dict[str, float]:
+        """Accuracies of the trained supernet's networks: see `_accuracies`."""
+        return self._accuracies(self.supernet)
 
     def _accuracies(self, supernet: Supernet) -> dict[str, float]:
         """Accuracy with inherited weights of the largest, the smallest, the reference and two random networks."""
         trainer = self._trainer.limited(train=EVALUATION_TRAIN_IMAGES, val=EVALUATION_VAL_IMAGES, seed=0)
         estimator = SupernetEstimator(supernet, trainer, None)
         largest, smallest = largest_and_smallest(self._space)
-        reference = zoo.get(
-            self._space.reference, resolution=self._space.largest_resolution, channels=self._space.channels
-        )
+        reference = self._space.published(self._space.reference)
         rng = random.Random(0)
         subnets = {"largest": largest, "smallest": smallest, "reference": reference}
         subnets |= {f"random{i}": self._space.sample(rng) for i in (1, 2)}
@@ -104,10 +130,20 @@ class WeightSharing:
             f"accuracy_{name}": estimator.inherited(arch) for name, arch in subnets.items() if arch in self._space
         }
 
+    def _saved_transforms(self) -> bool:
+        """Whether the supernet that an earlier process saved has kernel transforms; False for a damaged file."""
+        try:
+            if self.trained:
+                with safetensors.safe_open(self._weights, "pt") as file:
+                    return has_kernel_transforms(file.keys())
+            return has_kernel_transforms(torch.load(self._checkpoint, mmap=True, weights_only=True)["weights"])
+        except Exception:  # the training says what is wrong with it
+            return False
+
     def _load(self, path: Path) -> None:
         try:
-            self.supernet.load_state_dict(safetensors.torch.load_file(path))
-        except (safetensors.SafetensorError, OSError, RuntimeError) as error:
+            self.supernet.load_state_dict(read_safetensors(path))
+        except (BadInput, RuntimeError) as error:
             reason = str(error).splitlines()[0]
             raise BadInput(f"{path}: not this run's supernet ({reason}); delete it to train it again") from None
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,29 +11,18 @@ from torch import Tensor, nn, no_grad
 
 from mnas.errors import BadInput
 from mnas.io.strict_yaml import read_text
+from mnas.nn.layouts import LAYOUTS, eps_of_layout, expected, layout_of, unwrap
 from mnas.nn.network import Network
-from mnas.nn.supernet import Supernet
+from mnas.nn.ofa import BN_EPS, is_ofa
 from mnas.nn.weights import read_weights, weights_file
-from mnas.space import zoo
 from mnas.space.architecture import Architecture
 
 log = logging.getLogger("mnas")
-
-LAYOUTS: dict[str, tuple[str, ...]] = {
-    "torchvision": ("features", "layers", "classifier"),
-    "timm": ("conv_stem", "bn1", "blocks", "conv_head", "bn2", "classifier"),
-    "mnas": ("stem", "blocks", "conv_head", "hidden", "classifier"),
-}
-"""Each layout's outermost names, in the order in which the network runs them."""
 
 _MBCONV = ("conv_pw", "bn1", "conv_dw", "bn2", "se", "conv_pwl", "bn3", "conv_reduce", "conv_expand")
 _SEPCONV = ("conv", "conv_dw", "bn1", "se", "conv_pw", "bn2", "conv_reduce", "conv_expand")
 """The names inside a block, in the order in which it runs them; a plain convolution's are among the second."""
 
-_WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model_state_dict", "model", "network", "net")
-"""Where training checkpoints keep the weights, the averaged ones first."""
-_PREFIXES = ("module.", "_orig_mod.", "model.", "network.", "net.", "backbone.")
-"""What wrappers put before each name, in any order: DDP, torch.compile, Lightning modules."""
 _IGNORED = "num_batches_tracked"
 
 
@@ -48,12 +36,12 @@ class ModuleWeights(NamedTuple):
 def load_reference(network: Network, state_dict: Mapping[str, Any]) -> Network:
     """Fill `network` with the weights of the equal network of torchvision, timm or mnas, and return it.
 
-    A classifier for another number of classes keeps its weights. Raises BadInput with the first module that does not
-    fit, and then changes nothing. A state dict does not contain BatchNorm's eps: it is 1e-3 in torchvision's V3 (and
-    here), 1e-5 in timm's.
+    A classifier for another number of classes keeps its weights, and so does a head that the state dict lacks. A first
+    convolution of other input channels is summed or repeated as in timm. Raises BadInput with the first module that
+    does not fit, and then changes nothing. A state dict does not contain BatchNorm's eps: see `bn_eps_of`.
     """
-    tensors = _unwrap(state_dict)
-    layout = _layout(tensors)
+    tensors = unwrap(state_dict)
+    layout = layout_of(tensors)
     sources = _in_order(tensors, layout)
     targets = [(name, module) for name, module in network.named_modules() if _has_weights(module)]
     pairs = list(zip(sources, targets, strict=False))
@@ -64,12 +52,14 @@ def load_reference(network: Network, state_dict: Mapping[str, Any]) -> Network:
         )  # fmt: skip
         pairs.pop()
     fitted = [_fit(source, name, module, layout) for source, (name, module) in pairs]
-    if len(sources) != len(targets):
+    if absent := _absent_head(sources, targets):
+        log.info("%s not loaded: the weights have none", ", ".join(absent))
+    elif len(sources) != len(targets):
         raise BadInput(
             f"{layout} weights have {len(sources)} modules and the network {len(targets)}: "
-            f"{_first_unpaired(sources, targets)}. {_expected()}"
+            f"{_first_unpaired(sources, targets)}. {expected()}"
         )
-    _warn_about_eps(network, layout)
+    _warn_about_eps(eps_of_layout(tensors), _eps_of(network))
     with no_grad():
         for (_, (_, module)), values in zip(pairs, fitted, strict=True):
             own = _own(module)
@@ -78,67 +68,37 @@ def load_reference(network: Network, state_dict: Mapping[str, Any]) -> Network:
     return network
 
 
-def start_from(supernet: Supernet, path: str | Path) -> Architecture:
-    """Fill one subnet of `supernet` with the weights of a file, and return the subnet's architecture.
+def classes_of(state_dict: Mapping[str, Any]) -> int:
+    """The number of classes of a state dict in a known layout; 1 where it has no classifier. Raises BadInput."""
+    tensors = unwrap(state_dict)
+    last = _in_order(tensors, layout_of(tensors))[-1]
+    return len(last.tensors["bias"]) if last.name.startswith("classifier") and "bias" in last.tensors else 1
 
-    `path` is the winner/ folder of a run or its weights.safetensors, or a state dict of the space's reference network.
-    The subnet then computes what the file's network does (see `load_reference`); `Supernet.inherit` has the rest.
-    Raises BadInput where the file or the space does not fit, and then changes nothing.
+
+def bn_eps_of(weights: str | Path | Mapping[str, Any]) -> float | None:
+    """BatchNorm's eps in the network that a file (or its content) is of; None where nothing says it.
+
+    A winner's architecture.yaml states it; timm's and once-for-all's networks have 1e-5, torchvision's V3 1e-3. Raises
+    BadInput where the file is of no known layout.
     """
-    weights, file = read_weights(path), weights_file(path)
-    arch_file = file.with_name("architecture.yaml")
-    if file.name == "weights.safetensors" and arch_file.exists():
-        origin, arch = str(arch_file), Architecture.from_yaml(read_text(arch_file), str(arch_file))
-    else:
-        origin, arch = f"the reference network {supernet.space.reference}", zoo.get(supernet.space.reference)
-        arch = replace(arch, channels=supernet.space.channels)
-    arch = replace(arch, resolution=supernet.space.resolutions[0])  # weights do not depend on it
-    if arch not in supernet.space:
-        raise BadInput(
-            f"{path}: these weights do not fit space '{supernet.space.name}', which does not contain {origin}; "
-            "give the winner/ folder of a search in this space"
-        )
-    network = supernet.extract(arch)
+    if isinstance(weights, Mapping):
+        return BN_EPS if is_ofa(weights) else eps_of_layout(unwrap(weights))
+    if beside := architecture_beside(weights):
+        return beside[1].bn_eps
     try:
-        load_reference(network, weights)
+        return bn_eps_of({"model": read_weights(weights)})
     except BadInput as error:
-        raise BadInput(f"{path}: {error}") from None
-    supernet.inherit(network, arch)
-    return arch
+        text = str(error)
+        raise BadInput(text if text.startswith(str(weights)) else f"{weights}: {text}") from None
 
 
-def _unwrap(state_dict: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Name -> tensor, taken out of a training checkpoint, without the prefixes of wrapper modules."""
-    while isinstance(state_dict, Mapping):
-        inside = [state_dict[key] for key in _WRAPPERS if isinstance(state_dict.get(key), Mapping)]
-        if not inside:
-            break
-        state_dict = inside[0]
-    if not isinstance(state_dict, Mapping) or not state_dict:
-        raise BadInput(f"weights: expected tensors by name, got {_kind(state_dict)}. {_expected()}")
-    for name, value in state_dict.items():
-        if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise BadInput(f"weights: expected a tensor at '{name}', got {_kind(value)}. {_expected()}")
-    names = {name: name for name in state_dict}
-    while prefix := next((one for one in _PREFIXES if all(name.startswith(one) for name in names.values())), ""):
-        names = {full: name.removeprefix(prefix) for full, name in names.items()}
-    return {name: state_dict[full] for full, name in names.items()}
-
-
-def _layout(tensors: Mapping[str, Tensor]) -> str:
-    """The layout that has every outermost name. Raises BadInput with a name that the closest layout lacks."""
-    outermost = {name.partition(".")[0]: name for name in tensors}
-    unknown = {
-        layout: sorted(name for top, name in outermost.items() if top not in tops) for layout, tops in LAYOUTS.items()
-    }
-    layout = min(unknown, key=lambda name: len(unknown[name]))
-    if unknown[layout]:
-        raise BadInput(
-            f"weights: '{unknown[layout][0]}' is in no known layout: expected names that begin with "
-            + ", or ".join(f"{' '.join(tops)} ({layout})" for layout, tops in LAYOUTS.items())
-            + f". {_expected()}"
-        )
-    return layout
+def architecture_beside(path: str | Path) -> tuple[str, Architecture] | None:
+    """The file in a winner's folder that says what its weights are of, and what it says."""
+    file = weights_file(path)
+    arch_file = file.with_name("architecture.yaml")
+    if file.name != "weights.safetensors" or not arch_file.exists():
+        return None
+    return str(arch_file), Architecture.from_yaml(read_text(arch_file), str(arch_file))
 
 
 def _in_order(tensors: Mapping[str, Tensor], layout: str) -> list[ModuleWeights]:
@@ -190,20 +150,39 @@ def _fit(source: ModuleWeights, name: str, module: nn.Module, layout: str) -> di
     own = _own(module)
     if source.tensors.keys() != own.keys():
         wanted, given = ", ".join(sorted(own)), ", ".join(sorted(source.tensors))
-        raise BadInput(f"{where}: expected {wanted}, got {given}. {_expected()}")
+        raise BadInput(f"{where}: expected {wanted}, got {given}. {expected()}")
     fitted = {}
     for leaf, tensor in source.tensors.items():
         shape = own[leaf].shape
         # timm's V3 runs the hidden linear layer as a 1x1 convolution after pooling
         as_linear = isinstance(module, nn.Linear) and tensor.shape == (*shape, 1, 1)
         value = tensor.flatten(1) if as_linear else tensor
-        if value.ndim == 4 and value.shape[1] == 3 and shape[1] == 1:  # of colours, for grey images (as timm does)
-            value = value.sum(1, keepdim=True)
+        if name == "stem.conv" and value.ndim == 4 and value.shape[1] != shape[1]:
+            value = _of_channels(value, shape[1])
         if value.shape != shape:
             got = tuple(tensor.shape)
-            raise BadInput(f"{where}: expected {leaf} of shape {tuple(shape)}, got {got}. {_expected()}")
+            raise BadInput(f"{where}: expected {leaf} of shape {tuple(shape)}, got {got}. {expected()}")
         fitted[leaf] = value
     return fitted
+
+
+def _of_channels(kernel: Tensor, channels: int) -> Tensor:
+    """A first convolution for images of so many channels, as in timm: summed for one, else repeated and rescaled."""
+    given = kernel.shape[1]
+    if channels == 1:
+        log.info("first convolution: the weights of %d input channels are summed for 1", given)
+        return kernel.float().sum(1, keepdim=True)
+    log.info("first convolution: the weights of %d input channels are repeated or cut, scaled, for %d", given, channels)
+    return kernel.float().repeat(1, -(-channels // given), 1, 1)[:, :channels] * (given / channels)
+
+
+def _absent_head(sources: list[ModuleWeights], targets: list[tuple[str, nn.Module]]) -> list[str]:
+    """The parts of the network's head that weights without a classifier end before."""
+    missing = [name.partition(".")[0] for name, _ in targets[len(sources) :]]
+    has_classifier = any(source.name.startswith("classifier") for source in sources)
+    if has_classifier or not set(missing) <= {"conv_head", "hidden", "classifier"}:
+        return []
+    return list(dict.fromkeys(missing))
 
 
 def _first_unpaired(sources: list[ModuleWeights], targets: list[tuple[str, nn.Module]]) -> str:
@@ -217,18 +196,15 @@ def _first_unpaired(sources: list[ModuleWeights], targets: list[tuple[str, nn.Mo
     return f"the weights have nothing for the network's '{name}' ({shapes})"
 
 
-def _warn_about_eps(network: Network, layout: str) -> None:
-    norms = (module for module in network.modules() if isinstance(module, nn.BatchNorm2d))
-    if layout == "timm" and any(norm.eps == 1e-3 for norm in norms):
+def _eps_of(network: nn.Module) -> float:
+    """The eps of a network's BatchNorm layers."""
+    return next(module.eps for module in network.modules() if isinstance(module, nn.BatchNorm2d))
+
+
+def _warn_about_eps(trained: float | None, used: float) -> None:
+    if trained is not None and trained != used:
         log.warning(
-            "timm's MobileNetV3 has BatchNorm eps 1e-5 and this network 1e-3, so their outputs differ; "
-            "for equal outputs build dataclasses.replace(arch, bn_eps=1e-5)"
-        )
-
-
-def _kind(value: object) -> str:
-    return "none" if isinstance(value, Mapping) else type(value).__name__
-
-
-def _expected() -> str:
-    return f"Weights fit the equal network at the same width; the reference networks are {', '.join(zoo.names())}"
+            "the weights were trained with BatchNorm eps %g and this network has %g, so their outputs differ; for "
+            "equal outputs build dataclasses.replace(arch, bn_eps=%g), or load_space(...).with_bn_eps(%g)",
+            trained, used, trained, trained,
+        )  # fmt: skip

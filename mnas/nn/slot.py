@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from operator import attrgetter
@@ -19,10 +20,15 @@ BN_MOMENTUM = 0.1
 
 
 class Slot(nn.ModuleDict):
-    """The largest tensors of one layer position by operator; a sepconv uses those of the mbconv where there is one."""
+    """The largest tensors of one layer position by operator; a sepconv uses those of the mbconv where there is one.
 
-    def __init__(self, layers: Sequence[Layer]):
+    Of `kernels`, each smaller depthwise kernel is the centre of the next larger one, flattened, times a matrix, which
+    begins as the identity (arXiv 1908.09791); without them it is the centre itself.
+    """
+
+    def __init__(self, layers: Sequence[Layer], kernels: Sequence[int] = ()):
         super().__init__()
+        self.steps = tuple(itertools.pairwise(sorted(kernels, reverse=True)))
         operators = {layer.operator for layer in layers}
         for operator in sorted(operators):
             if operator == "sepconv" and "mbconv" in operators:
@@ -39,22 +45,57 @@ class Slot(nn.ModuleDict):
                 se=max(layer.se for layer in same),
                 skip="none",
             ))  # fmt: skip
+            for larger, smaller in self.steps if operator in ("sepconv", "mbconv") else ():
+                matrix = nn.Parameter(torch.eye(smaller**2))
+                self.get_submodule(f"{operator}.conv_dw").register_parameter(f"{larger}to{smaller}_matrix", matrix)
 
     def tensors(self, layer: Layer) -> dict[str, Tensor]:
         """The slices that `layer` uses, named as in its module (mnas.nn.blocks); those of one dimension are views."""
-        return {name: _slice(full, shape) for name, full, shape in self._full(layer)}
+        tensors = {name: _slice(full, shape) for name, full, shape in self._full(layer)}
+        if matrices := self._matrices(layer):
+            kernel = self._depthwise(layer).get_parameter("weight")[: tensors["conv_dw.weight"].shape[0]]
+            for smaller, matrix in matrices:
+                centre = _slice(kernel, torch.Size((len(kernel), 1, smaller, smaller)))
+                kernel = F.linear(centre.flatten(1), matrix).view_as(centre)
+            tensors["conv_dw.weight"] = kernel
+        return tensors
 
     @torch.no_grad()
     def fill(self, layer: Layer, values: Mapping[str, Tensor]) -> None:
         """Copy `values`, named as in the module of `layer`, into the slices that `layer` uses.
 
         The rest of the same output channels becomes zero, so that a larger kernel or more inputs compute the same at
-        first. Other output channels keep their weights, from which the zeros get gradients.
+        first. Other output channels keep their weights, from which the zeros get gradients. The matrices that make the
+        layer's kernel become the identity.
         """
         for name, full, shape in self._full(layer):
             if full.dim() > 1:
                 full[: shape[0]].zero_()
             _view(full, shape).copy_(values[name])
+        for smaller, matrix in self._matrices(layer):
+            matrix.copy_(torch.eye(smaller**2))
+
+    @torch.no_grad()
+    def copy_transforms(self, other: Slot) -> None:
+        """Copy the matrices of an equal layer position, where both make the same kernels by them."""
+        if self.steps == other.steps:
+            own, theirs = dict(self.named_parameters()), dict(other.named_parameters())
+            for name in own.keys() & theirs.keys():
+                if name.endswith("_matrix"):
+                    own[name].copy_(theirs[name])
+
+    def has_se(self, layer: Layer) -> bool:
+        """Whether some layer of the same operator here has squeeze-and-excitation."""
+        module = self[layer.operator if layer.operator in self else "mbconv"]
+        return isinstance(getattr(module, "se", None), blocks.SqueezeExcite)
+
+    def _matrices(self, layer: Layer) -> list[tuple[int, Tensor]]:
+        """The kernel sizes through which the layer's kernel is made, and their matrices."""
+        steps = [step for step in self.steps if step[1] >= layer.kernel and layer.operator in ("sepconv", "mbconv")]
+        return [(small, self._depthwise(layer).get_parameter(f"{large}to{small}_matrix")) for large, small in steps]
+
+    def _depthwise(self, layer: Layer) -> nn.Module:
+        return self.get_submodule(f"{layer.operator if layer.operator in self else 'mbconv'}.conv_dw")
 
     def _full(self, layer: Layer) -> Iterator[tuple[str, Tensor, torch.Size]]:
         """Each tensor of the layer's module: its name there, the full tensor, and the shape of its slice."""

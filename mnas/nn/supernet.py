@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -24,16 +25,22 @@ from mnas.space.walk import plain_name
 class Supernet(nn.Module):
     """All networks of a space in one set of weights, as leading channels and kernels cropped at the centre.
 
-    As in arXiv 1908.09791, without its learned kernel transforms. The subnet is an argument of `forward`, never state.
-    Running statistics are shared like weights, so a subnet needs them recalibrated (arXiv 2003.11142).
+    As in arXiv 1908.09791; `kernel_transforms` adds its matrices, by which smaller kernels are made from larger ones.
+    The subnet is an argument of `forward`, never state. Running statistics are shared like weights, so a subnet needs
+    them recalibrated (arXiv 2003.11142).
     """
 
-    def __init__(self, space: SearchSpace, num_classes: int):
+    def __init__(self, space: SearchSpace, num_classes: int, kernel_transforms: bool = False):
         super().__init__()
         self.space = space
         self.num_classes = num_classes
+        self.kernel_transforms = kernel_transforms
         extremes = [arch.layers(num_classes) for arch in _extremes(space)]
-        slots = iter([Slot(layers) for layers in zip(*extremes, strict=True)])
+        positions = [stage for stage in space.file.stages for _ in range(max(stage.depth))]
+        kernels = [stage.kernel if kernel_transforms else () for stage in positions]
+        layers = [*zip(*extremes, strict=True)]
+        others = len(layers) - 1 - len(kernels)  # of the head
+        slots = iter(map(Slot, layers, [(), *kernels, *[()] * others]))
         self.stem = next(slots)
         self.stages = nn.ModuleList(
             nn.ModuleList(next(slots) for _ in range(max(stage.depth))) for stage in space.file.stages
@@ -97,6 +104,11 @@ class Supernet(nn.Module):
         for stage, row in zip(self.stages.children(), arch.stages, strict=True):
             slots += list(stage.children())[: len(row)]
         return list(zip(arch.layers(self.num_classes), [*slots, *self.head], strict=True))
+
+
+def has_kernel_transforms(names: Iterable[str]) -> bool:
+    """Whether these names of a supernet's tensors are of one with `kernel_transforms`."""
+    return any(re.search(r"\dto\d+_matrix$", name) for name in names)
 
 
 def _modules(network: Network) -> list[nn.Module]:

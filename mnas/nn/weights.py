@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import pickle
 import re
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,24 @@ from torch import Tensor
 from mnas.errors import BadInput
 from mnas.io.strict_yaml import read_text
 from mnas.nn.network import Network
+
+_OTHERS: dict[str, Callable[[bytes, list[str]], bool]] = {
+    "an HDF5 file, as Keras writes it; weights of TensorFlow do not fit":
+        lambda start, inside: start.startswith(b"\x89HDF"),
+    "a Keras model; weights of TensorFlow do not fit":
+        lambda start, inside: "model.weights.h5" in inside,
+    "a TFLite model; weights of TensorFlow do not fit":
+        lambda start, inside: start[4:8] == b"TFL3",
+    "an HTML page, so the download went wrong":
+        lambda start, inside: start.lstrip().lower().startswith((b"<!doctype", b"<html")),
+    "a pointer of Git LFS, so the file itself was not fetched (git lfs pull)":
+        lambda start, inside: start.startswith(b"version https://git-lfs"),
+    "an exported program of torch.export; save program.state_dict with torch.save":
+        lambda start, inside: any(re.search("(^|/)(models/|archive_format|serialized_state_dict)", n) for n in inside),
+    "an archive of NumPy arrays; save them as tensors with torch.save":
+        lambda start, inside: any(name.endswith(".npy") for name in inside),
+}  # fmt: skip
+"""Files of other kinds, by how they begin and the names in an archive."""
 
 
 def read_weights(path: str | Path) -> Any:
@@ -38,7 +57,7 @@ def read_weights(path: str | Path) -> Any:
         raise BadInput(f"{path}: cannot be read: {error.strerror or error}") from None
     except Exception:  # the class of error depends on where a file is damaged
         raise BadInput(
-            f"{path}: cannot be read as weights; expected an undamaged file of tensors alone, as "
+            f"{path}: cannot be read as weights{_what_it_is(path)}; expected an undamaged file of tensors alone, as "
             "torch.save(network.state_dict(), ...) or safetensors writes it"
         ) from None
 
@@ -75,7 +94,8 @@ def read_safetensors(path: str | Path) -> dict[str, Tensor]:
         _check_sum(path)
         return safetensors.torch.load_file(path)
     except (safetensors.SafetensorError, OSError) as error:
-        raise BadInput(f"{path}: cannot be read as weights in safetensors format: {error}") from None
+        what = _what_it_is(path) or f" in safetensors format: {error}"
+        raise BadInput(f"{path}: cannot be read as weights{what}") from None
 
 
 def load_weights(network: Network, path: str | Path) -> None:
@@ -95,6 +115,26 @@ def weights_file(path: str | Path) -> Path:
     """The path of a winner/ folder's weights, or the path itself."""
     path = Path(path)
     return path / "weights.safetensors" if path.is_dir() else path
+
+
+def _what_it_is(path: Path) -> str:
+    """What a file of another kind is, as the rest of a sentence; nothing where that is not known."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(512)
+        inside = zipfile.ZipFile(path).namelist() if start.startswith(b"PK") else []
+    except Exception:  # of an archive that is damaged
+        return ""
+    if not start:
+        return ": it is empty"
+    if path.suffix == ".onnx":
+        return ": it is an ONNX model, not a state dict; give the weights of the PyTorch model it was exported from"
+    if any("/code/" in name for name in inside):
+        return (
+            ": it is a TorchScript archive, a program with its weights; where it was written, save the weights alone: "
+            "torch.save(torch.jit.load(...).state_dict(), 'weights.pt')"
+        )
+    return next((f": it is {what}" for what, matches in _OTHERS.items() if matches(start, inside)), "")
 
 
 def _check_sum(path: Path) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import random
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +21,7 @@ from mnas.space.layer import IMAGE_CHANNELS, Layer
 from mnas.space.recognise import recognise
 from mnas.space.schema import SpaceFile
 from mnas.space.walk import Walk, paths, plain_name
+from mnas.space.zoo import NETWORKS, kind_of, load_architecture
 
 
 class SuggestsCategorical(Protocol):
@@ -69,6 +72,21 @@ class SearchSpace:
         if channels not in IMAGE_CHANNELS:
             raise BadInput(f"--channels {channels}: expected 3, or 1 for grey images")
         return SearchSpace(self.file.model_copy(update={"image_channels": channels}))
+
+    def with_bn_eps(self, eps: float) -> SearchSpace:
+        """The same space with another eps of batch normalisation, that of given weights. Raises BadInput."""
+        if not 0 < eps < 1:
+            raise BadInput(f"bn_eps {eps}: expected a small number above 0, such as 0.001")
+        return SearchSpace(self.file.model_copy(update={"bn_eps": eps}))
+
+    def published(self, name: str) -> Architecture:
+        """The network of a name in the zoo, for the images of this space, and of its largest size if none is stated.
+
+        One of the reference's kind has the space's eps of batch normalisation. Raises BadInput.
+        """
+        arch = load_architecture(name, self.largest_resolution, self.channels)
+        of_kind = NETWORKS.path(name) is None and re.split("[@:]", name)[0] in kind_of(self.reference)
+        return replace(arch, bn_eps=self.file.bn_eps) if of_kind else arch
 
     # --- architectures from choices, and back
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import replace
 
 import optuna
 from optuna.trial import TrialState
@@ -30,6 +31,7 @@ def reference_networks(space: SearchSpace) -> dict[Architecture, str]:
     for resolution in reversed(ordered):
         for name in sorted(zoo.names(), key=lambda name: name != space.reference):
             arch = zoo.get(name, resolution=resolution, channels=space.channels)
+            arch = replace(arch, bn_eps=space.file.bn_eps)  # that of the weights from which networks start
             if arch in space:
                 networks.setdefault(arch, name if resolution == ordered[-1] else f"{name}/{shown(resolution)}")
     return networks

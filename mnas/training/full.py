@@ -37,7 +37,8 @@ DRAWN_IMAGES, DRAWN_STATISTICS_IMAGES = 1000, 512
 SAVE_S = 20.0
 """Least seconds between two savings: about as much as a kill can cost."""
 
-Weights = Literal["scratch", "inherited"]
+Weights = Literal["scratch", "pretrained", "inherited"]
+"""What a training starts from: fresh weights, those of a trained network, or those of the run's supernet."""
 Start = Callable[[], tuple[nn.Module, nn.Module | None]]
 """Gives the network whose weights a training starts from, and a teacher or None."""
 
@@ -91,7 +92,9 @@ class FullTraining:
     @property
     def weights(self) -> Weights:
         """What the training starts from."""
-        return "scratch" if self.start is None else "inherited"
+        if self.start is not None:
+            return "inherited"
+        return "scratch" if self.trainer.origin_of(self.architecture) is None else "pretrained"
 
     @property
     def file(self) -> Path:

@@ -27,7 +27,7 @@ from mnas.nn.drop_path import set_drop_path
 from mnas.nn.network import Network
 from mnas.training.memory import accumulate, judged_at_once
 from mnas.training.precision import Precision, autocast, training_heap, training_pass
-from mnas.training.recipe import augments_trivially, lr_at, optimizer
+from mnas.training.recipe import augments_trivially, lr_at, optimizer, set_lr
 
 
 class Diverged(MnasError):
@@ -145,8 +145,7 @@ class Training:
         recipe, setting = self.recipe, self._setting
         seed = random.Random(f"{setting.seed}/{self.step}").getrandbits(62)
         generator = torch.Generator().manual_seed(seed)
-        for group in self._optim.param_groups:
-            group["lr"] = lr_at(min(1.0, (self.step + 1) / self._steps), recipe)
+        set_lr(self._optim, min(1.0, (self.step + 1) / self._steps), recipe)
         x = augment(
             raw, setting.size, generator=generator, flip=bool(recipe.flip), crop=recipe.crop, ratio=recipe.ratio,
             trivial=augments_trivially(recipe),

@@ -3,26 +3,72 @@
 from __future__ import annotations
 
 import math
-from typing import TypeVar
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
 from mnas.config import Recipe
 from mnas.data.sources import ImageData
+from mnas.nn.network import Network
 
 R = TypeVar("R", bound=Recipe)
 
 
 def optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """SGD with Nesterov momentum; no weight decay on biases and batch normalisation."""
-    decayed = [p for p in network.parameters() if p.ndim > 1]
-    others = [p for p in network.parameters() if p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    """SGD with Nesterov momentum; no weight decay on biases and batch normalisation.
+
+    Each group has its `scale`, by which its learning rate is multiplied, and says whether it is the `classifier`'s.
+    """
+    groups: list[dict[str, Any]] = []
+    for depth, (layer, is_classifier) in enumerate(_layers(network, recipe)):
+        decayed = [p for p in layer if p.ndim > 1]
+        others = [p for p in layer if p.ndim <= 1]
+        common = {"scale": recipe.layer_decay**depth, "classifier": is_classifier}
+        groups += [
+            {"params": params, "weight_decay": weight_decay, **common}
+            for params, weight_decay in ((decayed, recipe.weight_decay), (others, 0.0)) if params
+        ]  # fmt: skip
     fused = next(network.parameters()).device.type in ("cpu", "cuda")  # one pass over the weights: four times as fast
-    return torch.optim.SGD(
+    sgd = torch.optim.SGD(
         groups, lr=peak_lr(recipe), momentum=recipe.momentum, nesterov=recipe.momentum > 0, fused=fused
     )
+    for parameter in network.parameters() if recipe.momentum else ():
+        # torch makes them in the first step, but fused not for a parameter whose first gradient comes later
+        sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return sgd
+
+
+def _layers(network: nn.Module, recipe: Recipe) -> list[tuple[list[nn.Parameter], bool]]:
+    """The parameters by layer, the last first, and whether they are the classifier's; all in one if that does."""
+    if (recipe.layer_decay == 1 and not recipe.classifier_first) or not isinstance(network, Network):
+        return [(list(network.parameters()), False)]
+    layers = [network.stem, *network.blocks, network.conv_head, network.hidden, network.classifier]
+    return [(list(layer.parameters()), layer is network.classifier) for layer in reversed(layers)]
+
+
+def set_lr(optimizer: torch.optim.Optimizer, progress: float, recipe: Recipe) -> None:
+    """Set the learning rates after a fraction `progress` (0..1) of the steps, and start or stop gradients."""
+    alone = progress < recipe.classifier_first
+    for group in optimizer.param_groups:
+        group["lr"] = group["scale"] * lr_at(progress, recipe)
+        trained = not alone or group["classifier"]
+        if group["params"][0].requires_grad != trained:
+            for parameter in group["params"]:
+                parameter.requires_grad_(trained)
+
+
+FINE_TUNING: Mapping[str, Any] = {"lr": 0.1, "classifier_first": 0.05, "trivial_augment": False}
+"""What differs in a recipe that starts from trained weights, where it has the default: half the rate, no strong
+augmentation. Rates that fall from layer to layer (layer_decay) were worse (benchmarks/recipe_parts.py --init)."""
+
+
+def fine_tuning(recipe: R) -> R:
+    """`recipe` for a network that starts from trained weights: what was stated, other than the default, is kept."""
+    default = type(recipe)()
+    changes = {key: value for key, value in FINE_TUNING.items() if getattr(recipe, key) == getattr(default, key)}
+    return recipe.model_copy(update=changes)
 
 
 TRIVIAL_EPOCHS = 60

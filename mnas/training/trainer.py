@@ -13,6 +13,7 @@ from mnas.config import Recipe
 from mnas.data.sources import ImageData
 from mnas.data.splits import limited
 from mnas.nn.network import Network, build
+from mnas.nn.origin import Origin, best_origin
 from mnas.space.architecture import Architecture
 from mnas.training.judgement import Judgement, judge
 from mnas.training.loop import Epoch, Setting, Training, accuracy, recalibrate
@@ -37,14 +38,24 @@ class Trainer:
     metric: Metric = "accuracy"
     """What `accuracy` and the standing of a full training give; balanced: the mean of the classes' recalls."""
 
+    origins: tuple[Origin, ...] = ()
+    """Trained networks from whose weights those of the same design start."""
+
+    def origin_of(self, arch: Architecture) -> Origin | None:
+        """The trained network from whose weights one of `arch` starts; None where none fits."""
+        return best_origin(self.origins, arch)
+
     def at_full_size(self) -> Trainer:
         """The same trainer with each architecture at its own resolution."""
         return replace(self, sizes=FULL_SIZE)
 
     def build(self, arch: Architecture, dropout: float = 0.0) -> Network:
-        """A freshly initialised network for the classes of the data; the seed decides its weights."""
+        """A network for the classes of the data, with an origin's weights or fresh ones, which the seed decides."""
         torch.manual_seed(self.seed)
-        return build(arch, self.data.num_classes, dropout)
+        network, origin = build(arch, self.data.num_classes, dropout), self.origin_of(arch)
+        if origin is not None:
+            origin.fill(network, arch)
+        return network
 
     def fit(
         self, network: nn.Module, arch: Architecture, recipe: Recipe, teacher: nn.Module | None = None

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
+from ofa_names import ofa_named
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import mnas
@@ -22,12 +23,15 @@ from mnas.errors import BadInput
 from mnas.estimators import supernet as supernet_estimator
 from mnas.estimators.weight_sharing import EVALUATIONS, WeightSharing
 from mnas.monitor.tensorboard import TensorBoard
+from mnas.nn.origin import Origin, read_origin
+from mnas.nn.supernet import Supernet, has_kernel_transforms
 from mnas.run import Run
 from mnas.space.architecture import Architecture
 from mnas.space.cost import cost
 from mnas.space.space import SearchSpace, load_space
 from mnas.training.sizes import TrainingSizes
 from mnas.training.speed import supernet_speed
+from mnas.training.supernet import SupernetTraining
 from mnas.training.trainer import Trainer
 
 CPU = torch.device("cpu")
@@ -49,14 +53,48 @@ def space(tiny: Path) -> SearchSpace:
 
 @pytest.fixture
 def sharing(space: SearchSpace, data_trainer: Trainer, tmp_path: Path) -> Callable[..., WeightSharing]:
-    def make(folder: str = "run", **changes: Any) -> WeightSharing:
+    def make(folder: str = "run", origins: tuple[Origin, ...] = (), **changes: Any) -> WeightSharing:
         config = RunConfig(
             space=space.name, targets=(Target(latency_ms=15.0),), objective=load_objective("mnasnet"), **changes
         )
         (tmp_path / folder).mkdir(exist_ok=True)
-        return WeightSharing(Run(tmp_path / folder), config, space, replace(data_trainer, seed=config.seed))
+        trainer = replace(data_trainer, seed=config.seed, origins=origins)
+        return WeightSharing(Run(tmp_path / folder), config, space, trainer)
 
     return make
+
+
+@pytest.fixture(params=[True, False], ids=["finished", "interrupted"])
+def finished(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
+
+
+def test_a_supernet_of_once_for_all_keeps_its_kernel_transforms(
+    finished: bool, data_trainer: Trainer, tmp_path: Path
+) -> None:
+    """Also where the run is resumed and the file is gone."""
+    space = load_space("ofa_mbv3_w1.0").with_resolutions((32,))
+    given = Supernet(space, 10, kernel_transforms=True)
+    with torch.no_grad():
+        for name, matrix in given.named_parameters():
+            if has_kernel_transforms([name]):
+                matrix.add_(0.01 * torch.randn_like(matrix))
+    path = tmp_path / "ofa_mbv3_d234_e346_k357_w1.0"
+    torch.save({"state_dict": ofa_named(given)}, path)
+    config = RunConfig(space=space.name, targets=(Target(latency_ms=15.0),), objective=load_objective("mnasnet"))
+    origin = read_origin(path, space.published(space.reference), str(path))
+    trainer = replace(data_trainer, sizes=TrainingSizes(base=32, proxy=32), origins=(origin,))
+    first = WeightSharing(Run(tmp_path), config, space, trainer)
+    assert same(first.supernet, given)
+    recipe = RECIPE.model_copy(update={"images": 32})
+    if finished:
+        first.train(recipe)
+    else:
+        SupernetTraining(first.supernet, recipe, trainer, checkpoint=tmp_path / "checkpoints" / "supernet.pt").save()
+    again = WeightSharing(Run(tmp_path), config, space, replace(trainer, origins=()))
+    assert again.supernet.kernel_transforms
+    again.train(recipe)
+    assert finished == same(again.supernet, first.supernet)
 
 
 def same(one: torch.nn.Module, other: torch.nn.Module) -> bool:
@@ -76,7 +114,7 @@ def test_trained_once_and_found_again(
     first.train(RECIPE, after_interval=lambda: called.append("interval"))
     assert called, "what a run has taken is kept meanwhile"
     files = {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()}
-    assert files == {"supernet.safetensors"}, "the checkpoint is gone when it is trained"
+    assert files == {"supernet.safetensors", "supernet.safetensors.sha256"}, "the checkpoint is gone when it is trained"
     assert any(not torch.equal(tensor, fresh[name]) for name, tensor in first.supernet.state_dict().items())
     torch.manual_seed(5)
     second = sharing()
@@ -175,25 +213,19 @@ def test_inherited_and_teacher(
         one.inherited(mnas.space.zoo.get("mobilenet_v3_small", resolution=32))
 
 
-def test_it_begins_with_the_weights_of_a_winner(
-    sharing: Callable[..., WeightSharing], space: SearchSpace, tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_it_begins_with_the_weights_of_a_trained_network(
+    sharing: Callable[..., WeightSharing], space: SearchSpace, caplog: pytest.LogCaptureFixture
 ) -> None:
     arch: Architecture = space.sample(random.Random(3))
     torch.manual_seed(11)
-    network = mnas.build(arch, 10)
-    (tmp_path / "winner").mkdir()
-    safetensors.torch.save_file(network.state_dict(), tmp_path / "winner" / "weights.safetensors")
-    (tmp_path / "winner" / "architecture.yaml").write_text(arch.to_yaml())
+    origin = Origin("trained", arch, mnas.build(arch, 10).eval())
     with caplog.at_level(logging.INFO, "mnas"):
-        one = sharing(init=str(tmp_path / "winner"))
-    assert arch.id in caplog.text
-    assert same(one.supernet.extract(arch), network)
+        one = sharing(origins=(origin,))
+    assert "weights of trained" in caplog.text
+    assert same(one.supernet.extract(arch), origin.network)
     assert not same(one.supernet, sharing("fresh").supernet)
     one.train(RECIPE)
-    (tmp_path / "winner" / "weights.safetensors").unlink()
-    with pytest.raises(BadInput, match="winner"):
-        sharing("other", init=str(tmp_path / "winner"))
-    again = sharing(init=str(tmp_path / "winner"))  # what has begun has its weights: it goes on without the file
+    again = sharing()  # what has begun has its weights: it goes on without the origin
     again.train(RECIPE)
     assert same(again.supernet, one.supernet)
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import io
 import os
+import pickle
+import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -87,6 +91,51 @@ def test_code_in_a_file_does_not_run(tmp_path: Path) -> None:
         torch.save(content, path)
         assert "weights alone" in refusal(path)
     assert not ran.exists()
+
+
+def archive(*names: str) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as file:
+        for name in names:
+            file.writestr(name, "")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(("name", "data", "said"), [
+    ("model.h5", b"\x89HDF\r\n\x1a\n" + bytes(99), "Keras"),
+    ("model.keras", archive("metadata.json", "config.json", "model.weights.h5"), "Keras"),
+    ("model.tflite", b"\x1c\x00\x00\x00TFL3" + bytes(99), "TFLite"),
+    ("model.onnx", b"\x08\x0a\x12\x07pytorch" + bytes(99), "ONNX"),
+    ("weights.pth", b"", "it is empty"),
+    ("weights.safetensors", b"", "it is empty"),
+    ("weights.pth", b"\n<!DOCTYPE html><html><body>404</body></html>", "HTML"),
+    ("weights.safetensors", b"<html><body>Sign in</body></html>", "HTML"),
+    ("weights.pth", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "Git LFS"),
+    ("weights.safetensors", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "Git LFS"),
+    ("weights.npz", archive("conv.npy"), "NumPy"),
+])  # fmt: skip
+def test_files_of_other_kinds(name: str, data: bytes, said: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(data)
+    message = refusal(tmp_path / name)
+    assert "cannot be read" in message and said in message
+
+
+def test_programs_of_torch(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.jit is about to go
+        torch.jit.trace(nn.Linear(2, 2), torch.zeros(1, 2)).save(tmp_path / "scripted.pt")
+    torch.export.save(torch.export.export(nn.ReLU(), (torch.zeros(2),)), tmp_path / "exported.pt2")
+    assert "TorchScript" in refusal(tmp_path / "scripted.pt") and "state_dict" in refusal(tmp_path / "scripted.pt")
+    assert "torch.export" in refusal(tmp_path / "exported.pt2")
+
+
+def test_pickles_that_torch_did_not_write(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pkl"
+    for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):
+        for content in ({"w": np.zeros(3)}, Command(f"touch {tmp_path / 'ran'}")):
+            path.write_bytes(pickle.dumps(content, protocol))
+            assert "torch.save(" in refusal(path)
+    assert not (tmp_path / "ran").exists()
 
 
 def test_missing_files(tmp_path: Path) -> None:

@@ -25,8 +25,8 @@ from mnas.space.schema import SpaceFile
 from mnas.space.space import SearchSpace, load_space
 
 SHIPPED = preset_names("search_spaces")
-WITHOUT_REFERENCE = ["ofa_mbv3"]
-"""Spaces whose channels are those of published latency tables; no network of the zoo has them."""
+WITHOUT_REFERENCE = ["ofa_mbv3", "ofa_mbv3_w1.0"]
+"""Once-for-all's spaces, whose channels or expansions no network of the zoo has."""
 EVERYTHING = ["operator", "kernel", "expansion", "se", "activation", "skip"]
 STAGE: dict[str, Any] = {"channels": 16, "depth": 1, "stride": 1, "kernel": 3, "activation": "relu"}
 
@@ -204,7 +204,8 @@ def test_sizes() -> None:
     """By hand: v1 has 7 widths and 4 resolutions; a layer of v2 has 9 variants, its first stage's 3, one of OFA's 9."""
     assert load_space("v1").size == 7 * 4
     assert load_space("v2").size == 3 * 4 * 3 * (9 + 9**2 + 9**3) * (9**2 + 9**3 + 9**4) ** 4 * 9
-    assert load_space("ofa_mbv3").size == 17 * (9**2 + 9**3 + 9**4) ** 5
+    for name in ("ofa_mbv3", "ofa_mbv3_w1.0"):
+        assert load_space(name).size == 17 * (9**2 + 9**3 + 9**4) ** 5
 
 
 def test_argmin_and_argmax_of_shipped_spaces(shipped: SearchSpace) -> None:
