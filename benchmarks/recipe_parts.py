@@ -2,6 +2,7 @@
 
     python benchmarks/recipe_parts.py --data digits fashion_mnist --images 1000 20000 --seeds 3
     python benchmarks/recipe_parts.py --data path/to/photos.npz --parts default mixup=0.2 trivial
+    python benchmarks/recipe_parts.py --data fashion_mnist --images 500 --init weights --parts default lr=0.1
 
 Networks are trained at 1.5 times the images' size, a multiple of 8 and at least 32 pixels. Accuracies are of the
 search-validation split; the seconds include its evaluation after each epoch. Each row of the result file, named DATA,
@@ -32,8 +33,9 @@ from mnas.config import Recipe, with_keys
 from mnas.data.sources import load_data
 from mnas.data.splits import ArraySplit, limited, stratified
 from mnas.errors import BadInput
+from mnas.nn.origin import Origin, read_origin
 from mnas.training.full import FullTraining
-from mnas.training.recipe import lengthened
+from mnas.training.recipe import fine_tuning, lengthened
 
 NETWORK = "mobilenet_v3_small"
 VALIDATED = 5000
@@ -94,10 +96,12 @@ def resolution(image_size: int) -> int:
     return max(32, -(-3 * image_size // 16) * 8)
 
 
-def trained(data: mnas.ImageData, recipe: Recipe, seed: int) -> tuple[float, float]:
+def trained(data: mnas.ImageData, recipe: Recipe, seed: int, origin: Origin | None) -> tuple[float, float]:
     """Validation accuracy and seconds of one training."""
-    trainer = cpu_trainer(data, flip=data.flip, seed=seed)
+    trainer = replace(cpu_trainer(data, flip=data.flip, seed=seed), origins=() if origin is None else (origin,))
     arch = mnas.zoo.get(NETWORK, resolution=resolution(data.image_size))
+    if origin is not None:
+        arch = replace(origin.architecture, resolution=arch.resolution)
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
         recipe = lengthened(recipe, len(data.train))
@@ -105,8 +109,8 @@ def trained(data: mnas.ImageData, recipe: Recipe, seed: int) -> tuple[float, flo
         return standing.accuracy, time.perf_counter() - began
 
 
-def row(data: mnas.ImageData, recipe: Recipe, seeds: int) -> dict[str, Any]:
-    runs = [trained(data, recipe, seed) for seed in range(seeds)]
+def row(data: mnas.ImageData, recipe: Recipe, seeds: int, origin: Origin | None) -> dict[str, Any]:
+    runs = [trained(data, recipe, seed, origin) for seed in range(seeds)]
     accuracies = [round(accuracy, 5) for accuracy, _ in runs]
     return {
         "val_accuracy": round(statistics.mean(accuracies), 5),
@@ -123,14 +127,18 @@ def settings_of(data: mnas.ImageData, recipe: Recipe, seeds: int) -> dict[str, A
     }  # fmt: skip
 
 
-def compare(source: str, images: int | None, parts: Sequence[str], base: Recipe, seeds: int) -> None:
+def compare(
+    source: str, images: int | None, parts: Sequence[str], base: Recipe, seeds: int, origin: Origin | None = None
+) -> None:
     """Train under each part in turn, saved one by one."""
     data = opened(source)
     for part in parts:
         recipe = recipe_of(part, base.model_copy(update={"images": images}))
         settings, name = settings_of(data, recipe, seeds), f"{data.name}-{images or 'all'}-{part}"
+        if origin is not None:
+            settings, name = {**settings, "network": origin.name, "init": True}, f"{name}-from-weights"
         if saved_parts("recipe_parts").get(name, {}).get("settings") != settings:
-            save_part("recipe_parts", name, {**row(data, recipe, seeds), "settings": settings})
+            save_part("recipe_parts", name, {**row(data, recipe, seeds, origin), "settings": settings})
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -140,8 +148,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--parts", nargs="+", default=list(PARTS), help=f"{', '.join(PARTS)}, or KEY=VALUE[,...]")
     parser.add_argument("--epochs", type=int, default=Recipe().epochs)
     parser.add_argument("--seeds", type=int, default=3, help="trainings of each row")
+    parser.add_argument("--init", type=Path, help="a folder of `mnas train`, from whose weights the networks start")
     options = parser.parse_args(arguments)
-    base = Recipe(epochs=options.epochs)
+    base, origin = Recipe(epochs=options.epochs), None
+    if options.init is not None:
+        reference = mnas.zoo.get(NETWORK)  # the folder has its own architecture
+        base, origin = fine_tuning(base), read_origin(options.init, reference, "trained")
     try:
         for part in options.parts:
             recipe_of(part, base)
@@ -149,7 +161,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(str(error))
     for source in options.data:
         for images in dict.fromkeys([None] if source == "digits" else [count or None for count in options.images]):
-            compare(source, images, options.parts, base, options.seeds)
+            compare(source, images, options.parts, base, options.seeds, origin)
 
 
 if __name__ == "__main__":

@@ -41,15 +41,18 @@ from mnas.latency.runtimes import get_runtime
 from mnas.latency.table.table import load_table
 from mnas.latency.targets import targets_and_budgets
 from mnas.latency.timing.device import device_name
-from mnas.nn.weights import read_weights
 from mnas.pipeline.context import Overrides, config_data, space_of
+from mnas.pipeline.origins import check_start, pretrained_name
 from mnas.pipeline.search import run_search
+from mnas.pipeline.shared_supernet import check_space, sharing, source_of
+from mnas.pipeline.supernet_run import run_supernet
 from mnas.pipeline.winners import Result
 from mnas.pipeline.worker import work
 from mnas.run import Run, new_folder, removed_unless_started
 from mnas.samplers import make_sampler
+from mnas.space.schema import SpaceFile
 from mnas.space.space import SearchSpace, load_space
-from mnas.space.zoo import NETWORKS, load_architecture
+from mnas.space.zoo import NETWORKS
 from mnas.study.objective import is_pareto
 from mnas.study.trial import Trial
 from mnas.training.device import pick_device, restored_threads
@@ -58,8 +61,8 @@ from mnas.training.distributed import check_gpus, process_group
 
 def search(
     *,
-    space: str | Path | SearchSpace = "v3_large",
-    data: str | Path | ImageData = "digits",
+    space: str | Path | SearchSpace | None = None,
+    data: str | Path | ImageData | None = None,
     labels: str | Path | None = None,
     max_broken: int = MAX_BROKEN,
     max_pixels: int | str = MAX_PIXELS,
@@ -89,6 +92,8 @@ def search(
     resolution: Sequence[Size | str] | str | None = None,
     proxy_resolution: int | None = None,
     init: str | Path | None = None,
+    supernet: str | Path | None = None,
+    pretrained: bool | str | None = None,
     from_scratch: bool = False,
     class_weights: str | None = None,
     compare_random: bool = False,
@@ -99,7 +104,8 @@ def search(
 ) -> Result:
     """Search `space` for the most accurate network that keeps `latency_ms`, train it, compare it, write it to disk.
 
-    The arguments are the options of the command `mnas search`; `budget` is seconds, or text such as "30m"; rectangles
+    The arguments are the options of the command `mnas search`; `space` and `data` are those of a given `supernet`, or
+    else v3_large and the digits; `budget` is seconds, or text such as "30m"; rectangles
     in `resolution` are (height, width), or text such as "96x160".
     `estimator(arch)` or `estimator(arch, report)` returns an accuracy from 0 to 1, `latency(arch)` milliseconds; by
     default the objective names the sources of both. `callbacks` are called with each finished Trial.
@@ -120,8 +126,14 @@ def search(
     )  # fmt: skip
     with process_group() as group, restored_threads():
         with group.all_succeed():
+            shared = None if supernet is None else source_of(supernet).config()
+            data = data or ("digits" if shared is None else shared.data)
             targets, budgets = targets_and_budgets(latency_ms, runtime, latency_table)
-            searched = overrides.space or load_space(space)  # type: ignore[arg-type]
+            if shared is not None and space is None:
+                searched, space = SearchSpace(validate(SpaceFile, shared.space_file, shared.space)), shared.space
+            else:
+                space = space or "v3_large"
+                searched = overrides.space or load_space(space)  # type: ignore[arg-type]
             options = {
                 "space": overrides.space.name if overrides.space else str(space),
                 "space_file": searched.file.model_dump(mode="json"),
@@ -138,11 +150,15 @@ def search(
                 "trials": trials, "budget_s": parse_duration(budget) if isinstance(budget, str) else budget,
                 "seed": seed, "seeds": seeds, "baselines": [NETWORKS.absolute(name) for name in baseline],
                 "resolution": _sizes(resolution), "proxy_resolution": proxy_resolution,
-                "init": None if init is None else absolute_path(init), "from_scratch": from_scratch,
+                "init": None if init is None else absolute_path(init), "pretrained": pretrained_name(pretrained),
+                "from_scratch": from_scratch, "shared_supernet": None if supernet is None else absolute_path(supernet),
                 "recipe": recipe_with(class_weights).model_dump(), "compare_random": compare_random,
                 "device": device, "storage": storage, "custom": list(overrides.names()),
             }  # fmt: skip
-            config = _with_set(validate(RunConfig, options, "options"), set or {})
+            config = validate(RunConfig, options, "options")
+            if shared is not None:
+                config = sharing(config, shared)
+            config = _with_set(config, set or {})
             if run is None and group.size > 1:
                 raise BadInput("under torchrun name the run's folder: torchrun ... -m -- mnas search --run DIR ...")
             _check(config, overrides)
@@ -165,6 +181,11 @@ def resume(
         with group.all_succeed():
             existing = Run.open(Path(run))
             config = _moved(existing.config(), data, storage)
+            if config.supernet_alone:
+                raise BadInput(
+                    f"{existing.folder}: holds a supernet, not a search: the same mnas supernet command continues it, "
+                    f"and mnas search --supernet {existing.folder} searches in it"
+                )
             if config.custom:
                 raise BadInput(
                     f"{existing.folder}: this run was given {', '.join(config.custom)} as Python objects, which no "
@@ -177,6 +198,57 @@ def resume(
         with existing.lock():
             existing.keep(config)
             return run_search(existing, config, overrides, group)
+
+
+def train_supernet(
+    folder: str | Path,
+    *,
+    space: str | Path = "v3_large",
+    data: str | Path = "digits",
+    labels: str | Path | None = None,
+    max_broken: int = MAX_BROKEN,
+    max_pixels: int | str = MAX_PIXELS,
+    fit: str = "auto",
+    channels: int | None = None,
+    group_by: str | None = None,
+    budget: str | float | None = None,
+    seed: int = 0,
+    resolution: Sequence[Size | str] | str | None = None,
+    init: str | Path | None = None,
+    pretrained: bool | str | None = None,
+    device: str = "auto",
+    set: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Train the supernet of a space alone, for `search(supernet=folder)`; a folder that has a part of it is continued.
+
+    The arguments are those of `search`; without a `budget` of time it is trained for the epochs of its recipe. Returns
+    what supernet.json says. Raises BadInput.
+    """
+    with process_group() as group, restored_threads():
+        with group.all_succeed():
+            searched = load_space(space)
+            options: dict[str, Any] = {
+                "space": str(space), "space_file": searched.file.model_dump(mode="json"),
+                "data": DATA_SETS.absolute(data), "labels": None if labels is None else absolute_path(labels),
+                "max_broken": max_broken, "max_pixels": _count(max_pixels, "--max-pixels"), "fit": fit,
+                "channels": searched.channels if channels is None else channels, "group_by": group_by,
+                "resolution": _sizes(resolution), "init": None if init is None else absolute_path(init),
+                "pretrained": pretrained_name(pretrained), "targets": [{}],
+                "objective": updated(load_objective("pareto"), {"accuracy": "supernet"}, "objective").model_dump(),
+                "budget_s": parse_duration(budget) if isinstance(budget, str) else budget,
+                "seed": seed, "device": device, "supernet_alone": True,
+            }  # fmt: skip
+            config = with_keys(validate(RunConfig, options, "options"), set or {})
+            check_gpus(pick_device(config.device))
+            check_start(config.init, config.pretrained, searched.reference)
+            with _unheard("mnas.data"):
+                config_data(config)
+        if not group.is_main:
+            facts: dict[str, Any] = work(config, Overrides(), group)  # type: ignore[assignment]
+            return facts
+        folder = Path(folder)
+        with removed_unless_started(folder), Run(folder).lock():
+            return run_supernet(Run.create(folder, config, _provenance()), config, Overrides(), group)
 
 
 def _moved(config: RunConfig, data: str | Path | None, storage: str | None) -> RunConfig:
@@ -232,7 +304,7 @@ def _check(config: RunConfig, overrides: Overrides) -> None:
         raise BadInput(f"{len(budgets)} latency budgets and one latency callable: expected one budget")
     space = space_of(config, overrides.space)
     for name in config.baselines or (space.reference,):
-        load_architecture(name, space.largest_resolution, space.channels)
+        space.published(name)
     if overrides.sampler is None:
         make_sampler(config.sampler, config.seed)
     for target in config.targets if overrides.latency is None else ():
@@ -243,8 +315,9 @@ def _check(config: RunConfig, overrides: Overrides) -> None:
             admit_table(load_table(path), target, config, path)
     check_gpus(pick_device(config.device))
     require_exporters()
-    if config.init is not None:
-        read_weights(Path(config.init))
+    check_start(config.init, config.pretrained, space.reference)
+    if config.shared_supernet is not None:
+        check_space(config.shared_supernet, space.file)
     if overrides.data is None:
         with _unheard("mnas.data"):  # the run opens them again, and what it says is in its log
             config_data(config)

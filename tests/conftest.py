@@ -70,6 +70,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder))
         patch.setenv("OMP_NUM_THREADS", "1")  # of the processes that tests start
+        patch.setenv("HF_HUB_OFFLINE", "1")  # nor does a test ask the internet for weights
         yield folder
 
 

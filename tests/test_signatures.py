@@ -12,7 +12,7 @@ PACKAGE = Path(mnas.__file__).parent
 MOST_ARGUMENTS, MOST_FIELDS = 7, 8
 
 # what states as many things as a user may: the command line and its twin in Python; a layer, and the modules it becomes
-MANY_ARGUMENTS = ("cli/", "nn/blocks.py", "api.py search")
+MANY_ARGUMENTS = ("cli/", "nn/blocks.py", "api.py search", "api.py train_supernet")
 MANY_FIELDS = ("space/layer.py Layer", "space/architecture.py Block")
 
 

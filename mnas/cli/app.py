@@ -20,10 +20,13 @@ from mnas.cli.options import (
     Fit,
     Flip,
     GroupBy,
+    Init,
     Json,
     Labels,
     MaxBroken,
     MaxPixels,
+    NoPretrained,
+    Pretrained,
     Seed,
     Set,
     Sizes,
@@ -34,7 +37,9 @@ from mnas.cli.options import (
     milliseconds,
     one_of_export,
     one_size,
+    optional_value,
     sizes,
+    stated_weights,
 )
 from mnas.cli.output import only_main_process, print_networks, print_result, print_table, print_trials, show
 from mnas.config import MAX_BROKEN
@@ -55,11 +60,18 @@ def _top(version: Annotated[bool, typer.Option("--version", help="Print the vers
         raise typer.Exit
 
 
+class _WithPretrained(TyperCommand):
+    """Takes --pretrained with and without a name."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, optional_value(args, "--pretrained", "default"))
+
+
 class _InOrder(TyperCommand):
     """Keeps the order of --runtime and --latency-table, since each may name another device."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        args = comma_separated(args, "--latency-ms")
+        args = optional_value(comma_separated(args, "--latency-ms"), "--pretrained", "default")
         names = [arg.partition("=")[0] for arg in args]
         ctx.meta["devices"] = [name for name in names if name in ("--runtime", "--latency-table")]
         return super().parse_args(ctx, args)
@@ -68,9 +80,9 @@ class _InOrder(TyperCommand):
 @app.command(cls=_InOrder)
 def search(
     context: typer.Context,
-    space: Annotated[str, typer.Option(help="A preset's name (see `mnas spaces`) or a YAML file's path.")] = "v3_large",
+    space: Annotated[str | None, typer.Option(help="A preset's name (see `mnas spaces`) or a YAML file's path; by default v3_large, or that of --supernet.")] = None,
     latency_ms: Annotated[list[str], typer.Option(metavar="MS[,MS...]", help="The budget: milliseconds for one inference. Several: a winner for each.")] = [],
-    data: Data = "digits",
+    data: Annotated[str | None, typer.Option(help="digits, a folder of class folders, an .npz, or torchvision:NAME; by default digits, or the data of --supernet.")] = None,
     labels: Labels = None,
     max_broken: MaxBroken = MAX_BROKEN,
     max_pixels: MaxPixels = "400M",
@@ -86,7 +98,7 @@ def search(
     max_params: Annotated[str | None, typer.Option(metavar="N", help="Limit on the parameters: 5M.")] = None,
     max_madds: Annotated[str | None, typer.Option(metavar="N", help="Limit on the multiply-adds: 300M.")] = None,
     max_memory_mb: Annotated[float | None, typer.Option(metavar="MB", help="Limit on the memory for activations, at batch 1.")] = None,
-    estimator: Annotated[str | None, typer.Option(help="How accuracy is estimated: auto, supernet, train, zero_cost.")] = None,
+    estimator: Annotated[str | None, typer.Option(help="How accuracy is estimated: auto, supernet, train, probe, zero_cost.")] = None,
     metric: Annotated[str, typer.Option(metavar="accuracy|balanced", help="What decides: accuracy, or the mean of the classes' recalls.")] = "accuracy",
     sampler: Annotated[str, typer.Option(help="predictor, evolution, tpe, nsga2, gp, random.")] = "predictor",
     trials: Annotated[int | None, typer.Option(min=1, help="Number of candidates to evaluate.")] = None,
@@ -97,7 +109,10 @@ def search(
     baseline: Annotated[list[str], typer.Option(metavar="NAME[@WIDTH]", help="A network to compare with (repeatable).")] = [],
     resolution: Sizes = None,
     proxy_resolution: Annotated[int | None, typer.Option(min=8, help="Largest input size at which candidates are estimated; of rectangles the height.")] = None,
-    init: Annotated[Path | None, typer.Option(metavar="FILE", help="Weights of the space's reference network, or a winner's folder, that initialise the supernet.")] = None,
+    init: Init = None,
+    supernet: Annotated[Path | None, typer.Option(metavar="FOLDER", help="A run, or a folder of `mnas supernet`, whose supernet is used, or adapted to other images.")] = None,
+    pretrained: Pretrained = "auto",
+    no_pretrained: NoPretrained = False,
     from_scratch: Annotated[bool, typer.Option("--from-scratch", help="Train the winner from random weights, not the supernet's.")] = False,
     class_weights: ClassWeights = None,
     flip: Flip = None,
@@ -128,7 +143,7 @@ def search(
             batch=batch, latency_table=tables or None, allow_foreign_table=allow_foreign_table, max_params=max_params,
             max_madds=max_madds, max_memory_mb=max_memory_mb, metric=metric, estimator=estimator, sampler=sampler,
             trials=trials, budget=budget, seed=seed, seeds=seeds, run=run, baseline=baseline, resolution=sizes(resolution),
-            proxy_resolution=proxy_resolution, init=init, from_scratch=from_scratch, class_weights=class_weights,
+            proxy_resolution=proxy_resolution, init=init, supernet=supernet, pretrained=stated_weights(pretrained, no_pretrained), from_scratch=from_scratch, class_weights=class_weights,
             compare_random=compare_random, device=device, storage=storage, set=_flipped("recipe.flip", flip) | assignments(set_),
         )  # fmt: skip
     print_result(result, as_json)
@@ -136,6 +151,46 @@ def search(
 
 def _flipped(key: str, flip: bool | None) -> dict[str, Any]:
     return {} if flip is None else {key: flip}
+
+
+@app.command(cls=_WithPretrained)
+def supernet(
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="The folder to write; one that has a part of it is continued.")],
+    space: Annotated[str, typer.Option(help="A preset's name (see `mnas spaces`) or a YAML file's path.")] = "v3_large",
+    data: Data = "digits",
+    labels: Labels = None,
+    max_broken: MaxBroken = MAX_BROKEN,
+    max_pixels: MaxPixels = "400M",
+    fit: Fit = "auto",
+    channels: Channels = None,
+    group_by: GroupBy = None,
+    budget: Annotated[str | None, typer.Option(help="Time for the training: 90s, 30m, 2h; by default the recipe's epochs.")] = None,
+    seed: Seed = 0,
+    resolution: Sizes = None,
+    init: Init = None,
+    pretrained: Pretrained = "auto",
+    no_pretrained: NoPretrained = False,
+    flip: Flip = None,
+    device: Device = "auto",
+    set_: Set = [],
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Train the supernet of a space alone, once for all searches in it.
+
+    Example: mnas supernet --space v3_large --data photos -o photos-supernet
+
+    Then: mnas search --supernet photos-supernet --latency-ms 8 --runtime onnxruntime
+    """
+    from mnas.api import train_supernet
+
+    with only_main_process():
+        done = train_supernet(
+            output, space=space, data=data, labels=labels, max_broken=max_broken, max_pixels=max_pixels, fit=fit,
+            channels=channels, group_by=group_by, budget=budget, seed=seed, resolution=sizes(resolution), init=init,
+            pretrained=stated_weights(pretrained, no_pretrained), device=device,
+            set=_flipped("recipe.flip", flip) | assignments(set_),
+        )  # fmt: skip
+    show(done, as_json, lambda: typer.echo(f"supernet: {done['folder']}"))
 
 
 @app.command()
@@ -156,7 +211,7 @@ def resume(
     print_result(result, as_json)
 
 
-@app.command()
+@app.command(cls=_WithPretrained)
 def train(
     architecture: Annotated[str, typer.Argument(metavar="ARCH", help="A zoo name, NAME@WIDTH, or an architecture.yaml.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")],
@@ -171,6 +226,9 @@ def train(
     group_by: GroupBy = None,
     class_weights: ClassWeights = None,
     flip: Flip = None,
+    init: Init = None,
+    pretrained: Pretrained = "auto",
+    no_pretrained: NoPretrained = False,
     device: Device = "auto",
     precision: Annotated[str, typer.Option(help="Of training: auto (the faster one), float32, bfloat16.")] = "auto",
     set_: Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="A key of the recipe: epochs=10; `mnas config` lists them under recipe.")] = [],
@@ -187,9 +245,8 @@ def train(
     recipe = with_keys(recipe_with(class_weights), _flipped("flip", flip) | assignments(set_))
     reading = reading_of(fit, parse_count(max_pixels, "--max-pixels"), channels or 3)
     options = models.DataOptions(data, seed, max_broken, reading, group_by, labels, finds_fit=fit == FOUND_OUT)
-    done = models.train(
-        architecture, options, output=output, resolution=one_size(resolution), recipe=recipe, device=device, precision=precision
-    )
+    how = models.TrainOptions(one_size(resolution), recipe, device, precision, init, stated_weights(pretrained, no_pretrained))
+    done = models.train(architecture, options, output=output, options=how)
     show(done, as_json, lambda: print_networks(done))
 
 
@@ -294,7 +351,7 @@ def zoo(
     resolution: Annotated[str, typer.Option(metavar="PX", help="Input size, of a rectangle HEIGHTxWIDTH.")] = "224",
     as_json: Json = False,
 ) -> None:
-    """The reference networks, with parameters and multiply-adds.
+    """The reference networks with parameters and multiply-adds, and their published weights.
 
     Example: mnas zoo mobilenet_v3_large --width 0.75
     """
@@ -308,9 +365,19 @@ def zoo(
         return
     rows = catalogue.zoo_table(width, size)
     shown = [[r["name"], f"{r['params']:,}", f"{r['madds'] / 1e6:,.2f} M"] for r in rows]
-    show({"networks": rows}, as_json, lambda: print_table(
-        f"reference networks, width {width:g}, {resolution} px, 1000 classes", ["name", "parameters", "MAdds"], shown
-    ))  # fmt: skip
+    weights = catalogue.published_weights()
+
+    def tables() -> None:
+        title = f"reference networks, width {width:g}, {resolution} px, 1000 classes"
+        print_table(title, ["name", "parameters", "MAdds"], shown)
+        published = [
+            [w["network"] or f"space {w['space']}", w["name"], f"{w['top1']:.2f}%" if w["top1"] else "", w["trained_on"], w["licence"]]
+            for w in weights
+        ]
+        print_table("published weights (--pretrained NAME); of each network the first ones are the default",
+                    ["network", "name", "top-1", "trained on", "licence"], published)
+
+    show({"networks": rows, "weights": weights}, as_json, tables)
 
 
 @app.command()

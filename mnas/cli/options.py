@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -50,6 +51,14 @@ Channels = Annotated[int | None, typer.Option(
 GroupBy = Annotated[str | None, typer.Option(
     metavar="REGEX", help="Images whose paths agree in what it finds stay in one split: patients, bursts.",
 )]  # fmt: skip
+Init = Annotated[Path | None, typer.Option(
+    metavar="FILE", help="Weights from which the networks start: of the reference network, or a winner's folder.",
+)]  # fmt: skip
+Pretrained = Annotated[str, typer.Option(
+    metavar="[NAME]", help="Published weights from which the networks start; those for colour photographs of 64 px and "
+    "more by default. `mnas zoo` lists the names.",
+)]  # fmt: skip
+NoPretrained = Annotated[bool, typer.Option("--no-pretrained", help="Start from fresh weights.")]
 Sizes = Annotated[str | None, typer.Option(
     metavar="PX[,PX...]", help="Input sizes, such as 160,192,224, or of rectangles HEIGHTxWIDTH: 96x160,120x200.",
 )]  # fmt: skip
@@ -81,6 +90,26 @@ def milliseconds(values: Sequence[str]) -> list[float]:
         return [float(part) for value in values for part in value.split(",")]
     except ValueError:
         raise BadInput(f"--latency-ms {' '.join(values)}: expected milliseconds, such as 15, or 5,10,15") from None
+
+
+def stated_weights(pretrained: str, no_pretrained: bool) -> str:
+    """The published weights that --pretrained and --no-pretrained ask for. Raises BadInput where they disagree."""
+    if no_pretrained and pretrained not in ("auto", "none"):
+        raise BadInput("--pretrained and --no-pretrained: state one of them")
+    return "none" if no_pretrained else pretrained
+
+
+def optional_value(args: Sequence[str], option: str, default: str) -> list[str]:
+    """`--pretrained` without a value as `--pretrained default`; names of weights have a dot or a slash in them."""
+    completed: list[str] = []
+    for arg, following in itertools.zip_longest(args, args[1:], fillvalue=""):
+        completed.append(arg)
+        is_value = not following.startswith("-") and not following.endswith((".yaml", ".yml")) and (
+            following in (default, "auto", "none") or "." in following or "/" in following
+        )  # fmt: skip
+        if arg == option and not is_value:
+            completed.append(default)
+    return completed
 
 
 def comma_separated(args: Sequence[str], option: str) -> list[str]:

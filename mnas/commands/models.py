@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import re
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +36,13 @@ from mnas.latency.timing.device import device_name
 from mnas.pipeline.evidence import evidence, judged
 from mnas.pipeline.front import hand_over_trials
 from mnas.pipeline.metrics import accuracy_facts, add_latencies, rows_of, warn_of_majority
+from mnas.pipeline.origins import check_start, training_origins
 from mnas.run import Run
 from mnas.space.zoo import NETWORKS, load_architecture
 from mnas.training.device import pick_device, restored_threads
 from mnas.training.full import FullTraining
 from mnas.training.loop import accuracy
-from mnas.training.recipe import lengthened
+from mnas.training.recipe import fine_tuning, lengthened
 from mnas.training.sizes import FULL_SIZE, decoded_size, native_size
 from mnas.training.speed import fastest
 from mnas.training.trainer import Trainer
@@ -74,17 +76,30 @@ class DataOptions:
         )  # fmt: skip
 
 
-def train(
-    name: str, data: DataOptions, *, output: str | Path, resolution: Size | None = None, recipe: Recipe | None = None,
-    device: str = "auto", precision: str = "auto",
-) -> dict[str, Any]:  # fmt: skip
-    """Train one architecture (a zoo name or a YAML file) by a recipe and write the same files as for a winner.
+@dataclass(frozen=True)
+class TrainOptions:
+    """How one network is trained."""
 
-    `precision`: auto, float32 or bfloat16, as in a search's configuration.
-    """
+    resolution: Size | None = None
+    """None: what the images have."""
+    recipe: Recipe = field(default_factory=Recipe)
+    device: str = "auto"
+    precision: str = "auto"
+    """auto, float32 or bfloat16, as in a search's configuration."""
+    init: str | Path | None = None
+    """Weights to start from, of the same network or of one of the same design."""
+    pretrained: str = "auto"
+    """Published weights to start from, as in a search's configuration."""
+
+
+def train(
+    name: str, data: DataOptions, *, output: str | Path, options: TrainOptions = TrainOptions()
+) -> dict[str, Any]:
+    """Train one architecture (a zoo name or a YAML file) by a recipe and write the same files as for a winner."""
+    resolution, recipe, precision = options.resolution, options.recipe, options.precision
     if precision not in PRECISIONS:
         raise BadInput(f"--precision {precision}{nearest(precision, PRECISIONS)}")
-    recipe, output, seed = recipe or Recipe(), Path(output), data.seed
+    output, seed, init = Path(output), data.seed, None if options.init is None else absolute_path(options.init)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise BadInput(f"{output}: exists and is not empty; name another folder with -o")
     require_exporters()
@@ -103,9 +118,13 @@ def train(
     images = replace(images, train=cached(images.train, decoded), val=cached(images.val, decoded))
     if recipe.flip is None:
         images = with_mirroring_decided(images)
-    trainer = Trainer(images, FULL_SIZE, pick_device(device), seed)
     path = NETWORKS.path(name)
     label = name if path is None else path.stem
+    check_start(init, options.pretrained, re.split("[@:]", name)[0])
+    origins, start = training_origins(name, arch, images, init=init, pretrained=options.pretrained)
+    if origins:
+        arch, recipe = replace(arch, bn_eps=origins[0].architecture.bn_eps), fine_tuning(recipe)
+    trainer = Trainer(images, FULL_SIZE, pick_device(options.device), seed, origins=origins)
     output.mkdir(parents=True, exist_ok=True)
     require_space(output, NEEDED_BYTES)
     recipe = lengthened(recipe, len(images.train))
@@ -131,7 +150,7 @@ def train(
             "source": DATA_SETS.absolute(data.source), "max_broken": data.max_broken,
             "labels": None if data.labels is None else absolute_path(data.labels),
         },
-        "versions": versions(), **evidence(network, [], images.classes),
+        "pretrained": start, "versions": versions(), **evidence(network, [], images.classes),
     }  # fmt: skip
     write_metrics(output, metrics, images.classes)
     warn_of_majority(rows[0], metrics["majority_share"])

@@ -15,13 +15,16 @@ SHOWN_CHOICES = 5
 SHOWN_CLASSES = 30
 """Of more classes, the card lists those with the lowest accuracy."""
 SHOWN_CONFUSIONS = 5
+NOTHING: dict[str, Any] = {"origins": [], "missing": None}
+"""The trained weights of a network that starts from fresh ones."""
 
 
 def model_card(metrics: Mapping[str, Any], classes: Sequence[str], files: Sequence[str]) -> str:
     """The card in Markdown; `files` are the names of the folder's files."""
     from scipy.stats import binomtest  # takes a second
 
-    values = _one_line({"limits": {}, "search": {}, **metrics, "classes": list(classes), "files": list(files)})
+    absent = {"limits": {}, "search": {}, "pretrained": NOTHING}
+    values = _one_line({**absent, **metrics, "classes": list(classes), "files": list(files)})
     values["accuracy"] = {"fit": "crop", "channels": 3, **values["accuracy"]}
     accuracy, search = values["accuracy"], values["search"]
     values["height"], values["width"] = sides(size_of(accuracy["resolution"]))

@@ -8,21 +8,27 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import replace
 
+import torch
+
 from mnas.errors import Infeasible
 from mnas.io.size import Size
 from mnas.latency.model import PREDICTED, Measure, keeps
 from mnas.latency.timing.rounds import Measurement
 from mnas.monitor.figures import as_measured
-from mnas.pipeline.context import Context
+from mnas.nn.network import build
+from mnas.pipeline.context import Context, full_trainer
 from mnas.pipeline.race import Contender, Rank
 from mnas.pipeline.references import Reference
 from mnas.space.cost import cost
 from mnas.study.objective import knee, ranking_key
 from mnas.study.trial import ZERO_COST, Trial
 from mnas.training.sizes import own_size
+from mnas.training.trainer import Trainer
 
 log = logging.getLogger("mnas")
 
+UNTRAINED = ("zero_cost", "probe")
+"""Estimators that train nothing."""
 FINALISTS = 3
 FEW = 2
 """Finalists that were scored without training, where fewer than IMAGES search-validation images judge the race: it
@@ -53,7 +59,7 @@ def contenders(
             raise Infeasible(_none_finished(None))
         point = knee((trial.accuracy or 0, trial.latency_ms) for trial in complete)
         best = next(trial for trial in complete if (trial.accuracy, trial.latency_ms) == point)
-        return [_found(best, Measurement(best.latency_ms, 0.0, PREDICTED))]
+        return [with_start(_found(best, Measurement(best.latency_ms, 0.0, PREDICTED)), full_trainer(context))]
     if context.config.budgets_ms:
         log.info("finalists for %g ms:", budget_ms)
         slowest_ms = budget_ms * context.config.objective.evaluate_up_to
@@ -62,7 +68,7 @@ def contenders(
     rank = ranking(context, budget_ms)
     known = {contender.architecture for contender in entered}
     others = [trial for trial in complete if trial.architecture not in known]
-    if entered and context.run.state().estimator == "zero_cost":
+    if entered and context.run.state().estimator in UNTRAINED:
         # published networks are there already, scaled to the budget; their smaller sizes are no discovery
         others = [trial for trial in others if not trial.name] or others
     count = finalists_of(context)
@@ -73,25 +79,35 @@ def contenders(
             raise
         log.warning("%s; the race is among the reference networks", error)
         found = []
+    trainer = full_trainer(context)
+    found, entered = ([with_start(one, trainer) for one in some] for some in (found, entered))
+    _log_starts([*found, *entered], trainer)
     if context.run.state().estimator == "supernet" and not context.config.from_scratch:
         found = _both_ways(found, count)
     return [*found, *entered]
+
+
+def with_start(contender: Contender, trainer: Trainer) -> Contender:
+    """The contender, starting from the weights that the trainer has for its design."""
+    origin = trainer.origin_of(contender.architecture)
+    return contender if origin is None else replace(contender, weights="pretrained")
 
 
 def finalists_of(context: Context) -> int:
     """How many found networks enter a race."""
     if context.config.finalists is not None:
         return context.config.finalists
-    scored = context.run.state().estimator == "zero_cost"
+    scored = context.run.state().estimator in UNTRAINED
     return FEW if scored and len(context.data.val) < IMAGES else FINALISTS
 
 
 def _both_ways(found: Sequence[Contender], count: int) -> list[Contender]:
-    """At most `count` entries: each candidate from the supernet's weights, and the best one from fresh weights too."""
+    """At most `count` entries: each candidate from the supernet's weights, and the best one from the other ones too."""
     inherited = [replace(contender, weights="inherited") for contender in found]
     if not inherited:
         return []
-    fresh = replace(found[0], name=f"{found[0].name} from scratch")
+    other = "from scratch" if found[0].weights == "scratch" else "from the file's weights"
+    fresh = replace(found[0], name=f"{found[0].name} {other}")
     return [inherited[0], fresh, *inherited[1:]][: max(2, count)]
 
 
@@ -146,16 +162,34 @@ def _by_turns(ranked: Sequence[Trial]) -> list[Trial]:
 def _best_references(context: Context, references: Sequence[Reference]) -> list[Contender]:
     """The references with the most multiply-adds: without training, nothing says more about their accuracy.
 
+    Those for all of whose weights there are trained ones come before those for a part of whose weights there are.
     Where there are several, one is of the images' own size: it trains fastest, and is what one would try first.
     """
     allowed = [one for one in references if context.constraints.satisfied_by(one.architecture)]
-    allowed.sort(key=lambda one: cost(one.architecture).madds, reverse=True)
+    allowed.sort(key=lambda one: (_is_published(one, context), cost(one.architecture).madds), reverse=True)
     chosen = allowed[: context.config.references]
     own = own_size(context.data.image_size, context.space.resolutions)
     at_own_size = [one for one in allowed if one.architecture.resolution == own]
     if len(chosen) > 1 and at_own_size and not any(one in at_own_size for one in chosen):
         chosen[-1] = at_own_size[0]
     return [Contender(one.name, one.architecture, "reference", one.latency) for one in chosen]
+
+
+def _log_starts(contenders: Sequence[Contender], trainer: Trainer) -> None:
+    """Log how much of each contender the trained weights cover, and how many layers compute otherwise than in them."""
+    for one in contenders:
+        origin = trainer.origin_of(one.architecture)
+        if origin is not None and one.weights == "pretrained":
+            with torch.random.fork_rng(devices=[]):
+                coverage = origin.fill(build(one.architecture, trainer.data.num_classes), one.architecture)
+            log.info("%s starts with %s from %s", one.name, coverage, origin.name)
+
+
+def _is_published(reference: Reference, context: Context) -> bool:
+    """Whether the run has trained weights of just this network."""
+    arch = reference.architecture
+    origin = full_trainer(context).origin_of(arch)
+    return origin is not None and replace(origin.architecture, resolution=arch.resolution) == arch
 
 
 def _found(trial: Trial, latency: Measurement) -> Contender:

@@ -25,6 +25,7 @@ from mnas.io.strict_yaml import validate
 from mnas.latency.model import LatencyCallable, LatencyModel
 from mnas.latency.table.table import load_table
 from mnas.monitor.tensorboard import TensorBoard
+from mnas.nn.origin import Origin
 from mnas.run import Run
 from mnas.space.schema import SpaceFile
 from mnas.space.space import SearchSpace
@@ -134,6 +135,17 @@ def _tabled_sizes(target: Target) -> set[Size]:
 
 def _listed(resolutions: tuple[Size, ...]) -> str:
     return ", ".join(map(shown, resolutions))
+
+
+def space_like(space: SearchSpace, origins: Sequence[Origin]) -> SearchSpace:
+    """`space` with the eps of batch normalisation with which the weights were trained that its networks start from."""
+    return space.with_bn_eps(origins[0].architecture.bn_eps) if origins else space
+
+
+def full_trainer(context: Context) -> Trainer:
+    """The trainer of full trainings: each network at its own resolution, from fresh weights if the run states so."""
+    trainer = context.trainer.at_full_size()
+    return replace(trainer, origins=()) if context.config.from_scratch else trainer
 
 
 def run_data(run: Run, config: RunConfig, override: ImageData | None, space: SearchSpace | None = None) -> ImageData:

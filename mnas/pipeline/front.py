@@ -16,13 +16,14 @@ from mnas.io.files import read_json
 from mnas.latency.model import PREDICTED
 from mnas.latency.timing.rounds import Measurement
 from mnas.monitor.console import log_file
-from mnas.pipeline.context import Context, Overrides
+from mnas.pipeline.contenders import with_start
+from mnas.pipeline.context import Context, Overrides, full_trainer
 from mnas.pipeline.evidence import judged
 from mnas.pipeline.metrics import rows_of, write_winner
 from mnas.pipeline.race import Contender
 from mnas.pipeline.races_file import races_of
 from mnas.pipeline.search import open_run
-from mnas.pipeline.trainings import Leg, Trainings
+from mnas.pipeline.trainings import Leg, Trainings, starting_from
 from mnas.run import Run
 from mnas.space.cost import cost
 from mnas.study.analysis import front_of
@@ -103,14 +104,15 @@ def _train(run: Run, config: RunConfig, wanted: Sequence[tuple[Trial, Path]]) ->
     given = known.__getitem__ if "latency" in config.custom else None
     context, _ = open_run(run, config.model_copy(update={"baselines": ()}), Overrides(latency=given), SINGLE)
     context = context.decided()
-    recipe = run.state().recipe or context.config.recipe
+    stated = run.state().recipe or context.config.recipe
     contenders = [_contender(context, trial) for trial, _ in wanted]
-    trainer = context.trainer.at_full_size()
+    trainer = full_trainer(context)
     largest = max((trial.architecture for trial, _ in wanted), key=lambda arch: cost(arch).madds)
-    pace = fastest(largest, recipe, trainer, threads=run.state().threads, precision=trainer.precision)
+    pace = fastest(largest, stated, trainer, threads=run.state().threads, precision=trainer.precision)
     torch.set_num_threads(pace.threads)
     trainings = Trainings(trainer, _sharing(context, contenders), run.checkpoints, context.board)
     for contender, (_, folder) in zip(contenders, wanted, strict=True):
+        recipe = starting_from(contender.weights, stated)
         log.info("training %s for %d epochs, to %s", contender.name, recipe.epochs, folder)
         trained = trainings.of(Leg(contender, recipe, recipe.epochs, trainer.seed)).trained()
         network = judged([trained], trainer)
@@ -126,12 +128,13 @@ def _contender(context: Context, trial: Trial) -> Contender:
             if contender.trial == trial.number:
                 return contender
     latency = Measurement(trial.latency_ms, 0.0, PREDICTED)
-    return Contender(f"trial {trial.number}", trial.architecture, "found", latency, trial=trial.number)
+    contender = Contender(f"trial {trial.number}", trial.architecture, "found", latency, trial=trial.number)
+    return with_start(contender, full_trainer(context))
 
 
 def _sharing(context: Context, contenders: Sequence[Contender]) -> WeightSharing | None:
     """The run's supernet, where one of the trainings starts from its weights."""
-    if all(contender.weights == "scratch" for contender in contenders):
+    if all(contender.weights != "inherited" for contender in contenders):
         return None
     sharing = WeightSharing(context.run, context.config, context.space, context.trainer)
     sharing.train(context.run.state().supernet or context.config.supernet, context.board)

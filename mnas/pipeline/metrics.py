@@ -30,6 +30,7 @@ from mnas.monitor.figures import as_measured
 from mnas.monitor.tensorboard import markdown_table
 from mnas.pipeline.context import Context
 from mnas.pipeline.evidence import Judged, accuracy_row, evidence
+from mnas.pipeline.origins import origin_facts
 from mnas.space.cost import cost
 from mnas.training.full import Trained
 from mnas.training.trainer import Trainer
@@ -210,7 +211,7 @@ def write_winner(
         "accuracy": accuracy_facts(trainer, recipe, winner.architecture.resolution) | {
             "source": config.data, "max_broken": config.max_broken, "labels": config.labels,
         },
-        "search": dict(search),
+        "search": dict(search), "pretrained": origin_facts(context.run),
         "versions": versions(), "date": datetime.date.today().isoformat(),
         **evidence(networks[0], networks[1:], trainer.data.classes, trainer.metric),
     }  # fmt: skip

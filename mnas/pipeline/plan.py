@@ -29,8 +29,8 @@ SEARCH_COST = 1.0
 is longer than the longest race."""
 SCORES_COST = 0.25
 """The same for a search that trains nothing: it ends long before, and the race has the time."""
-ZERO_COST_TRIALS = 30
-"""Candidates that are scored without training, unless the run states their number."""
+UNTRAINED_TRIALS = 30
+"""Candidates that are judged without training, unless the run states their number."""
 MAX_EPOCHS_FACTOR = 10
 """A long time budget trains the supernet for at most this many times its recipe's epochs."""
 FINETUNED_CANDIDATES = 24
@@ -129,18 +129,19 @@ def trainings_of(config: RunConfig) -> float:
 
 def make_plan(
     data: ImageData, config: RunConfig, work: Workload, images_per_s: float, proxy: Recipe | None = None, *,
-    zero_cost: bool = False,
+    trains: bool = True,
 ) -> Plan:  # fmt: skip
     """The plan of a search without a supernet; with less time, candidates get fewer images, then fewer epochs.
 
-    `proxy` is the recipe with which the candidates of a resumed run were trained so far.
+    `proxy` is the recipe with which the candidates of a resumed run were trained so far; `trains` is false where an
+    estimator trains none.
     """
     searches = 1 + config.compare_random
     train, val = len(data.train), min(len(data.val), MAX_VAL_IMAGES)
-    final_s, search_s = _divided(data, config, work, images_per_s, SCORES_COST if zero_cost else SEARCH_COST)
+    final_s, search_s = _divided(data, config, work, images_per_s, SEARCH_COST if trains else SCORES_COST)
     search_s = None if search_s is None else search_s / searches
-    if zero_cost:
-        trials = config.trials or ZERO_COST_TRIALS
+    if not trains:
+        trials = config.trials or UNTRAINED_TRIALS
         return Plan(trials, search_s, CandidatePlan(config.proxy, 0.0), final_s, images_per_s, searches=searches)
     if proxy is None:
         proxy = config.proxy

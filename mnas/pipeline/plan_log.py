@@ -58,6 +58,8 @@ def in_words(plan: Plan, config: RunConfig, train: int, own_estimator: bool) -> 
             epochs, seconds = plan.supernet.recipe.epochs, plan.supernet.seconds
             first = f"a supernet is trained for {_epochs(epochs)} (about {duration(seconds)})"
         return f"{first}; search: {until}; {estimate}"
+    if config.objective.accuracy == "probe":
+        return f"search: {until}, by a linear classifier on the features that each has from the trained weights"
     if config.objective.accuracy == "zero_cost":
         return f"search: {until}, by the zero-cost score {config.zero_cost} ({ZERO_COST[config.zero_cost]})"
     return f"search: {until}; each candidate is trained for {training}"

@@ -47,12 +47,11 @@ def plan_run(context: Context, reference: Architecture, elapsed_s: float) -> Pla
     if "estimator" in config.custom:
         return make_plan(context.data, config, work, images_per_s)
     if accuracy in ("auto", "supernet"):
-        must = accuracy == "supernet" or config.init is not None  # only a supernet takes given weights
-        plan = _plan_with_supernet(context, work, images_per_s, must)
+        plan = _plan_with_supernet(context, work, images_per_s, must=accuracy == "supernet")
         if plan is not None:
             return plan
-        accuracy = "zero_cost"
-    plan = make_plan(context.data, config, work, images_per_s, state.proxy, zero_cost=accuracy == "zero_cost")
+        accuracy = "probe" if context.trainer.origins else "zero_cost"
+    plan = make_plan(context.data, config, work, images_per_s, state.proxy, trains=accuracy == "train")
     context.run.update_state(estimator=accuracy, proxy=plan.candidate.recipe)
     return plan
 
@@ -61,7 +60,10 @@ def _plan_with_supernet(context: Context, work: Workload, images_per_s: float, m
     """The plan of a search with a supernet; None where it would get too few steps to rank, unless it `must` be."""
     config, trainer, state = context.config, context.trainer, context.run.state()
     data, per_s = context.data, state.sandwich_per_s
-    if per_s is None:
+    trained = context.run.supernet_weights.exists()
+    if per_s is None and trained:  # by another run
+        per_s = images_per_s
+    elif per_s is None:
         # a step takes at least as long as its subnets alone; only where that leaves enough steps is it measured
         at_best = work.processes * images_per_s / (config.supernet.subnets + 1)
         plan = make_supernet_plan(data, config, work, Speeds(images_per_s, at_best))
@@ -69,7 +71,6 @@ def _plan_with_supernet(context: Context, work: Workload, images_per_s: float, m
             _log_no_supernet(plan, data)
             return None
         per_s = work.processes * supernet_speed(context.space, config.supernet, trainer)
-    trained = context.run.supernet_weights.exists()
     plan = make_supernet_plan(data, config, work, Speeds(images_per_s, per_s), state, trained)
     if not must and _steps(plan, len(data.train)) < MIN_SUPERNET_STEPS:
         _log_no_supernet(plan, data)

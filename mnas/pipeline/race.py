@@ -135,16 +135,15 @@ def ordered(placings: Sequence[Placing], rank: Rank) -> list[Placing]:
 def survivors(placings: Sequence[Placing], rung: float, rules: Rules) -> list[Placing]:
     """Those of `placings`, best first, that train on after a rung: the better half.
 
-    Before half of the training, inherited weights have a head start that may not last, so those who began with them
-    and those who did not are halved apart.
+    Before half of the training, given weights have a head start that may not last, so those who began with them and
+    those who did not are halved apart.
     """
     running = [placing for placing in placings if placing.standing is not None]
-    if 2 * rung >= 1 or len({placing.contender.weights for placing in running}) < 2:
+    fresh = [placing for placing in running if placing.contender.weights == "scratch"]
+    others = [placing for placing in running if placing not in fresh]
+    if 2 * rung >= 1 or not fresh or not others:
         return _better_half(running, rung, rules)
-    kept = [
-        one for weights in ("scratch", "inherited")
-        for one in _better_half([other for other in running if other.contender.weights == weights], rung, rules)
-    ]  # fmt: skip
+    kept = [one for group in (fresh, others) for one in _better_half(group, rung, rules)]
     return [placing for placing in running if placing in kept]
 
 

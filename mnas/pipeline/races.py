@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mnas.errors import Infeasible
-from mnas.pipeline.contenders import contenders, ranking
+from mnas.pipeline.contenders import UNTRAINED, contenders, ranking
 from mnas.pipeline.context import Context
 from mnas.pipeline.pacing import Pacing
 from mnas.pipeline.race import Contender, Placing, ordered, published_first
@@ -100,7 +100,7 @@ def run_races(
         placings = running.run()
         if outcomes:
             placings = ordered([*placings, outcomes[-1].placings[0]], ranking(context, budget_ms))
-            if context.run.state().estimator == "zero_cost":
+            if context.run.state().estimator in UNTRAINED:
                 placings = published_first(placings)
         outcomes.append(Outcome(budget_ms, tuple(placings), tuple(running.rungs), running.entered))
         _log_winner(outcomes[-1], len(context.data.val))

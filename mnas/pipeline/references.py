@@ -18,6 +18,16 @@ FULL = WIDTHS.index(1.0)
 
 
 @dataclass(frozen=True)
+class Scaling:
+    """How references are scaled."""
+
+    make: Callable[[str], Architecture] = zoo.load_architecture
+    """Gives the network of a name, mobilenet_v3_large@0.75:160."""
+    widest: int = len(WIDTHS) - 1
+    """The place of the largest width in WIDTHS."""
+
+
+@dataclass(frozen=True)
 class Reference:
     """A reference network, scaled."""
 
@@ -30,7 +40,7 @@ class Reference:
 
 def scaled_references(
     names: Sequence[str], resolutions: Sequence[Size], budget_ms: float, measure: Measure,
-    allows: Callable[[Architecture], bool] = lambda arch: True, channels: int = 3, own: Size | None = None,
+    allows: Callable[[Architecture], bool] = lambda arch: True, scaling: Scaling = Scaling(), own: Size | None = None,
 ) -> list[Reference]:  # fmt: skip
     """For each network and resolution the largest of WIDTHS that keeps the budget, except where another pair has more.
 
@@ -40,17 +50,17 @@ def scaled_references(
     """
     largest = max(resolutions, key=sides)
     pairs = [(name, resolution) for name in names for resolution in resolutions]
-    low, high = dict.fromkeys(pairs, 0), dict.fromkeys(pairs, len(WIDTHS))
+    low, high = dict.fromkeys(pairs, 0), dict.fromkeys(pairs, scaling.widest + 1)
     best: dict[tuple[str, Size], tuple[float, Reference]] = {}
+    names_of: dict[tuple[str, Size], str] = {}
     while searched := [pair for pair in pairs if low[pair] < high[pair]]:
-        middle = {pair: (low[pair] + high[pair]) // 2 for pair in searched}  # at first the full width
-        archs = [
-            zoo.get(name, WIDTHS[middle[name, resolution]], resolution, channels) for name, resolution in searched
-        ]
+        middle = {pair: FULL if pair not in names_of else (low[pair] + high[pair]) // 2 for pair in searched}
+        names_of |= {pair: zoo.scaled_name(pair[0], WIDTHS[middle[pair]], pair[1]) for pair in searched}
+        archs = [scaling.make(names_of[pair]) for pair in searched]
         for pair, arch, latency in zip(searched, archs, _measured(archs, measure), strict=True):
             width = WIDTHS[middle[pair]]
             if latency is not None and keeps(latency.median_ms, latency.spread_ms, budget_ms) and allows(arch):
-                best[pair] = width, Reference(zoo.scaled_name(pair[0], width, pair[1]), arch, latency)
+                best[pair] = width, Reference(names_of[pair], arch, latency)
                 low[pair] = middle[pair] + 1
             else:
                 high[pair] = middle[pair]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mnas.pipeline.clock import duration
-from mnas.pipeline.contenders import ranking
+from mnas.pipeline.contenders import UNTRAINED, ranking
 from mnas.pipeline.context import Context
 from mnas.pipeline.leaderboard import update_leaderboard
 from mnas.pipeline.pacing import Pacing
@@ -88,7 +88,7 @@ class RunningRace:
 
     def _order(self, placings: Sequence[Placing]) -> list[Placing]:
         best_first = ordered(placings, ranking(self._context, self._budget_ms))
-        scored = self._context.run.state().estimator == "zero_cost"
+        scored = self._context.run.state().estimator in UNTRAINED
         return published_first(best_first) if scored else best_first
 
     def _advance(self, contenders: Sequence[Contender], part: float) -> list[Standing | None]:

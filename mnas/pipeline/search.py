@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,22 +18,31 @@ from mnas.latency.model import latency_model, with_budget
 from mnas.monitor.console import log_file
 from mnas.monitor.tensorboard import TensorBoard
 from mnas.pipeline.clock import RunClock, now
-from mnas.pipeline.context import Context, Overrides, make_trainer, run_data, searched_space
+from mnas.pipeline.context import (
+    Context,
+    Overrides,
+    full_trainer,
+    make_trainer,
+    run_data,
+    searched_space,
+    space_like,
+)
+from mnas.pipeline.origins import run_origins
 from mnas.pipeline.pacing import Pacing
 from mnas.pipeline.plan import EXPORT_S, RACE_COST, Plan, limits_of, trainings_of
 from mnas.pipeline.plan_log import log_plan
 from mnas.pipeline.planning import plan_run
 from mnas.pipeline.race import Contender
 from mnas.pipeline.races import enter, run_races
-from mnas.pipeline.references import Reference, scaled_references
+from mnas.pipeline.references import FULL, WIDTHS, Reference, Scaling, scaled_references
+from mnas.pipeline.shared_supernet import adopt, with_published_supernet, with_shared_supernet
 from mnas.pipeline.trainings import SharedTrainings, Trainings
 from mnas.pipeline.winners import Result, hand_over, result_of
 from mnas.pipeline.worker import Job
 from mnas.run import Run
 from mnas.space.architecture import Architecture
 from mnas.space.cost import cost
-from mnas.space.space import SearchSpace
-from mnas.space.zoo import kind_of, load_architecture
+from mnas.space.zoo import kind_of
 from mnas.study.analysis import analyse
 from mnas.study.constraints import constraints_of, fastest_and_slowest
 from mnas.study.problem import Problem
@@ -100,7 +110,7 @@ def _search(run: Run, config: RunConfig, overrides: Overrides, group: ProcessGro
     random_trials = _evaluate(context, study, plan, estimator, overrides.callbacks, clock)
     group.release()
     analysis = analyse(config, context.space, study.trials, random_trials)
-    trainer = context.trainer.at_full_size()
+    trainer = full_trainer(context)
     pacing = Pacing(trainer, config.recipe, plan.images_per_s)
 
     def paced(contenders: Sequence[Contender]) -> list[Contender]:
@@ -110,8 +120,8 @@ def _search(run: Run, config: RunConfig, overrides: Overrides, group: ProcessGro
     trainings = Trainings(trainer, sharing, run.checkpoints, context.board)
     shared = SharedTrainings(trainings, config.recipe, group, clock.save)
     outcomes = run_races(context, shared, entered, pacing, _left_s(config, clock))
-    recipe = shared.recipe_of(outcomes[-1].winner)
-    run.update_state(recipe=recipe.model_copy(update={"max_epochs": None}))
+    epochs = outcomes[-1].winner.epochs
+    run.update_state(recipe=config.recipe.model_copy(update={"epochs": epochs, "max_epochs": None}))
     group.release()
 
     def describe(budget_ms: float | None) -> Mapping[str, Any]:
@@ -138,16 +148,20 @@ def open_run(
     require_space(run.folder, NEEDED_BYTES)  # before hours of work, not after
     if config.storage is not None:
         open_storage(config.storage)
+    adopt(run, config)
     data = run_data(run, config, overrides.data, overrides.space)
+    config = with_shared_supernet(run, config)
     space = searched_space(run, config, overrides.space, data)
-    trainer = make_trainer(config, space, data)
+    origins = run_origins(run, config, space, data, decides=True)
+    space, config = space_like(space, origins), with_published_supernet(config, origins)
+    trainer = replace(make_trainer(config, space, data), origins=origins)
     classes = trainer.data.num_classes
     recipe = config.recipe.model_copy(update={"max_epochs": None})
     if config.budget_s is not None:
         recipe = prolonged(config.recipe, len(trainer.data.train))
     config = config.model_copy(update={"recipe": recipe})
     names = config.baselines or ((space.reference,) if config.wanted_ms[0] is None else ())
-    baselines = [(name, load_architecture(name, space.largest_resolution, space.channels)) for name in names]
+    baselines = [(name, space.published(name)) for name in names]
     latency = latency_model(run, space, config, overrides.latency, classes, [arch for _, arch in baselines])
     context = Context(
         run, config, space, trainer, group, TensorBoard(run.tensorboard), latency, constraints_of(config, classes)
@@ -161,8 +175,10 @@ def _references(context: Context) -> dict[float | None, list[Reference]]:
         return {}
     space, allows, measure = context.space, context.constraints.satisfied_by, context.latency.measure
     own = own_size(context.data.image_size, space.resolutions)
+    # no wider than trained weights are
+    make = Scaling(space.published, FULL if context.trainer.origins else len(WIDTHS) - 1)
     return {
-        ms: scaled_references(kind_of(space.reference), space.resolutions, ms, measure, allows, space.channels, own)
+        ms: scaled_references(kind_of(space.reference), space.resolutions, ms, measure, allows, make, own)
         for ms in context.config.wanted_ms if ms is not None
     }  # fmt: skip
 
@@ -173,12 +189,8 @@ def _largest(
 ) -> Architecture:  # fmt: skip
     """The largest network that is to be trained fully, as far as it is known: the time plan goes by it."""
     known = [one.architecture for scaled in references.values() for one in scaled] + [arch for _, arch in baselines]
-    known = known or [_reference(context.space)]
+    known = known or [context.space.published(context.space.reference)]
     return max(known, key=lambda arch: cost(arch).madds)
-
-
-def _reference(space: SearchSpace) -> Architecture:
-    return load_architecture(space.reference, space.largest_resolution, space.channels)
 
 
 def _extremes(context: Context) -> tuple[Architecture, float]:

@@ -13,8 +13,9 @@ from mnas.estimators.weight_sharing import WeightSharing
 from mnas.monitor.tensorboard import TensorBoard
 from mnas.pipeline.race import Contender
 from mnas.training.distributed import ProcessGroup
-from mnas.training.full import FullTraining, Standing, Trained
+from mnas.training.full import FullTraining, Standing, Trained, Weights
 from mnas.training.loop import Diverged
+from mnas.training.recipe import fine_tuning
 from mnas.training.trainer import Trainer
 
 log = logging.getLogger("mnas")
@@ -85,5 +86,10 @@ class SharedTrainings:
         return trained
 
     def recipe_of(self, contender: Contender) -> Recipe:
-        """The recipe with the contender's own number of epochs."""
-        return self.recipe.model_copy(update={"epochs": contender.epochs})
+        """The recipe with the contender's own number of epochs, and gentler where it starts from trained weights."""
+        return starting_from(contender.weights, self.recipe).model_copy(update={"epochs": contender.epochs})
+
+
+def starting_from(weights: Weights, recipe: Recipe) -> Recipe:
+    """`recipe` for a training from such weights."""
+    return fine_tuning(recipe) if weights == "pretrained" else recipe

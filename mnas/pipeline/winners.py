@@ -36,7 +36,7 @@ from mnas.run import Run
 from mnas.space.architecture import Architecture
 from mnas.study.analysis import front_of
 from mnas.study.trial import Trial
-from mnas.training.full import Trained
+from mnas.training.full import Trained, Weights
 from mnas.training.loop import Diverged
 
 log = logging.getLogger("mnas")
@@ -170,8 +170,10 @@ def _baseline(name: str, arch: Architecture, outcomes: Sequence[Outcome], pacing
     """A stated baseline, trained for as long as the last winner, or with the weights of the contender that it was."""
     same = (one for outcome in outcomes for one in outcome.entered if one.architecture == arch)
     entered = next(same, None)
-    weights = "scratch" if entered is None else entered.weights
-    baseline = Contender(name, arch, "reference", Measurement(0.0, 0.0, 0), weights)
+    fresh: Weights = "scratch" if pacing.trainer.origin_of(arch) is None else "pretrained"
+    baseline = Contender(
+        name, arch, "reference", Measurement(0.0, 0.0, 0), fresh if entered is None else entered.weights
+    )
     winner, standing = outcomes[-1].winner, outcomes[-1].placings[0].standing
     if standing is None or winner.architecture == arch or winner.epochs >= most_epochs(pacing.recipe):
         return replace(baseline, epochs=winner.epochs)

@@ -11,7 +11,8 @@ from mnas.config import Recipe, RunConfig, SupernetRecipe
 from mnas.estimators import Estimate, make_estimate, never
 from mnas.estimators.factory import make_estimator
 from mnas.estimators.weight_sharing import WeightSharing
-from mnas.pipeline.context import Overrides, make_trainer, run_data, searched_space, with_estimator
+from mnas.pipeline.context import Overrides, make_trainer, run_data, searched_space, space_like, with_estimator
+from mnas.pipeline.origins import run_origins
 from mnas.pipeline.trainings import Trainings
 from mnas.pipeline.winners import Result
 from mnas.run import Run
@@ -48,7 +49,10 @@ def _do(job: Job, config: RunConfig, overrides: Overrides, group: ProcessGroup) 
     with group.all_succeed():
         data = run_data(run, config, overrides.data, overrides.space)
         space = searched_space(run, config, overrides.space, data)
-        trainer = replace(make_trainer(config, space, data), precision=run.state().precision or "float32")
+        origins = run_origins(run, config, space, data, decides=False)
+        space = space_like(space, origins)
+        precision = run.state().precision or "float32"
+        trainer = replace(make_trainer(config, space, data), precision=precision, origins=origins)
         if job.supernet is not None:
             sharing = WeightSharing(run, config, space, trainer, group)
     if sharing is not None and job.supernet is not None:
@@ -59,4 +63,5 @@ def _do(job: Job, config: RunConfig, overrides: Overrides, group: ProcessGroup) 
         return make_estimate(estimator, arch, never)
 
     group.serve(estimate)
-    group.serve(Trainings(trainer.at_full_size(), sharing, run.checkpoints).run)
+    full = replace(trainer.at_full_size(), origins=() if config.from_scratch else origins)
+    group.serve(Trainings(full, sharing, run.checkpoints).run)

@@ -21,7 +21,7 @@ from mnas.pipeline.plan import (
     RACE_FRACTION,
     SEARCH_COST,
     SUPERNET_FRACTION,
-    ZERO_COST_TRIALS,
+    UNTRAINED_TRIALS,
     Plan,
     Speeds,
     Workload,
@@ -55,15 +55,15 @@ def data(train: int, val: int = 1000) -> ImageData:
 @given(
     train=st.integers(200, 60_000), left_s=st.floats(60, 36_000), speed=st.floats(20, 20_000),
     trials=st.one_of(st.none(), st.integers(1, 500)), trainings=st.floats(2, 12), stated=st.booleans(),
-    zero_cost=st.booleans(),
+    trains=st.booleans(),
 )  # fmt: skip
 def test_the_parts_fit_into_the_whole(
-    train: int, left_s: float, speed: float, trials: int | None, trainings: float, stated: bool, zero_cost: bool
+    train: int, left_s: float, speed: float, trials: int | None, trainings: float, stated: bool, trains: bool
 ) -> None:
     images, usable_s = data(train), left_s - EXPORT_S
     recipe = prolonged(RECIPE, train) if stated else RECIPE
     asked = config(budget_s=left_s if stated else None, recipe=recipe)
-    plan = make_plan(images, asked, Workload(trials, left_s, trainings), speed, zero_cost=zero_cost)
+    plan = make_plan(images, asked, Workload(trials, left_s, trainings), speed, trains=trains)
     assert plan.search_s is not None
     assert plan.search_s + plan.final_s <= usable_s + 1e-6
     longest_s = trainings * most_epochs(recipe) * epoch_s(images, recipe, speed)
@@ -93,8 +93,8 @@ def test_what_the_end_of_a_run_costs(changes: dict[str, Any], expected: float) -
 
 def test_candidates_without_training_are_few_by_default() -> None:
     work = Workload(None, 600, RACE_COST)
-    assert make_plan(data(2000), config(), work, 1000, zero_cost=True).trials == ZERO_COST_TRIALS
-    assert make_plan(data(2000), config(trials=7), work, 1000, zero_cost=True).trials == 7
+    assert make_plan(data(2000), config(), work, 1000, trains=False).trials == UNTRAINED_TRIALS
+    assert make_plan(data(2000), config(trials=7), work, 1000, trains=False).trials == 7
 
 
 def test_a_random_search_takes_as_long_as_the_search() -> None:

@@ -357,8 +357,10 @@ def test_pretrained_weights_of_the_reference(
         estimator="supernet", space="v3_small", resolution=[32], latency_ms=50, trials=1, init=tmp_path / "small.pth",
         baseline=["mobilenet_v3_small@0.35"], set=quick,
     )  # fmt: skip
-    state = network.state_dict()
-    assert all(torch.equal(tensor, state[name]) for name, tensor in begins[0].state_dict().items())
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        difference = begins[0].eval()(images) - network.eval()(images)
+    assert difference.abs().max() < 1e-5
     assert "small.pth" in (result.folder / "run.log").read_text()
     assert result.trials[0].name == "mobilenet_v3_small"
 
@@ -370,7 +372,7 @@ def test_weights_that_do_not_fit_are_refused_before_anything(
     with pytest.raises(BadInput, match=r"other\.pth: "):
         search(estimator="supernet", space="v3_small", resolution=[32], latency_ms=50, init=tmp_path / "other.pth")
     assert not (tmp_path / "run").exists()
-    with pytest.raises(BadInput, match="tiny"):
+    with pytest.raises(BadInput, match=r"other\.pth: "):
         search(estimator="supernet", init=tmp_path / "other.pth")
     assert not (tmp_path / "run").exists()
 

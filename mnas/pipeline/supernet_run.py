@@ -1,0 +1,116 @@
+"""A supernet trained alone, in a folder of its own, for searches to come."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from mnas.config import RunConfig, SupernetRecipe
+from mnas.data.sources import ImageData
+from mnas.errors import BadInput
+from mnas.estimators.weight_sharing import WeightSharing
+from mnas.io.files import require_space, write_json
+from mnas.io.size import written
+from mnas.io.versions import versions
+from mnas.monitor.console import log_file
+from mnas.monitor.tensorboard import TensorBoard
+from mnas.pipeline.clock import RunClock, duration
+from mnas.pipeline.context import Overrides, make_trainer, run_data, searched_space, space_like
+from mnas.pipeline.origins import origin_facts, run_origins
+from mnas.pipeline.plan import MAX_EPOCHS_FACTOR
+from mnas.pipeline.search import NEEDED_BYTES
+from mnas.pipeline.shared_supernet import with_published_supernet
+from mnas.pipeline.worker import Job
+from mnas.run import Run
+from mnas.space.space import SearchSpace
+from mnas.training.distributed import SINGLE, ProcessGroup
+from mnas.training.recipe import steps_an_epoch
+from mnas.training.speed import fastest, supernet_speed
+from mnas.training.trainer import Trainer
+
+log = logging.getLogger("mnas")
+
+
+def run_supernet(
+    run: Run, config: RunConfig, overrides: Overrides, group: ProcessGroup = SINGLE
+) -> dict[str, Any]:
+    """Train the supernet of a run, or the rest of it, in the process that owns the folder; the facts about it."""
+    clock = RunClock(run)
+    with log_file(run.log_path):
+        try:
+            return group.broadcast(_train(run, config, overrides, group, clock))
+        except KeyboardInterrupt:
+            log.warning("interrupted; the same command continues the training in %s", run.folder)
+            raise
+        finally:
+            clock.save()
+
+
+def _train(
+    run: Run, config: RunConfig, overrides: Overrides, group: ProcessGroup, clock: RunClock
+) -> dict[str, Any]:
+    require_space(run.folder, NEEDED_BYTES)
+    data = run_data(run, config, overrides.data, overrides.space)
+    space = searched_space(run, config, overrides.space, data)
+    origins = run_origins(run, config, space, data, decides=True)
+    space, config = space_like(space, origins), with_published_supernet(config, origins)
+    trainer, board = replace(make_trainer(config, space, data), origins=origins), TensorBoard(run.tensorboard)
+    trainer, recipe = _planned(run, config, space, trainer, clock)
+    job = Job(str(run.folder), torch.get_num_threads(), config.finetune, False, recipe, "supernet")
+    group.broadcast(job)
+    with group.all_succeed():  # the workers are ready, or say why not
+        pass
+    sharing = WeightSharing(run, config, space, trainer, group)
+    sharing.train(recipe, board, clock.save)
+    for _ in range(2):  # they wait for candidates, then for contenders
+        group.release()
+    facts = _facts(run, recipe, space, data, clock) | sharing.accuracies()
+    write_json(run.folder / "supernet.json", facts)
+    board.close()
+    log.info("supernet of %s: %s", space.name, run.folder)
+    return facts
+
+
+def _planned(
+    run: Run, config: RunConfig, space: SearchSpace, trainer: Trainer, clock: RunClock
+) -> tuple[Trainer, SupernetRecipe]:
+    """The trainer in the faster precision, and the recipe for the time; kept for a resume. Sets torch's threads."""
+    state = run.state()
+    pace = fastest(
+        space.published(space.reference), config.recipe, trainer, threads=state.threads,
+        precision=state.precision or config.precision,
+    )  # fmt: skip
+    torch.set_num_threads(pace.threads)
+    trainer = replace(trainer, precision=pace.precision)
+    recipe, images = state.supernet or config.supernet, len(trainer.data.train)
+    epoch_s = min(images, recipe.images or images) / supernet_speed(space, recipe, trainer)
+    if state.supernet is None and config.budget_s is not None:
+        affordable = int((config.budget_s - clock.elapsed_s()) / epoch_s)
+        if affordable < 1:
+            raise BadInput(
+                f"--budget: one epoch of this supernet takes {duration(epoch_s)} here; give more, or fewer images "
+                "(--set supernet.images=...)"
+            )
+        recipe = recipe.model_copy(update={"epochs": min(MAX_EPOCHS_FACTOR * recipe.epochs, affordable)})
+    run.update_state(threads=pace.threads, precision=pace.precision, supernet=recipe, estimator="supernet")
+    log.info(
+        "a supernet of space %s is trained for %d epochs, %d steps (about %s), in %s, threads: %d", space.name,
+        recipe.epochs, recipe.epochs * steps_an_epoch(recipe, images), duration(recipe.epochs * epoch_s),
+        pace.precision, pace.threads,
+    )  # fmt: skip
+    return trainer, recipe
+
+
+def _facts(
+    run: Run, recipe: SupernetRecipe, space: SearchSpace, data: ImageData, clock: RunClock
+) -> dict[str, Any]:
+    """What supernet.json says."""
+    return {
+        "space": space.name, "resolutions": [written(size) for size in space.resolutions], "data": data.name,
+        "classes": list(data.classes), "train_images": len(data.train), "epochs": recipe.epochs,
+        "steps": recipe.epochs * steps_an_epoch(recipe, len(data.train)), "pretrained": origin_facts(run),
+        "seconds": round(clock.elapsed_s(), 1), "versions": versions(), "folder": str(run.folder),
+    }  # fmt: skip
