@@ -35,6 +35,9 @@ def _is_main() -> bool:
 
 
 def show(data: Any, as_json: bool, table: Callable[[], None]) -> None:
+    """Print a command's result, in the main one of torchrun's processes."""
+    if not _is_main():
+        return
     if as_json:
         typer.echo(json.dumps(data, indent=2))
     else:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from mnas.cli.output import PIPE_WIDTH, networks_table, print_networks, print_table, rich_table
+from mnas.cli.output import PIPE_WIDTH, networks_table, print_networks, print_table, rich_table, show
 
 COLUMNS = ["network", "trained", "latency (ms)"]
 ROWS = [["mobilenet_v3_large", "9 epochs, inherited", "16.20 +- 0.18 (over budget)"], ["winner", "9 epochs", 6.58]]
@@ -79,3 +79,12 @@ def test_accuracy_with_top5_and_seeds_and_verdicts(capsys: pytest.CaptureFixture
     assert capsys.readouterr().out.splitlines()[-2:] == [
         "winner and mobilenet_v2: better by 0.9 +- 0.4 points", "run",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("rank", "printed"), [("0", '{\n  "a": 1\n}\n'), ("1", "")])
+def test_one_of_several_processes_prints(
+    rank: str, printed: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RANK", rank)
+    show({"a": 1}, True, lambda: None)
+    assert capsys.readouterr().out == printed
