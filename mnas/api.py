@@ -9,6 +9,7 @@ import platform
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,13 +45,12 @@ from mnas.latency.timing.device import device_name
 from mnas.pipeline.context import Overrides, config_data, space_of
 from mnas.pipeline.origins import check_start, pretrained_name
 from mnas.pipeline.search import run_search
-from mnas.pipeline.shared_supernet import check_space, sharing, source_of
 from mnas.pipeline.supernet_run import run_supernet
+from mnas.pipeline.supernet_source import check_shared, shared_data, shared_space, sharing, source_of
 from mnas.pipeline.winners import Result
 from mnas.pipeline.worker import work
 from mnas.run import Run, new_folder, removed_unless_started
 from mnas.samplers import make_sampler
-from mnas.space.schema import SpaceFile
 from mnas.space.space import SearchSpace, load_space
 from mnas.space.zoo import NETWORKS
 from mnas.study.objective import is_pareto
@@ -126,12 +126,15 @@ def search(
     )  # fmt: skip
     with process_group() as group, restored_threads():
         with group.all_succeed():
-            shared = None if supernet is None else source_of(supernet).config()
-            data = data or ("digits" if shared is None else shared.data)
+            shared = None if supernet is None else source_of(supernet)
+            data = data or ("digits" if shared is None else shared_data(shared))
             targets, budgets = targets_and_budgets(latency_ms, runtime, latency_table)
             if shared is not None and space is None:
-                searched, space = SearchSpace(validate(SpaceFile, shared.space_file, shared.space)), shared.space
+                searched, space = shared_space(shared), shared.config().space
             else:
+                if shared is not None and overrides.space is not None:
+                    eps = shared_space(shared).file.bn_eps
+                    overrides = replace(overrides, space=overrides.space.with_bn_eps(eps))
                 space = space or "v3_large"
                 searched = overrides.space or load_space(space)  # type: ignore[arg-type]
             options = {
@@ -317,7 +320,7 @@ def _check(config: RunConfig, overrides: Overrides) -> None:
     require_exporters()
     check_start(config.init, config.pretrained, space.reference)
     if config.shared_supernet is not None:
-        check_space(config.shared_supernet, space.file)
+        check_shared(config, space)
     if overrides.data is None:
         with _unheard("mnas.data"):  # the run opens them again, and what it says is in its log
             config_data(config)

@@ -83,6 +83,7 @@ def memory_advice(words: Sequence[str]) -> str:
     batches = "--set recipe.batch_size=32 --set supernet.batch_size=32"
     return {
         "search": f"try smaller batches ({batches}), or a smaller --resolution",
+        "supernet": "try smaller batches (--set supernet.batch_size=32), or a smaller --resolution",
         "resume": f"try a new run with smaller batches ({batches}), or a smaller --resolution",
         "train": "try smaller batches (--set batch_size=32), or a smaller --resolution",
         "latency": "try a smaller --batch or --resolution",

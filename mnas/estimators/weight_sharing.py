@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from mnas.config import Recipe, RunConfig, SupernetRecipe
+from mnas.data.division import read_division
 from mnas.errors import BadInput
 from mnas.estimators.supernet import STATISTICS_IMAGES, SupernetEstimator
 from mnas.io.files import write_atomic
@@ -54,20 +55,25 @@ class WeightSharing:
         transforms = (origin is not None and origin.supernet is not None) or has_kernel_transforms(given)
         self.supernet = Supernet(space, trainer.data.num_classes, self._saved_transforms() if begun else transforms)
         if given:
-            self._take(given, run.given_supernet)
+            division = read_division(run.given_supernet.parent)
+            self._take(given, run.given_supernet, None if division is None else division.classes)
         elif origin is not None and not begun:
             arch = start_from(self.supernet, origin)
             log.info("supernet: starting from the weights of %s, as architecture %s", origin.name, arch.id)
         self.supernet.to(trainer.device)
 
-    def _take(self, given: dict[str, Tensor], path: Path) -> None:
-        """Begin with the weights of another run's supernet; its classifier is left where it is of other classes."""
-        classifier = f"head.{len(self.supernet.head) - 1}."
-        own = self.supernet.state_dict()
-        others = {name for name in given.keys() & own.keys() if given[name].shape != own[name].shape}
-        if others and all(name.startswith(classifier) for name in others):
-            log.info("supernet: the classifier begins fresh, for %d classes", self.supernet.num_classes)
-            given = given | {name: own[name] for name in own if name.startswith(classifier)}
+    def _take(self, given: dict[str, Tensor], path: Path, classes: tuple[str, ...] | None) -> None:
+        """Begin with the weights of another run's supernet; its classifier keeps the outputs of the same `classes`."""
+        own, names = self.supernet.state_dict(), self._trainer.data.classes
+        outputs = [name for name in own if name.startswith(f"head.{len(self.supernet.head) - 1}.")]
+        if classes is None:  # of images that were given as an object
+            classes = names if all(given[name].shape == own[name].shape for name in outputs) else ()
+        if classes != names:
+            kept = {names.index(name): classes.index(name) for name in names if name in classes}
+            for name in outputs:
+                own[name][list(kept)] = given[name][list(kept.values())]
+            given = given | {name: own[name] for name in outputs}
+            log.info("supernet: the outputs for %d of %d classes begin fresh", len(names) - len(kept), len(names))
         try:
             self.supernet.load_state_dict(given)
         except RuntimeError as error:

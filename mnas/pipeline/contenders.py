@@ -20,6 +20,7 @@ from mnas.pipeline.context import Context, full_trainer
 from mnas.pipeline.race import Contender, Rank
 from mnas.pipeline.references import Reference
 from mnas.space.cost import cost
+from mnas.space.space import SearchSpace
 from mnas.study.objective import knee, ranking_key
 from mnas.study.trial import ZERO_COST, Trial
 from mnas.training.sizes import own_size
@@ -83,7 +84,11 @@ def contenders(
     found, entered = ([with_start(one, trainer) for one in some] for some in (found, entered))
     _log_starts([*found, *entered], trainer)
     if context.run.state().estimator == "supernet" and not context.config.from_scratch:
-        found = _both_ways(found, count)
+        if context.config.shared_supernet is None:
+            found = _both_ways(found, count)
+        else:  # a third of the epochs is too short for fresh weights
+            found = [replace(one, weights="inherited") for one in found]
+            entered = _inheriting(entered, context.space)
     return [*found, *entered]
 
 
@@ -109,6 +114,11 @@ def _both_ways(found: Sequence[Contender], count: int) -> list[Contender]:
     other = "from scratch" if found[0].weights == "scratch" else "from the file's weights"
     fresh = replace(found[0], name=f"{found[0].name} {other}")
     return [inherited[0], fresh, *inherited[1:]][: max(2, count)]
+
+
+def _inheriting(references: Sequence[Contender], space: SearchSpace) -> list[Contender]:
+    """The published networks, those of the space from the supernet's weights."""
+    return [replace(one, weights="inherited") if one.architecture in space else one for one in references]
 
 
 def finalists(

@@ -39,6 +39,11 @@ def run_origins(
     """
     if decides and not run.origins_path.exists():
         _decide(run, config, space, data)
+    return kept_origins(run, space)
+
+
+def kept_origins(run: Run, space: SearchSpace) -> tuple[Origin, ...]:
+    """The trained networks in a run's folder from which its networks start."""
     return tuple(_origins(run, space)) if run.origins_path.exists() else ()
 
 

@@ -191,6 +191,8 @@ def make_supernet_plan(
     """The plan of a search with a supernet; `state` has the recipes of a resumed run, perhaps with a `trained` one."""
     state = state or RunState()
     final_s, before_s = _divided(data, config, work, speeds.network)
+    if state.adapts is False and before_s is not None:  # another run's, as it is
+        before_s *= 1 - SUPERNET_FRACTION
     train, searches = len(data.train), 1 + config.compare_random
     begun = state.proxy is not None and state.supernet is not None
     recipe = state.supernet if begun and state.supernet else _affordable(data, config, before_s, speeds.supernet)

@@ -60,7 +60,7 @@ def _plan_with_supernet(context: Context, work: Workload, images_per_s: float, m
     """The plan of a search with a supernet; None where it would get too few steps to rank, unless it `must` be."""
     config, trainer, state = context.config, context.trainer, context.run.state()
     data, per_s = context.data, state.sandwich_per_s
-    trained = context.run.supernet_weights.exists()
+    trained = context.run.supernet_weights.exists() or state.adapts is False
     if per_s is None and trained:  # by another run
         per_s = images_per_s
     elif per_s is None:

@@ -35,7 +35,7 @@ from mnas.pipeline.planning import plan_run
 from mnas.pipeline.race import Contender
 from mnas.pipeline.races import enter, run_races
 from mnas.pipeline.references import FULL, WIDTHS, Reference, Scaling, scaled_references
-from mnas.pipeline.shared_supernet import adopt, with_published_supernet, with_shared_supernet
+from mnas.pipeline.shared_supernet import adopt, use_as_it_is, with_published_supernet, with_shared_supernet
 from mnas.pipeline.trainings import SharedTrainings, Trainings
 from mnas.pipeline.winners import Result, hand_over, result_of
 from mnas.pipeline.worker import Job
@@ -94,6 +94,7 @@ def _search(run: Run, config: RunConfig, overrides: Overrides, group: ProcessGro
     if not run.state().searched:
         log_plan(plan, context, overrides.estimator is not None)
     supernet = None if plan.supernet is None else plan.supernet.recipe
+    use_as_it_is(run)
     candidate, accuracy = plan.candidate, config.objective.accuracy
     job = Job(str(run.folder), torch.get_num_threads(), candidate.recipe, candidate.select, supernet, accuracy)
     group.broadcast(job)
@@ -150,8 +151,8 @@ def open_run(
         open_storage(config.storage)
     adopt(run, config)
     data = run_data(run, config, overrides.data, overrides.space)
-    config = with_shared_supernet(run, config)
     space = searched_space(run, config, overrides.space, data)
+    config = with_shared_supernet(run, config, space)
     origins = run_origins(run, config, space, data, decides=True)
     space, config = space_like(space, origins), with_published_supernet(config, origins)
     trainer = replace(make_trainer(config, space, data), origins=origins)

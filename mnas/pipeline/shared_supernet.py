@@ -5,71 +5,27 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mnas.config import Recipe, RunConfig, SupernetRecipe
-from mnas.data.division import DIVISION_FILE, Division, read_division
+from mnas.config import RunConfig, SupernetRecipe
+from mnas.data.division import DIVISION_FILE, Division, read_division, write_division
+from mnas.data.reading import FOUND_OUT, reading_of
 from mnas.errors import BadInput
 from mnas.io.files import write_atomic
+from mnas.io.size import Size, in_order, shown
 from mnas.nn.origin import Origin
 from mnas.nn.weights import read_safetensors
+from mnas.pipeline.context import space_of
+from mnas.pipeline.supernet_source import has_images_of, source_of
 from mnas.run import Run
-from mnas.space.schema import SpaceFile
+from mnas.space.space import SearchSpace
 
 log = logging.getLogger("mnas")
 
-FREE = ("name", "reference", "resolution", "bn_eps")
-"""Of a space's file, what weights do not depend on, or take from their own."""
 ADAPTED = 3
 """A supernet is adapted to other images in this part of its recipe's epochs, at half the rate."""
-
-
-def source_of(path: str | Path) -> Run:
-    """The run, or the folder of `mnas supernet`, whose supernet is to be used. Raises BadInput where it has none."""
-    run = Run.open(Path(path))
-    if not run.supernet_weights.exists():
-        raise BadInput(
-            f"{path}: has no trained supernet ({run.supernet_weights.name}): expected the folder of `mnas supernet`, "
-            "or a run whose log says that its supernet is trained"
-        )
-    return run
-
-
-def check_space(path: str | Path, space: SpaceFile) -> None:
-    """Raise BadInput, naming the first difference, where the weights of a supernet are not those of `space`."""
-    theirs = source_of(path).config().space_file
-    ours = space.model_dump(mode="json")
-    for key in ours:
-        if key not in FREE and ours[key] != theirs[key]:
-            difference = _difference(key, theirs[key], ours[key])
-            raise BadInput(
-                f"{path}: its supernet is of another space than '{space.name}': {difference}; leave --space out, or "
-                "train a supernet of this one (mnas supernet)"
-            )
-
-
-def _difference(key: str, theirs: Any, ours: Any) -> str:
-    if isinstance(theirs, list) and isinstance(ours, list) and key == "stages":
-        for number, (their, our) in enumerate(zip(theirs, ours, strict=False), 1):
-            for name in our:
-                if their[name] != our[name]:
-                    return f"stage {number}, {name}: {their[name]} there, {our[name]} here"
-    return f"{key}: {theirs} there, {ours} here"
-
-
-def sharing(config: RunConfig, shared: RunConfig) -> RunConfig:
-    """The configuration of a search in the supernet of the run that `shared` is of.
-
-    Candidates are estimated in it, whatever the number of steps; contenders go on from its weights for a third of the
-    recipe's epochs, unless these or a time budget are stated.
-    """
-    changes: dict[str, Any] = {"space_file": {**config.space_file, "bn_eps": shared.space_file["bn_eps"]}}
-    if config.objective.accuracy == "auto":
-        changes["objective"] = config.objective.model_copy(update={"accuracy": "supernet"})
-    if config.budget_s is None and config.recipe.epochs == Recipe().epochs:
-        changes["recipe"] = config.recipe.model_copy(update={"epochs": config.recipe.epochs // ADAPTED})
-    return config.model_copy(update=changes)
 
 
 def adopt(run: Run, config: RunConfig) -> None:
@@ -77,29 +33,39 @@ def adopt(run: Run, config: RunConfig) -> None:
     if config.shared_supernet is None or run.given_supernet.exists():
         return
     source = source_of(config.shared_supernet)
-    division, own = source.folder / DIVISION_FILE, run.folder / DIVISION_FILE
-    if _names_same_images(config, source.config()) and division.exists() and not own.exists():
-        write_atomic(own, division.read_bytes())
+    division, theirs = read_division(source.folder), source.config()
+    if division is not None:
+        same = (config.labels, config.group_by) == (theirs.labels, theirs.group_by)
+        if same and has_images_of(source, config) and not (run.folder / DIVISION_FILE).exists():
+            fit = division.reading.fit if config.fit == FOUND_OUT else reading_of(config.fit).fit
+            reading = replace(division.reading, fit=fit)
+            write_division(run.folder, division.model_copy(update={"reading": reading}))
+        write_division(run.given_supernet.parent, division)
     read_safetensors(source.supernet_weights)  # a damaged one is no start
     _copy(source.supernet_weights, run.given_supernet)
 
 
-def with_shared_supernet(run: Run, config: RunConfig) -> RunConfig:
+def with_shared_supernet(run: Run, config: RunConfig, space: SearchSpace) -> RunConfig:
     """The configuration of a run that uses another one's supernet: as it is for the same images, else adapted.
 
-    Decided once, so that a resume needs the other run no more.
+    Decided once, so that a resume needs the other run no more. Raises BadInput where images that are to judge the
+    networks were among those that the supernet was trained on.
     """
     if config.shared_supernet is None:
         return config
-    state = run.state()
-    if state.adapts is None:
-        theirs, ours = read_division(source_of(config.shared_supernet).folder), read_division(run.folder)
+    if run.state().adapts is None:
+        theirs, ours = read_division(run.given_supernet.parent), read_division(run.folder)
         same = theirs is not None and ours is not None and _digest(theirs) == _digest(ours)
+        if theirs is not None and ours is not None and (known := _trained_on(theirs, ours)):
+            raise BadInput(
+                f"--supernet {config.shared_supernet}: it was trained on {known} of the images that are to judge the "
+                "networks here; leave --data, --labels and --group-by out, so that they are divided as there, or train "
+                "another supernet"
+            )
         if same:
-            _copy(run.given_supernet, run.supernet_weights)
+            _log_sizes(source_of(config.shared_supernet), space)
         run.update_state(adapts=not same)
-        state = run.state()
-    if not state.adapts:
+    if not run.state().adapts:
         log.info("supernet: that of %s is used as it is: it was trained on the same images", config.shared_supernet)
         return config
     recipe = adapted(config.supernet)
@@ -108,6 +74,12 @@ def with_shared_supernet(run: Run, config: RunConfig) -> RunConfig:
         config.shared_supernet, recipe.epochs, recipe.lr,
     )  # fmt: skip
     return config.model_copy(update={"supernet": recipe})
+
+
+def use_as_it_is(run: Run) -> None:
+    """Make a given supernet that needs no training that of the run."""
+    if run.state().adapts is False and not run.supernet_weights.exists():
+        _copy(run.given_supernet, run.supernet_weights)
 
 
 def _copy(weights: Path, target: Path) -> None:
@@ -122,9 +94,31 @@ def _digest(division: Division) -> tuple[Any, ...]:
     return division.sha256, division.labels_sha256, division.classes, division.reading
 
 
-def _names_same_images(one: RunConfig, other: RunConfig) -> bool:
-    ours, theirs = ((config.data, config.labels, config.group_by, config.channels) for config in (one, other))
-    return ours == theirs
+def _trained_on(theirs: Division, ours: Division) -> int:
+    """How many validation and test images of one division are training images of the other."""
+    judges = ("val", "test")
+    if ours.root is not None and ours.root == theirs.root:
+        return len(theirs.files["train"].keys() & {path for kind in judges for path in ours.files[kind]})
+    same = ours.labels_sha256 and (ours.labels_sha256, ours.images) == (theirs.labels_sha256, theirs.images)
+    if not same or not theirs.rows or not ours.rows:
+        return 0
+    trained = theirs.rows.get("train", ())
+    return len({*trained} & {row for kind in judges for row in ours.rows.get(kind, ())})
+
+
+def _log_sizes(source: Run, space: SearchSpace) -> None:
+    """Say where the supernet is searched at other input sizes than it was trained at."""
+    config = source.config()
+    trained: Sequence[Size] = config.resolution or source.state().resolutions or space_of(config, None).resolutions
+    others = [size for size in in_order(space.resolutions) if size not in trained]
+    if others:
+        log.warning(
+            "supernet: it was trained at %s px, and is searched at %s px too: its accuracies there say less",
+            ", ".join(map(shown, trained)), ", ".join(map(shown, others)),
+        )  # fmt: skip
+
+
+# --- recipes
 
 
 def with_published_supernet(config: RunConfig, origins: Sequence[Origin]) -> RunConfig:

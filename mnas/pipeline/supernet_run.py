@@ -10,9 +10,10 @@ import torch
 
 from mnas.config import RunConfig, SupernetRecipe
 from mnas.data.sources import ImageData
+from mnas.data.splits import limited
 from mnas.errors import BadInput
 from mnas.estimators.weight_sharing import WeightSharing
-from mnas.io.files import require_space, write_json
+from mnas.io.files import read_json, require_space, write_json
 from mnas.io.size import written
 from mnas.io.versions import versions
 from mnas.monitor.console import log_file
@@ -21,6 +22,7 @@ from mnas.pipeline.clock import RunClock, duration
 from mnas.pipeline.context import Overrides, make_trainer, run_data, searched_space, space_like
 from mnas.pipeline.origins import origin_facts, run_origins
 from mnas.pipeline.plan import MAX_EPOCHS_FACTOR
+from mnas.pipeline.planning import MIN_SUPERNET_STEPS
 from mnas.pipeline.search import NEEDED_BYTES
 from mnas.pipeline.shared_supernet import with_published_supernet
 from mnas.pipeline.worker import Job
@@ -33,6 +35,11 @@ from mnas.training.trainer import Trainer
 
 log = logging.getLogger("mnas")
 
+FACTS = "supernet.json"
+"""What a trained supernet's folder says about it."""
+ENOUGH_STEPS = 1000
+"""Steps that a supernet gets by more epochs where the images are few, if their number is not stated."""
+
 
 def run_supernet(
     run: Run, config: RunConfig, overrides: Overrides, group: ProcessGroup = SINGLE
@@ -41,6 +48,10 @@ def run_supernet(
     clock = RunClock(run)
     with log_file(run.log_path):
         try:
+            if run.supernet_weights.exists() and (run.folder / FACTS).exists():
+                log.info("this supernet is trained: %s", run.folder)
+                group.broadcast(None)
+                return group.broadcast(read_json(run.folder / FACTS))
             return group.broadcast(_train(run, config, overrides, group, clock))
         except KeyboardInterrupt:
             log.warning("interrupted; the same command continues the training in %s", run.folder)
@@ -58,7 +69,7 @@ def _train(
     origins = run_origins(run, config, space, data, decides=True)
     space, config = space_like(space, origins), with_published_supernet(config, origins)
     trainer, board = replace(make_trainer(config, space, data), origins=origins), TensorBoard(run.tensorboard)
-    trainer, recipe = _planned(run, config, space, trainer, clock)
+    trainer, recipe = _planned(run, config, space, trainer, clock, group.size)
     job = Job(str(run.folder), torch.get_num_threads(), config.finetune, False, recipe, "supernet")
     group.broadcast(job)
     with group.all_succeed():  # the workers are ready, or say why not
@@ -67,15 +78,17 @@ def _train(
     sharing.train(recipe, board, clock.save)
     for _ in range(2):  # they wait for candidates, then for contenders
         group.release()
-    facts = _facts(run, recipe, space, data, clock) | sharing.accuracies()
-    write_json(run.folder / "supernet.json", facts)
+    images = len(limited(data.train, recipe.images, config.seed))
+    steps = recipe.epochs * _steps_an_epoch(recipe, images, group.size)
+    facts = {**_facts(run, space, data, clock), "epochs": recipe.epochs, "steps": steps, **sharing.accuracies()}
+    write_json(run.folder / FACTS, facts)
     board.close()
     log.info("supernet of %s: %s", space.name, run.folder)
     return facts
 
 
 def _planned(
-    run: Run, config: RunConfig, space: SearchSpace, trainer: Trainer, clock: RunClock
+    run: Run, config: RunConfig, space: SearchSpace, trainer: Trainer, clock: RunClock, processes: int
 ) -> tuple[Trainer, SupernetRecipe]:
     """The trainer in the faster precision, and the recipe for the time; kept for a resume. Sets torch's threads."""
     state = run.state()
@@ -85,32 +98,49 @@ def _planned(
     )  # fmt: skip
     torch.set_num_threads(pace.threads)
     trainer = replace(trainer, precision=pace.precision)
-    recipe, images = state.supernet or config.supernet, len(trainer.data.train)
-    epoch_s = min(images, recipe.images or images) / supernet_speed(space, recipe, trainer)
-    if state.supernet is None and config.budget_s is not None:
-        affordable = int((config.budget_s - clock.elapsed_s()) / epoch_s)
-        if affordable < 1:
-            raise BadInput(
-                f"--budget: one epoch of this supernet takes {duration(epoch_s)} here; give more, or fewer images "
-                "(--set supernet.images=...)"
-            )
-        recipe = recipe.model_copy(update={"epochs": min(MAX_EPOCHS_FACTOR * recipe.epochs, affordable)})
+    recipe = state.supernet or config.supernet
+    images = len(limited(trainer.data.train, recipe.images, config.seed))
+    an_epoch = _steps_an_epoch(recipe, images, processes)
+    epoch_s = images / (processes * supernet_speed(space, recipe, trainer))
+    if state.supernet is None:
+        left_s = None if config.budget_s is None else config.budget_s - clock.elapsed_s()
+        recipe = recipe.model_copy(update={"epochs": _epochs(recipe, an_epoch, epoch_s, left_s)})
     run.update_state(threads=pace.threads, precision=pace.precision, supernet=recipe, estimator="supernet")
     log.info(
         "a supernet of space %s is trained for %d epochs, %d steps (about %s), in %s, threads: %d", space.name,
-        recipe.epochs, recipe.epochs * steps_an_epoch(recipe, images), duration(recipe.epochs * epoch_s),
-        pace.precision, pace.threads,
+        recipe.epochs, recipe.epochs * an_epoch, duration(recipe.epochs * epoch_s), pace.precision, pace.threads,
     )  # fmt: skip
+    if recipe.epochs * an_epoch < MIN_SUPERNET_STEPS and not trainer.origins:
+        log.warning(
+            "supernet: in fewer than %d steps it learns too little to tell networks apart: more epochs would help "
+            "(--set supernet.epochs=%d)", MIN_SUPERNET_STEPS, -(-MIN_SUPERNET_STEPS // an_epoch),
+        )  # fmt: skip
     return trainer, recipe
 
 
-def _facts(
-    run: Run, recipe: SupernetRecipe, space: SearchSpace, data: ImageData, clock: RunClock
-) -> dict[str, Any]:
+def _epochs(recipe: SupernetRecipe, steps: int, epoch_s: float, left_s: float | None) -> int:
+    """The epochs of a training in `left_s`, or of the recipe; enough of them where each has few steps."""
+    enough = -(-ENOUGH_STEPS // steps)
+    if left_s is None:
+        return max(recipe.epochs, enough) if recipe.epochs == SupernetRecipe().epochs else recipe.epochs
+    if left_s < epoch_s:
+        raise BadInput(
+            f"--budget: one epoch of this supernet takes {duration(epoch_s)} here; give more, or fewer images (--set "
+            "supernet.images=...)"
+        )
+    return min(max(MAX_EPOCHS_FACTOR * recipe.epochs, enough), int(left_s / epoch_s))
+
+
+def _steps_an_epoch(recipe: SupernetRecipe, images: int, processes: int) -> int:
+    """Steps of an epoch in which each process takes a batch of its own."""
+    return steps_an_epoch(recipe.model_copy(update={"batch_size": processes * recipe.batch_size}), images)
+
+
+def _facts(run: Run, space: SearchSpace, data: ImageData, clock: RunClock) -> dict[str, Any]:
     """What supernet.json says."""
     return {
         "space": space.name, "resolutions": [written(size) for size in space.resolutions], "data": data.name,
-        "classes": list(data.classes), "train_images": len(data.train), "epochs": recipe.epochs,
-        "steps": recipe.epochs * steps_an_epoch(recipe, len(data.train)), "pretrained": origin_facts(run),
-        "seconds": round(clock.elapsed_s(), 1), "versions": versions(), "folder": str(run.folder),
+        "classes": list(data.classes), "train_images": len(data.train),
+        "pretrained": origin_facts(run), "seconds": round(clock.elapsed_s(), 1), "versions": versions(),
+        "folder": str(run.folder),
     }  # fmt: skip

@@ -17,6 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import mnas
 from mnas.config import Recipe, RunConfig, SupernetRecipe, Target, load_objective
+from mnas.data.division import write_division
 from mnas.data.sources import load_data
 from mnas.data.splits import limited
 from mnas.errors import BadInput
@@ -187,6 +188,35 @@ def test_the_reference_is_judged_where_the_space_has_it(data_trainer: Trainer, t
     assert set(one._accuracies(one.supernet)) == {
         f"accuracy_{name}" for name in ("largest", "smallest", "reference", "random1", "random2")
     }
+
+
+# --- taken from another run
+
+
+@pytest.mark.parametrize(("names", "rows"), [
+    (tuple("0123456789"), list(range(10))), (tuple("9876543210"), list(range(9, -1, -1))),
+    (("x", "3", "0"), [None, 3, 0]), (None, list(range(10))),
+])  # fmt: skip
+def test_outputs_for_classes_of_the_same_name_are_kept(
+    space: SearchSpace, data_trainer: Trainer, tmp_path: Path, names: tuple[str, ...] | None, rows: list[int | None]
+) -> None:
+    run, theirs = Run(tmp_path), mnas.Supernet(space, 10)
+    run.given_supernet.parent.mkdir(parents=True)
+    safetensors.torch.save_file(theirs.state_dict(), run.given_supernet)
+    data = replace(data_trainer.data, classes=names or data_trainer.data.classes)
+    division = data_trainer.data.division
+    assert division is not None
+    if names is not None:
+        write_division(run.given_supernet.parent, division)
+    config = RunConfig(space="tiny", targets=(Target(latency_ms=15.0),), objective=load_objective("mnasnet"))
+    ours = WeightSharing(run, config, space, replace(data_trainer, data=data)).supernet.state_dict()
+    there = theirs.state_dict()
+    for name, tensor in ours.items():
+        if name.startswith("head.3."):
+            assert all(tensor[row].equal(there[name][other]) for row, other in enumerate(rows) if other is not None)
+            assert len(tensor) == len(rows)
+        else:
+            assert tensor.equal(there[name]), name
 
 
 # --- what inherits its weights

@@ -273,6 +273,24 @@ def test_the_largest_references_enter(context: Callable[..., Context]) -> None:
     assert [one.name for one in contenders(alone, trials([0.9], [5]), [reference(4)], 10)] == ["trial 0"]
 
 
+@pytest.mark.parametrize(("options", "found", "published"), [
+    ({}, [("trial 0", "inherited"), ("trial 0 from scratch", "scratch"), ("trial 1", "inherited")], "scratch"),
+    ({"shared_supernet": "a run"}, [("trial 0", "inherited"), ("trial 1", "inherited")], "inherited"),
+    ({"shared_supernet": "a run", "from_scratch": True}, [("trial 0", "scratch"), ("trial 1", "scratch")], "scratch"),
+])  # fmt: skip
+def test_in_another_runs_supernet_all_go_on_from_its_weights(
+    context: Callable[..., Context], options: dict[str, Any], found: list[tuple[str, str]], published: str
+) -> None:
+    outside = Reference("large", mnas.zoo.get("mobilenet_v3_large", 0.35, 32), Measurement(9.5, 0.1, 30))
+    made = context(Device([5] * 6), references=2, **options)
+    made.run.update_state(estimator="supernet")
+    assert ARCHS[3] in made.space and outside.architecture not in made.space
+    entered = contenders(made, trials([0.9, 0.8], [5, 5]), [outside, reference(3)], 10)
+    assert [(one.name, one.weights) for one in entered if one.kind == "found"] == found
+    references = {one.name: one.weights for one in entered if one.kind == "reference"}
+    assert references == {"reference 3": published, "large": "scratch"}
+
+
 def test_one_reference_has_the_images_own_size(context: Callable[..., Context]) -> None:
     """However few multiply-adds it has: it trains fastest."""
     made = context(Device([5] * 6), references=2)

@@ -141,12 +141,21 @@ def test_short_time_cuts_images_first() -> None:
 def shared(
     images: ImageData, left_s: float | None, speed: float = 1000, *, trials: int | None = None, trainings: float = 2,
     slower: float = 4, processes: int = 1, decided: tuple[Recipe, SupernetRecipe] | None = None, trained: bool = False,
-    **changes: Any,
+    adapts: bool | None = None, **changes: Any,
 ) -> Plan:  # fmt: skip
-    work, state = Workload(trials, left_s, trainings, processes), RunState()
+    work, state = Workload(trials, left_s, trainings, processes), RunState(adapts=adapts)
     if decided:
         state = RunState(proxy=decided[0], supernet=decided[1])
     return make_supernet_plan(images, config(**changes), work, Speeds(speed, speed / slower), state, trained)
+
+
+def test_in_another_runs_supernet_the_search_takes_the_candidates_part_alone() -> None:
+    plan = shared(data(20_000), 3600, trained=True, adapts=False)
+    first, adapted = (shared(data(20_000), 3600, adapts=adapts) for adapts in (None, True))
+    assert plan.supernet is not None and plan.supernet.seconds == 0
+    assert plan.search_s == pytest.approx((1 - SUPERNET_FRACTION) * SEARCH_COST * plan.final_s / 2)
+    assert plan.final_s == first.final_s == adapted.final_s
+    assert adapted.expected_s() == first.expected_s() > plan.expected_s()
 
 
 @given(

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from safetensors.torch import save_file
 from small_search import QUICK, TINY_SPACE
 
 import mnas
@@ -21,7 +25,9 @@ from mnas.errors import BadInput
 from mnas.estimators.weight_sharing import WeightSharing
 from mnas.nn.origin import Origin
 from mnas.nn.weights import read_safetensors
-from mnas.pipeline.shared_supernet import adapted, sharing, with_published_supernet
+from mnas.pipeline.races_file import races_of
+from mnas.pipeline.shared_supernet import adapted, with_published_supernet
+from mnas.pipeline.supernet_source import sharing
 from mnas.run import Run
 from mnas.space import zoo
 from mnas.training.supernet import SupernetTraining
@@ -40,7 +46,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("supernets")
     (folder / "tiny.yaml").write_text(TINY_SPACE)
     facts = train_supernet(folder / "digits", space=folder / "tiny.yaml", seed=3, set=SET)
-    assert facts["steps"] == 10 and facts["space"] == "tiny" and 0 <= facts["accuracy_largest"] <= 1
+    assert facts["steps"] == 9 and facts["space"] == "tiny" and 0 <= facts["accuracy_largest"] <= 1
     return folder / "digits"
 
 
@@ -80,6 +86,8 @@ def test_the_same_images_need_no_training(
     assert run.state().estimator == "supernet" and run.state().adapts is False
     assert (run.folder / "splits.json").read_bytes() == (trained / "splits.json").read_bytes()
     assert {trial.fidelity for trial in result.trials if trial.evaluated} == {"inherited"}
+    entered, _ = races_of(run)[0.6]
+    assert {contender.weights for contender in entered} == {"inherited"}
     again = search(**{**OPTIONS, "latency_ms": 0.8, "run": tmp_path / "second"}, supernet=result.folder)  # of a run
     assert again.trials and not watched
 
@@ -112,11 +120,12 @@ def test_adapting_is_shorter_and_gentler_unless_stated() -> None:
 def test_a_search_in_it_trains_for_a_third_unless_stated(trained: Path) -> None:
     objective, targets = load_objective("mnasnet"), (Target(latency_ms=1.0),)
     config = RunConfig(space="tiny", space_file={"bn_eps": 1e-5}, targets=targets, objective=objective)
-    shared = Run(trained).config()
+    shared = Run(trained)
     found = sharing(config, shared)
     assert (found.recipe.epochs, found.objective.accuracy, found.space_file["bn_eps"]) == (10, "supernet", 1e-3)
     stated = config.model_copy(update={"budget_s": 600.0})
     assert sharing(stated, shared).recipe.epochs == 30
+    assert sharing(config.model_copy(update={"from_scratch": True}), shared).recipe.epochs == 30
 
 
 def test_interrupted_it_goes_on_to_the_same_weights(
@@ -192,3 +201,120 @@ def test_a_published_supernet_has_only_to_adapt() -> None:
     assert with_published_supernet(config, [Origin("a network", arch, network)]) == config
     found = with_published_supernet(config, [Origin("a supernet", arch, network, published)]).supernet
     assert (found.epochs, found.lr) == (2, 0.1)
+
+
+# --- what belongs to its images
+
+
+@pytest.fixture(scope="module")
+def grey_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two classes of small images, and beside it a supernet of them in one channel."""
+    folder, rng = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
+    (folder / "tiny.yaml").write_text(TINY_SPACE)
+    for kind in ("dark", "light"):
+        (folder / "photos" / kind).mkdir(parents=True)
+        for number in range(40):
+            pixels = rng.integers(0, 128, (32, 32), np.uint8) + 127 * (kind == "light")
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / "photos" / kind / f"{number}.png")
+    torch.set_num_threads(1)
+    train_supernet(
+        folder / "grey", space=folder / "tiny.yaml", data=folder / "photos", channels=1, resolution=[32],
+        group_by=r"(\d+)", set={**SET, "recipe.flip": False},
+    )  # fmt: skip
+    return folder
+
+
+def test_what_is_not_stated_is_as_it_was(
+    search: Callable[..., mnas.Result], grey_photos: Path, watched: list[int]
+) -> None:
+    config = Run(search(**OPTIONS, supernet=grey_photos / "grey", seed=5).folder).config()
+    assert (config.channels, config.resolution, config.group_by) == (1, (32,), r"(\d+)")
+    assert config.recipe.flip is False and not watched
+
+
+def test_images_that_were_moved_are_the_same(
+    search: Callable[..., mnas.Result], grey_photos: Path, watched: list[int], tmp_path: Path
+) -> None:
+    shutil.copytree(grey_photos / "photos", tmp_path / "moved")
+    run = Run(search(**OPTIONS, supernet=grey_photos / "grey", data=tmp_path / "moved", seed=5).folder)
+    assert run.state().adapts is False and not watched
+
+
+@pytest.mark.parametrize("options", [{"group_by": r"(.*)", "seed": 5}, {"data": "object"}])
+def test_none_that_judge_were_trained_on(
+    options: dict[str, Any], search: Callable[..., mnas.Result], trained: Path, grey_photos: Path, tmp_path: Path
+) -> None:
+    if "data" in options:
+        source, given = trained, {"data": load_data("digits", seed=5)}
+    else:
+        source, given = grey_photos / "grey", options
+    with pytest.raises(BadInput, match=r"trained on \d+ of the images"):
+        search(**OPTIONS, **given, supernet=source)
+    assert not (tmp_path / "run").exists()
+
+
+def test_other_sizes_are_told(search: Callable[..., mnas.Result], trained: Path) -> None:
+    result = search(**OPTIONS, supernet=trained, resolution=[48, 64])
+    assert "trained at 32, 48 px, and is searched at 64 px" in (result.folder / "run.log").read_text()
+
+
+def test_networks_have_the_eps_that_it_was_trained_with(
+    search: Callable[..., mnas.Result], trained: Path, tmp_path: Path
+) -> None:
+    tiny = mnas.load_space(trained.parent / "tiny.yaml")
+    arch = replace(tiny.sample(random.Random(0)), bn_eps=1e-5)
+    start = tmp_path / "start"
+    start.mkdir()
+    save_file(mnas.build(arch, 10).state_dict(), start / "weights.safetensors")
+    (start / "architecture.yaml").write_text(arch.to_yaml())
+    train_supernet(tmp_path / "timm", space=trained.parent / "tiny.yaml", init=start, set=SET)
+    result = search(**OPTIONS, supernet=tmp_path / "timm")
+    assert result.winner.architecture.bn_eps == 1e-5
+
+
+# --- refused, continued
+
+
+@pytest.mark.parametrize(("options", "word"), [
+    ({"estimator": "zero_cost"}, "zero_cost"), ({"estimator": lambda arch: 0.5}, "own"),
+    ({"init": "x.safetensors"}, "--init"), ({"pretrained": True}, "--pretrained"), ({"channels": 1}, "image_channels"),
+])  # fmt: skip
+def test_what_excludes_a_supernet(
+    options: dict[str, Any], word: str, search: Callable[..., mnas.Result], trained: Path, tmp_path: Path
+) -> None:
+    if "init" in options:
+        (tmp_path / "x.safetensors").write_bytes((trained / "checkpoints" / "supernet.safetensors").read_bytes())
+        options = {"init": tmp_path / "x.safetensors"}
+    with pytest.raises(BadInput, match=word):
+        search(**{**OPTIONS, **options}, supernet=trained)
+    assert not (tmp_path / "run").exists()
+
+
+def test_weights_of_another_space_are_refused(
+    search: Callable[..., mnas.Result], trained: Path, tmp_path: Path
+) -> None:
+    wider = mnas.load_space(trained.parent / "tiny.yaml").file.model_copy(update={"width": (1.25,)})
+    shutil.copytree(trained, tmp_path / "copy")
+    run = Run(tmp_path / "copy")
+    save_file(mnas.Supernet(mnas.SearchSpace(wider), 10).state_dict(), run.supernet_weights)
+    run.supernet_weights.with_name("supernet.safetensors.sha256").unlink()
+    with pytest.raises(BadInput, match=r"not a supernet of space 'tiny': head\.0"):
+        search(**OPTIONS, supernet=tmp_path / "copy")
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_infeasible_budget_leaves_nothing(
+    search: Callable[..., mnas.Result], trained: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(mnas.Infeasible):
+        search(**{**OPTIONS, "latency_ms": 1e-6}, supernet=trained)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_trained_one_is_not_trained_again(trained: Path, watched: list[int]) -> None:
+    before = (trained / "supernet.json").read_bytes()
+    facts = train_supernet(trained, space=trained.parent / "tiny.yaml", seed=3, set=SET)
+    assert facts == json.loads(before) and not watched
+    with pytest.raises(BadInput, match="another configuration"):
+        train_supernet(trained, space=trained.parent / "tiny.yaml", seed=4, set=SET)
+    assert (trained / "supernet.json").read_bytes() == before

@@ -157,6 +157,18 @@ def test_interrupted_then_killed_then_finished(tiny: Path) -> None:
     assert (run / "winner" / "model.py").exists()
 
 
+def test_a_supernet_alone(tiny: Path) -> None:
+    settings = ["supernet.epochs=2", "supernet.images=128", "supernet.batch_size=16", "supernet.subnets=1"]
+    options = [arg for value in settings for arg in ("--set", value)]
+    command = ["-m", "--", "mnas", "supernet", "--space", tiny, "--resolution", "32", "-o", "shared", *options]
+    for _ in range(2):  # the second time it is trained
+        done = torchrun(*command, "--json", cwd=tiny.parent)
+        assert done.returncode == 0, done.stderr
+        facts = json.loads(done.stdout)
+        assert facts["steps"] == 8, "both processes take a batch in each"
+    assert (tiny.parent / "shared" / "checkpoints" / "supernet.safetensors").exists()
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
