@@ -105,8 +105,8 @@ def search(
     """Search `space` for the most accurate network that keeps `latency_ms`, train it, compare it, write it to disk.
 
     The arguments are the options of the command `mnas search`; `space` and `data` are those of a given `supernet`, or
-    else v3_large and the digits; `budget` is seconds, or text such as "30m"; rectangles
-    in `resolution` are (height, width), or text such as "96x160".
+    else v3_large and the digits; `budget` is seconds, or text such as "30m"; rectangles in `resolution` are (height,
+    width), or text such as "96x160".
     `estimator(arch)` or `estimator(arch, report)` returns an accuracy from 0 to 1, `latency(arch)` milliseconds; by
     default the objective names the sources of both. `callbacks` are called with each finished Trial.
 
@@ -224,8 +224,8 @@ def train_supernet(
 ) -> dict[str, Any]:
     """Train the supernet of a space alone, for `search(supernet=folder)`; a folder that has a part of it is continued.
 
-    The arguments are those of `search`; without a `budget` of time it is trained for the epochs of its recipe. Returns
-    what supernet.json says. Raises BadInput.
+    The arguments are those of `search`; without a `budget` of time it is trained for the epochs of its recipe, and
+    for at least 1,000 steps unless their number is stated. Returns what supernet.json says. Raises BadInput.
     """
     with process_group() as group, restored_threads():
         with group.all_succeed():

@@ -9,6 +9,7 @@ from torch import Tensor, nn, no_grad
 
 from mnas.nn.blocks import MBConv, SepConv
 from mnas.nn.network import Network
+from mnas.nn.slot import view_of
 from mnas.space.architecture import Architecture, Block
 
 IN_SEPCONV = {"bn2": "bn1", "conv_pwl": "conv_pw", "bn3": "bn2"}
@@ -129,17 +130,10 @@ def _paste(own: Tensor, value: Tensor) -> int:
     rows = min(len(own), len(value))
     if own.dim() > 1 and own.shape[1:] != value.shape[1:]:
         own[:rows].zero_()
-    mine, theirs = own, value
-    for axis in range(own.dim()):
-        length = min(own.shape[axis], value.shape[axis])
-        mine, theirs = _part(mine, axis, length), _part(theirs, axis, length)
-    mine.copy_(theirs)
+    common = [min(lengths) for lengths in zip(own.shape, value.shape, strict=True)]
+    mine = view_of(own, common)
+    mine.copy_(view_of(value, common))
     return mine.numel()
-
-
-def _part(tensor: Tensor, axis: int, length: int) -> Tensor:
-    """The leading channels, or the centre of a kernel."""
-    return tensor.narrow(axis, (tensor.shape[axis] - length) // 2 if axis > 1 else 0, length)
 
 
 def _start_as_shortcut(module: nn.Module) -> None:

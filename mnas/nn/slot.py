@@ -71,7 +71,7 @@ class Slot(nn.ModuleDict):
         for name, full, shape in self._full(layer):
             if full.dim() > 1:
                 full[: shape[0]].zero_()
-            _view(full, shape).copy_(values[name])
+            view_of(full, shape).copy_(values[name])
         for smaller, matrix in self._matrices(layer):
             matrix.copy_(torch.eye(smaller**2))
 
@@ -189,8 +189,8 @@ def _slice(full: Tensor, shape: torch.Size) -> Tensor:
     return F.pad(full, pads)
 
 
-def _view(full: Tensor, shape: torch.Size) -> Tensor:
-    """The same slice as a view, to write into."""
+def view_of(full: Tensor, shape: Sequence[int]) -> Tensor:
+    """The leading channels and the kernel's centre of this shape, as a view to write into."""
     for axis, length in enumerate(shape):
         full = full.narrow(axis, (full.shape[axis] - length) // 2 if axis > 1 else 0, length)
     return full
