@@ -119,7 +119,7 @@ def by_layout(setup: Setup, rounds: int, rng: random.Random) -> dict[str, Any]:
     cut = slot._slice
 
     def copied_slices(full: Tensor, shape: torch.Size) -> Tensor:
-        return slot._view(full, shape).contiguous()
+        return slot.view_of(full, shape).contiguous()
 
     def indexed_step() -> None:
         slot._slice = copied_slices
