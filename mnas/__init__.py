@@ -12,6 +12,7 @@ from mnas.version import __version__
 if TYPE_CHECKING:
     from mnas import samplers
     from mnas.api import resume, search, train_supernet
+    from mnas.commands.predict import predict
     from mnas.data.sources import ImageData, load_data
     from mnas.export.folder import load_model
     from mnas.latency.table.table import LatencyTable
@@ -27,15 +28,15 @@ _LAZY = {
     "Network": "mnas.nn.network", "build": "mnas.nn.network", "load_reference": "mnas.nn.pretrained",
     "Supernet": "mnas.nn.supernet", "Trial": "mnas.study.trial", "load_model": "mnas.export.folder",
     "Result": "mnas.pipeline.winners", "Winner": "mnas.pipeline.winners", "resume": "mnas.api", "search": "mnas.api",
-    "train_supernet": "mnas.api",
+    "train_supernet": "mnas.api", "predict": "mnas.commands.predict",
 }  # fmt: skip
 _LAZY_MODULES = {"samplers"}
 
 __all__ = [
     "Architecture", "BadInput", "Cost", "ImageData", "Infeasible", "LatencyTable", "Layer", "MissingDependency",
     "MnasError", "Network", "Result", "RunLocked", "SearchSpace", "Supernet", "Trial", "Winner", "__version__", "build",
-    "cost", "load_data", "load_model", "load_reference", "load_space", "resume", "samplers", "search",
-    "train_supernet", "zoo",
+    "cost", "load_data", "load_model", "load_reference", "load_space", "predict", "resume", "samplers",
+    "search", "train_supernet", "zoo",
 ]  # fmt: skip
 
 

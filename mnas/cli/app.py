@@ -41,8 +41,17 @@ from mnas.cli.options import (
     sizes,
     stated_weights,
 )
-from mnas.cli.output import only_main_process, print_networks, print_result, print_table, print_trials, show
+from mnas.cli.output import (
+    only_main_process,
+    print_networks,
+    print_predictions,
+    print_result,
+    print_table,
+    print_trials,
+    show,
+)
 from mnas.config import MAX_BROKEN
+from mnas.errors import BadInput
 from mnas.version import __version__
 
 app = typer.Typer(
@@ -272,6 +281,34 @@ def evaluate(
     show(done, as_json, lambda: typer.echo(
         f"{done['accuracy']:.2%} of {done['images']} {done['split']} images of {done['data']} at {done['resolution']} px"
     ))  # fmt: skip
+
+
+@app.command()
+def predict(
+    target: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, or a folder that `train` wrote.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="Image files, or folders of them.")],
+    top: Annotated[int, typer.Option(min=1, metavar="N", help="How many classes of each image are shown.")] = 5,
+    runtime: Annotated[str | None, typer.Option(help="What runs an exported file: onnxruntime, litert, executorch, openvino, opencv, torch; by default PyTorch runs the weights.")] = None,
+    file: Annotated[Path | None, typer.Option(help="An exported file; by default the runtime's in the network's folder.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write a CSV file, with a row for each image and class.")] = None,
+    max_broken: Annotated[int | None, typer.Option(min=0, metavar="N", help="Images that cannot be decoded and may be skipped; any number by default.")] = None,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """The most probable classes of images, by a trained network or a file that was exported from it.
+
+    Example: mnas predict runs/v3_large-15ms-20260101-120000 photo.jpg new_photos --top 3
+
+    By a file: --runtime onnxruntime, or --file model.onnx.
+    """
+    from mnas.commands import predict as command
+
+    if output is not None and output.exists():
+        raise BadInput(f"{output}: exists; name another file with -o")
+    done = command.predict(target, images, top=top, runtime=runtime, file=file, device=device, max_broken=max_broken)
+    if output is not None:
+        command.write_csv(output, done)
+    show(done, as_json, lambda: print_predictions(done))
 
 
 @app.command()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from mnas.cli.errors import INTERRUPTED
-from mnas.errors import Infeasible, MnasError
+from mnas.errors import Infeasible, MnasError, one_line
 from mnas.monitor.figures import as_measured
 
 if TYPE_CHECKING:
@@ -82,6 +82,18 @@ def print_trials(done: dict[str, Any]) -> None:
         row = one["networks"][0]
         rows.append([one["trial"], _accuracy(row), _latency(row["latencies"][0]), row["resolution"], one["folder"]])
     print_table(done["folder"], ["trial", "test accuracy", "latency (ms)", "px", "folder"], rows)
+
+
+def print_predictions(done: dict[str, Any]) -> None:
+    """The classes of each image, the most probable first."""
+    images = done["images"]
+    columns = ["image", "class", *(f"{rank}." for rank in range(2, 1 + len(images[0]["predictions"])))]
+    rows = [
+        [one_line(one["image"]), *(f"{guess['class']} {guess['probability']:.1%}" for guess in one["predictions"])]
+        for one in images
+    ]
+    count = f"{len(images)} image{'s' * (len(images) != 1)}"
+    print_table(f"{done['file']}, {done['runtime']}, {done['resolution']} px: {count}", columns, rows)
 
 
 def networks_table(done: dict[str, Any]) -> tuple[str, list[str], list[list[str]]]:

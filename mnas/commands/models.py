@@ -25,6 +25,7 @@ from mnas.errors import BadInput, nearest
 from mnas.export.checks import check_runtime
 from mnas.export.folder import load_model, model_folder, trained_size, write_metrics, write_model
 from mnas.export.onnx import OPSET, export_onnx, require_exporters
+from mnas.export.preprocessing import PREPROCESSING_FILE, read_preprocessing
 from mnas.export.pytorch import export_pytorch
 from mnas.io.files import read_json, require_space
 from mnas.io.names import absolute_path
@@ -170,7 +171,7 @@ def evaluate(
         raise BadInput(f"--split {split}{nearest(split, SPLITS)}")
     folder = model_folder(Path(target))
     trained_on, division = read_json(folder / "metrics.json")["accuracy"], read_division(folder)
-    classes = tuple(read_json(folder / "preprocessing.json")["classes"])
+    classes = read_preprocessing(folder / PREPROCESSING_FILE).classes
     if max_broken is None:
         max_broken = trained_on.get("max_broken", MAX_BROKEN)
     if data is None or division is None or is_data_of(division, data, trained_on["source"]):
@@ -252,9 +253,9 @@ def export(
         if output is not None and (path / "model.py").exists():
             raise BadInput(f"{path}: holds a model.py; name another folder with -o")
         path.mkdir(parents=True, exist_ok=True)
-        classes, metrics = read_json(folder / "preprocessing.json")["classes"], read_json(folder / "metrics.json")
+        steps, title = read_preprocessing(folder / PREPROCESSING_FILE), read_json(folder / "metrics.json")["title"]
         files = export_pytorch(
-            network, replace(arch, resolution=size), path, classes=classes, title=metrics["title"]
+            network, replace(arch, resolution=size), path, classes=steps.classes, title=title, reading=steps.reading
         )
     checked = [check_runtime(network, files[0], size, runtime) for runtime in runtimes]
     return {"format": format, "files": [str(file) for file in files], "checked": checked}

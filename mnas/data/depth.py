@@ -51,6 +51,22 @@ def told(what: str, value_range: tuple[float, float]) -> None:
     )  # fmt: skip
 
 
+def warn_of_depth(paths: Sequence[str], reading: Reading) -> None:
+    """Say where images have more bits than those of the training, or fewer: their values mean something else."""
+    with quiet_pillow():
+        deep = [path for path in paths if Path(path).suffix.lower() in DEEP_SUFFIXES and _is_deep(path)]
+    if deep and reading.value_range is None:
+        log.warning(
+            "%d images have more than 8 bits, and those of the training had not, such as %s: their values 0 to 65535 "
+            "become 0 to 255", len(deep), deep[0],
+        )  # fmt: skip
+    if reading.value_range is not None and len(deep) < len(paths):
+        log.warning(
+            "%d images have 8 bits, and the training had images of more, with values %g to %g: theirs are not scaled",
+            len(paths) - len(deep), *reading.value_range,
+        )  # fmt: skip
+
+
 def _is_deep(path: str) -> bool:
     try:
         with opened(path) as image:

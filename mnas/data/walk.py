@@ -1,15 +1,15 @@
-"""The image files in and below a folder, and the files and folders that are left out."""
+"""The image files that are named or in and below a folder, and the files and folders that are left out."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from mnas.data.images import HEIF, SUFFIXES, readable_heif
-from mnas.errors import BadInput
+from mnas.data.images import HEIF, SUFFIXES, log, readable_heif
+from mnas.errors import BadInput, MissingDependency
 
 JUNK = {
     *("__macosx", "@eadir", "@tmp", "@recycle", "#recycle", "$recycle.bin", "@__thumb", "lost+found"),
@@ -82,6 +82,38 @@ def images_below(folder: Path, left_out: Counter[str], above: frozenset[tuple[in
     left_out.update(suffix for suffix in _suffixes(found.others) if suffix in PICTURES)
     for name in found.folders:
         paths += images_below(folder / name, left_out, above | {here})
+    return paths
+
+
+def named_images(named: Sequence[str | Path]) -> list[str]:
+    """The paths of images: files as they are named, and those in and below folders.
+
+    Raises BadInput for a name that is nothing, a folder without images, or a format that is not read here.
+    """
+    paths: list[str] = []
+    for name in named:
+        path = Path(name)
+        if path.is_dir():
+            paths += _in_folder(path)
+        elif not path.exists():
+            raise BadInput(f"{path}: no such image or folder")
+        elif path.suffix.lower() in HEIF and not readable_heif():
+            raise MissingDependency(f"{path}: {path.suffix} files need a package: pip install pillow-heif")
+        else:
+            paths.append(str(path))
+    if not paths:
+        raise BadInput("no images are named; expected image files, or folders of them")
+    return paths
+
+
+def _in_folder(folder: Path) -> list[str]:
+    left_out = Counter[str]()
+    paths = images_below(folder, left_out)
+    others = f"left out files that mnas does not read: {left_out_words(left_out)}" if left_out else ""
+    if not paths:
+        raise BadInput(f"{folder}: no images in it ({', '.join(sorted(SUFFIXES))}){f'; {others}' if others else ''}")
+    if others:
+        log.warning("%s: %s", folder, others)
     return paths
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jinja2
 
+from mnas.export.templates import environment
 from mnas.io.size import sides, size_of
 from mnas.monitor.figures import as_measured, differs
 
@@ -48,15 +48,12 @@ def model_card(metrics: Mapping[str, Any], classes: Sequence[str], files: Sequen
         "as_accurate": [network for network in others if _is_as_accurate(network, main)],
         "trained_differently": [network for network in others if network["weights"] != main["weights"]],
     }
-    return _environment().get_template("card.md.j2").render(values)
+    return _with_filters().get_template("card.md.j2").render(values)
 
 
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), undefined=jinja2.StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
-    )  # fmt: skip
-    environment.filters |= {
+def _with_filters() -> jinja2.Environment:
+    card = environment()
+    card.filters |= {
         "percent": lambda share, digits=2: f"{share:.{digits}%}",
         "millions": lambda count: f"{count / 1e6:,.2f} M",
         "thousands": lambda count: f"{count:,}",
@@ -66,7 +63,7 @@ def _environment() -> jinja2.Environment:
         "count": lambda number, noun: f"{number:,} {noun}{'' if number == 1 else 's'}",
         "duration": _duration,
     }
-    return environment
+    return card
 
 
 def _one_line(value: Any) -> Any:

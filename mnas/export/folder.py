@@ -13,7 +13,7 @@ from mnas.data.sources import ImageData
 from mnas.errors import BadInput
 from mnas.export.card import model_card
 from mnas.export.onnx import export_onnx
-from mnas.export.preprocessing import PREPROCESSING_FILE, input_size, write_preprocessing
+from mnas.export.preprocessing import PREPROCESSING_FILE, read_preprocessing, write_preprocessing
 from mnas.export.pytorch import WEIGHTS_FILE, export_pytorch
 from mnas.io.files import write_atomic, write_json
 from mnas.io.size import Size
@@ -40,7 +40,7 @@ def model_folder(target: str | Path) -> Path:
 def trained_size(folder: str | Path, arch: Architecture) -> Size:
     """The size in pixels of the images on which the network in `folder` was trained."""
     path = Path(folder) / PREPROCESSING_FILE
-    return input_size(path) if path.exists() else arch.resolution
+    return read_preprocessing(path).size if path.exists() else arch.resolution
 
 
 def write_model(folder: str | Path, trained: Trained, data: ImageData, *, title: str) -> None:
@@ -49,7 +49,9 @@ def write_model(folder: str | Path, trained: Trained, data: ImageData, *, title:
     folder.mkdir(parents=True, exist_ok=True)
     network = trained.network.to("cpu", memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
     size = trained.architecture.resolution
-    export_pytorch(network, trained.architecture, folder, classes=data.classes, title=title)
+    export_pytorch(
+        network, trained.architecture, folder, classes=data.classes, title=title, reading=data.train.reading
+    )
     write_atomic(folder / ARCHITECTURE_FILE, trained.architecture.to_yaml())
     write_preprocessing(folder / PREPROCESSING_FILE, size, data.classes, data.train.reading)
     if data.division is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import shutil
@@ -14,6 +15,7 @@ import pytest
 import safetensors.torch
 import torch
 from handmade import HAND_MADE
+from PIL import Image
 
 import mnas
 from mnas.errors import BadInput
@@ -93,17 +95,22 @@ def python_in(markdown: Path) -> list[str]:
     return re.findall(r"```python\n(.*?)```", markdown.read_text(), re.DOTALL)
 
 
-def test_the_python_of_card_and_docs_runs_in_the_folder(written: Any) -> None:
-    card, docs = python_in(written.folder / "README.md"), python_in(DOCS)
+def test_the_python_of_card_and_docs_runs_in_the_folder(written: Any, tmp_path: Path) -> None:
+    folder = shutil.copytree(written.folder, tmp_path / "winner")
+    Image.linear_gradient("L").save(folder / "photo.jpg")
+    card, docs = python_in(folder / "README.md"), python_in(DOCS)
     assert (len(card), len(docs)) == (1, 3)
     code = "\n".join([*card, "print(tuple(logits.shape))", *docs])
     done = subprocess.run(
-        [sys.executable, "-B", "-W", "error", "-c", code], cwd=written.folder, capture_output=True, text=True
+        [sys.executable, "-B", "-W", "error", "-c", code], cwd=folder, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    first, *_, last = done.stdout.splitlines()
+    guess, shape, again, *_, size, predicted = done.stdout.splitlines()
     params = mnas.cost(written.architecture, 10).params
-    assert (first, last) == ("(1, 10)", f"32 {params}")
+    assert (shape, size, again) == ("(1, 10)", f"32 {params}", guess)
+    best, share = next(iter(ast.literal_eval(guess).items()))
+    one = ast.literal_eval(predicted)[0]["predictions"][0]
+    assert (one["class"], one["probability"]) == (best, pytest.approx(share, abs=1e-5))
 
 
 def test_the_docs_list_every_file() -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 from mnas.data.augment import normalise
 from mnas.data.images import decode
 from mnas.data.reading import reading_of
-from mnas.export.preprocessing import input_size, write_preprocessing
+from mnas.export.preprocessing import read_preprocessing, write_preprocessing
 
 
 @pytest.mark.parametrize("shape", [(90, 60), (48, 120), (24, 24)])
@@ -25,7 +25,7 @@ def test_preprocessing_is_enough_to_reimplement_it(shape: tuple[int, int], tmp_p
     path = tmp_path / "preprocessing.json"
     write_preprocessing(str(path), 32, ("a", "日本"))
     spec = json.loads(path.read_text())
-    assert input_size(path) == 32
+    assert read_preprocessing(path).size == 32
     assert spec["classes"] == ["a", "日本"] and spec["output"]["shape"] == ["batch", 2]
 
     factor = spec["resize"]["shorter_side"] / min(height, width)
@@ -51,7 +51,7 @@ def test_rectangles_can_be_reimplemented_too(fit: str, shape: tuple[int, int], t
     reading, path = reading_of(fit), tmp_path / "preprocessing.json"
     write_preprocessing(path, (24, 40), ("a", "b"), reading)
     spec = json.loads(path.read_text())
-    assert (input_size(path), spec["input"]["shape"]) == ((24, 40), ["batch", 3, 24, 40])
+    assert (read_preprocessing(path).size, spec["input"]["shape"]) == ((24, 40), ["batch", 3, 24, 40])
 
     image = Image.open(tmp_path / "image.png")
     steps = [step for step in spec if step in ("crop", "resize", "pad")]
