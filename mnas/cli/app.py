@@ -292,7 +292,7 @@ def predict(
     file: Annotated[Path | None, typer.Option(help="An exported file; by default the runtime's in the network's folder.")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write a CSV file, with a row for each image and class.")] = None,
     max_broken: Annotated[int | None, typer.Option(min=0, metavar="N", help="Images that cannot be decoded and may be skipped; any number by default.")] = None,
-    device: Device = "auto",
+    device: Annotated[str, typer.Option(help="What runs the weights: auto, cpu, cuda, mps.")] = "auto",
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """The most probable classes of images, by a trained network or a file that was exported from it.

@@ -20,6 +20,7 @@ import mnas as package
 from mnas.commands import predict as command
 from mnas.data.augment import normalise
 from mnas.data.evaluation import new_images
+from mnas.data.images import readable_heif
 from mnas.data.loader import batches, cached
 from mnas.data.reading import Reading
 from mnas.errors import MissingDependency
@@ -161,11 +162,13 @@ def test_bad_input(mnas: Mnas, folder: Path, photos: Path, tmp_path: Path) -> No
     (tmp_path / "empty").mkdir()
     (tmp_path / "heic").mkdir()
     (tmp_path / "heic" / "a.cr2").touch()
+    (tmp_path / "a.heic").touch()
     image = photos / "RGB.png"
     for words, named in (
         (("run", "gone.png"), "gone.png"),
         (("run", "empty"), "empty"),
         (("run", image, "heic"), "1 of .cr2"),
+        (("run", "a.heic"), "a.heic" if readable_heif() else "pip install pillow-heif"),
         (("photos", image), "architecture.yaml"),
         (("nowhere", image), "nowhere"),
         (("run",), "IMAGES"),

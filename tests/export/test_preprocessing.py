@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +13,8 @@ from PIL import Image
 
 from mnas.data.augment import normalise
 from mnas.data.images import decode
-from mnas.data.reading import reading_of
-from mnas.export.preprocessing import read_preprocessing, write_preprocessing
+from mnas.data.reading import Reading, reading_of
+from mnas.export.preprocessing import Preprocessing, read_preprocessing, write_preprocessing
 
 
 @pytest.mark.parametrize("shape", [(90, 60), (48, 120), (24, 24)])
@@ -39,6 +40,25 @@ def test_preprocessing_is_enough_to_reimplement_it(shape: tuple[int, int], tmp_p
     ours = torch.from_numpy(decode(str(tmp_path / "image.png"), 32).copy()).permute(2, 0, 1)[None]
     assert list(prepared.shape[1:]) == spec["input"]["shape"][1:]
     assert np.abs(prepared - normalise(ours, 32).numpy()).max() < 0.05
+
+
+@pytest.mark.parametrize("size", [32, (24, 40)])
+@pytest.mark.parametrize("reading", [
+    Reading(), Reading("pad", (0, 4095)), Reading("squeeze", (-0.5, 1.25), 10**9), Reading("crop", None, 10**6, 1),
+])  # fmt: skip
+def test_it_is_read_as_it_was_written(reading: Reading, size: Any, tmp_path: Path) -> None:
+    path = tmp_path / "preprocessing.json"
+    write_preprocessing(path, size, ("a", "日本"), reading)
+    assert read_preprocessing(path) == Preprocessing(size, ("a", "日本"), reading)
+
+
+def test_the_file_of_an_earlier_version(tmp_path: Path) -> None:
+    """It stated no fit, since there was one."""
+    path = tmp_path / "preprocessing.json"
+    write_preprocessing(path, 32, ("a", "b"))
+    steps = json.loads(path.read_text())
+    path.write_text(json.dumps({name: step for name, step in steps.items() if name != "fit"}))
+    assert read_preprocessing(path) == Preprocessing(32, ("a", "b"), Reading())
 
 
 @pytest.mark.parametrize("fit", ["crop", "pad", "squeeze"])
