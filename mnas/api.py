@@ -62,6 +62,7 @@ from mnas.training.distributed import check_gpus, process_group
 def search(
     *,
     space: str | Path | SearchSpace | None = None,
+    without: str | Sequence[str] = (),
     data: str | Path | ImageData | None = None,
     labels: str | Path | None = None,
     max_broken: int = MAX_BROKEN,
@@ -105,8 +106,8 @@ def search(
     """Search `space` for the most accurate network that keeps `latency_ms`, train it, compare it, write it to disk.
 
     The arguments are the options of the command `mnas search`; `space` and `data` are those of a given `supernet`, or
-    else v3_large and the digits; `budget` is seconds, or text such as "30m"; rectangles in `resolution` are (height,
-    width), or text such as "96x160".
+    else v3_large and the digits; `without` leaves choices out of the space, "se,kernel7"; `budget` is seconds, or text
+    such as "30m"; rectangles in `resolution` are (height, width), or text such as "96x160".
     `estimator(arch)` or `estimator(arch, report)` returns an accuracy from 0 to 1, `latency(arch)` milliseconds; by
     default the objective names the sources of both. `callbacks` are called with each finished Trial.
 
@@ -117,7 +118,7 @@ def search(
     Raises BadInput for arguments that cannot be used, and Infeasible where no network keeps the budget.
     """
     overrides = Overrides(
-        space if isinstance(space, SearchSpace) else None,
+        space.without(without) if isinstance(space, SearchSpace) else None,
         data if isinstance(data, ImageData) else None,
         estimator if callable(estimator) else None,
         latency if callable(latency) else None,
@@ -130,15 +131,15 @@ def search(
             data = data or ("digits" if shared is None else shared_data(shared))
             targets, budgets = targets_and_budgets(latency_ms, runtime, latency_table)
             if shared is not None and space is None:
-                searched, space = shared_space(shared), shared.config().space
+                searched, space = shared_space(shared).without(without), shared.config().space
             else:
                 if shared is not None and overrides.space is not None:
                     eps = shared_space(shared).file.bn_eps
                     overrides = replace(overrides, space=overrides.space.with_bn_eps(eps))
                 space = space or "v3_large"
-                searched = overrides.space or load_space(space)  # type: ignore[arg-type]
+                searched = overrides.space or load_space(space).without(without)  # type: ignore[arg-type]
             options = {
-                "space": overrides.space.name if overrides.space else str(space),
+                "space": searched.file.name if overrides.space else str(space), "without": searched.file.without,
                 "space_file": searched.file.model_dump(mode="json"),
                 "data": overrides.data.name if overrides.data else DATA_SETS.absolute(data),  # type: ignore[arg-type]
                 "labels": None if labels is None else absolute_path(labels),
@@ -207,6 +208,7 @@ def train_supernet(
     folder: str | Path,
     *,
     space: str | Path = "v3_large",
+    without: str | Sequence[str] = (),
     data: str | Path = "digits",
     labels: str | Path | None = None,
     max_broken: int = MAX_BROKEN,
@@ -229,9 +231,10 @@ def train_supernet(
     """
     with process_group() as group, restored_threads():
         with group.all_succeed():
-            searched = load_space(space)
+            searched = load_space(space).without(without)
             options: dict[str, Any] = {
-                "space": str(space), "space_file": searched.file.model_dump(mode="json"),
+                "space": str(space), "without": searched.file.without,
+                "space_file": searched.file.model_dump(mode="json"),
                 "data": DATA_SETS.absolute(data), "labels": None if labels is None else absolute_path(labels),
                 "max_broken": max_broken, "max_pixels": _count(max_pixels, "--max-pixels"), "fit": fit,
                 "channels": searched.channels if channels is None else channels, "group_by": group_by,
@@ -241,7 +244,7 @@ def train_supernet(
                 "budget_s": parse_duration(budget) if isinstance(budget, str) else budget,
                 "seed": seed, "device": device, "supernet_alone": True,
             }  # fmt: skip
-            config = with_keys(validate(RunConfig, options, "options"), set or {})
+            config = _with_set(validate(RunConfig, options, "options"), set or {})
             check_gpus(pick_device(config.device))
             check_start(config.init, config.pretrained, searched.reference)
             with _unheard("mnas.data"):
@@ -290,6 +293,8 @@ def _with_set(config: RunConfig, assignments: Mapping[str, Any]) -> RunConfig:
             raise BadInput(f"--set {key}: belongs to one device: state it as --{key.replace('_', '-')}")
         if key == "budgets_ms":
             raise BadInput("--set budgets_ms: state the budgets as --latency-ms 5,10,15")
+        if key == "without":
+            raise BadInput(f"--set without: state the choices that are left out as --without {assignments[key]}")
     return with_keys(config, assignments)
 
 

@@ -168,7 +168,9 @@ class RunConfig(Documented):
     space: str
     """The search space: a preset's name or the path of a YAML file (--space)."""
     space_file: dict[str, Any] = {}
-    """Content of the space's file when the run began; filled in by mnas."""
+    """Content of the space's file when the run began, without the choices left out; filled in by mnas."""
+    without: tuple[str, ...] = ()
+    """Choices that are left out of the space (--without): se, hard_swish, kernel7, expand6, pool."""
     data: str = "digits"
     """The images: digits, torchvision:NAME, or the path of a folder or an .npz (--data)."""
     labels: str | None = None

@@ -31,6 +31,7 @@ from mnas.cli.options import (
     Set,
     Sizes,
     Threads,
+    Without,
     assignments,
     by_device,
     comma_separated,
@@ -90,6 +91,7 @@ class _InOrder(TyperCommand):
 def search(
     context: typer.Context,
     space: Annotated[str | None, typer.Option(help="A preset's name (see `mnas spaces`) or a YAML file's path; by default v3_large, or that of --supernet.")] = None,
+    without: Without = None,
     latency_ms: Annotated[list[str], typer.Option(metavar="MS[,MS...]", help="The budget: milliseconds for one inference. Several: a winner for each.")] = [],
     data: Annotated[str | None, typer.Option(help="digits, a folder of class folders, an .npz, or torchvision:NAME; by default digits, or the data of --supernet.")] = None,
     labels: Labels = None,
@@ -147,7 +149,7 @@ def search(
     runtimes, tables = by_device(context.meta["devices"], runtime, latency_table, latency_ms)
     with only_main_process():
         result = run_search(
-            space=space, latency_ms=budgets or None, data=data, labels=labels, max_broken=max_broken, max_pixels=max_pixels, fit=fit,
+            space=space, without=without or (), latency_ms=budgets or None, data=data, labels=labels, max_broken=max_broken, max_pixels=max_pixels, fit=fit,
             channels=channels, group_by=group_by, objective=objective, runtime=runtimes, threads=threads,
             batch=batch, latency_table=tables or None, allow_foreign_table=allow_foreign_table, max_params=max_params,
             max_madds=max_madds, max_memory_mb=max_memory_mb, metric=metric, estimator=estimator, sampler=sampler,
@@ -166,6 +168,7 @@ def _flipped(key: str, flip: bool | None) -> dict[str, Any]:
 def supernet(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="The folder to write; one that has a part of it is continued.")],
     space: Annotated[str, typer.Option(help="A preset's name (see `mnas spaces`) or a YAML file's path.")] = "v3_large",
+    without: Without = None,
     data: Data = "digits",
     labels: Labels = None,
     max_broken: MaxBroken = MAX_BROKEN,
@@ -194,7 +197,7 @@ def supernet(
 
     with only_main_process():
         done = train_supernet(
-            output, space=space, data=data, labels=labels, max_broken=max_broken, max_pixels=max_pixels, fit=fit,
+            output, space=space, without=without or (), data=data, labels=labels, max_broken=max_broken, max_pixels=max_pixels, fit=fit,
             channels=channels, group_by=group_by, budget=budget, seed=seed, resolution=sizes(resolution), init=init,
             pretrained=stated_weights(pretrained, no_pretrained), device=device,
             set=_flipped("recipe.flip", flip) | assignments(set_),
@@ -432,6 +435,7 @@ def doctor(as_json: Json = False) -> None:
         others = [["cuda", gpu] for gpu in machine["gpus"]] + [["mps", "Apple GPU"]] * ("mps" in machine["devices"])
         print_table("devices", ["device", "what"], [["cpu", machine["device"]], *others])
         print_table("runtimes", ["runtime", "version"], [[r["name"], r["version"] or r["missing"]] for r in machine["runtimes"]])
+        print_table("known to be slow", ["runtime", "what"], [[r["name"], r["slow"]] for r in machine["runtimes"] if r["slow"]])
         if machine["missing"]:
             print_table("not installed", ["package", "for", "install"], [list(m.values()) for m in machine["missing"]])
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mnas.cli.options import Batch, Channels, Classes, Json, Runtime, Seed, Sizes, Threads, one_size, sizes
+from mnas.cli.options import Batch, Channels, Classes, Json, Runtime, Seed, Sizes, Threads, Without, one_size, sizes
 from mnas.cli.output import print_table, show
 from mnas.config import MAX_TABLE_ERROR
 from mnas.errors import BadInput
@@ -66,6 +66,7 @@ def latency_measure(
 @latency_app.command("build")
 def latency_build(
     space: Annotated[str, typer.Option(help="A preset's name or a YAML file's path.")] = "v3_large",
+    without: Without = None,
     runtime: Runtime = "torch",
     threads: Threads = 1,
     batch: Batch = 1,
@@ -87,12 +88,13 @@ def latency_build(
     from mnas.commands import latency as latency_commands
     from mnas.latency.conditions import Conditions
 
-    choice = latency_commands.SpaceChoice(space, classes, sizes(resolution), channels)
+    choice = latency_commands.SpaceChoice(space, classes, sizes(resolution), channels, without or "")
     done = latency_commands.build_latency_table(choice, Conditions(runtime, threads, batch), output=output, seed=seed)
 
     def lines() -> None:
         if done["fastest_ms"] is None:
             typer.echo(f"{done['path']}: {done['layers']} layers; {runtime} failed on {done['failed']}")
+            _suggest(done)
             return
         fit = done["calibration"]
         typer.echo(
@@ -100,8 +102,17 @@ def latency_build(
             f"{done['slowest_ms']:.2f} ms; error on {fit['held_out']} whole networks: mean {fit['mean_error']:.1%}, "
             f"largest {fit['max_error']:.1%}"
         )
+        _suggest(done)
 
     show(done, as_json, lines)
+
+
+def _suggest(done: Mapping[str, Any]) -> None:
+    """Print what a search on the table's device may leave out, if anything."""
+    from mnas.latency.table.suggestions import in_words
+
+    if line := in_words(done["suggestions"]):
+        typer.echo(line)
 
 
 @latency_app.command("check")
@@ -162,6 +173,7 @@ def _verdict(check: Mapping[str, Any]) -> str:
 def latency_kit(
     output: Annotated[Path, typer.Option("--output", "-o", help="The .zip to write.")],
     space: Annotated[str, typer.Option(help="A preset's name or a YAML file's path.")] = "v3_large",
+    without: Without = None,
     runtime: Annotated[str, typer.Option(help="What executes the layers there: onnxruntime, litert.")] = "onnxruntime",
     threads: Threads = 1,
     batch: Batch = 1,
@@ -180,7 +192,7 @@ def latency_kit(
     from mnas.commands import latency as latency_commands
     from mnas.latency.conditions import Conditions
 
-    choice = latency_commands.SpaceChoice(space, classes, sizes(resolution), channels)
+    choice = latency_commands.SpaceChoice(space, classes, sizes(resolution), channels, without or "")
     done = latency_commands.make_latency_kit(choice, Conditions(runtime, threads, batch), output=output, seed=seed)
     show(done, as_json, lambda: typer.echo(
         f"{done['path']}: {done['layers']} layers of space {done['space']} and {done['networks']} networks, "
@@ -202,6 +214,7 @@ def latency_import(
     space: Annotated[str | None, typer.Option(
         help="The space whose layers are looked up: a preset's name or a YAML file's path.",
     )] = None,
+    without: Without = None,
     runtime: Annotated[str, typer.Option(help="What executed the layers there, in your words: tflite.")] = "unknown",
     runtime_version: Annotated[str, typer.Option(help="Its version.")] = "unknown",
     threads: Annotated[int, typer.Option(min=1, help="Threads that it used.")] = 1,
@@ -235,18 +248,22 @@ def latency_import(
         brought = latency_commands.import_kit(source, device=device, output=output)
         fit = brought["calibration"]
         error = f"; error on {fit['held_out']} whole networks: mean {fit['mean_error']:.1%}" if fit else ""
-        show(brought, as_json, lambda: typer.echo(
-            f"{brought['path']}: {brought['layers']} layers measured on {brought['device']}{error}"
-        ))  # fmt: skip
+        _show_import(brought, as_json, f"{brought['layers']} layers measured on {brought['device']}{error}")
         return
     if device is None or space is None:
         raise BadInput(f"{source}: state --device and --space; only a kit's results.json says both itself")
-    choice = latency_commands.SpaceChoice(space, classes, sizes(resolution), channels)
+    choice = latency_commands.SpaceChoice(space, classes, sizes(resolution), channels, without or "")
     done = latency_commands.import_table(
         source, choice, Conditions(runtime, threads, batch), device=device, runtime_version=runtime_version, unit=unit,
         output=output,
     )  # fmt: skip
     takes = "" if done["missing"] else f", which takes {done['fastest_ms']:.2f} to {done['slowest_ms']:.2f} ms"
-    show(done, as_json, lambda: typer.echo(
-        f"{done['path']}: {done['layers']} layers of space {done['space']} on {done['device']}{takes}"
-    ))  # fmt: skip
+    _show_import(done, as_json, f"{done['layers']} layers of space {done['space']} on {done['device']}{takes}")
+
+
+def _show_import(done: Mapping[str, Any], as_json: bool, text: str) -> None:
+    def lines() -> None:
+        typer.echo(f"{done['path']}: {text}")
+        _suggest(done)
+
+    show(done, as_json, lines)

@@ -59,6 +59,9 @@ Pretrained = Annotated[str, typer.Option(
     "more by default. `mnas zoo` lists the names.",
 )]  # fmt: skip
 NoPretrained = Annotated[bool, typer.Option("--no-pretrained", help="Start from fresh weights.")]
+Without = Annotated[str | None, typer.Option(
+    metavar="CHOICE[,...]", help="Choices left out of the space: se, hard_swish, kernel7, expand6, pool.",
+)]  # fmt: skip
 Sizes = Annotated[str | None, typer.Option(
     metavar="PX[,PX...]", help="Input sizes, such as 160,192,224, or of rectangles HEIGHTxWIDTH: 96x160,120x200.",
 )]  # fmt: skip

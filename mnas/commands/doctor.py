@@ -21,15 +21,20 @@ OPTIONAL: Mapping[str, tuple[str, str]] = {
 }
 """Import name -> what it is for, and the command that installs it."""
 
+_CLIFF = "depthwise 7x7 convolutions take a network about 6 times as long as 3x3, 5x5 ones 1.2 times: --without kernel7"
+SLOW: Mapping[str, str] = {"litert": f"2.3: {_CLIFF}", "executorch": f"1.5 (XNNPACK): {_CLIFF}"}
+"""Runtime -> what it is known to run slowly, after the version where that was measured."""
+
 
 def doctor() -> dict[str, Any]:
     """Versions, devices, runtimes, and what is missing with its pip command."""
     runtimes = []
     for name in runtime_names():
         try:
-            runtimes.append({"name": name, "version": get_runtime(name).version(), "missing": None})
+            found = {"version": get_runtime(name).version(), "missing": None}
         except MissingDependency as error:
-            runtimes.append({"name": name, "version": None, "missing": str(error)})
+            found = {"version": None, "missing": str(error)}
+        runtimes.append({"name": name, **found, "slow": SLOW.get(name)})
     devices = ["cpu"] + [kind for kind in ("cuda", "mps") if getattr(torch, kind).is_available()]
     missing = [
         {"package": package, "for": use, "install": command}

@@ -32,12 +32,14 @@ from mnas.latency.runtimes import Runtime, get_runtime
 from mnas.latency.table import calibrate
 from mnas.latency.table.cache import cache_path, table_for
 from mnas.latency.table.calibration import Calibration
+from mnas.latency.table.suggestions import suggestions
 from mnas.latency.table.table import LatencyTable, differences
 from mnas.latency.timing.device import clock_mhz
 from mnas.latency.timing.rounds import Inference, RoundLimits
 from mnas.monitor.console import progress
 from mnas.nn.network import Network, build
 from mnas.space.architecture import Architecture
+from mnas.space.narrowing import WITHOUT
 from mnas.space.space import SearchSpace, load_space
 from mnas.space.zoo import NETWORKS, load_architecture
 
@@ -56,9 +58,11 @@ class SpaceChoice:
     """All sizes of the space by default."""
     channels: int | None = None
     """Of the images; those of the space's file by default."""
+    without: str = ""
+    """Choices that are left out: "se,kernel7"."""
 
     def load(self) -> SearchSpace:
-        space = load_space(self.name)
+        space = load_space(self.name).without(self.without)
         space = space if self.channels is None else space.with_channels(self.channels)
         return space.with_resolutions(tuple(self.resolution)) if self.resolution else space
 
@@ -130,12 +134,13 @@ def build_latency_table(
     space = choice.load()
     path = output or cache_path(space, conditions)
     table = table_for(space, choice.num_classes, conditions, seed=seed, path=output)
-    missing = table.missing(space.layers(choice.num_classes))
-    fastest, slowest = (None, None) if missing else _range_ms(space, table, choice.num_classes)
+    layers = space.layers(choice.num_classes)
+    fastest, slowest = (None, None) if table.missing(layers) else _range_ms(space, table, choice.num_classes)
     return {
         "path": str(path), **_about(table), "layers": len(table.entries), "failed": len(table.failed),
         "space": space.name, "fastest_ms": fastest, "slowest_ms": slowest,
         "calibration": table.calibration and table.calibration.to_dict(),
+        "suggestions": [one.to_dict() for one in suggestions(table, layers)],
     }  # fmt: skip
 
 
@@ -161,7 +166,10 @@ def check_table(
     if not resolution and stated is not None:
         resolution = stated.networks.resolutions
     num_classes = num_classes or max(table.classes(), default=1000)
-    choice = SpaceChoice(space or str(stated and stated.networks.space), num_classes, resolution)
+    name, _, without = str(stated and stated.networks.space).partition(WITHOUT)
+    if space is not None and load_space(space).name != name:
+        without = ""
+    choice = SpaceChoice(space or name, num_classes, resolution, without=without)
     loaded = choice.load()
     rng = random.Random(seed)
     archs = [loaded.sample(rng) for _ in range(networks)]
@@ -250,6 +258,7 @@ def import_kit(source: str | Path, *, device: str | None, output: str | Path) ->
     return {
         "path": str(output), **_about(table), "layers": len(table.entries), "failed": len(table.failed),
         "calibration": table.calibration and table.calibration.to_dict(),
+        "suggestions": [one.to_dict() for one in suggestions(table)],
     }  # fmt: skip
 
 
@@ -276,6 +285,7 @@ def import_table(
     return {
         "path": str(output), **_about(table), "space": space.name, "layers": len(layers) - len(missing),
         "missing": len(missing), "fastest_ms": fastest, "slowest_ms": slowest,
+        "suggestions": [one.to_dict() for one in suggestions(table, layers)],
     }  # fmt: skip
 
 

@@ -128,7 +128,7 @@ class WeightSharing:
         trainer = self._trainer.limited(train=EVALUATION_TRAIN_IMAGES, val=EVALUATION_VAL_IMAGES, seed=0)
         estimator = SupernetEstimator(supernet, trainer, None)
         largest, smallest = largest_and_smallest(self._space)
-        reference = self._space.published(self._space.reference)
+        _, reference = self._space.rival(self._space.reference)
         rng = random.Random(0)
         subnets = {"largest": largest, "smallest": smallest, "reference": reference}
         subnets |= {f"random{i}": self._space.sample(rng) for i in (1, 2)}

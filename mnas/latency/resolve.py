@@ -14,6 +14,7 @@ from mnas.latency.conditions import Conditions
 from mnas.latency.importers.tables import with_classifiers
 from mnas.latency.importers.units import unit_doubt
 from mnas.latency.table.cache import table_for
+from mnas.latency.table.suggestions import in_words, suggestions
 from mnas.latency.table.table import LatencyTable, differences, load_table
 from mnas.run import Run
 from mnas.space.layer import Layer
@@ -58,6 +59,8 @@ def resolve_table(
         _refuse_inexact(table, where, space, config, num_classes, here)
     table = table.only(layers | set(others))
     if path != copy:
+        if line := in_words([one.to_dict() for one in suggestions(table, layers)]):
+            log.info("%s: %s", where, line)
         table.save(copy)
     return table, here
 
@@ -118,9 +121,11 @@ def _refuse_incomplete(
         again = f"{_build(table, config, num_classes)} -o NEW.yaml"
         if table.origin == "imported":
             again = "python3 kit.zip there, which tries them again; mnas latency import results.json -o NEW.yaml"
+        refused = [one.without for one in suggestions(table, layers) if one.slower is None]
+        without = f"leave them out (--without {','.join(refused)})" if refused else "take a space without such layers"
         raise BadInput(
-            f"{message} {table.runtime} could not run them ({table.failed[failed]}): take another --runtime, or a "
-            f"space without such layers; if memory was short, measure again: {again}"
+            f"{message} {table.runtime} could not run them ({table.failed[failed]}): {without}, or take another "
+            f"--runtime; if memory was short, measure again: {again}"
         )
     sizes = {layer.size for layer in table.entries if layer.takes_images}
     lacking = set(space.resolutions) - sizes
@@ -144,7 +149,8 @@ def _refuse_incomplete(
 def _space_options(config: RunConfig, num_classes: int) -> str:
     """The options that determine the layers of a search."""
     sizes = f" --resolution {','.join(map(shown, config.resolution))}" if config.resolution else ""
-    return f"--space {config.space} --classes {num_classes}{sizes}"
+    without = f" --without {','.join(config.without)}" * bool(config.without)
+    return f"--space {config.space}{without} --classes {num_classes}{sizes}"
 
 
 def _build(table: LatencyTable, config: RunConfig, num_classes: int) -> str:
@@ -178,7 +184,7 @@ def _refuse_inexact(
         log.warning("%s: not calibrated: its error on whole networks is unknown", where)
         return
     error, networks = table.calibration.error.mean_error, table.calibration.networks
-    if networks.space != space.name:
+    if networks.space not in (space.name, space.file.name):  # the latter has all networks of the former
         log.warning("%s: its error was measured on networks of '%s', not of '%s'", where, networks.space, space.name)
     if error <= config.max_table_error:
         return

@@ -20,6 +20,7 @@ from mnas.pipeline.race import Contender
 from mnas.space import zoo
 from mnas.space.architecture import Architecture
 from mnas.space.cost import cost
+from mnas.space.narrowing import WITHOUT
 from mnas.study.trial import Trial, standard_error
 
 COLUMNS = (
@@ -116,7 +117,7 @@ def _key(row: LeaderboardRow) -> tuple[int, int, float, float]:
 
 def _width(name: str) -> float | None:
     """The width multiplier in the name of a reference network; a found network has no single one."""
-    reference, _, scale = re.split("[:/]", name)[0].partition("@")
+    reference, _, scale = re.split("[:/]", name.partition(WITHOUT)[0])[0].partition("@")
     if reference not in zoo.names():
         return None
     return float(scale) if scale else 1.0

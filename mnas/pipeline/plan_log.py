@@ -31,6 +31,12 @@ def log_plan(plan: Plan, context: Context, own_estimator: bool) -> None:
         )
     )
     log.info("space %s: %.3g networks; searching for %s", context.space.name, context.space.size, goal)
+    if context.space.file.without:
+        name, reference = context.space.rival(context.space.reference)
+        log.info(
+            "the reference networks take part without these choices too: %s is %s", name,
+            "in the space" if reference in context.space else "not in the space",
+        )  # fmt: skip
     log.info(
         "%s; then the best of them and the references scaled to the budget race for up to %d epochs; about %s in total "
         "from now", in_words(plan, config, len(context.data.train), own_estimator), most_epochs(config.recipe),

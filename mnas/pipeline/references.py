@@ -21,8 +21,8 @@ FULL = WIDTHS.index(1.0)
 class Scaling:
     """How references are scaled."""
 
-    make: Callable[[str], Architecture] = zoo.load_architecture
-    """Gives the network of a name, mobilenet_v3_large@0.75:160."""
+    make: Callable[[str], tuple[str, Architecture]] = lambda name: (name, zoo.load_architecture(name))
+    """Gives the network of a name, mobilenet_v3_large@0.75:160, and what it is to be called."""
     widest: int = len(WIDTHS) - 1
     """The place of the largest width in WIDTHS."""
 
@@ -32,7 +32,7 @@ class Reference:
     """A reference network, scaled."""
 
     name: str
-    """As `load_architecture` reads it: mobilenet_v3_large@0.75:160."""
+    """As `load_architecture` reads it, mobilenet_v3_large@0.75:160; and what it is without, if anything."""
     architecture: Architecture
     latency: Measurement
     """As a whole network."""
@@ -56,11 +56,12 @@ def scaled_references(
     while searched := [pair for pair in pairs if low[pair] < high[pair]]:
         middle = {pair: FULL if pair not in names_of else (low[pair] + high[pair]) // 2 for pair in searched}
         names_of |= {pair: zoo.scaled_name(pair[0], WIDTHS[middle[pair]], pair[1]) for pair in searched}
-        archs = [scaling.make(names_of[pair]) for pair in searched]
-        for pair, arch, latency in zip(searched, archs, _measured(archs, measure), strict=True):
+        made = [scaling.make(names_of[pair]) for pair in searched]
+        latencies = _measured([arch for _, arch in made], measure)
+        for pair, (name, arch), latency in zip(searched, made, latencies, strict=True):
             width = WIDTHS[middle[pair]]
             if latency is not None and keeps(latency.median_ms, latency.spread_ms, budget_ms) and allows(arch):
-                best[pair] = width, Reference(names_of[pair], arch, latency)
+                best[pair] = width, Reference(name, arch, latency)
                 low[pair] = middle[pair] + 1
             else:
                 high[pair] = middle[pair]

@@ -161,8 +161,9 @@ def open_run(
     if config.budget_s is not None:
         recipe = prolonged(config.recipe, len(trainer.data.train))
     config = config.model_copy(update={"recipe": recipe})
-    names = config.baselines or ((space.reference,) if config.wanted_ms[0] is None else ())
-    baselines = [(name, space.published(name)) for name in names]
+    baselines = [(name, space.published(name)) for name in config.baselines]
+    if not baselines and config.wanted_ms[0] is None:
+        baselines = [space.rival(space.reference)]
     latency = latency_model(run, space, config, overrides.latency, classes, [arch for _, arch in baselines])
     context = Context(
         run, config, space, trainer, group, TensorBoard(run.tensorboard), latency, constraints_of(config, classes)
@@ -177,7 +178,7 @@ def _references(context: Context) -> dict[float | None, list[Reference]]:
     space, allows, measure = context.space, context.constraints.satisfied_by, context.latency.measure
     own = own_size(context.data.image_size, space.resolutions)
     # no wider than trained weights are
-    make = Scaling(space.published, FULL if context.trainer.origins else len(WIDTHS) - 1)
+    make = Scaling(space.rival, FULL if context.trainer.origins else len(WIDTHS) - 1)
     return {
         ms: scaled_references(kind_of(space.reference), space.resolutions, ms, measure, allows, make, own)
         for ms in context.config.wanted_ms if ms is not None
@@ -190,7 +191,7 @@ def _largest(
 ) -> Architecture:  # fmt: skip
     """The largest network that is to be trained fully, as far as it is known: the time plan goes by it."""
     known = [one.architecture for scaled in references.values() for one in scaled] + [arch for _, arch in baselines]
-    known = known or [context.space.published(context.space.reference)]
+    known = known or [context.space.rival(context.space.reference)[1]]
     return max(known, key=lambda arch: cost(arch).madds)
 
 

@@ -93,7 +93,7 @@ def _planned(
     """The trainer in the faster precision, and the recipe for the time; kept for a resume. Sets torch's threads."""
     state = run.state()
     pace = fastest(
-        space.published(space.reference), config.recipe, trainer, threads=state.threads,
+        space.rival(space.reference)[1], config.recipe, trainer, threads=state.threads,
         precision=state.precision or config.precision,
     )  # fmt: skip
     torch.set_num_threads(pace.threads)

@@ -19,7 +19,7 @@ from mnas.run import Run
 from mnas.space.schema import SpaceFile
 from mnas.space.space import SearchSpace
 
-FREE = ("name", "reference", "resolution", "bn_eps")
+FREE = ("name", "reference", "resolution", "bn_eps", "without")
 """Of a space's file, what weights do not depend on, or take from their own."""
 SHORTER = 3
 """Contenders that go on from a supernet's weights train for this part of the recipe's epochs."""
@@ -96,8 +96,8 @@ def _check_space(path: str, theirs: SpaceFile, ours: SpaceFile) -> None:
         if key not in FREE and here[key] != there[key]:
             difference = _difference(key, there[key], here[key])
             raise BadInput(
-                f"{path}: its supernet is of another space than '{ours.name}': {difference}; leave --space out, or "
-                "train a supernet of this one (mnas supernet)"
+                f"{path}: its supernet is of another space than '{ours.name}': {difference}; leave --space "
+                "and --without out, or train a supernet of this one (mnas supernet)"
             )
 
 

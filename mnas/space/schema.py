@@ -111,6 +111,8 @@ class SpaceFile(Strict):
     bn_eps: Positive = 1.0e-5
     image_channels: Literal[1, 3] = 3
     """Of the images: 3, or 1 for grey ones."""
+    without: tuple[str, ...] = ()
+    """Names of choices that are left out (--without): see `mnas.space.narrowing`."""
 
     @pydantic.model_validator(mode="after")
     def _shared_together(self) -> SpaceFile:

@@ -18,6 +18,7 @@ from mnas.space.architecture import Architecture
 from mnas.space.choices import Choices, Option
 from mnas.space.count import count_networks
 from mnas.space.layer import IMAGE_CHANNELS, Layer
+from mnas.space.narrowing import adapted, called, narrowed
 from mnas.space.recognise import recognise
 from mnas.space.schema import SpaceFile
 from mnas.space.walk import Walk, paths, plain_name
@@ -39,8 +40,8 @@ class SearchSpace:
 
     @property
     def name(self) -> str:
-        """The space's name, as its file states it."""
-        return self.file.name
+        """The space's name, as its file states it, with what is left out: `v3_large without se, kernel7`."""
+        return called(self.file.name, self.file.without)
 
     @property
     def reference(self) -> str:
@@ -61,6 +62,11 @@ class SearchSpace:
         """The same space at other input sizes in pixels. Raises BadInput."""
         sizes = [size if isinstance(size, int) else size_of(size) for size in resolutions]
         return SearchSpace(self.file.model_copy(update={"resolution": checked_sizes(sizes, "--resolution")}))
+
+    def without(self, names: str | Iterable[str]) -> SearchSpace:
+        """The same space without some choices, "se,kernel7": see `mnas.space.narrowing`. Raises BadInput."""
+        names = [name.strip() for name in (names.split(",") if isinstance(names, str) else names) if name.strip()]
+        return SearchSpace(narrowed(self.file, names)) if names else self
 
     @property
     def channels(self) -> int:
@@ -87,6 +93,14 @@ class SearchSpace:
         arch = load_architecture(name, self.largest_resolution, self.channels)
         of_kind = NETWORKS.path(name) is None and re.split("[@:]", name)[0] in kind_of(self.reference)
         return replace(arch, bn_eps=self.file.bn_eps) if of_kind else arch
+
+    def rival(self, name: str) -> tuple[str, Architecture]:
+        """The network of a name in the zoo without the choices that the space leaves out, which its new name says.
+
+        It is the published one where it has none of them. Raises BadInput.
+        """
+        arch, had = adapted(self.published(name), self.file)
+        return called(name, had), arch
 
     # --- architectures from choices, and back
 
@@ -221,4 +235,5 @@ class SearchSpace:
 def load_space(name: str | Path) -> SearchSpace:
     """A shipped space by name, or a space's YAML file by path. Raises BadInput."""
     path = find_preset("search_spaces", name)
-    return SearchSpace(validate(SpaceFile, load_yaml(path), str(path)))
+    file = validate(SpaceFile, load_yaml(path), str(path))
+    return SearchSpace(file).without(file.without)

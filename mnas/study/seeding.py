@@ -12,6 +12,7 @@ from optuna.trial import TrialState
 from mnas.io.size import in_order, shown
 from mnas.space import zoo
 from mnas.space.architecture import Architecture
+from mnas.space.narrowing import adapted, called
 from mnas.space.space import SearchSpace
 from mnas.study.storage import choices_of
 
@@ -30,10 +31,11 @@ def reference_networks(space: SearchSpace) -> dict[Architecture, str]:
     ordered = in_order(space.resolutions)
     for resolution in reversed(ordered):
         for name in sorted(zoo.names(), key=lambda name: name != space.reference):
-            arch = zoo.get(name, resolution=resolution, channels=space.channels)
+            arch, had = adapted(zoo.get(name, resolution=resolution, channels=space.channels), space.file)
             arch = replace(arch, bn_eps=space.file.bn_eps)  # that of the weights from which networks start
             if arch in space:
-                networks.setdefault(arch, name if resolution == ordered[-1] else f"{name}/{shown(resolution)}")
+                sized = name if resolution == ordered[-1] else f"{name}/{shown(resolution)}"
+                networks.setdefault(arch, called(sized, had))
     return networks
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,11 +14,14 @@ from made_up_tables import FIT, changed, made_up, refitted
 
 from mnas.commands import latency as latency_commands
 from mnas.latency.runtimes import get_runtime
+from mnas.latency.table import build as building
 from mnas.latency.table import calibrate as calibrating
 from mnas.latency.table.table import LatencyTable
 from mnas.latency.timing.quiet import usable_cores
+from mnas.latency.timing.rounds import Inference
 from mnas.nn.network import build
 from mnas.space import zoo
+from mnas.space.layer import Layer
 
 
 @pytest.fixture
@@ -218,3 +222,37 @@ def test_a_kit_and_a_table_for_grey_images(latency: Mnas, tiny: Path, tmp_path: 
     assert kit.code == 0, kit.err
     refused = latency("build", "--space", tiny, "--channels", "2", "-o", "x.yaml")
     assert (refused.code, "--channels 2" in refused.err) == (2, True)
+
+
+# --- choices that are left out, and suggested ---------------------------------------------------------------------
+
+
+def test_build_and_check_without_some_choices(latency: Mnas) -> None:
+    built = latency(*BUILD, "--without", "se,kernel5", "--json").json
+    assert built["space"] == "tiny without se, kernel5"
+    table = LatencyTable.load("table.yaml")
+    assert not any(layer.se or layer.kernel == 5 for layer in table.entries)
+    assert {one["without"] for one in built["suggestions"]} <= {"hard_swish", "expand3"}
+    assert latency(*CHECK, "--json").json["space"] == "tiny without se, kernel5"
+    refused = latency(*BUILD, "--without", "kernel9")
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+
+
+def test_build_says_what_failed_as_a_suggestion(
+    latency: Mnas, mnas: Mnas, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared = building._prepared
+
+    def without_kernel5(*args: Any) -> dict[Layer, Inference | str]:
+        return {layer: "no such kernel" if layer.kernel == 5 else found for layer, found in prepared(*args).items()}
+
+    monkeypatch.setattr(building, "_prepared", without_kernel5)
+    done = latency(*BUILD)
+    assert done.code == 0
+    assert done.out.splitlines()[-1].startswith("suggestion: --without kernel5")
+    (suggestion, *_) = latency(*BUILD, "--json").json["suggestions"]
+    assert (suggestion["without"], suggestion["slower"], suggestion["why"]) == ("kernel5", None, "no such kernel")
+    refused = mnas("search", "--space", "tiny.yaml", "--resolution", "32", "--latency-ms", "5", "--latency-table",
+                   "table.yaml", "--run", "run")
+    assert refused.code == 2 and not Path("run").exists()
+    assert "no such kernel" in (line := refused.err.splitlines()[-1]) and "--without kernel5" in line

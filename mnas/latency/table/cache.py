@@ -35,15 +35,16 @@ def table_for(
 ) -> LatencyTable:
     """A calibrated table of the space's layers, from `path` (the user's cache by default).
 
-    Missing layers are measured and added. The table is calibrated again where layers were added, or where it was
-    calibrated on another space. An inexact table is measured a second time, since a busy machine is the usual reason,
-    and the better one is kept; a mean error up to `accepted` is exact enough.
+    Missing layers are measured and added; of a space without some choices, only those that the cached table of the
+    whole space lacks. The table is calibrated again where layers were added, or where it was calibrated on another
+    space. An inexact table is measured a second time, since a busy machine is the usual reason, and the better one is
+    kept; a mean error up to `accepted` is exact enough.
     """
     check_threads(conditions.threads)
     with exclusive():  # a second process waits for the whole table, and then finds it in the file
         if path is None:
             path = cache_path(space, conditions)
-            table = _cached(path)
+            table = _cached(path) or _of_whole(space, num_classes, conditions)
         else:
             path = Path(path)
             table = LatencyTable.load(path) if path.exists() else None
@@ -132,14 +133,24 @@ def _calibrated(
     return table
 
 
-def cache_path(space: SearchSpace, conditions: Conditions) -> Path:
-    """Where this device's table of a space is kept between runs."""
+def cache_path(space: SearchSpace, conditions: Conditions, name: str = "") -> Path:
+    """Where this device's table of a space is kept between runs; of one with another `name`, where that is stated."""
     adapter = get_runtime(conditions.runtime)
     sizes = "-".join(map(shown, in_order(space.resolutions)))
     where = f"threads {conditions.threads} batch {conditions.batch} {adapter.device_name()}"
     grey = " grey" * (space.channels == 1)
-    words = f"{space.name} {sizes} px{grey} {adapter.name} {adapter.version()} {where}{' framed' * adapter.framed}"
+    name = name or space.name
+    words = f"{name} {sizes} px{grey} {adapter.name} {adapter.version()} {where}{' framed' * adapter.framed}"
     return user_cache("latency") / (re.sub(r"[^a-z0-9.]+", "-", words.lower()).strip("-.") + ".yaml")
+
+
+def _of_whole(space: SearchSpace, num_classes: int, conditions: Conditions) -> LatencyTable | None:
+    """The layers that the cached table of a space has, of the same space without some choices."""
+    whole = _cached(cache_path(space, conditions, space.file.name)) if space.file.without else None
+    if whole is None or differences(whole, conditions):
+        return None
+    kept = whole.only(space.layers(num_classes)).uncalibrated()
+    return kept if kept.entries else None
 
 
 def _cached(path: Path) -> LatencyTable | None:

@@ -366,3 +366,17 @@ def test_an_inexact_table_of_before_is_first_calibrated_anew(
     table = fill()
     assert table.calibration is not None and table.calibration.error.mean_error == 0.0
     assert table.entries == before.entries
+
+
+def test_a_space_without_some_choices_begins_with_the_layers_of_the_whole_one(
+    fill: Fill, space: SearchSpace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, left = fill(), space.without("kernel5,expand2")
+    monkeypatch.setattr(building, "sections", lambda todo, *_, **__: pytest.fail("layers!") if todo else iter(()))
+    table = table_for(left, 10, Conditions("torch"))
+    assert set(table.entries) == left.layers(10) < set(whole.entries)
+    assert {layer: whole.entries[layer] for layer in table.entries} == table.entries
+    assert table.calibration is not None
+    assert table.calibration.networks.space == "least without kernel5, expand2"
+    assert LatencyTable.load(cache_path(left, Conditions("torch"))) == table
+    assert LatencyTable.load(cache_path(space, Conditions("torch"))) == whole
