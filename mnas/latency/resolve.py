@@ -122,10 +122,10 @@ def _refuse_incomplete(
         if table.origin == "imported":
             again = "python3 kit.zip there, which tries them again; mnas latency import results.json -o NEW.yaml"
         refused = [one.without for one in suggestions(table, layers) if one.slower is None]
-        without = f"leave them out (--without {','.join(refused)})" if refused else "take a space without such layers"
+        without = f" (--without {','.join(refused)})" if refused else ""
         raise BadInput(
-            f"{message} {table.runtime} could not run them ({table.failed[failed]}): {without}, or take another "
-            f"--runtime; if memory was short, measure again: {again}"
+            f"{message} {table.runtime} could not run them ({table.failed[failed]}): take another --runtime, or a "
+            f"space without such layers{without}; if memory was short, measure again: {again}"
         )
     sizes = {layer.size for layer in table.entries if layer.takes_images}
     lacking = set(space.resolutions) - sizes

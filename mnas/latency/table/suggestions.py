@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -131,7 +131,7 @@ def _per_madd(ran: Mapping[Layer, float], layers: Iterable[Layer]) -> float:
 def _refused(ran: Mapping[Layer, float], failed: Mapping[Layer, str]) -> list[Suggestion]:
     """The fewest choices without which no layer failed, as far as choices explain it."""
     groups = _grouped([*ran, *failed])
-    ran_with = {_name(choice, option) for layer in ran for (choice, _), option in _choices(layer).items()}
+    ran_with = Counter(_name(choice, option) for layer in ran for (choice, _), option in _choices(layer).items())
     blamed: dict[str, set[Layer]] = defaultdict(set)
     for layer in failed:
         for rest, option in _choices(layer).items():
@@ -143,9 +143,9 @@ def _refused(ran: Mapping[Layer, float], failed: Mapping[Layer, str]) -> list[Su
                 blamed[name].add(layer)
     found = []
     while any(blamed.values()):
-        name = max(blamed, key=lambda one: (len(blamed[one]), one not in ran_with, one))
+        name = max(blamed, key=lambda one: (len(blamed[one]), -ran_with[one], one))
         layers = blamed.pop(name)
-        found.append(Suggestion(name, len(layers), None, why=failed[next(iter(sorted(layers, key=str)))]))
+        found.append(Suggestion(name, len(layers), why=failed[min(layers, key=str)]))
         blamed = defaultdict(set, {other: rest - layers for other, rest in blamed.items()})
     return found
 
