@@ -38,6 +38,7 @@ from mnas.latency.timing.frame import frame
 from mnas.latency.timing.quiet import usable_cores
 from mnas.nn.network import Network
 from mnas.space import zoo
+from mnas.space.cost import layer_madds
 from mnas.space.layer import Layer
 from mnas.space.space import SearchSpace, load_space
 
@@ -445,6 +446,25 @@ def test_import_command(measured: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert f"leave out {', '.join(every.split()[::2])}: " in str(refused.value)
     with pytest.raises(BadInput, match=r"note10: .*--device.*--space"):
         mnas("import", "note10", "-o", tmp_path / "other.yaml")
+
+
+def test_import_suggests_what_the_device_refused_or_runs_slowly(
+    measured: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = results(measured)
+    for row in data["manifest"]["layers"]:
+        layer = Layer(**row["layer"])
+        data["layer_ms"][row["file"]] = (1 + layer_madds(layer) / 1e6) * (9 if layer.activation == "hard_swish" else 1)
+        if layer.se:
+            del data["layer_ms"][row["file"]]
+            data["failed"][row["file"]] = "Op 'MUL' is not supported"
+    (tmp_path / "results.json").write_text(json.dumps(data))
+    mnas("import", tmp_path / "results.json", "-o", tmp_path / "table.yaml")
+    assert capsys.readouterr().out.splitlines()[-1].startswith("suggestion: --without se,hard_swish (")
+    mnas("import", tmp_path / "results.json", "-o", tmp_path / "other.yaml", "--json")
+    refused, slow = json.loads(capsys.readouterr().out)["suggestions"]
+    assert (refused["without"], refused["slower"], refused["why"]) == ("se", None, "Op 'MUL' is not supported")
+    assert (slow["without"], slow["slower"], slow["than"]) == ("hard_swish", 9.0, "with relu")
 
 
 def test_kit_command(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
