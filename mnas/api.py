@@ -49,6 +49,7 @@ from mnas.pipeline.supernet_run import run_supernet
 from mnas.pipeline.supernet_source import check_shared, shared_data, shared_space, sharing, source_of
 from mnas.pipeline.winners import Result
 from mnas.pipeline.worker import work
+from mnas.report.page import report_after
 from mnas.run import Run, new_folder, removed_unless_started
 from mnas.samplers import make_sampler
 from mnas.space.space import SearchSpace, load_space
@@ -56,7 +57,7 @@ from mnas.space.zoo import NETWORKS
 from mnas.study.objective import is_pareto
 from mnas.study.trial import Trial
 from mnas.training.device import pick_device, restored_threads
-from mnas.training.distributed import check_gpus, process_group
+from mnas.training.distributed import ProcessGroup, check_gpus, process_group
 
 
 def search(
@@ -170,7 +171,7 @@ def search(
             return work(config, overrides, group)
         folder = new_folder(config) if run is None else Path(run)
         with removed_unless_started(folder), Run(folder).lock():
-            return run_search(Run.create(folder, config, _provenance()), config, overrides, group)
+            return _searched(Run.create(folder, config, _provenance()), config, overrides, group)
 
 
 def resume(
@@ -201,7 +202,14 @@ def resume(
             return work(config, overrides, group)
         with existing.lock():
             existing.keep(config)
-            return run_search(existing, config, overrides, group)
+            return _searched(existing, config, overrides, group)
+
+
+def _searched(run: Run, config: RunConfig, overrides: Overrides, group: ProcessGroup) -> Result:
+    """The result of a search, which also leaves a report."""
+    result = run_search(run, config, overrides, group)
+    report_after(run)
+    return result
 
 
 def train_supernet(

@@ -76,6 +76,7 @@ class Run:
         self.origins_path = self.origins / "origins.json"
         self.winner, self.winners = self.folder / "winner", self.folder / "winners"
         self.front, self.leaderboard_path = self.folder / "front", self.folder / "leaderboard.csv"
+        self.mistakes, self.report_path = self.folder / "mistakes", self.folder / "report.html"
 
     @property
     def storage_url(self) -> str:

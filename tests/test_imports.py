@@ -16,7 +16,7 @@ ORDER = """
 __main__
 cli
 commands api
-pipeline
+pipeline report
 study
 latency estimators
 export training

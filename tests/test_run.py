@@ -12,6 +12,7 @@ import pytest
 from mnas.config import Objective, RunConfig, Target
 from mnas.errors import BadInput, RunLocked
 from mnas.io.files import write_atomic, write_json
+from mnas.io.jsonl import read_records
 from mnas.run import Run, RunState
 
 
@@ -72,6 +73,14 @@ def test_a_whole_last_line_without_its_newline_is_kept(tmp_path: Path) -> None:
     assert run.read_trials() == [{"number": 0}, {"number": 1}]
     run.append_trial({"number": 2})
     assert [record["number"] for record in run.read_trials()] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(("last", "read"), [('{"number": 1}', 2), ('{"number": 1', 1), ("", 1)])
+def test_reading_without_repair_changes_nothing(tmp_path: Path, last: str, read: int) -> None:
+    path = tmp_path / "trials.jsonl"
+    path.write_text('{"number": 0}\n' + last)
+    assert [record["number"] for record in read_records(path, repair=False)] == list(range(read))
+    assert path.read_text() == '{"number": 0}\n' + last
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"elapsed_s": "x"}', '{"elapsed_s": NaN}', '{"elapsed_s": -1}'])

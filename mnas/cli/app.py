@@ -344,6 +344,22 @@ def export(
 
 
 @app.command()
+def report(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, finished or not.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where to; report.html in the run's folder by default.")] = None,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Write a run's report: one HTML page with everything that the run found, for any browser, without a network.
+
+    Example: mnas report runs/v3_large-15ms-20260101-120000
+    """
+    from mnas.commands import report as reports
+
+    done = reports.report(run, output)
+    show(done, as_json, lambda: typer.echo(done["report"]))
+
+
+@app.command()
 def config(as_json: Json = False) -> None:
     """Every setting of a search with its default and what it does, as in a run's config.yaml; see `search --set`.
 

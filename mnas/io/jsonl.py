@@ -25,14 +25,19 @@ def append_record(path: Path, record: Mapping[str, Any]) -> None:
             raise
 
 
-def read_records(path: Path) -> list[dict[str, Any]]:
-    """Every record; a last line torn by a kill is cut off, one that lacks only its newline is kept."""
+def read_records(path: Path, repair: bool = True) -> list[dict[str, Any]]:
+    """Every record; a last line torn by a kill is cut off, one that lacks only its newline is kept.
+
+    Without `repair` the file stays as it is, since another process may be writing it.
+    """
     if not path.exists():
         return []
     content = path.read_bytes()
     whole = content[: content.rfind(b"\n") + 1]
     last = content[len(whole) :]
-    if last and _is_record(last):  # complete but for its newline
+    if not repair:
+        whole += last if _is_record(last) else b""
+    elif last and _is_record(last):  # complete but for its newline
         with path.open("ab") as file:
             file.write(b"\n")
         whole = content + b"\n"

@@ -27,6 +27,7 @@ from mnas.pipeline.leaderboard import (
     validation_score,
 )
 from mnas.pipeline.metrics import rows_of, write_winner
+from mnas.pipeline.mistakes import write_mistakes
 from mnas.pipeline.pacing import Pacing
 from mnas.pipeline.plan import most_epochs
 from mnas.pipeline.race import Contender
@@ -136,6 +137,10 @@ def hand_over(
         search = {**describe(outcome.budget_ms), **_race_facts(outcome, by_number)}
         folder = winner_folder(context.run, config, outcome.budget_ms)
         write_winner(context, networks, rows, folder, outcome.budget_ms, shared.recipe_of(outcome.winner), search)
+        write_mistakes(
+            context.run.mistakes / f"{winner[0].name}.json", networks[0].judgements[0], trainer.data.test,
+            trainer.data.classes, outcome.winner.architecture.resolution,
+        )
         listed += [*_placed(outcome, len(trainer.data.val)), *final_rows(networks, rows)]
     if DATA_SETS.path(config.data) is not None:
         warn_of_near_duplicates(trainer.data.train, trainer.data.test, "test")

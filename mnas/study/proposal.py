@@ -28,8 +28,11 @@ def ask(study: optuna.Study, problem: Problem) -> Proposal:
     with experimental_features():
         arch = problem.space.suggest(trial)
     latency_ms = problem.latency(arch)
-    for name, violation in problem.violations(arch, latency_ms).items():
+    violations = problem.violations(arch, latency_ms)
+    for name, violation in violations.items():
         trial.set_constraint(name, violation)
+    if violations:  # optuna-dashboard shows no such constraint, but a column for each attribute
+        trial.set_user_attr("feasible", all(violation <= 0 for violation in violations.values()))
     return Proposal(trial, arch, latency_ms)
 
 

@@ -35,6 +35,8 @@ class Judgement:
     num_classes: int
     in_top5: NDArray[np.bool_] | None = None
     """Whether the right class is among the five largest logits, (n,); None where there are at most ten classes."""
+    confidence: NDArray[np.float32] | None = None
+    """The probability (0..1) that the network gives its prediction, (n,); None where it was not kept."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -117,13 +119,14 @@ def judge(
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.eval()
     empty = torch.zeros(0, dtype=torch.int64, device=device)
-    seen, said, top = [empty], [empty], [empty.bool()]
+    seen, said, sure, top = [empty], [empty], [empty.float()], [empty.bool()]
     for raw, labels in batches(split, batch_size=judged_at_once(size), size=size, device=device):
         with contextlib.nullcontext() if exact else autocast(device):
             logits = network(normalise(raw, size))
         seen.append(labels)
         said.append(logits.argmax(1))
+        sure.append(logits.float().softmax(1).amax(1))
         if num_classes > TOP_ABOVE:
             top.append((logits.topk(TOP, 1).indices == labels[:, None]).any(1))
-    all_labels, predicted, in_top5 = (torch.cat(parts).cpu().numpy() for parts in (seen, said, top))
-    return Judgement(all_labels, predicted, num_classes, in_top5 if num_classes > TOP_ABOVE else None)
+    all_labels, predicted, confidence, in_top5 = (torch.cat(parts).cpu().numpy() for parts in (seen, said, sure, top))
+    return Judgement(all_labels, predicted, num_classes, in_top5 if num_classes > TOP_ABOVE else None, confidence)

@@ -18,8 +18,8 @@ from PIL import Image
 from mnas.run import Run
 
 COMMANDS = [
-    "search", "resume", "train", "evaluate", "export", "spaces", "zoo", "doctor", "latency measure", "latency build",
-    "latency import", "latency kit",
+    "search", "resume", "train", "evaluate", "export", "report", "spaces", "zoo", "doctor", "latency measure",
+    "latency build", "latency import", "latency kit",
 ]  # fmt: skip
 
 

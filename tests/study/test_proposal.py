@@ -33,6 +33,7 @@ def test_the_sampler_learns_the_violations() -> None:
         assert problem.allows(proposal.architecture) == all(value <= 0 for value in violations.values())
         frozen = study.get_trials()[proposal.trial.number]
         assert all(value in str(frozen.system_attrs) for value in map(str, violations.values()))
+        assert frozen.user_attrs == {"feasible": problem.allows(proposal.architecture)}
         kinds.add(problem.allows(proposal.architecture))
     assert kinds == {True, False}
 

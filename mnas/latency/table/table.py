@@ -47,12 +47,17 @@ class LatencyTable:
 
     def predict(self, arch: Architecture, num_classes: int = 1000) -> float:
         """Milliseconds of `arch`: the sum over its layers, calibrated if the table is. BadInput for a missing layer."""
+        total = sum(self.layer_times(arch, num_classes))
+        return total if self.calibration is None else self.calibration.whole_ms(total)
+
+    def layer_times(self, arch: Architecture, num_classes: int = 1000) -> list[float]:
+        """Milliseconds of each of a network's layers, of whose sum `predict` makes a whole network's. Raises BadInput.
+        """
         own, times = self.at_resolution.get(arch.resolution, {}), self.corrected or self.entries
         try:
-            total = sum([own[layer] if layer in own else times[layer] for layer in arch.layers(num_classes)])
+            return [own[layer] if layer in own else times[layer] for layer in arch.layers(num_classes)]
         except KeyError:
             raise self._lacks([arch], num_classes) from None
-        return total if self.calibration is None else self.calibration.whole_ms(total)
 
     def predict_many(self, archs: Sequence[Architecture], num_classes: int = 1000) -> NDArray[np.float64]:
         """`predict` for n architectures: (n,) milliseconds. One BadInput names all missing layers."""

@@ -1,0 +1,132 @@
+"""What a report tells, gathered from a run's own files, however far the run is; none of them is changed."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mnas.config import RunConfig
+from mnas.errors import BadInput
+from mnas.export.folder import ARCHITECTURE_FILE, METRICS_FILE
+from mnas.export.preprocessing import PREPROCESSING_FILE
+from mnas.io.files import read_json
+from mnas.io.jsonl import read_records
+from mnas.io.strict_yaml import load_yaml, read_text
+from mnas.monitor.curves import Curves, training_curves
+from mnas.pipeline.mistakes import read_mistakes
+from mnas.pipeline.winners import winner_folder
+from mnas.run import Run, RunState
+from mnas.space.architecture import Architecture
+from mnas.study.trial import Trial
+
+
+@dataclass(frozen=True)
+class Handed:
+    """A winner, as its folder has it."""
+
+    name: str
+    folder: Path
+    budget_ms: float | None
+    architecture: Architecture
+    classes: Sequence[str]
+    metrics: Mapping[str, Any]
+    mistakes: Mapping[str, Any]
+    """As `read_mistakes` gives them."""
+    benchmark: Sequence[Mapping[str, Any]]
+    """Rows of benchmark.json, one a format and precision; empty where nobody made it."""
+
+
+@dataclass(frozen=True)
+class RaceFacts:
+    """A race, as races.jsonl has it."""
+
+    budget_ms: float | None
+    contenders: Sequence[Mapping[str, Any]]
+    rungs: Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Searched:
+    """The trials of a run."""
+
+    trials: Sequence[Trial]
+    random: Sequence[Trial]
+    """Of the random search beside it."""
+    leaderboard: Sequence[Mapping[str, str]]
+    """Rows of leaderboard.csv; empty before the first race."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that a report tells of a run."""
+
+    run: Run
+    config: RunConfig
+    about: Mapping[str, Any]
+    """The content of config.yaml."""
+    state: RunState
+    searched: Searched
+    races: Sequence[RaceFacts]
+    winners: Sequence[Handed]
+    curves: Curves
+
+
+def gather(run: Run) -> Facts:
+    """The facts of a run. Raises BadInput for a damaged file, and for a folder that holds a supernet alone."""
+    config = run.config()
+    if config.supernet_alone:
+        raise BadInput(
+            f"{run.folder}: holds a supernet, not a search; mnas search --supernet {run.folder} searches in it"
+        )
+    return Facts(
+        run, config, load_yaml(run.config_path), run.state(), _searched(run), _races(run),
+        [_handed(run, config, ms) for ms in config.wanted_ms
+         if (winner_folder(run, config, ms) / METRICS_FILE).exists()],
+        training_curves(run.tensorboard),
+    )  # fmt: skip
+
+
+def _searched(run: Run) -> Searched:
+    board = run.leaderboard_path
+    rows = list(csv.DictReader(io.StringIO(read_text(board)))) if board.exists() else []
+    return Searched(_trials(run.trials_path), _trials(run.random_trials_path), rows)
+
+
+def _trials(path: Path) -> list[Trial]:
+    return [Trial.from_json(record) for record in read_records(path, repair=False)]
+
+
+def _races(run: Run) -> list[RaceFacts]:
+    records = read_records(run.races_path, repair=False)
+    return [
+        RaceFacts(one.get("budget_ms"), one["contenders"], [
+            rung for rung in records if "survivors" in rung and rung.get("budget_ms") == one.get("budget_ms")
+        ])
+        for one in records if "contenders" in one
+    ]  # fmt: skip
+
+
+def _handed(run: Run, config: RunConfig, budget_ms: float | None) -> Handed:
+    folder = winner_folder(run, config, budget_ms)
+    metrics, path = read_json(folder / METRICS_FILE), folder / ARCHITECTURE_FILE
+    name = str(metrics["networks"][0]["name"])
+    return Handed(
+        name, folder, budget_ms, Architecture.from_yaml(read_text(path), str(path)),
+        read_json(folder / PREPROCESSING_FILE)["classes"], metrics, read_mistakes(run.mistakes / f"{name}.json"),
+        _benchmark(folder / "benchmark.json"),
+    )  # fmt: skip
+
+
+def _benchmark(path: Path) -> list[Mapping[str, Any]]:
+    """The rows of a table of formats and precisions; a file of another kind has none."""
+    try:
+        content = json.loads(read_text(path)) if path.exists() else []
+    except (ValueError, BadInput):
+        return []
+    rows = content.get("rows", []) if isinstance(content, dict) else content
+    return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
