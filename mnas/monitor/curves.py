@@ -18,10 +18,10 @@ def training_curves(folder: Path) -> Curves:
     if not folder.is_dir():
         return curves
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0, "images": 1, "tensors": 1})
-    events.Reload()  # type: ignore[no-untyped-call]
-    for tag in events.Tags()["scalars"]:  # type: ignore[no-untyped-call]
+    events.Reload()
+    for tag in events.Tags()["scalars"]:
         name, _, figure = tag.removeprefix(PREFIX).rpartition("/")
         if tag.startswith(PREFIX):
-            points = {event.step: float(event.value) for event in events.Scalars(tag)}  # type: ignore[no-untyped-call]
+            points = {event.step: float(event.value) for event in events.Scalars(tag)}
             curves.setdefault(name, {})[figure] = sorted(points.items())
     return curves

@@ -14,6 +14,8 @@ from mnas.space.layer import Layer
 WIDTH, ROW, TOP = 430, 25, 24
 BOX, LEAST, MOST = 46, 96, 176
 """Where the boxes begin, and their least and largest width."""
+LETTER = 6.8
+"""Width of a letter in a box, rather too much."""
 TEXT, SHARES, BAR = 228, 352, 42
 """Where the channels and the shares stand, and the length of the longest bar."""
 SHORT = {"conv": "conv", "sepconv": "sep", "mbconv": "MB", "pool": "pool", "linear": "linear"}
@@ -67,7 +69,8 @@ def layer_words(layer: Layer) -> str:
 
 
 def _row(layer: Layer, y: float, scale: int) -> list[Markup]:
-    width = LEAST + (MOST - LEAST) * min(1.0, (_channels(layer) / scale) ** 0.5)
+    least = max(LEAST, 14 + LETTER * len(_name(layer)))
+    width = least + (MOST - least) * min(1.0, (_channels(layer) / scale) ** 0.5)
     kind = layer.operator if layer.operator in ("pool", "linear") else f"kernel{min(layer.kernel, 7)}"
     words = layer_words(layer)
     box = tag("rect", tag("title", words), x=BOX, y=y, width=width, height=ROW - 3, rx=4, class_=f"block {kind}",

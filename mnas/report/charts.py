@@ -106,7 +106,7 @@ def lines_chart(lines: Sequence[Line], x_title: str, y_title: str, alternative: 
         return None
     frame = Frame(
         Axis.over(x_title, [x for line in lines for x, _ in line.points], whole=True),
-        Axis.over(y_title, [y for line in lines for _, y in line.points], most=_most(y_title)), height=280,
+        Axis.over(y_title, [y for line in lines for _, y in line.points], most=_most(y_title)), height=260,
     )  # fmt: skip
     parts, legend = frame.axes(), []
     for index, line in enumerate(lines):
@@ -185,6 +185,6 @@ def _cell(x: float, y: float, side: float, share: float, said: tuple[int, str, i
     parts = [tag("rect", tag("title", words), x=x, y=y, width=side, height=side, class_="cell", fill_opacity=strength,
                  data_words=words)]  # fmt: skip
     if classes <= MOST_NUMBERED:
-        strong = " strong" if share > 0.3 else ""
+        strong = " strong" if share > 0.8 else ""
         parts.append(label(x + side / 2, y + side / 2 + 4, str(images), "middle", f"count{strong}"))
     return parts

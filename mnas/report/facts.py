@@ -49,6 +49,11 @@ class RaceFacts:
     contenders: Sequence[Mapping[str, Any]]
     rungs: Sequence[Mapping[str, Any]]
 
+    def epochs(self, contender: Mapping[str, Any]) -> int:
+        """The epochs of a contender's whole training, as the last rung has them."""
+        stated = [rung["survivors"].get(contender["name"]) for rung in self.rungs]
+        return int([contender["epochs"], *(epochs for epochs in stated if epochs)][-1])
+
 
 @dataclass(frozen=True)
 class Searched:

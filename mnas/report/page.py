@@ -11,7 +11,7 @@ from typing import Any
 import jinja2
 import yaml
 
-from mnas.errors import MnasError, one_line
+from mnas.errors import one_line
 from mnas.io.files import write_atomic
 from mnas.monitor.figures import as_measured
 from mnas.report import sections
@@ -37,8 +37,9 @@ def report_after(run: Run) -> None:
     """
     try:
         log.info("report: %s", write_report(run))
-    except (MnasError, OSError) as error:
-        log.warning("no report.html was written: %s; mnas report %s tries again", one_line(str(error)), run.folder)
+    except Exception as error:  # whatever is wrong with a page, the winner is there
+        why = one_line(str(error)) or type(error).__name__
+        log.warning("no report.html was written: %s; mnas report %s tries again", why, run.folder)
 
 
 def render(facts: Facts) -> str:
@@ -51,7 +52,7 @@ def render(facts: Facts) -> str:
         "several": len(facts.winners) > 1, "scored": sections.is_scored(facts),
         "front": sections.front_section(facts), "networks": [sections.networks(one) for one in facts.winners],
         "blocks": sections.blocks(facts, found[0]), "latency": sections.latency_section(facts, found),
-        "races": [sections.race(race) for race in facts.races], "curves": sections.curves(facts.curves),
+        "races": sections.races(facts), "curves": sections.curves(facts.curves),
         "random": sections.random_chart(facts), "confusions": [
             sections.confusion(one, sections.MOST_MISTAKES // len(facts.winners)) for one in facts.winners
         ],

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from mnas.io.size import written
@@ -113,7 +115,7 @@ def blocks(facts: Facts, table: LatencyTable | None) -> list[dict[str, Any]]:
             shares = layer_shares(table, arch, classes)
             diagrams.append({
                 "name": title, "svg": block_diagram(title, arch, classes, scale, shares), "timed": shares is not None,
-                "layers": list(zip(map(layer_words, arch.layers(classes)), shares or [None] * 99, strict=False)),
+                "layers": list(itertools.zip_longest(map(layer_words, arch.layers(classes)), shares or ())),
                 "resolution": written(arch.resolution),
             })  # fmt: skip
         shown.append({"winner": winner, "diagrams": diagrams})
@@ -121,7 +123,7 @@ def blocks(facts: Facts, table: LatencyTable | None) -> list[dict[str, Any]]:
 
 
 def _reference(facts: Facts, winner: Handed) -> tuple[str, Architecture]:
-    """The baseline, where the race kept its architecture; else the space's published network."""
+    """The baseline, where the race kept its architecture; else the space's published network at the winner's size."""
     names = [row["name"] for row in winner.metrics["networks"][1:]]
     for race in facts.races:
         for one in race.contenders:
@@ -130,7 +132,7 @@ def _reference(facts: Facts, winner: Handed) -> tuple[str, Architecture]:
                 if arch != winner.architecture:
                     return one["name"], arch
     space = space_of(facts.config, None)
-    return space.reference, space.published(space.reference)
+    return space.reference, replace(space.published(space.reference), resolution=winner.architecture.resolution)
 
 
 # --- latency
@@ -139,7 +141,7 @@ def _reference(facts: Facts, winner: Handed) -> tuple[str, Architecture]:
 def latency_section(facts: Facts, tables: Sequence[LatencyTable | None]) -> dict[str, Any]:
     """The tables with their stated errors, and predicted beside measured networks."""
     classes = len(facts.winners[0].classes) if facts.winners else _only_classes(tables[0])
-    rows = compared(facts, tables[0], classes) if classes is not None or tables[0] is None else []
+    rows = compared(facts, tables[0], classes) if classes or tables[0] is None else []
     return {
         "tables": [table for table in tables if table is not None], "rows": rows, "chart": compared_chart(rows),
         "error": sum(abs(one.error) for one in rows) / len(rows) if rows else None,
@@ -154,8 +156,14 @@ def _only_classes(table: LatencyTable | None) -> int:
 # --- races and trainings
 
 
-def race(race: RaceFacts) -> dict[str, Any]:
-    """Each contender's accuracy at each rung, and how its epochs made it."""
+def races(facts: Facts) -> list[dict[str, Any]]:
+    """The races, with their ends where there is a winner."""
+    ends = {one.budget_ms: one.metrics.get("search", {}).get("race", {}).get("final", {}) for one in facts.winners}
+    return [_race(race, ends.get(race.budget_ms)) for race in facts.races]
+
+
+def _race(race: RaceFacts, final: Mapping[str, float] | None) -> dict[str, Any]:
+    """Each contender's accuracy at each rung and in the end, and how its epochs made it."""
     lines, rows = [], []
     for one in race.contenders:
         name, points, cells, state = one["name"], [], list[str](), "racing"
@@ -166,11 +174,17 @@ def race(race: RaceFacts) -> dict[str, Any]:
                 points.append((float(rung["epochs"][name]), 100 * accuracy))
             if name in rung["accuracies"] and name not in rung["survivors"]:
                 state = "diverged" if accuracy is None else "dropped"
+        if final is not None:
+            cells.append(f"{final[name]:.2%}" if name in final else "")
+            if name in final and state == "racing":
+                points.append((float(race.epochs(one)), 100 * final[name]))
+                state = "finished"
         lines.append(Line(name, points))
         rows.append({**one, "cells": cells, "state": state, "epochs_done": int(points[-1][0]) if points else 0})
     said = "validation accuracy of each contender by epoch; the figures are in the table"
     return {
-        "budget_ms": race.budget_ms, "rows": rows, "parts": [rung["part"] for rung in race.rungs],
+        "budget_ms": race.budget_ms, "rows": rows,
+        "heads": [f"after {rung['part']:.0%}" for rung in race.rungs] + ["in the end"] * (final is not None),
         "chart": lines_chart(lines, "epoch", "validation accuracy (%)", said),
     }
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-LEFT, RIGHT, TOP, BOTTOM = 58, 14, 12, 46
+LEFT, RIGHT, TOP, BOTTOM = 64, 14, 12, 46
 """Margins of a chart's frame."""
 
 
@@ -77,8 +77,8 @@ class Frame:
 
     x: Axis
     y: Axis
-    width: float = 520
-    height: float = 330
+    width: float = 440
+    height: float = 300
 
     def at(self, x: float, y: float) -> tuple[float, float]:
         """Where a point of the data is on the canvas."""
@@ -104,7 +104,7 @@ class Frame:
             x, _ = self.at(value, self.y.low)
             parts += [tag("path", d=f"M{x:.1f} {TOP}V{low}", class_="grid"),
                       label(x, low + 17, f"{value:.6g}", "middle", "tick")]  # fmt: skip
-        turned = f"translate(13 {(TOP + low) / 2}) rotate(-90)"
+        turned = f"translate(12 {(TOP + low) / 2}) rotate(-90)"
         parts += [
             label((left + right) / 2, self.height - 6, self.x.title, "middle", "axis"),
             tag("text", self.y.title, text_anchor="middle", class_="axis", transform=turned),

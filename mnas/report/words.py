@@ -62,7 +62,8 @@ def verdict(winner: Handed) -> list[str]:
         sentences.append(f"That is no better than always answering the most frequent class ({majority:.2%}).")
     sentences += [_latency(one) for one in row["latencies"]]
     for one in winner.metrics.get("verdicts", ()):
-        sentences.append(f"On the same test images, it and {one['baseline']}: {one['verdict']}.")
+        if one["half_width"] is not None:  # else it is the same network
+            sentences.append(f"On the same test images, it and {one['baseline']}: {one['verdict']}.")
     search = winner.metrics.get("search", {})
     return [*sentences, *_against_chance(search.get("random"), scored=search.get("estimator") == "zero_cost")]
 
@@ -93,7 +94,7 @@ def _latency(latency: Mapping[str, Any]) -> str:
 
 def _against_chance(random: Mapping[str, Any] | None, scored: bool) -> list[str]:
     """The search beside random search; `scored` where estimates are scores of untrained networks."""
-    if not random:
+    if not random or not random["trials"]:
         return []
     best = {who: random.get(f"{prefix}best_accuracy") for who, prefix in (("search", "search_"), ("random search", ""))}
     form = ".3f" if scored else ".2%"

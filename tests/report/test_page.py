@@ -5,20 +5,18 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from command import Mnas
 from odd_names import CLASSES
-from small_search import QUICK, TINY_SPACE, no_onnx
 
-import mnas
 from mnas import BadInput, Result
 from mnas.report.facts import gather
-from mnas.report.page import render
+from mnas.report.page import render, report_after
 from mnas.run import Run
 
 VOID = {"meta", "link", "img", "br", "input"}
@@ -108,9 +106,7 @@ def test_pictures_have_alternatives_and_nothing_is_loaded(page: Parsed) -> None:
     assert all((attributes["src"] or "").startswith("data:image/") for attributes in page.all("img"))
     assert not [one for one in page.all("script") if "src" in one]
     assert all((one["href"] or "").startswith("#") for one in page.all("a"))
-    assert "http" not in re.sub(r'http-equiv="Content-Security-Policy"', "", " ".join(
-        f"{key}={value}" for _, attributes in page.elements for key, value in attributes.items()
-    ))  # fmt: skip
+    assert not [value for _, attributes in page.elements for value in attributes.values() if "://" in (value or "")]
 
 
 def test_the_surest_mistakes_come_first(done: Result, page: Parsed) -> None:
@@ -174,22 +170,50 @@ def test_before_the_first_trial(done: Result, tmp_path: Path) -> None:
     assert "No candidate has been evaluated yet" in shown.text
 
 
-def test_several_budgets(whole_search: Callable[..., Result]) -> None:
-    with no_onnx():
-        result = whole_search(latency_ms=[0.3, 0.6], objective=None)
-    shown = Parsed((result.folder / "report.html").read_text())
+def changed(run: Run, **config: Any) -> Run:
+    """The run with other values in its configuration."""
+    document = yaml.safe_load(run.config_path.read_text())
+    document["config"].update(config)
+    run.config_path.write_text(yaml.safe_dump(document))
+    return run
+
+
+def test_several_budgets(done: Result, tmp_path: Path) -> None:
+    run = changed(cut(done, tmp_path / "run"), budgets_ms=[0.3, 0.6, 0.9])
+    for budget in ("0.3", "0.6"):
+        folder = run.winners / f"{budget}ms"
+        shutil.copytree(run.winner, folder)
+        metrics = (folder / "metrics.json").read_text().replace('"name": "winner"', f'"name": "winner-{budget}ms"')
+        (folder / "metrics.json").write_text(metrics)
+    shown = Parsed(render(gather(run)))
     assert len(shown.all("h2")) == len(shown.sections) + 2
     assert {"networks", "blocks", "mistakes", "race"} <= shown.sections
-    for winner in result.winners:
-        assert f"Budget {winner.budget_ms:g} ms" in shown.text
-        assert str(winner.folder) in shown.text
+    assert "1 budget of 3 without a winner" in shown.text
+    for budget in ("0.3", "0.6"):
+        assert f"Budget {budget} ms" in shown.text and f"winner-{budget}ms" in shown.text
+        assert str(run.winners / f"{budget}ms") in shown.text
+
+
+def test_several_devices(done: Result, tmp_path: Path) -> None:
+    targets = [{"runtime": "torch", "latency_ms": 0.6}, {"runtime": "litert", "latency_ms": 3.0}]
+    run = changed(cut(done, tmp_path / "run"), targets=targets)
+    metrics = json.loads((run.winner / "metrics.json").read_text())
+    for row in metrics["networks"]:
+        row["latencies"].append({
+            **row["latencies"][0], "runtime": "litert", "device": "<a phone>", "latency_ms": 4.25, "how": "predicted",
+            "keeps": False, "budget_ms": 3.0,
+        })  # fmt: skip
+    (run.winner / "metrics.json").write_text(json.dumps(metrics))
+    shown = Parsed(render(gather(run)))
+    assert "does NOT keep the budget of 3 ms" in shown.text and "<a phone>" in shown.text
+    assert "within 0.6 and 3 ms" in shown.text
 
 
 # --- what others write
 
 
 def test_a_benchmark_is_read_tolerantly(done: Result, tmp_path: Path) -> None:
-    run = cut(done, tmp_path / "run", done=True)
+    run = cut(done, tmp_path / "run")
     path = run.winner / "benchmark.json"
     assert "formats" not in Parsed(render(gather(run))).sections
     rows = [
@@ -230,7 +254,7 @@ def test_the_command(done: Result, mnas: Mnas, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("damaged", ["trials.jsonl", "winner/metrics.json", "races.jsonl", "config.yaml"])
 def test_a_damaged_file_is_named(done: Result, mnas: Mnas, tmp_path: Path, damaged: str) -> None:
-    run = cut(done, tmp_path / "run", done=True)
+    run = cut(done, tmp_path / "run")
     (run.folder / damaged).write_text("{]\n")
     refused = mnas("report", run.folder)
     assert refused.code == 2
@@ -245,21 +269,17 @@ def test_what_is_no_run_is_refused(done: Result, mnas: Mnas, tmp_path: Path) -> 
 
 
 def test_a_failing_report_does_not_fail_the_search(
-    whole_search: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
-) -> None:  # fmt: skip
+    done: Result, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     def full(path: Path, content: str) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("mnas.report.page.write_atomic", full)
-    with no_onnx():
-        result = whole_search(trials=2)
-    assert (result.winner.folder / "metrics.json").exists() and not (result.folder / "report.html").exists()
+    report_after(Run(done.folder))
     assert "No space left on device" in caplog.text
 
 
-def test_a_supernet_alone_has_no_report(tmp_path: Path) -> None:
-    (tmp_path / "tiny.yaml").write_text(TINY_SPACE)
-    mnas.train_supernet(tmp_path / "net", space=tmp_path / "tiny.yaml", set={**QUICK, "supernet.images": 64})
+def test_a_supernet_alone_has_no_report(done: Result, tmp_path: Path) -> None:
+    run = changed(cut(done, tmp_path / "run"), supernet_alone=True)
     with pytest.raises(BadInput, match="supernet"):
-        gather(Run(tmp_path / "net"))
+        gather(run)
