@@ -92,6 +92,8 @@ class TensorBoard:
 
 
 def markdown_table(figures: Mapping[str, Any]) -> str:
-    """A Markdown table with a row for each figure."""
-    rows = "\n".join(f"| {name} | {value} |" for name, value in figures.items())
-    return f"| | |\n|---|---|\n{rows}\n"
+    """A Markdown table with a row for each figure, of those that are no lists or mappings."""
+    plain = {name: value for name, value in figures.items() if not isinstance(value, Mapping | list | tuple)}
+    shown = {name: f"{value:.6g}" if isinstance(value, float) else value for name, value in plain.items()}
+    rows = "\n".join(f"| {name.replace('_', ' ')} | {value} |" for name, value in shown.items())
+    return f"| figure | value |\n|---|---|\n{rows}\n"

@@ -44,9 +44,9 @@ def front_chart(points: Sequence[Point], budgets_ms: Sequence[float], value_titl
     front = sorted((one for one in points if one.kind == "front"), key=lambda one: one.latency_ms)
     parts = frame.axes()
     for ms in budgets_ms:
-        x, top = frame.at(ms, frame.y.high)
-        parts += [tag("path", d=f"M{x:.1f} {top}V{frame.at(ms, frame.y.low)[1]:.1f}", class_="budget"),
-                  label(x - 4, top + 12, f"{ms:g} ms", "end", "tick")]  # fmt: skip
+        (x, top), (_, low) = frame.at(ms, frame.y.high), frame.at(ms, frame.y.low)
+        parts += [tag("path", d=f"M{x:.1f} {top:.1f}V{low:.1f}", class_="budget"),
+                  label(x - 4, low - 6, f"{ms:g} ms", "end", "tick")]  # fmt: skip
     if front:
         steps = [(front[0].latency_ms, front[0].value)]
         for one in front[1:]:
@@ -129,7 +129,8 @@ def compared_chart(rows: Sequence[Compared]) -> Markup | None:
     """Predicted against measured latency, with the line on which both are equal; None without networks."""
     if not rows:
         return None
-    values = [ms for one in rows for ms in (one.predicted_ms, one.measured_ms)]
+    ends = [one.measured_ms + sign * one.spread_ms for one in rows for sign in (-1, 1)]
+    values = [*(one.predicted_ms for one in rows), *ends]
     frame = Frame(Axis.over("measured (ms)", values), Axis.over("predicted (ms)", values), height=300)
     parts = frame.axes()
     low, high = frame.x.low, frame.x.high

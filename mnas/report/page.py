@@ -52,7 +52,7 @@ def render(facts: Facts) -> str:
         "several": len(facts.winners) > 1, "scored": sections.is_scored(facts),
         "front": sections.front_section(facts), "networks": [sections.networks(one) for one in facts.winners],
         "blocks": sections.blocks(facts, found[0]), "latency": sections.latency_section(facts, found),
-        "races": sections.races(facts), "curves": sections.curves(facts.curves),
+        "races": sections.races(facts), "curves": sections.curves(facts),
         "random": sections.random_chart(facts), "confusions": [
             sections.confusion(one, sections.MOST_MISTAKES // len(facts.winners)) for one in facts.winners
         ],

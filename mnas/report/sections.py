@@ -11,7 +11,6 @@ from typing import Any
 
 from mnas.io.size import written
 from mnas.latency.table.table import LatencyTable
-from mnas.monitor.curves import Curves
 from mnas.pipeline.context import space_of
 from mnas.report.blocks import block_diagram, layer_words, widest
 from mnas.report.charts import Line, Point, compared_chart, confusion_chart, front_chart, lines_chart
@@ -189,9 +188,12 @@ def _race(race: RaceFacts, final: Mapping[str, float] | None) -> dict[str, Any]:
     }
 
 
-def curves(found: Curves) -> list[dict[str, Any]]:
-    """Validation accuracy and loss of the trainings that were recorded."""
-    names = sorted(found, key=lambda name: -len(found[name].get("loss", ())))[:MOST_CURVES]
+def curves(facts: Facts) -> list[dict[str, Any]]:
+    """Validation accuracy and loss of the trainings that were recorded, the races' contenders first."""
+    found = facts.curves
+    entered = dict.fromkeys(one["name"] for race in facts.races for one in race.contenders)
+    names = [*(name for name in entered if name in found), *(name for name in found if name not in entered)]
+    names = names[:MOST_CURVES]
     figures = (("accuracy", "validation accuracy (%)", 100), ("loss", "training loss", 1))
     charts = []
     for figure, title, unit in figures:

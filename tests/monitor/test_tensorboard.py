@@ -77,4 +77,7 @@ def test_no_files_without_figures(tmp_path: Path) -> None:
 
 
 def test_a_markdown_table() -> None:
-    assert markdown_table({"params": 7, "name": "winner"}) == "| | |\n|---|---|\n| params | 7 |\n| name | winner |\n"
+    figures = {"params": 7, "name": "winner", "val_accuracy": 0.9163763066, "seeds": {"sd": None}, "latencies": [{}]}
+    assert markdown_table(figures) == (
+        "| figure | value |\n|---|---|\n| params | 7 |\n| name | winner |\n| val accuracy | 0.916376 |\n"
+    )
