@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
 from mnas.data.splits import FolderSplit, Split
@@ -28,13 +29,14 @@ def write_mistakes(
 ) -> None:  # fmt: skip
     """Write the wrong predictions with the largest probability, at most MOST; `judgement` is of the images of `split`.
     """
-    rows = []
-    for image, row in _worst(judgement, split):
+    rows, worst = [], _worst(judgement, split)
+    pictures = split.fetch([row for _, row in worst], size) if worst else ()
+    for (image, row), pixels in zip(worst, pictures, strict=True):
         rows.append({
             "class": classes[judgement.labels[image]], "prediction": classes[judgement.predicted[image]],
             "probability": float(judgement.confidence[image]),  # type: ignore[index]
             "file": Path(split.paths[row]).name if isinstance(split, FolderSplit) else f"image {row}",
-            "picture": _picture(split, row, size),
+            "picture": _picture(pixels),
         })  # fmt: skip
     write_json(path, {"wrong": int(np.count_nonzero(~judgement.correct)), "mistakes": rows})
 
@@ -56,10 +58,9 @@ def _worst(judgement: Judgement, split: Split) -> list[tuple[int, int]]:
     return list(zip(worst.tolist(), rows[worst].tolist(), strict=True))
 
 
-def _picture(split: Split, row: int, size: Size) -> str:
-    """The image as a data URI."""
-    pixels = split.fetch([row], size)[0].permute(1, 2, 0).numpy()
-    image = Image.fromarray(np.ascontiguousarray(pixels))
+def _picture(pixels: torch.Tensor) -> str:
+    """An image, uint8 (3, h, w), as a data URI."""
+    image = Image.fromarray(np.ascontiguousarray(pixels.permute(1, 2, 0).numpy()))
     image.thumbnail((SIDE, SIDE))
     kind, options = ("png", {"optimize": True}) if max(image.size) < LOSSLESS else ("jpeg", {"quality": 75})
     buffer = io.BytesIO()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -58,7 +59,8 @@ def render(facts: Facts) -> str:
         ],
         "leaderboard": leaderboard(facts), "benchmarks": [benchmark(one) for one in facts.winners],
         "run": shlex.quote(str(facts.run.folder)), "facts": facts, "configuration": _configuration(facts.about),
-        "command": one_line(str(facts.about.get("command", ""))), "version": __version__,
+        "command": one_line(re.sub(r"^__main__\.py\b", "mnas", str(facts.about.get("command", "")))),
+        "version": __version__,
     }  # fmt: skip
     return _environment().get_template("report.html.j2").render(values)
 
