@@ -73,8 +73,7 @@ def _row(layer: Layer, y: float, scale: int) -> list[Markup]:
     width = least + (MOST - least) * min(1.0, (_channels(layer) / scale) ** 0.5)
     kind = layer.operator if layer.operator in ("pool", "linear") else f"kernel{min(layer.kernel, 7)}"
     words = layer_words(layer)
-    box = tag("rect", tag("title", words), x=BOX, y=y, width=width, height=ROW - 3, rx=4, class_=f"block {kind}",
-              data_words=words)  # fmt: skip
+    box = tag("rect", tag("title", words), x=BOX, y=y, width=width, height=ROW - 3, rx=4, class_=f"block {kind}")
     through = [layer.in_channels, *([layer.hidden] if layer.hidden else []), layer.out_channels]
     return [
         label(2, y + 16, shown(layer.size), class_="tick"), box,

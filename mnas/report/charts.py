@@ -16,7 +16,7 @@ from mnas.report.svg import Axis, Frame, label, picture, tag
 
 COLOURS = 6
 """Line colours of the style sheet; further lines begin again with the first one."""
-MOST_POINTS = 1000
+MOST_POINTS = 800
 """Of more trials, those behind the front are drawn at even distances."""
 
 
@@ -71,11 +71,10 @@ def _thinned(points: Sequence[Point]) -> list[Point]:
 
 def _mark(point: Point, frame: Frame) -> Markup:
     x, y = frame.at(point.latency_ms, point.value)
-    said = {"class_": f"point {point.kind}", "data_words": point.words, "data_command": point.command or None}
-    title = tag("title", f"{point.words}{': ' if point.command else ''}{point.command}")
+    title, kind = tag("title", "\n".join(filter(None, [point.words, point.command]))), f"point {point.kind}"
     if point.kind == "reference":
-        return tag("path", title, d=f"M{x:.1f} {y - 6:.1f}l6 6l-6 6l-6 -6z", **said)
-    return tag("circle", title, cx=x, cy=y, r=5.5 if point.kind == "front" else 4, **said)
+        return tag("path", title, d=f"M{x:.1f} {y - 6:.1f}l6 6l-6 6l-6 -6z", class_=kind)
+    return tag("circle", title, cx=x, cy=y, r=5.5 if point.kind == "front" else 4, class_=kind)
 
 
 # --- lines
@@ -118,7 +117,7 @@ def lines_chart(lines: Sequence[Line], x_title: str, y_title: str, alternative: 
             cx, cy = frame.at(x, y)
             words = f"{line.name}: {y:.4g} at {x_title} {x:g}"
             kind = f"point {colour}"
-            parts.append(tag("circle", tag("title", words), cx=cx, cy=cy, r=4, class_=kind, data_words=words))
+            parts.append(tag("circle", tag("title", words), cx=cx, cy=cy, r=4, class_=kind))
     return Chart(picture(frame.width, frame.height, alternative, parts), legend)
 
 
@@ -142,7 +141,7 @@ def compared_chart(rows: Sequence[Compared]) -> Markup | None:
         words = f"{one.name}: predicted {one.predicted_ms:.3g} ms, measured {one.measured_ms:.3g} ms"
         parts += [
             tag("path", d=f"M{left:.1f} {y:.1f}H{right:.1f}", class_="spread"),
-            tag("circle", tag("title", words), cx=x, cy=y, r=5, class_="point front", data_words=words),
+            tag("circle", tag("title", words), cx=x, cy=y, r=5, class_="point front"),
         ]
     return picture(frame.width, frame.height, "predicted against measured latency; the figures are in the table", parts)
 
@@ -183,8 +182,7 @@ def _cell(x: float, y: float, side: float, share: float, said: tuple[int, str, i
     """A cell, stronger with its share of the row, and its number where it fits."""
     images, words, classes = said
     strength = f"{max(0.06, share**0.5):.2f}"  # so that rare confusions are seen too
-    parts = [tag("rect", tag("title", words), x=x, y=y, width=side, height=side, class_="cell", fill_opacity=strength,
-                 data_words=words)]  # fmt: skip
+    parts = [tag("rect", tag("title", words), x=x, y=y, width=side, height=side, class_="cell", fill_opacity=strength)]
     if classes <= MOST_NUMBERED:
         strong = " strong" if share > 0.8 else ""
         parts.append(label(x + side / 2, y + side / 2 + 4, str(images), "middle", f"count{strong}"))

@@ -18,6 +18,8 @@ from mnas import BadInput, Result
 from mnas.report.facts import gather
 from mnas.report.page import render, report_after
 from mnas.run import Run
+from mnas.study.analysis import front_of
+from mnas.study.trial import Trial
 
 VOID = {"meta", "link", "img", "br", "input"}
 ELEMENTS = {
@@ -84,10 +86,10 @@ def test_a_search_leaves_its_report(done: Result, page: Parsed) -> None:
 
 
 def test_every_trial_of_the_front_has_its_command(done: Result, page: Parsed) -> None:
-    commands = {attributes["data-command"] for attributes in page.all("circle") if "data-command" in attributes}
     for trial in done.front:
         command = f"mnas export '{done.folder}' --trial {trial.number}"
-        assert command in commands and command in page.text
+        assert command in page.texts, "in the table"
+        assert any(text.endswith(f"\n{command}") for text in page.texts), "at its point"
 
 
 def test_nothing_of_the_data_becomes_markup(done: Result, page: Parsed) -> None:
@@ -207,6 +209,28 @@ def test_several_devices(done: Result, tmp_path: Path) -> None:
     shown = Parsed(render(gather(run)))
     assert "does NOT keep the budget of 3 ms" in shown.text and "<a phone>" in shown.text
     assert "within 0.6 and 3 ms" in shown.text
+
+
+def test_a_large_run_has_a_small_page(done: Result, tmp_path: Path) -> None:
+    run = cut(done, tmp_path / "run")
+    trial = next(one for one in done.trials if one.state == "complete").to_json()
+    lines = [
+        {**trial, "number": number, "accuracy": 0.5 + number % 97 / 200, "latency_ms": 0.2 + number / 5000}
+        for number in range(3000)
+    ]
+    run.trials_path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    metrics = json.loads((run.winner / "metrics.json").read_text())
+    classes = [f"a rather long name of class {number}" for number in range(100)]
+    metrics["confusion"]["matrix"] = [[(row + column) % 3 for column in range(100)] for row in range(100)]
+    (run.winner / "metrics.json").write_text(json.dumps(metrics))
+    steps = json.loads((run.winner / "preprocessing.json").read_text())
+    (run.winner / "preprocessing.json").write_text(json.dumps({**steps, "classes": classes}))
+    page = render(gather(run))
+    assert len(page) < 1_000_000
+    shown = Parsed(page)
+    front = [one for one in shown.all("circle") if (one["class"], one["r"]) == ("point front", "5.5")]
+    assert len(front) == len(front_of([Trial.from_json(line) for line in lines]))
+    assert len([one for one in shown.all("circle") if one["class"] == "point trial"]) <= 800
 
 
 # --- what others write

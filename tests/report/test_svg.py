@@ -8,8 +8,8 @@ from mnas.report.svg import BOTTOM, LEFT, RIGHT, TOP, Axis, Frame, tag
 
 
 def test_texts_and_attributes_are_escaped() -> None:
-    made = tag("text", "<b>&", class_='a"b', data_words="<script>", x=1.25, y=None)
-    assert made == '<text class="a&#34;b" data-words="&lt;script&gt;" x="1.2">&lt;b&gt;&amp;</text>'
+    made = tag("text", "<b>&", class_='a"b', aria_label="<script>", x=1.25, y=None)
+    assert made == '<text class="a&#34;b" aria-label="&lt;script&gt;" x="1.2">&lt;b&gt;&amp;</text>'
     assert tag("g", made) == f"<g>{made}</g>", "an element is not escaped again"
 
 
