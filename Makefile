@@ -20,7 +20,7 @@ test: $(VENV)/.installed-dev
 	$(pytest)
 
 test-runtimes: $(VENV)/.installed-runtimes
-	MNAS_TEST_ALL_RUNTIMES=1 $(pytest) -rs tests/latency/runtimes tests/latency/kit
+	MNAS_TEST_ALL_RUNTIMES=1 $(pytest) -rs tests/latency/runtimes tests/latency/kit tests/export/formats
 
 lint: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff check .

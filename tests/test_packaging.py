@@ -47,8 +47,8 @@ def test_wheel(wheel: Path, tmp_path: Path) -> None:
         archive.extractall(tmp_path / "site")
     assert "mnas/search_spaces/v3_large.yaml" in names
     assert "mnas/objectives/mnasnet.yaml" in names
-    assert {"mnas/export/card.md.j2", "mnas/export/predict.py.j2"} <= set(names)
-    assert {"mnas/export/card.md.j2", "mnas/report/report.html.j2", "mnas/report/report.css"} <= set(names)
+    templates = {"export/card.md.j2", "export/predict.py.j2", "report/report.html.j2", "report/report.css"}
+    assert {f"mnas/{name}" for name in templates} <= set(names)
     assert "mnas/py.typed" in names
     assert not [name for name in names if name.startswith(("tests", "benchmarks", "runs"))]
     # ahead of the editable install that runs these tests

@@ -9,8 +9,10 @@ import typer
 from typer.core import TyperCommand
 
 from mnas.cli.errors import end
+from mnas.cli.files import files_csv, print_files
 from mnas.cli.latency import latency_app
 from mnas.cli.options import (
+    FORMATS,
     RUNTIMES,
     Batch,
     Channels,
@@ -26,6 +28,7 @@ from mnas.cli.options import (
     MaxBroken,
     MaxPixels,
     NoPretrained,
+    Precisions,
     Pretrained,
     Seed,
     Set,
@@ -35,12 +38,14 @@ from mnas.cli.options import (
     assignments,
     by_device,
     comma_separated,
+    in_precision,
     milliseconds,
     one_of_export,
     one_size,
     optional_value,
     sizes,
     stated_weights,
+    words,
 )
 from mnas.cli.output import (
     only_main_process,
@@ -53,6 +58,7 @@ from mnas.cli.output import (
 )
 from mnas.config import MAX_BROKEN
 from mnas.errors import BadInput
+from mnas.io.files import write_atomic
 from mnas.version import __version__
 
 app = typer.Typer(
@@ -103,6 +109,7 @@ def search(
     objective: Annotated[str | None, typer.Option(help="mnasnet_hard, mnasnet, tunas, pareto, or a YAML file; mnasnet_hard by default, pareto for several budgets.")] = None,
     runtime: Annotated[list[str], typer.Option(help=f"{RUNTIMES} Repeatable, with a --latency-ms each.")] = ["torch"],
     threads: Threads = 1,
+    precision: Annotated[str, typer.Option(metavar="fp32|int8", help="int8: latencies and accuracies are those of quantised files; with --runtime litert or onnxruntime.")] = "fp32",
     batch: Batch = 1,
     latency_table: Annotated[list[Path], typer.Option(help="A latency table's file; made here by default. Repeatable, with a --latency-ms each.")] = [],
     allow_foreign_table: Annotated[bool, typer.Option("--allow-foreign-table", help="Use a table measured on another device, runtime or number of threads.")] = False,
@@ -146,6 +153,7 @@ def search(
     from mnas.api import search as run_search
 
     budgets = milliseconds(latency_ms)
+    runtime = in_precision(runtime, precision)
     runtimes, tables = by_device(context.meta["devices"], runtime, latency_table, latency_ms)
     with only_main_process():
         result = run_search(
@@ -316,31 +324,71 @@ def predict(
 
 @app.command()
 def export(
-    target: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, or a folder that `train` wrote.")],
-    format: Annotated[str | None, typer.Option(help="onnx (the default) or pytorch.")] = None,
-    trial: Annotated[int | None, typer.Option(min=0, metavar="N", help="Hand over this finished trial of the run like its winner: trained by the same recipe, every format, in RUN/front/trial-N.")] = None,
+    target: Annotated[str, typer.Argument(metavar="RUN", help="A run's folder, or a folder that `train` wrote.")],
+    format: Annotated[str | None, typer.Option(metavar="FORMAT[,FORMAT]", help=f"{FORMATS}, or all; onnx by default.")] = None,
+    precision: Precisions = None,
+    embed: Annotated[bool, typer.Option("--embed-preprocessing", help="Also ONNX, LiteRT and OpenVINO files that take uint8 pixels (b, h, w, c) of the input size.")] = False,
+    trial: Annotated[int | None, typer.Option(min=0, metavar="N", help="Hand over this finished trial of the run like its winner: trained by the same recipe, in RUN/front/trial-N.")] = None,
     opset: Annotated[int | None, typer.Option(min=1, metavar="N", help="Version of ONNX's operators, 11 to 18 (the default), for older readers.")] = None,
     check: Annotated[str | None, typer.Option(metavar="RUNTIME[,RUNTIME]", help="Run the .onnx by these too, such as opencv,openvino, and compare.")] = None,
     front: Annotated[bool, typer.Option("--front", help="The same for every trial of the Pareto front.")] = False,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to; the network's folder, or RUN/front, by default.")] = None,
     as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Write a trained network in a format, checked against PyTorch.
+    """Write a trained network in one or more formats, each compared with PyTorch on real images, and timed.
 
-    Example: mnas export runs/v3_large-15ms-20260101-120000 --format onnx -o model.onnx
+    Example: mnas export runs/v3_large-15ms-20260101-120000 --format onnx,litert --precision fp32,int8
 
     Another trial than the winner: --trial 12; leaderboard.csv in the run's folder lists them.
     """
+    from mnas.commands import export as exporting
     from mnas.commands import models
 
     if one_of_export(trial, front, format):
         handed_over = models.export_trials(target, trial=trial, output=output)
         show(handed_over, as_json, lambda: print_trials(handed_over))
         return
-    format = format or models.FORMATS[0]
-    done = models.export(target, format=format, output=output, opset=opset, check=check.split(",") if check else ())
+    done = exporting.export(target, exporting.ExportOptions(
+        words(format, "onnx"), words(precision, "fp32"), output, opset, words(check), embed,
+    ))  # fmt: skip
     checked = [f"{one['runtime']} {one['version']}: as PyTorch, to {one['largest_difference']:.1g}" for one in done["checked"]]
-    show(done, as_json, lambda: typer.echo("\n".join([*done["files"], *checked])))
+
+    def table() -> None:
+        print_files(f"files in {done['folder']}", done["exports"])
+        typer.echo("\n".join([*done["files"], *checked]))
+
+    show(done, as_json, table)
+
+
+@app.command()
+def benchmark(
+    targets: Annotated[list[str], typer.Argument(metavar="RUN|FOLDER|ARCH|FILE...", help="Trained networks, architectures (with random weights), or model files.")],
+    formats: Annotated[str, typer.Option(metavar="FORMAT[,FORMAT]", help=f"{FORMATS}, or all.")] = "all",
+    precision: Precisions = None,
+    threads: Threads = 1,
+    resolution: Annotated[str, typer.Option(metavar="PX", help="Input size of architectures, and of files that do not say it.")] = "224",
+    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the table to this CSV file too.")] = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """One table of a network's files: size, latency, accuracy and agreement with PyTorch by format and precision.
+
+    Example: mnas benchmark runs/v3_large-15ms-20260101-120000 --formats onnx,litert --precision fp32,int8
+    """
+    from mnas.commands import benchmark as benchmarking
+
+    options = benchmarking.BenchmarkOptions(
+        words(formats), words(precision, "fp32,int8"), threads, one_size(resolution) or 224, seed
+    )
+    done = {"networks": [benchmarking.benchmark(target, options) for target in targets]}
+    if csv is not None:
+        write_atomic(csv, files_csv(done["networks"]))
+
+    def tables() -> None:
+        for table in done["networks"]:
+            print_files(f"{table['network']}: {table['device']}, threads: {table['threads']}", table["rows"])
+
+    show(done, as_json, tables)
 
 
 @app.command()

@@ -16,8 +16,12 @@ from mnas.io.size import SMALLEST, Size, sides, size_of
 
 log = logging.getLogger("mnas")
 
+Precisions = Annotated[
+    str | None, typer.Option("--precision", metavar="fp32,int8", help="float32, int8 (quantised after training).")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Data = Annotated[str, typer.Option(help="digits, a folder of class folders, an .npz, or torchvision:NAME.")]
+FORMATS = "pytorch, safetensors, onnx, litert, executorch, openvino, torch_export, timm"
 RUNTIMES = "What executes the network: torch, onnxruntime, litert, ... (see `mnas doctor`)."
 Runtime = Annotated[str, typer.Option(help=RUNTIMES)]
 Threads = Annotated[int, typer.Option(min=1, max=MAX_THREADS, help="Threads that the runtime may use.")]
@@ -174,6 +178,21 @@ def one_of_export(trial: int | None, front: bool, format: str | None) -> bool:
     return trials
 
 
+def in_precision(runtimes: Sequence[str], precision: str) -> list[str]:
+    """The runtimes that compute in this precision: litert_int8 for litert and int8. Raises BadInput."""
+    from mnas.latency.runtimes import INT8, runtime_names
+
+    if precision not in ("fp32", "int8"):
+        raise BadInput(f"--precision {precision}: expected fp32 or int8")
+    if precision == "fp32":
+        return list(runtimes)
+    able = [name.removesuffix(INT8) for name in runtime_names() if name.endswith(INT8)]
+    for name in runtimes:
+        if name.removesuffix(INT8) not in able:
+            raise BadInput(f"--precision int8: expected --runtime {' or '.join(able)}, got {name}")
+    return [f"{name.removesuffix(INT8)}{INT8}" for name in runtimes]
+
+
 def assignments(items: Sequence[str]) -> dict[str, str]:
     """The keys and values of all --set options."""
     pairs = {}
@@ -183,3 +202,8 @@ def assignments(items: Sequence[str]) -> dict[str, str]:
             raise BadInput(f"--set {item}: expected KEY=VALUE, such as recipe.epochs=10")
         pairs[key] = value
     return pairs
+
+
+def words(listed: str | None, default: str = "") -> list[str]:
+    """The words of a list with commas."""
+    return [word.strip() for word in (listed or default).split(",") if word.strip()]

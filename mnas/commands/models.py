@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,17 +22,14 @@ from mnas.data.reading import AS_USUAL, Reading
 from mnas.data.sources import DATA_SETS, ImageData, load_data, warn_of_shape
 from mnas.data.summary import log_classes
 from mnas.errors import BadInput, nearest
-from mnas.export.checks import check_runtime
 from mnas.export.folder import load_model, model_folder, trained_size, write_metrics, write_model
-from mnas.export.onnx import OPSET, export_onnx, require_exporters
+from mnas.export.onnx import require_exporters
 from mnas.export.preprocessing import PREPROCESSING_FILE, read_preprocessing
-from mnas.export.pytorch import export_pytorch
 from mnas.io.files import read_json, require_space
 from mnas.io.names import absolute_path
 from mnas.io.size import Size, written
 from mnas.io.versions import versions
 from mnas.latency.conditions import Conditions
-from mnas.latency.runtimes import get_runtime
 from mnas.latency.timing.device import device_name
 from mnas.pipeline.evidence import evidence, judged
 from mnas.pipeline.front import hand_over_trials
@@ -186,6 +183,14 @@ def evaluate(
             "resolution": written(size), "accuracy": share}
 
 
+def trained_split(folder: Path, split: str) -> Evaluated:
+    """A split of the data of the training of the network in `folder`. Raises BadInput where they are gone."""
+    trained_on = read_json(folder / "metrics.json")["accuracy"]
+    return _trained_split(
+        trained_on, read_division(folder), None, split, None, trained_on.get("max_broken", MAX_BROKEN)
+    )
+
+
 def _trained_split(
     trained_on: Mapping[str, Any], division: Division | None, data: str | Path | None, split: str, seed: int | None,
     max_broken: int,
@@ -216,46 +221,3 @@ def export_trials(
         numbers = None if trial is None else [trial]
         done = hand_over_trials(run, numbers, None if output is None else Path(output))
     return {"folder": str(run.folder), "exported": done}
-
-
-def export(
-    target: str | Path, *, format: str, output: str | Path | None = None, opset: int | None = None,
-    check: Sequence[str] = (),
-) -> dict[str, Any]:  # fmt: skip
-    """Write a trained network in a format, beside its other files or to `output`, checked against PyTorch.
-
-    An ONNX file may be of an older `opset`, and is run by each runtime in `check` too. Raises MnasError where one of
-    them computes something else.
-    """
-    if format not in FORMATS:
-        raise BadInput(f"unknown format '{format}'{nearest(format, FORMATS)}")
-    if format != "onnx" and (opset is not None or check):
-        raise BadInput(f"--format {format}: --opset and --check are for ONNX files")
-    runtimes = [get_runtime(name) for name in check]
-    for runtime in runtimes:
-        if runtime.suffix != ".onnx":
-            raise BadInput(f"--check {runtime.name}: does not run .onnx files")
-    folder, output = model_folder(Path(target)), None if output is None else Path(output)
-    network, arch = load_model(folder)
-    size = trained_size(folder, arch)
-    if output is not None and output.exists() and not output.is_dir():
-        raise BadInput(f"{output}: exists; name another file with -o")
-    if format == "onnx":
-        path = output or folder / "model.onnx"
-        if path.is_dir():
-            path = path / "model.onnx"
-            if output is not None and path.exists():
-                raise BadInput(f"{path}: exists; name another file with -o")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        files = [export_onnx(network, size, path, opset or OPSET)]
-    else:
-        path = output or folder
-        if output is not None and (path / "model.py").exists():
-            raise BadInput(f"{path}: holds a model.py; name another folder with -o")
-        path.mkdir(parents=True, exist_ok=True)
-        steps, title = read_preprocessing(folder / PREPROCESSING_FILE), read_json(folder / "metrics.json")["title"]
-        files = export_pytorch(
-            network, replace(arch, resolution=size), path, classes=steps.classes, title=title, reading=steps.reading
-        )
-    checked = [check_runtime(network, files[0], size, runtime) for runtime in runtimes]
-    return {"format": format, "files": [str(file) for file in files], "checked": checked}

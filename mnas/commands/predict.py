@@ -25,7 +25,7 @@ from mnas.export.pytorch import WEIGHTS_FILE
 from mnas.io.files import write_atomic
 from mnas.io.size import written
 from mnas.latency.logits import FileLogits
-from mnas.latency.runtimes import get_runtime
+from mnas.latency.runtimes import USUAL_RUNTIMES, get_runtime
 from mnas.monitor.console import progress
 from mnas.training.device import pick_device
 from mnas.training.memory import judged_at_once
@@ -37,11 +37,6 @@ FILES = {
 """The files in a network's folder that each runtime runs."""
 FORMATS = {".onnx": "onnx", ".tflite": "litert", ".pte": "executorch", ".xml": "openvino", ".pt2": "torch_export"}
 """What `mnas export` calls them."""
-USUAL_RUNTIMES = {
-    ".onnx": "onnxruntime", ".tflite": "litert", ".pte": "executorch", ".xml": "openvino", ".pt2": "torch",
-    ".py": "torch",
-}  # fmt: skip
-
 OF_A_FILE = 32
 """Images in a batch for an exported file, which may run them one by one."""
 

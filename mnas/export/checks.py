@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -17,14 +17,15 @@ if TYPE_CHECKING:
     from mnas.latency.runtimes import Runtime
     from mnas.nn.network import Network
 
+N = TypeVar("N", bound=nn.Module)
 CHECKED = 4
 """Images on which a runtime is compared."""
 RUNTIME_TOLERANCE = 1e-3
 
 
-def plain_copy(network: nn.Module) -> nn.Module:
+def plain_copy(network: N) -> N:
     """A float32 copy on the CPU in eval mode and in the default memory layout; `network` itself is not changed."""
-    plain: nn.Module = copy.deepcopy(network).float().cpu().eval()
+    plain = copy.deepcopy(network).float().cpu().eval()
     for parameter in plain.parameters():
         # contiguous() would keep the channels_last strides of a 1x1 kernel; clone() does not
         parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)

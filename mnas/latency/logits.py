@@ -12,36 +12,29 @@ from torch import Tensor
 from mnas.errors import BadInput
 
 if TYPE_CHECKING:
-    from mnas.latency.runtimes import Runtime
+    from mnas.latency.runtimes import Classifier, Runtime
 
 
 class FileLogits:
-    """Runs a model file on one thread; one that takes a single image only is run on an image at a time."""
+    """Runs a model file on one image at a time, on one thread."""
 
     def __init__(self, path: str | Path, runtime: Runtime, classes: int):
         self.path, self.runtime, self.classes = Path(path), runtime, classes
-        self._takes_batches = True
+        self._opened: Classifier | None = None
 
     def __call__(self, images: Tensor) -> Tensor:
         """Logits (b, classes) of normalised images (b, c, h, w). Raises BadInput where the file does not run on them.
         """
-        images = images.contiguous()
         with self.runtime.threads(1):
-            if len(images) > 1 and self._takes_batches:
-                try:
-                    return self._run(images)
-                except BadInput:
-                    self._takes_batches = False
-            return torch.cat([self._run(image[None]) for image in images])
+            run = self._opened = self._opened or self._open(images[:1].contiguous())
+            return torch.from_numpy(np.concatenate([run(image[None].contiguous()) for image in images]))
 
-    def _run(self, images: Tensor) -> Tensor:
-        run = self.runtime.prepare_file(self.path, images, 1)
-        said = run()
-        # a copy while `run` is there, whose memory it may be
-        out = said.clone() if isinstance(said, Tensor) else torch.from_numpy(np.array(said))
-        if tuple(out.shape) != (len(images), self.classes):
+    def _open(self, image: Tensor) -> Classifier:
+        run = self.runtime.open_file(self.path, image, 1)
+        shape = run(image).shape
+        if shape != (1, self.classes):
             raise BadInput(
-                f"{self.path}: its output is {list(out.shape)}; expected [{len(images)}, {self.classes}], logits "
-                "of the folder's classes"
+                f"{self.path}: its output is {list(shape)}; expected [1, {self.classes}], logits of the folder's "
+                "classes"
             )
-        return out
+        return run

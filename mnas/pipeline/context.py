@@ -26,6 +26,7 @@ from mnas.latency.model import LatencyCallable, LatencyModel
 from mnas.latency.table.table import load_table
 from mnas.monitor.tensorboard import TensorBoard
 from mnas.nn.origin import Origin
+from mnas.pipeline.quantised import delivers_of
 from mnas.run import Run
 from mnas.space.schema import SpaceFile
 from mnas.space.space import SearchSpace
@@ -194,4 +195,6 @@ def make_trainer(config: RunConfig, space: SearchSpace, data: ImageData) -> Trai
         warn_of_near_duplicates(data.train, data.val, "search-validation")
     if config.recipe.flip is None:
         data = with_mirroring_decided(data)
-    return Trainer(data, sizes, pick_device(config.device), config.seed, metric=config.metric)
+    return Trainer(
+        data, sizes, pick_device(config.device), config.seed, metric=config.metric, delivers=delivers_of(config, data)
+    )

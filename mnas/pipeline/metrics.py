@@ -15,6 +15,7 @@ from mnas.config import Recipe
 from mnas.data.splits import limited
 from mnas.errors import BadInput
 from mnas.export.folder import write_metrics, write_model
+from mnas.export.formats import file_name
 from mnas.io.files import write_atomic
 from mnas.io.size import Size, written
 from mnas.io.versions import versions
@@ -31,6 +32,7 @@ from mnas.monitor.tensorboard import markdown_table
 from mnas.pipeline.context import Context
 from mnas.pipeline.evidence import Judged, accuracy_row, evidence
 from mnas.pipeline.origins import origin_facts
+from mnas.pipeline.quantised import FORMATS, write_quantised
 from mnas.space.cost import cost
 from mnas.training.full import Trained
 from mnas.training.trainer import Trainer
@@ -122,6 +124,8 @@ WRITTEN = {".pt2": "model.py", ".onnx": "model.onnx"}
 def _exported_file(trained: Trained, example: torch.Tensor, folder: Path, runtime: str) -> Path:
     """The file of a written network that a runtime runs; made here if it is for a single input shape."""
     adapter = get_runtime(runtime)
+    if runtime in FORMATS:
+        return folder / file_name(FORMATS[runtime], "int8")
     path = folder / WRITTEN.get(adapter.suffix, f"model{adapter.suffix}")
     if adapter.suffix not in WRITTEN:
         write_atomic(path, adapter.artifact(trained.network.to("cpu").eval(), example))
@@ -195,6 +199,8 @@ def write_winner(
     title = f"{context.space.name} {winner.name}"
     write_model(folder, winner, trainer.data, title=title)
     latency = with_budget(context.latency, budget_ms) if config.budgets_ms else context.latency
+    for runtime in {device.conditions.runtime for device in latency.devices} & FORMATS.keys():
+        write_quantised(runtime, trainer.data, winner.network, winner.architecture, folder)
     add_all_latencies(rows, trained, folder, latency, config.seed)
     first = rows[0]["latencies"][0]
     constraints = {

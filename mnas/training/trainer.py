@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -23,6 +23,8 @@ from mnas.training.recipe import with_flip
 from mnas.training.sizes import FULL_SIZE, TrainingSizes
 
 Metric = Literal["accuracy", "balanced"]
+Delivers = Callable[[Network, Architecture], nn.Module]
+"""Makes a module on the CPU that computes what a network's file does, such as one in int8."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,9 @@ class Trainer:
 
     origins: tuple[Origin, ...] = ()
     """Trained networks from whose weights those of the same design start."""
+
+    delivers: Delivers | None = None
+    """Makes what is handed over of a network: exact judgements are of that. None: the network itself."""
 
     def origin_of(self, arch: Architecture) -> Origin | None:
         """The trained network from whose weights one of `arch` starts; None where none fits."""
@@ -91,12 +96,12 @@ class Trainer:
         self, network: nn.Module, arch: Architecture, split: Literal["train", "val", "test"] = "val", *,
         exact: bool = False,
     ) -> Judgement:  # fmt: skip
-        """`accuracy`, image by image."""
+        """`accuracy`, image by image; where a network is handed over as another file, `exact` is what that says."""
         images = {"train": self.data.train, "val": self.data.val, "test": self.data.test}[split]
-        return judge(
-            network, images, size=self.sizes.of(arch), device=self.device, num_classes=self.data.num_classes,
-            exact=exact,
-        )  # fmt: skip
+        size, device, classes = self.sizes.of(arch), self.device, self.data.num_classes
+        if exact and self.delivers is not None and isinstance(network, Network):
+            network, size, device = self.delivers(network, arch), arch.resolution, torch.device("cpu")
+        return judge(network, images, size=size, device=device, num_classes=classes, exact=exact)
 
     def limited(self, *, train: int | None = None, val: int | None = None, seed: int | None = None) -> Trainer:
         """The same trainer on at most these numbers of images, drawn evenly from the classes."""

@@ -21,7 +21,7 @@ from mnas.io.size import in_order
 from mnas.io.strict_yaml import Count, Positive, Strict, read_text, validate
 from mnas.latency.conditions import Conditions
 from mnas.latency.measure import ANCHORS, pooled, rescaled_to_anchor
-from mnas.latency.runtimes import get_runtime
+from mnas.latency.runtimes import dtype_of, get_runtime
 from mnas.latency.table.calibrate import FITTED, HELD_OUT, MeasuredNetworks, calibrated
 from mnas.latency.table.provenance import Provenance
 from mnas.latency.table.table import LatencyTable
@@ -35,7 +35,10 @@ from mnas.version import __version__
 
 log = logging.getLogger("mnas")
 
-RUNTIMES = {"onnxruntime": ("onnx_session", "onnxruntime"), "litert": ("litert_interpreter", "ai-edge-litert")}
+RUNTIMES = {
+    "onnxruntime": ("onnx_session", "onnxruntime"), "onnxruntime_int8": ("onnx_session", "onnxruntime"),
+    "litert": ("litert_interpreter", "ai-edge-litert"), "litert_int8": ("litert_interpreter", "ai-edge-litert"),
+}  # fmt: skip
 """Runtimes with a module that needs no torch, and the package that pip installs on the device."""
 COPIED = ("timing/rounds", "timing/sections", "timing/quiet", "timing/device")
 """Modules of mnas.latency that measure on the device."""
@@ -63,7 +66,7 @@ def make_kit(
     """
     path = Path(path)
     if conditions.runtime not in RUNTIMES:
-        raise BadInput(f"--runtime {conditions.runtime}: a kit can be made for {' or '.join(RUNTIMES)}")
+        raise BadInput(f"--runtime {conditions.runtime}: a kit can be made for {', '.join(RUNTIMES)}")
     adapter = get_runtime(conditions.runtime)
     module, needs = RUNTIMES[conditions.runtime]
     layers = sorted(space.layers(num_classes), key=str)
@@ -80,7 +83,8 @@ def make_kit(
             def add(name: str, network: nn.Module, shape: tuple[int, ...]) -> str:
                 nonlocal largest
                 largest = max(largest, prod(shape))
-                file.writestr(name, adapter.artifact(patterned(network), torch.zeros(shape)))
+                ramp = torch.linspace(0, 1, prod(shape)).reshape(shape)  # its range is what int8 is made for
+                file.writestr(name, adapter.artifact(patterned(network), ramp))
                 if progress is not None:
                     progress(len(file.namelist()), total)
                 return name
@@ -92,7 +96,8 @@ def make_kit(
             frame_files = {layer: add_layer(f"frames/{i}{suffix}", layer) for i, layer in enumerate(frames)}
             manifest = {
                 "mnas_version": __version__, "space": space.name, "num_classes": num_classes,
-                "runtime": conditions.runtime, "needs": needs, "module": f"mnas.latency.runtimes.{module}",
+                "runtime": conditions.runtime, "dtype": dtype_of(conditions.runtime), "needs": needs,
+                "module": f"mnas.latency.runtimes.{module}",
                 "threads": conditions.threads, "batch": conditions.batch, "rounds": ROUNDS,
                 "layers": [
                     {"layer": layer.to_dict(), "file": add_layer(f"layers/{i}{suffix}", layer),
@@ -162,6 +167,7 @@ class _Manifest(Strict):
     space: str
     num_classes: Count
     runtime: str
+    dtype: Literal["float32", "int8"] = "float32"
     needs: str
     module: str
     threads: Count
@@ -189,7 +195,7 @@ class _Results(Strict):
     runtime: str
     runtime_version: str
     threads: Count
-    dtype: Literal["float32"]
+    dtype: Literal["float32", "int8"]
     clock_mhz: Positive | None
     date: str
     layer_ms: dict[str, Positive]

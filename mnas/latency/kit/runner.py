@@ -79,8 +79,9 @@ class Results:
         self.data: dict[str, Any] = {
             "complete": False, "device": device or device_name(), "cores": os.cpu_count() or 1,
             "runtime": kit.manifest["runtime"],
-            "runtime_version": kit.runtime.version(), "threads": threads, "dtype": "float32", "clock_mhz": clock_mhz(),
-            "date": "", "layer_ms": {}, "networks": {}, "failed": {}, "manifest": kit.manifest,
+            "runtime_version": kit.runtime.version(), "threads": threads,
+            "dtype": kit.manifest.get("dtype", "float32"), "clock_mhz": clock_mhz(), "date": "", "layer_ms": {},
+            "networks": {}, "failed": {}, "manifest": kit.manifest,
         }  # fmt: skip
         if path.exists():
             self._continue(self._earlier())

@@ -6,22 +6,36 @@ import importlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Literal, Protocol, cast
 
 from mnas.errors import BadInput, nearest
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
     from torch import nn
 
 _NAMES = (
-    "cuda", "cuda_graph", "executorch", "litert", "onnxruntime", "opencv", "openvino", "torch", "torch_compile",
+    "cuda", "cuda_graph", "executorch", "litert", "litert_int8", "onnxruntime", "onnxruntime_int8", "opencv",
+    "openvino", "torch", "torch_compile",
 )  # fmt: skip
 
 
-class Runtime(Protocol):
-    """The functions of an adapter module. Float32; a prepared callable runs one inference and returns the output.
+USUAL_RUNTIMES = {
+    ".onnx": "onnxruntime", ".tflite": "litert", ".pte": "executorch", ".xml": "openvino", ".pt2": "torch",
+    ".py": "torch",
+}  # fmt: skip
+"""What runs a model file, by its suffix."""
+INT8 = "_int8"
+Classifier = Callable[["torch.Tensor"], "NDArray[np.float32]"]
+"""Images (b, c, h, w) to outputs (b, n)."""
 
+
+class Runtime(Protocol):
+    """The functions of an adapter module; a prepared callable runs one inference and returns the output.
+
+    Those whose name ends in _int8 quantise what they prepare; the others compute in float32.
     tests/latency/runtimes/test_runtimes.py is the contract that every adapter passes.
     """
 
@@ -52,6 +66,12 @@ class Runtime(Protocol):
     def prepare_file(self, path: str | Path, example: torch.Tensor, threads: int) -> Callable[[], object]:
         """A callable that runs a model file on `example`; BadInput where the runtime cannot read the file."""
 
+    def open_file(self, path: str | Path, example: torch.Tensor, threads: int) -> Classifier:
+        """A function from images shaped as `example` to the outputs of a model file, to judge it rather than time it.
+
+        Call it inside `threads(count)`; BadInput where the runtime cannot read the file.
+        """
+
     def artifact(self, module: nn.Module, example: torch.Tensor) -> bytes:
         """The content of a file that `prepare_file` runs, made from `module`."""
 
@@ -65,6 +85,11 @@ class Runtime(Protocol):
 def runtime_names() -> list[str]:
     """The names of all runtimes, whether installed or not."""
     return list(_NAMES)
+
+
+def dtype_of(name: str) -> Literal["float32", "int8"]:
+    """What the runtime called `name` computes in."""
+    return "int8" if name.endswith(INT8) else "float32"
 
 
 def get_runtime(name: str) -> Runtime:

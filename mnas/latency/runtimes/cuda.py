@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mnas.errors import MissingDependency
 from mnas.latency.runtimes.files import naming
-from mnas.latency.runtimes.torch import LAYOUT, in_layout, loaded
+from mnas.latency.runtimes.torch import LAYOUT, in_layout, loaded, opened_on
 from mnas.latency.runtimes.torch import artifact as artifact
 from mnas.latency.runtimes.torch import suffix as suffix
 from mnas.latency.runtimes.torch import version as version
@@ -48,6 +50,12 @@ def prepare_file(path: str | Path, example: Tensor, threads: int) -> Callable[[]
         run()
         torch.cuda.synchronize()
     return run
+
+
+def open_file(path: str | Path, example: Tensor, threads: int) -> Callable[[Tensor], NDArray[np.float32]]:
+    """Outputs of the network of an exported model.py or a .pt2 file, computed on the GPU."""
+    del threads
+    return opened_on("cuda", path, example)
 
 
 def timed_ms(run: Callable[[], object], repeats: int) -> float:

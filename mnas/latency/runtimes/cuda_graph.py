@@ -13,6 +13,7 @@ from mnas.latency.runtimes.cuda import artifact as artifact
 from mnas.latency.runtimes.cuda import channels_last as channels_last
 from mnas.latency.runtimes.cuda import framed as framed
 from mnas.latency.runtimes.cuda import on_gpu
+from mnas.latency.runtimes.cuda import open_file as open_file
 from mnas.latency.runtimes.cuda import suffix as suffix
 from mnas.latency.runtimes.cuda import threads as threads
 from mnas.latency.runtimes.cuda import timed_ms as timed_ms

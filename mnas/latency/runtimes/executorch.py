@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 import importlib
-import itertools
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,26 +10,25 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from mnas.errors import MissingDependency
+from mnas.io.silence import silence
 from mnas.latency.runtimes.files import naming
-from mnas.latency.runtimes.silence import silence
 from mnas.latency.timing.device import device_name as device_name
 from mnas.latency.timing.rounds import wall_ms
-from mnas.nn import blocks
 
 try:
     with warnings.catch_warnings(), silence():
         # deprecations inside of executorch and of what it imports, and that its Python interface is experimental
         warnings.simplefilter("ignore")
         runtime: Any = importlib.import_module("executorch.extension.pybindings.portable_lib")
-        exir: Any = importlib.import_module("executorch.exir")
-        passes: Any = importlib.import_module("executorch.exir.passes")
         serialize: Any = importlib.import_module("executorch.exir._serialize._program")
-        xnnpack: Any = importlib.import_module("executorch.backends.xnnpack.partition.xnnpack_partitioner")
+        from mnas.export.pte import pte_program
+
         runtime._threadpool_get_thread_count()  # the first call in a process makes the pool, and talks
 except ImportError as error:
     raise MissingDependency(f"runtime executorch needs a package ({error}): pip install executorch") from None
@@ -72,17 +69,23 @@ def prepare_file(path: str | Path, example: Tensor, threads: int) -> Callable[[]
 
 def artifact(module: nn.Module, example: Tensor) -> bytes:
     """The content of a .pte file, for contiguous inputs of exactly this shape."""
-    with warnings.catch_warnings(), torch.no_grad(), silence():
-        # torch's and executorch's own use of what others deprecated
-        warnings.simplefilter("ignore", FutureWarning)
-        warnings.simplefilter("ignore", DeprecationWarning)
-        # contiguous, not channels_last, with which MobileNetV3-Small took 17% longer (224 pixels, one thread)
-        exported = torch.export.export(_lowerable(module), (example.contiguous(),))
-        lowered = exir.to_edge_transform_and_lower(exported, partitioner=[xnnpack.XnnpackPartitioner()])
-        # otherwise each run would first copy its input
-        planning = passes.MemoryPlanningPass(alloc_graph_input=False)
-        program: bytes = lowered.to_executorch(exir.ExecutorchBackendConfig(memory_planning_pass=planning)).buffer
-    return program
+    return pte_program(module, example)
+
+
+def open_file(path: str | Path, example: Tensor, threads: int) -> Callable[[Tensor], NDArray[np.float32]]:
+    """Outputs of a .pte file with one input and one output."""
+    del threads
+    with naming(path, name), silence():
+        program = Path(path).read_bytes()
+        held = _as_the_program_reads(program, example).clone()
+        run = _run(program, held)
+        run()
+
+    def outputs(images: Tensor) -> NDArray[np.float32]:
+        held.copy_(images)
+        return run().numpy().copy()
+
+    return outputs
 
 
 @contextmanager
@@ -117,43 +120,6 @@ def _run(program: bytes, x: Tensor) -> Callable[[], Tensor]:
         return out
 
     return run
-
-
-class _PoolAndCut(nn.Module):
-    """A PoolSkip to fewer channels without negative padding, which ExecuTorch does not run."""
-
-    def __init__(self, skip: blocks.PoolSkip):
-        super().__init__()
-        self.pool, self.missing = skip.pool, skip.missing
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.pool(x)[:, : self.missing]
-        return out
-
-
-def _lowerable(module: nn.Module) -> nn.Module:
-    """A copy with weights in the default memory layout, which XNNPACK's lowering expects, and without batch norms.
-
-    The lowering would fold batch norms into the convolutions too; folded here, it takes a third less time.
-    """
-    own = copy.deepcopy(module)
-    for part in own.modules():
-        if isinstance(part, blocks.ConvBNAct | blocks.SepConv | blocks.MBConv):
-            _fold(part)
-            if isinstance(part.shortcut, blocks.PoolSkip) and part.shortcut.missing < 0:
-                part.shortcut = _PoolAndCut(part.shortcut)
-    for parameter in own.parameters():
-        # a clone: contiguous() keeps the strides that channels_last gave a 1x1 kernel
-        parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
-    return own
-
-
-def _fold(block: nn.Module) -> None:
-    """Folds each batch norm of a block into the convolution before it."""
-    for (name, conv), (norm_name, norm) in itertools.pairwise(list(block.named_children())):
-        if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-            setattr(block, name, fuse_conv_bn_eval(conv, norm))
-            setattr(block, norm_name, nn.Identity())
 
 
 def _as_the_program_reads(program: bytes, example: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from mnas.latency.timing.device import device_name as device_name
 
 try:
     importlib.import_module("onnxruntime")
-    from mnas.latency.runtimes.onnx_graph import onnx_model
+    from mnas.export.onnx_graph import onnx_model
     from mnas.latency.runtimes.onnx_session import run_of as _run_of
     from mnas.latency.runtimes.onnx_session import session as _session
     from mnas.latency.runtimes.onnx_session import timed_ms as timed_ms
@@ -33,13 +33,22 @@ suffix = ".onnx"
 
 def prepare(module: nn.Module, example: Tensor, threads: int) -> Callable[[], object]:
     """Runs `module`, which must consist of mnas's blocks; `example` is read without a copy."""
-    return _run_of(_session(artifact(module, example), threads), _array(example))
+    return _run_of(_session(artifact(module, example), threads), array(example))
 
 
 def prepare_file(path: str | Path, example: Tensor, threads: int) -> Callable[[], object]:
     """Runs an .onnx file with one input and one output, once already to check it."""
     with naming(path, name):
-        return _run_of(_session(str(path), threads), _array(example))
+        return _run_of(_session(str(path), threads), array(example))
+
+
+def open_file(path: str | Path, example: Tensor, threads: int) -> Callable[[Tensor], NDArray[np.float32]]:
+    """Outputs of an .onnx file with one input and one output."""
+    with naming(path, name):
+        session = _session(str(path), threads)
+        feed, outputs = session.get_inputs()[0].name, [session.get_outputs()[0].name]
+        session.run(outputs, {feed: array(example)})
+    return lambda images: np.array(session.run(outputs, {feed: array(images)})[0])
 
 
 def artifact(module: nn.Module, example: Tensor) -> bytes:
@@ -55,5 +64,6 @@ def threads(count: int) -> Iterator[None]:
     yield
 
 
-def _array(example: Tensor) -> NDArray[np.float32]:
+def array(example: Tensor) -> NDArray[np.float32]:
+    """An input as the runtime reads it, without a copy where it is contiguous."""
     return np.ascontiguousarray(example.detach().numpy())

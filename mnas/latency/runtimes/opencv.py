@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mnas.errors import BadInput, MissingDependency
@@ -20,7 +21,7 @@ try:
     cv2: Any = importlib.import_module("cv2")
     onnx: Any = importlib.import_module("onnx")
     shape_inference: Any = importlib.import_module("onnx.shape_inference")
-    from mnas.latency.runtimes.onnx_graph import onnx_model
+    from mnas.export.onnx_graph import onnx_model
 except ImportError as error:
     raise MissingDependency(
         f"runtime opencv needs a package ({error}): pip install opencv-python-headless onnx"
@@ -49,6 +50,21 @@ def prepare_file(path: str | Path, example: Tensor, threads: int) -> Callable[[]
         run = _run(cv2.dnn.readNetFromONNX(str(path)), example, threads)
         run()
     return run
+
+
+def open_file(path: str | Path, example: Tensor, threads: int) -> Callable[[Tensor], NDArray[np.float32]]:
+    """Outputs of an .onnx file with one input and one output."""
+    del threads
+    with naming(path, name):
+        _check_input(path, example)
+        network = cv2.dnn.readNetFromONNX(str(path))
+
+        def outputs(images: Tensor) -> NDArray[np.float32]:
+            network.setInput(np.ascontiguousarray(images.detach().numpy()))
+            return np.array(network.forward())
+
+        outputs(example)
+    return outputs
 
 
 def _check_input(path: str | Path, example: Tensor) -> None:

@@ -9,6 +9,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mnas.errors import BadInput, MissingDependency
@@ -19,7 +21,7 @@ from mnas.latency.timing.rounds import wall_ms
 try:
     ov: Any = importlib.import_module("openvino")
     frontend: Any = importlib.import_module("openvino.frontend")
-    from mnas.latency.runtimes.onnx_graph import onnx_model
+    from mnas.export.onnx_graph import onnx_model
 except ImportError as error:
     raise MissingDependency(f"runtime openvino needs a package ({error}): pip install openvino onnx") from None
 
@@ -42,19 +44,35 @@ def prepare(module: nn.Module, example: Tensor, threads: int) -> Callable[[], ob
 
 
 def prepare_file(path: str | Path, example: Tensor, threads: int) -> Callable[[], object]:
-    """Compiles and runs an .onnx file with one input and one output, for the shape of `example`."""
+    """Compiles and runs an .xml or .onnx file with one input and one output, for the shape of `example`."""
     with naming(path, name):
-        # not Core.read_model, which tries all formats on a broken file, and they write to stderr
-        reader = frontend.FrontEndManager().load_by_framework("onnx")
-        model = reader.convert(reader.load(str(path)))
-        if len(model.inputs) != 1 or len(model.outputs) != 1:
-            raise BadInput(
-                f"{path}: it has {len(model.inputs)} inputs and {len(model.outputs)} outputs, expected one of each"
-            )
-        model.reshape(list(example.shape))
-        run = _run(model, example, threads)
+        run = _run(_read(path, example), example, threads)
         run()
     return run
+
+
+def open_file(path: str | Path, example: Tensor, threads: int) -> Callable[[Tensor], NDArray[np.float32]]:
+    """Outputs of an .xml or .onnx file with one input and one output."""
+    with naming(path, name):
+        compiled = _compiled(_read(path, example), threads)
+
+    def outputs(images: Tensor) -> NDArray[np.float32]:
+        return np.array(compiled([images.detach().contiguous().numpy()])[0])
+
+    return outputs
+
+
+def _read(path: str | Path, example: Tensor) -> Any:
+    """The model of a file, for the shape of `example`."""
+    # not Core.read_model, which tries all formats on a broken file, and they write to stderr
+    reader = frontend.FrontEndManager().load_by_framework("ir" if Path(path).suffix == ".xml" else "onnx")
+    model = reader.convert(reader.load(str(path)))
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
+        raise BadInput(
+            f"{path}: it has {len(model.inputs)} inputs and {len(model.outputs)} outputs, expected one of each"
+        )
+    model.reshape(list(example.shape))
+    return model
 
 
 def artifact(module: nn.Module, example: Tensor) -> bytes:
@@ -70,8 +88,8 @@ def threads(count: int) -> Iterator[None]:
     yield
 
 
-def _run(model: Any, example: Tensor, threads: int) -> Callable[[], object]:
-    compiled = _CORE.compile_model(
+def _compiled(model: Any, threads: int) -> Any:
+    return _CORE.compile_model(
         model,
         "CPU",
         {
@@ -83,7 +101,10 @@ def _run(model: Any, example: Tensor, threads: int) -> Callable[[], object]:
             "ENABLE_CPU_PINNING": False,
         },
     )
-    request = compiled.create_infer_request()
+
+
+def _run(model: Any, example: Tensor, threads: int) -> Callable[[], object]:
+    request = _compiled(model, threads).create_infer_request()
     images = example.detach().contiguous().numpy()
     request.set_input_tensor(ov.Tensor(images, shared_memory=True))
     out = request.get_output_tensor().data

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import copy
 import io
-import logging
 import runpy
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mnas.errors import BadInput
 from mnas.io.heap import steady_heap
+from mnas.io.silence import without_export_warnings
 from mnas.latency.runtimes.files import naming
 from mnas.latency.timing.device import device_name as device_name
 from mnas.latency.timing.rounds import wall_ms
@@ -49,10 +50,28 @@ def prepare_file(path: str | Path, example: Tensor, threads: int) -> Callable[[]
     return run
 
 
+def open_file(path: str | Path, example: Tensor, threads: int) -> Callable[[Tensor], NDArray[np.float32]]:
+    """Outputs of the network of an exported model.py or a .pt2 file."""
+    return opened_on("cpu", path, example)
+
+
+def opened_on(device: str, path: str | Path, example: Tensor) -> Callable[[Tensor], NDArray[np.float32]]:
+    """Outputs of the network of an exported model.py or a .pt2 file, computed on a device."""
+    with naming(path, name):
+        network = loaded(path).to(device, memory_format=LAYOUT)  # type: ignore[call-overload]
+
+        def outputs(images: Tensor) -> NDArray[np.float32]:
+            with torch.inference_mode():
+                return network(in_layout(images.to(device))).cpu().numpy()
+
+        outputs(example)
+    return outputs
+
+
 def artifact(module: nn.Module, example: Tensor) -> bytes:
     """The content of a .pt2 file: `module` exported by torch.export for the shape of `example`."""
     content = io.BytesIO()
-    with _quiet():
+    with without_export_warnings():
         torch.export.save(torch.export.export(module, (example,)), content)
     return content.getvalue()
 
@@ -77,7 +96,7 @@ def loaded(path: str | Path) -> nn.Module:
             f"{path}: PyTorch runs an exported model.py or a {suffix} file; --runtime onnxruntime runs .onnx files"
         )
     if path.suffix == suffix:
-        with _quiet():
+        with without_export_warnings():
             return torch.export.load(path).module()
     build_model = runpy.run_path(str(path)).get("build_model")
     if build_model is None:
@@ -101,17 +120,3 @@ def _run(own: nn.Module, example: Tensor) -> Callable[[], Tensor]:
             return out
 
     return run
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without torch.export's own warnings and its log of each step of a failed loading."""
-    log = logging.getLogger("torch.export")
-    before, log.disabled = log.disabled, True
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)`", category=FutureWarning)
-            warnings.filterwarnings("ignore", message="The given buffer is not writable")  # torch 2.11, loading
-            yield
-    finally:
-        log.disabled = before

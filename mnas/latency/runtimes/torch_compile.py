@@ -15,6 +15,7 @@ from mnas.errors import MissingDependency
 from mnas.latency.runtimes.files import naming
 from mnas.latency.runtimes.torch import LAYOUT, in_layout, loaded
 from mnas.latency.runtimes.torch import artifact as artifact
+from mnas.latency.runtimes.torch import open_file as open_file
 from mnas.latency.runtimes.torch import suffix as suffix
 from mnas.latency.runtimes.torch import threads as threads
 from mnas.latency.runtimes.torch import version as version

@@ -89,7 +89,7 @@ class _File(Strict):
     runtime_version: str
     threads: Count
     batch: Count
-    dtype: Literal["float32"]
+    dtype: Literal["float32", "int8"]
     date: str
     mnas_version: str
     origin: Literal["built", "imported"] = "built"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Literal
 
-from mnas.latency.runtimes import Runtime
+from mnas.latency.runtimes import Runtime, dtype_of
 from mnas.latency.timing.device import clock_mhz
 from mnas.version import __version__
 
@@ -32,8 +32,9 @@ class Provenance:
 def provenance_here(adapter: Runtime) -> Provenance:
     """The provenance of a table measured here and now."""
     return Provenance(
-        adapter.device_name(), adapter.version(), today(), __version__, framed=adapter.framed, clock_mhz=clock_mhz()
-    )
+        adapter.device_name(), adapter.version(), today(), __version__, dtype_of(adapter.name), framed=adapter.framed,
+        clock_mhz=clock_mhz(),
+    )  # fmt: skip
 
 
 def today() -> str:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mnas.errors import BadInput
 from mnas.io.size import Size, in_order, shown
 from mnas.latency.conditions import Conditions
-from mnas.latency.runtimes import get_runtime
+from mnas.latency.runtimes import dtype_of, get_runtime
 from mnas.latency.table import file as table_file
 from mnas.latency.table.calibration import Calibration
 from mnas.latency.table.provenance import Provenance
@@ -155,7 +155,7 @@ def _loaded(path: Path, changed_ns: int) -> LatencyTable:
 def differences(table: LatencyTable, conditions: Conditions) -> list[str]:
     """How the table's measurement differs from one here under `conditions`: 'threads 4, not 1'."""
     differ = []
-    here: dict[str, Any] = {**vars(conditions), "dtype": "float32"}
+    here: dict[str, Any] = {**vars(conditions), "dtype": dtype_of(conditions.runtime)}
     if table.runtime == conditions.runtime:
         adapter = get_runtime(conditions.runtime)
         here |= {"device": adapter.device_name(), "runtime_version": adapter.version()}

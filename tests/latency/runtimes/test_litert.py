@@ -19,10 +19,10 @@ pytest.importorskip("ai_edge_litert")
 from outputs import LAYERS, expect_equal, lively
 
 from mnas.errors import BadInput, MissingDependency
+from mnas.export.tflite_graph import ALIGNMENT, _Graph, schema, tflite_model
 from mnas.io.size import sides
 from mnas.latency.runtimes import get_runtime
 from mnas.latency.runtimes import litert as adapter
-from mnas.latency.runtimes.tflite_graph import ALIGNMENT, _Graph, schema, tflite_model
 from mnas.nn.network import build, module_of
 from mnas.space import zoo
 from mnas.space.layer import Layer
@@ -129,7 +129,7 @@ get_runtime("litert").prepare(torch.nn.Linear(4, 3), torch.rand(1, 4), 2)()
 @pytest.mark.parametrize("package", ["ai_edge_litert", "flatbuffers"])
 def test_a_missing_package(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    for module in ("mnas.latency.runtimes.litert", "mnas.latency.runtimes.tflite_graph"):
+    for module in ("mnas.latency.runtimes.litert", "mnas.export.tflite_graph"):
         monkeypatch.delitem(sys.modules, module)
     with pytest.raises(MissingDependency, match=r"litert.*pip install ai-edge-litert"):
         get_runtime("litert")
@@ -166,7 +166,7 @@ def test_files_of_either_layout(tmp_path: Path, network: nn.Module, capfd: pytes
     path.write_bytes(adapter.artifact(layer, x))
     np.testing.assert_array_equal(_array(adapter.prepare_file(path, x, 1)), _array(adapter.prepare(layer, x, 1)))
 
-    graph = _Graph()
+    graph = _Graph(nn.Identity())
     first = graph.tensor((1, 3, 8, 8))
     path.write_bytes(graph.packed(first, graph.operator("LOGISTIC", [first], (1, 3, 8, 8))))
     np.testing.assert_allclose(_array(adapter.prepare_file(path, x, 1)), torch.sigmoid(x), rtol=1e-5)
@@ -191,7 +191,7 @@ def test_faulty_files(tmp_path: Path, network: nn.Module, capfd: pytest.CaptureF
     two = schema.ModelT.InitFromPackedBuf(content)
     two.subgraphs[0].outputs = np.array([*two.subgraphs[0].outputs, 0], np.int32)
     assert "2 outputs" in refusal(_packed(two))
-    quantised = _Graph()
+    quantised = _Graph(nn.Identity())
     first = quantised.tensor((1, 32, 32, 3), schema.TensorType.INT32)
     assert "FLOAT32" in refusal(quantised.packed(first, quantised.operator("LOGISTIC", [first], (1, 32, 32, 3))))
     with pytest.raises(BadInput, match=r"absent\.tflite: "):

@@ -20,9 +20,9 @@ from outputs import LAYERS, array, expect_close, expect_equal, lively
 from torch import nn
 
 from mnas.errors import BadInput, MissingDependency
+from mnas.export.onnx_graph import onnx_model
 from mnas.io.size import sides
-from mnas.latency.runtimes import Runtime, get_runtime, runtime_names
-from mnas.latency.runtimes.onnx_graph import onnx_model
+from mnas.latency.runtimes import Runtime, dtype_of, get_runtime, runtime_names
 from mnas.latency.timing.frame import input_shape, timed_module
 from mnas.nn.network import build, module_of
 from mnas.space import zoo
@@ -44,7 +44,11 @@ def installed(runtime: str) -> Runtime:
         pytest.skip(str(error))
 
 
-@pytest.fixture(params=runtime_names())
+FLOAT = [name for name in runtime_names() if dtype_of(name) == "float32"]
+"""Those of int8 have tests of their own: test_int8.py."""
+
+
+@pytest.fixture(params=FLOAT)
 def adapter(request: pytest.FixtureRequest) -> Runtime:
     return installed(request.param)
 
@@ -140,6 +144,20 @@ def test_an_artifact_is_a_file_that_runs(adapter: Runtime, tmp_path: Path, capfd
         with pytest.raises(BadInput, match=path.name):
             adapter.prepare_file(path, torch.rand(1, 9, 12, 12), 1)
     assert capfd.readouterr() == ("", "")
+
+
+def test_an_opened_file_computes_other_images(adapter: Runtime, tmp_path: Path) -> None:
+    module, x = lively(nn.Sequential(module_of(LAYER), nn.AdaptiveAvgPool2d(1))), torch.rand(1, 8, 12, 12)
+    path = tmp_path / f"layer{adapter.suffix}"
+    path.write_bytes(adapter.artifact(module, x))
+    with adapter.threads(1):
+        run = adapter.open_file(path, x, 1)
+        first, second = run(x), run(x + 1)
+        assert not np.array_equal(first, second)
+        expect_close(first, module, x, 1e-3)
+        expect_close(second, module, x + 1, 1e-3)
+        with pytest.raises(BadInput, match="missing"):
+            adapter.open_file(tmp_path / f"missing{adapter.suffix}", x, 1)
 
 
 @pytest.mark.parametrize("fault", ["truncated", "empty", "text", "archive", "absent", "folder"])

@@ -367,7 +367,7 @@ FAULTS = {
     "no size": ("size: 9", "size: 0", r"layers\[0\].size: should be greater than or equal to 1"),
     "word for a count": ("threads: 1", "threads: one", "threads: should be a valid integer, got 'one'"),
     "no threads": ("threads: 1\n", "", "'threads' is missing"),
-    "other dtype": ("dtype: float32", "dtype: int8", "dtype: .*'float32'"),
+    "other dtype": ("dtype: float32", "dtype: float16", "dtype: .*'float32'"),
     "header key": ("batch: 1", "batch: 1\ncolour: red", "unknown key 'colour'"),
     "rows as mapping": ("layers:\n", "layers: {}\nother:\n", "layers"),
     "cut within a row": ("skip: identity, ms: 0.5}\n", "sk", "not valid YAML"),

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from mnas.latency.runtimes.onnx_graph import onnx_model
+from mnas.export.onnx_graph import onnx_model
 from mnas.latency.timing.frame import frame, input_shape, timed_module
 from mnas.nn.network import build
 from mnas.space import zoo

@@ -1,9 +1,10 @@
-"""Silencing libraries that write to stderr and have no setting against it."""
+"""Silencing libraries that write to stderr, or warn of themselves, and have no setting against it."""
 
 from __future__ import annotations
 
 import logging
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
 
@@ -26,3 +27,17 @@ def silence() -> Iterator[None]:
             os.close(kept)
             logging.disable(logged_from)
             logging.root.handlers[:] = handlers
+
+
+@contextmanager
+def without_export_warnings() -> Iterator[None]:
+    """Without torch.export's own warnings and its log of each step of a failed loading."""
+    log = logging.getLogger("torch.export")
+    before, log.disabled = log.disabled, True
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)`", category=FutureWarning)
+            warnings.filterwarnings("ignore", message="The given buffer is not writable")  # torch 2.11, loading
+            yield
+    finally:
+        log.disabled = before

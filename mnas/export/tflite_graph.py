@@ -36,9 +36,10 @@ def tflite_model(module: nn.Module, example: torch.Tensor) -> bytes:
     """`module` in eval mode as a float32 .tflite file with one input (shaped as `example`) and one output.
 
     Images lie in the file's layout (b, h, w, c), at the input and at the output too.
-    Batch normalisation is folded into the convolution before it, as converters do.
+    Batch normalisation is folded into the convolution before it, as converters do. The outputs of convolutions and
+    linear layers have the names that these have in `module`.
     """
-    graph = _Graph()
+    graph = _Graph(module)
     first = graph.tensor(nhwc(example).shape, name="input")
     with torch.no_grad():
         last = _emit(graph, module, first)
@@ -50,7 +51,7 @@ def nhwc(images: torch.Tensor) -> torch.Tensor:
     return images.permute(0, 2, 3, 1) if images.dim() == 4 else images
 
 
-class _Buffer(schema.BufferT):  # type: ignore[misc]
+class Buffer(schema.BufferT):  # type: ignore[misc]
     """The content of a constant tensor, aligned."""
 
     def Pack(self, builder: Any) -> int:
@@ -61,7 +62,8 @@ class _Buffer(schema.BufferT):  # type: ignore[misc]
 class _Graph:
     """The tensors, their constant contents and the operators of a model; tensors are referred to by index."""
 
-    def __init__(self) -> None:
+    def __init__(self, module: nn.Module) -> None:
+        self._names = {part: name for name, part in module.named_modules()}
         self.tensors: list[Any] = []
         self.buffers: list[Any] = [schema.BufferT()]  # the first stands for no content
         self.operators: list[Any] = []
@@ -74,19 +76,25 @@ class _Graph:
 
     def constant(self, array: NDArray[Any]) -> int:
         dtype = schema.TensorType.INT32 if array.dtype == np.int32 else schema.TensorType.FLOAT32
-        self.buffers.append(_Buffer(np.frombuffer(array.tobytes(), np.uint8)))
+        self.buffers.append(Buffer(np.frombuffer(array.tobytes(), np.uint8)))
         return self.tensor(array.shape, dtype, len(self.buffers) - 1)
 
     def shape(self, tensor: int) -> tuple[int, ...]:
         return tuple(self.tensors[tensor].shape)
 
-    def operator(self, name: str, inputs: list[int], shape: tuple[int, ...], options: str = "", **values: Any) -> int:
-        """Adds the operator called `name`, with options of the schema's type `options`; returns its output."""
+    def operator(
+        self, name: str, inputs: list[int], shape: tuple[int, ...], options: str = "", of: nn.Module | None = None,
+        **values: Any,
+    ) -> int:  # fmt: skip
+        """Adds the operator called `name`, with options of the schema's type `options`; returns its output.
+
+        The output gets the name of the module that the operator is `of`.
+        """
         code = getattr(schema.BuiltinOperator, name)
         if code not in self.codes:
             self.codes.append(code)
         chosen = (getattr(schema.BuiltinOptions, options), getattr(schema, options + "T")(**values)) if options else ()
-        out = self.tensor(shape)
+        out = self.tensor(shape, name="" if of is None else self._names[of])
         self.operators.append(schema.OperatorT(self.codes.index(code), inputs, [out], *chosen))
         return out
 
@@ -95,11 +103,17 @@ class _Graph:
         self.tensors[last].name = "output"
         codes = [schema.OperatorCodeT(code, version=1, builtinCode=code) for code in self.codes]
         graph = schema.SubGraphT(self.tensors, [first], [last], self.operators, "main")
-        model = schema.ModelT(3, codes, [graph], "mnas", self.buffers)
-        weights = sum(len(buffer.data) + ALIGNMENT for buffer in self.buffers[1:])
-        builder = flatbuffers.Builder(weights + 1024 * (1 + len(self.tensors)))
-        builder.Finish(model.Pack(builder), b"TFL3")
-        return bytes(builder.Output())
+        ends = [[schema.TensorMapT(self.tensors[end].name, end)] for end in (first, last)]
+        signature = schema.SignatureDefT(*ends, "serving_default", 0)
+        return packed(schema.ModelT(3, codes, [graph], "mnas", self.buffers, signatureDefs=[signature]))
+
+
+def packed(model: Any) -> bytes:
+    """The content of the file of a model, whose constants are a `Buffer` each."""
+    weights = sum(len(buffer.data) + ALIGNMENT for buffer in model.buffers if buffer.data is not None)
+    builder = flatbuffers.Builder(weights + 1024 * (1 + len(model.subgraphs[0].tensors)))
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
 
 
 def _emit(graph: _Graph, module: nn.Module, x: int) -> int:
@@ -164,14 +178,15 @@ def _conv(
         name, options, order = "DEPTHWISE_CONV_2D", "DepthwiseConv2DOptions", (1, 2, 3, 0)
         values["depthMultiplier"] = 1
     shape = (batch, -(-height // stride), -(-width // stride), conv.out_channels)
-    out = graph.operator(name, [x, *_weights(graph, weight.permute(order), bias, act)], shape, options, **values)
+    inputs = [x, *_weights(graph, weight.permute(order), bias, act)]
+    out = graph.operator(name, inputs, shape, options, of=conv, **values)
     return _unfused(graph, act, out)
 
 
 def _linear(graph: _Graph, x: int, linear: nn.Linear, act: nn.Module | None = None) -> int:
     out = graph.operator(
         "FULLY_CONNECTED", [x, *_weights(graph, linear.weight, linear.bias, act)],
-        (*graph.shape(x)[:-1], linear.out_features), "FullyConnectedOptions",
+        (*graph.shape(x)[:-1], linear.out_features), "FullyConnectedOptions", of=linear,
         fusedActivationFunction=FUSED.get(type(act), NONE),
     )  # fmt: skip
     return _unfused(graph, act, out)
@@ -218,7 +233,7 @@ def _pool(graph: _Graph, pool: nn.AvgPool2d, x: int) -> int:
     batch, height, width, channels = graph.shape(x)
     stride = pool.stride if isinstance(pool.stride, int) else pool.stride[0]
     shape = (batch, -(-height // stride), -(-width // stride), channels)
-    values = {"strideW": stride, "strideH": stride, "filterWidth": 3, "filterHeight": 3}
+    values: dict[str, Any] = {"strideW": stride, "strideH": stride, "filterWidth": 3, "filterHeight": 3}
     if _same_is_symmetric(stride, height, width):
         return graph.operator("AVERAGE_POOL_2D", [x], shape, "Pool2DOptions", padding=SAME, **values)
     x = _pad_images(graph, x, 1)

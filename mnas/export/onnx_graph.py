@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,18 +20,36 @@ from mnas.nn.network import Network
 OPSET = 18
 
 
-def onnx_model(module: nn.Module, example: torch.Tensor) -> onnx.ModelProto:
+def onnx_model(module: nn.Module, example: torch.Tensor, *, pool: str = "ReduceMean") -> onnx.ModelProto:
     """`module` in eval mode as a float32 model with one input (shaped as `example`) and one output.
 
-    Batch normalisation is folded into the convolution before it, as runtimes do on loading.
+    Batch normalisation is folded into the convolution before it, as runtimes do on loading. Convolutions and linear
+    layers have the names that they have in `module`. `pool` is the operator of means.
     """
-    graph = _Graph()
-    last = _emit(graph, clipped_gates(module), "input")
+    graph = _Graph(clipped_gates(module), pool)
+    last = _emit(graph, graph.module, "input")
+    return _model(graph, "input", list(example.shape), last, None)
+
+
+def free_batch_model(network: Network, shape: Sequence[int]) -> onnx.ModelProto:
+    """`network` as `onnx_model`, from `images` (b, c, h, w) with any b to `logits` (b, n), pooled by its own operator.
+
+    Of a ReduceMean, which `onnx_model` writes, onnxruntime 1.32 has no int8 form.
+    """
+    graph = _Graph(clipped_gates(network), pool="GlobalAveragePool")
+    _emit(graph, graph.module, "images")
+    graph.nodes[-1].output[0] = "logits"
+    classes = network.get_parameter("classifier.bias").shape[0]
+    return _model(graph, "images", ["batch", *shape[1:]], "logits", ["batch", classes])
+
+
+def _model(
+    graph: _Graph, first: str, shape: list[Any], last: str, out_shape: list[Any] | None
+) -> onnx.ModelProto:
     value = helper.make_tensor_value_info
     body = helper.make_graph(
-        graph.nodes, type(module).__name__,
-        [value("input", TensorProto.FLOAT, list(example.shape))], [value(last, TensorProto.FLOAT, None)],
-        graph.weights,
+        graph.nodes, type(graph.module).__name__,
+        [value(first, TensorProto.FLOAT, shape)], [value(last, TensorProto.FLOAT, out_shape)], graph.weights,
     )  # fmt: skip
     return helper.make_model(body, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)
 
@@ -38,19 +57,23 @@ def onnx_model(module: nn.Module, example: torch.Tensor) -> onnx.ModelProto:
 class _Graph:
     """The nodes and weights of a model; every value gets a unique name."""
 
-    def __init__(self) -> None:
+    def __init__(self, module: nn.Module, pool: str = "ReduceMean") -> None:
+        self.module, self.pool = module, pool
         self.nodes: list[onnx.NodeProto] = []
         self.weights: list[onnx.TensorProto] = []
+        self._names = {part: name for name, part in module.named_modules()}
 
     def weight(self, array: NDArray[np.float32] | NDArray[np.int64]) -> str:
         name = f"w{len(self.weights)}"
         self.weights.append(numpy_helper.from_array(array, name))
         return name
 
-    def node(self, op: str, *inputs: str, **attributes: Any) -> str:
-        name = f"x{len(self.nodes)}"
-        self.nodes.append(helper.make_node(op, inputs, [name], **attributes))
-        return name
+    def node(self, op: str, *inputs: str, of: nn.Module | None = None, **attributes: Any) -> str:
+        """Adds an operator, under the name of the module that it is `of`; returns its output."""
+        out = f"x{len(self.nodes)}"
+        name = out if of is None else self._names[of]
+        self.nodes.append(helper.make_node(op, inputs, [out], name=name, **attributes))
+        return out
 
 
 def _emit(graph: _Graph, module: nn.Module, x: str) -> str:
@@ -89,7 +112,7 @@ def _emit(graph: _Graph, module: nn.Module, x: str) -> str:
             return _emit(graph, module.act, _emit(graph, module.linear, x))
         case nn.Linear():
             weights = [graph.weight(_array(module.weight)), graph.weight(_array(module.bias))]
-            return graph.node("Gemm", x, *weights, transB=1)
+            return graph.node("Gemm", x, *weights, of=module, transB=1)
         case nn.Identity() | nn.Dropout():
             return x
         case nn.ReLU():
@@ -108,7 +131,7 @@ def _conv(graph: _Graph, conv: nn.Conv2d, bn: nn.BatchNorm2d | None, x: str) -> 
     weight, bias = _folded(conv, bn)
     pad = conv.kernel_size[0] // 2
     return graph.node(
-        "Conv", x, graph.weight(weight), graph.weight(bias), kernel_shape=list(conv.kernel_size),
+        "Conv", x, graph.weight(weight), graph.weight(bias), of=conv, kernel_shape=list(conv.kernel_size),
         strides=list(conv.stride), pads=[pad] * 4, group=conv.groups,
     )  # fmt: skip
 
@@ -141,7 +164,10 @@ def _pool_skip(graph: _Graph, skip: blocks.PoolSkip, x: str) -> str:
 
 
 def _mean(graph: _Graph, x: str, keepdims: int) -> str:
-    # not GlobalAveragePool: the same operator as in files that torch.onnx exports, so that both take the same time
+    if graph.pool == "GlobalAveragePool":
+        out = graph.node(graph.pool, x)
+        return out if keepdims else graph.node("Flatten", out)
+    # by default the same operator as in files that torch.onnx exports, so that both take the same time
     return graph.node("ReduceMean", x, graph.weight(np.array([2, 3], np.int64)), keepdims=keepdims)
 
 

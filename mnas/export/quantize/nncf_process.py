@@ -1,0 +1,36 @@
+"""What quantises a folder's float.xml to int8.xml: `python -m mnas.export.quantize.nncf_process FOLDER`."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import nncf
+import numpy as np
+import openvino as ov
+from nncf.quantization.range_estimator import RangeEstimatorParametersSet
+
+
+def quantise(folder: Path) -> None:
+    """Ranges come from images.npy (n, c, h, w); layers named in kept.json stay in float32.
+
+    Ranges go from the smallest to the largest value: nncf's default, the means of each image's, cuts values off
+    (MobileNetV3-Large on CIFAR-10 at 96 px: 95.7% of the images get float32's class, with these 97.8%).
+    """
+    images, kept = np.load(folder / "images.npy"), json.loads((folder / "kept.json").read_text())
+    patterns = [f"^{re.escape(name)}(/.*)?$" for name in kept]
+    model = nncf.quantize(
+        ov.Core().read_model(folder / "float.xml"), nncf.Dataset([image[None] for image in images]),
+        subset_size=len(images), preset=nncf.QuantizationPreset.PERFORMANCE, target_device=nncf.TargetDevice.CPU,
+        advanced_parameters=nncf.AdvancedQuantizationParameters(
+            activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX
+        ),
+        ignored_scope=nncf.IgnoredScope(patterns=patterns, validate=False),
+    )  # fmt: skip
+    ov.save_model(model, folder / "int8.xml", compress_to_fp16=False)
+
+
+if __name__ == "__main__":
+    quantise(Path(sys.argv[1]))

@@ -1,0 +1,100 @@
+"""What surprises in these formats, each row of docs/formats.md: the right value where mnas works around it."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from small_models import installed, model_of
+
+from mnas.export.formats import Model, QuantisingFormat, file_name, quantising
+from mnas.export.quantize.sensitivity import quantisable_layers
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return model_of("inverted_residuals")
+
+
+@pytest.fixture(scope="module")
+def images() -> torch.Tensor:
+    return torch.randn(24, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+def int8(name: str) -> QuantisingFormat:
+    form = quantising(installed(name))
+    assert form is not None
+    return form
+
+
+def test_onnxruntime_computes_every_convolution_and_pool_in_int8(
+    model: Model, images: torch.Tensor, tmp_path: Path
+) -> None:
+    form, path = int8("onnx"), tmp_path / file_name("onnx", "int8")
+    before = list(logging.root.handlers)
+    form.quantise(model, images, (), path)
+    assert logging.root.handlers == before
+    in_float = form.operators(path)
+    assert set(in_float) == {"HardSigmoid", "Mul"}
+    activations = sum(isinstance(part, torch.nn.Hardswish) for part in model.network.modules())
+    assert in_float == {"HardSigmoid": activations, "Mul": activations}
+    types = Counter(node.op_type for node in onnx.load(path).graph.node)
+    assert types["Conv"] + types["Gemm"] == len(quantisable_layers(model.network))
+    assert types["ReduceMean"] == 0
+    assert types["GlobalAveragePool"] == 4  # of three squeeze-and-excitations and the head
+
+
+def test_litert_runs_an_int8_network_as_one_delegate(model: Model, images: torch.Tensor, tmp_path: Path) -> None:
+    form, path = int8("litert"), tmp_path / "model_int8.tflite"
+    form.quantise(model, images, (), path)
+    assert set(form.operators(path)) == {"HARD_SWISH"}
+    from mnas.latency.runtimes.litert_interpreter import interpreter
+
+    opened = interpreter(path.read_bytes(), 1)
+    (delegate,) = [op for op in opened._get_ops_details() if op["op_name"] == "DELEGATE"]
+    assert opened.get_input_details()[0]["index"] in delegate["inputs"]
+    assert opened.get_output_details()[0]["index"] in delegate["outputs"]
+
+
+@pytest.mark.parametrize("name", ["litert", "onnx"])
+def test_the_order_of_the_images_decides_nothing(
+    name: str, model: Model, images: torch.Tensor, tmp_path: Path
+) -> None:
+    form, suffix = int8(name), Path(file_name(name, "int8")).suffix
+    rising = images[images.flatten(1).amax(1).argsort()]
+    for path, ordered in (("one", rising), ("other", rising.flip(0))):
+        form.quantise(model, ordered, (), tmp_path / f"{path}{suffix}")
+    from mnas.latency.runtimes import get_runtime
+
+    runtime = get_runtime(str(form.RUNTIME))
+    one, other = (runtime.open_file(tmp_path / f"{path}{suffix}", images[:1], 1) for path in ("one", "other"))
+    np.testing.assert_array_equal(one(images[:1]), other(images[:1]))
+
+
+def test_executorch_leaves_hard_swish_alone_in_float(model: Model, images: torch.Tensor, tmp_path: Path) -> None:
+    form, path = int8("executorch"), tmp_path / "model_int8.pte"
+    form.quantise(model, images, (), path)
+    assert set(form.operators(path)) <= {"Hardswish", "dim_order_ops::_to_dim_order_copy"}
+
+
+def test_nncf_changes_nothing_in_this_process(model: Model, images: torch.Tensor, tmp_path: Path) -> None:
+    form, logger = int8("openvino"), logging.getLoggerClass()
+    method = multiprocessing.get_start_method(allow_none=True)
+    form.quantise(model, images, (), tmp_path / "model_int8.xml")
+    assert multiprocessing.get_start_method(allow_none=True) == method
+    assert logging.getLoggerClass() is logger
+    assert "Convolution" in form.operators(tmp_path / "model_int8.xml"), "depthwise ones"
+
+
+def test_openvino_files_keep_float32_weights(model: Model, tmp_path: Path) -> None:
+    form = installed("openvino")
+    form.write(model, tmp_path / "model.xml")
+    weights = sum(parameter.numel() for layer in quantisable_layers(model.network).values()
+                  for parameter in [layer.weight])  # fmt: skip
+    assert (tmp_path / "model.bin").stat().st_size > 4 * weights
