@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from mnas.errors import MissingDependency
-from mnas.export.tflite_graph import nhwc, schema, tflite_model
 from mnas.io.silence import silence
 
 try:
@@ -22,8 +21,11 @@ try:
     calibrators: Any = importlib.import_module("litert_quantizer.calibrator")
     ranges: Any = importlib.import_module("litert_quantizer.utils.qsv_utils")
     recipes: Any = importlib.import_module("litert_quantizer.recipe_manager")
+    from mnas.export.tflite_graph import nhwc, schema, tflite_model
 except ImportError as error:
-    raise MissingDependency(f"int8 for litert needs a package ({error}): pip install litert-quantizer") from None
+    raise MissingDependency(
+        f"litert_int8, and int8 files for LiteRT, need a package ({error}): pip install litert-quantizer flatbuffers"
+    ) from None
 
 OPERATORS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "ADD", "MUL", "MEAN", "AVERAGE_POOL_2D", "PAD", "SLICE")
 """What computes in int8. HARD_SWISH does not: XNNPACK has no int8 form of it (LiteRT 2.3: 39 times slower)."""
@@ -35,9 +37,8 @@ LAST = "classifier"
 def quantised_tflite(module: nn.Module, images: Tensor, kept: Collection[str] = ()) -> bytes:
     """The content of a .tflite file in int8 with float32 input and output, for one image (1, h, w, c).
 
-    Of a layer, `images` are its inputs.
-
-    Ranges are those of normalised `images` (n, c, h, w). The layers named in `kept` stay in float32.
+    Ranges are those of normalised `images` (n, c, h, w); of a layer, of its inputs. The layers named in `kept` stay in
+    float32.
     """
     content, recipe = tflite_model(module, images[:1]), recipes.RecipeManager()
     for operator in OPERATORS:

@@ -11,12 +11,12 @@ from mnas.errors import MissingDependency
 try:
     from mnas.export.onnx_graph import onnx_model
     from mnas.export.quantize.onnx import quantised_model
+    from mnas.latency.runtimes.onnx_session import run_of as _run_of
+    from mnas.latency.runtimes.onnx_session import session as _session
 except ImportError as error:
     raise MissingDependency(
         f"runtime onnxruntime_int8 needs a package ({error}): pip install onnx onnxruntime"
     ) from None
-from mnas.latency.runtimes.onnx_session import run_of as _run_of
-from mnas.latency.runtimes.onnx_session import session as _session
 from mnas.latency.runtimes.onnxruntime import array as _array
 from mnas.latency.runtimes.onnxruntime import channels_last as channels_last
 from mnas.latency.runtimes.onnxruntime import device_name as device_name

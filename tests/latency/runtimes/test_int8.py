@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -69,3 +70,25 @@ def test_tables_say_int8(adapter: Runtime) -> None:
 def test_several_images_at_once() -> None:
     with pytest.raises(BadInput, match="one image"):
         get_runtime("litert_int8").artifact(timed_module(LAYER, in_frame=True), torch.rand(2, 1, 12, 12))
+
+
+@pytest.mark.parametrize(
+    ("runtime", "package", "command"),
+    [
+        ("litert_int8", "ai_edge_litert", "pip install litert-quantizer"),
+        ("litert_int8", "litert_quantizer", "pip install litert-quantizer"),
+        ("onnxruntime_int8", "onnxruntime", "pip install onnx onnxruntime"),
+    ],
+)
+def test_one_that_is_not_installed_says_how_to_get_it(
+    runtime: str, package: str, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = (
+        f"mnas.latency.runtimes.{runtime}", f"mnas.latency.runtimes.{runtime.removesuffix('_int8')}",
+        "mnas.latency.runtimes.onnx_session", "mnas.export.quantize.litert", "mnas.export.tflite_graph",
+    )  # fmt: skip
+    for module in [module for module in sys.modules if module.split(".")[0] == package or module in ours]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingDependency, match=command):
+        get_runtime(runtime)
