@@ -21,6 +21,7 @@ try:
     calibrators: Any = importlib.import_module("litert_quantizer.calibrator")
     ranges: Any = importlib.import_module("litert_quantizer.utils.qsv_utils")
     recipes: Any = importlib.import_module("litert_quantizer.recipe_manager")
+    from mnas.export.quantize.ranges import widened
     from mnas.export.tflite_graph import nhwc, schema, tflite_model
 except ImportError as error:
     raise MissingDependency(
@@ -54,7 +55,7 @@ def quantised_tflite(module: nn.Module, images: Tensor, kept: Collection[str] = 
         calibrator.calibrate({None: _samples(images)}, recipe)
         quantizer = quantizers.Quantizer(content, recipe.get_quantization_recipe())
         result = quantizer.quantize(
-            calibrator.get_model_qsvs(), enable_progress_bar=False, enable_progress_report=False
+            widened(calibrator.get_model_qsvs(), content), enable_progress_bar=False, enable_progress_report=False
         )  # fmt: skip
     return bytes(result.quantized_model)
 

@@ -98,3 +98,33 @@ def test_openvino_files_keep_float32_weights(model: Model, tmp_path: Path) -> No
     weights = sum(parameter.numel() for layer in quantisable_layers(model.network).values()
                   for parameter in [layer.weight])  # fmt: skip
     assert (tmp_path / "model.bin").stat().st_size > 4 * weights
+
+
+def test_dead_parts_keep_their_scales_within_what_xnnpack_takes(images: torch.Tensor, tmp_path: Path) -> None:
+    """A gate that never sees anything, and a branch whose last scale is zero, as those that start as a shortcut."""
+    form, model, path = int8("litert"), model_of("inverted_residuals"), tmp_path / "model_int8.tflite"
+    with torch.no_grad():
+        for name, part in model.network.named_modules():
+            if name.endswith("se.conv_reduce"):
+                part.get_parameter("bias").fill_(-1000)
+            if name == "blocks.2.bn3":
+                part.get_parameter("weight").zero_()
+                part.get_parameter("bias").zero_()
+    form.quantise(model, images, (), path)
+    from mnas.export.quantize.ranges import LEAST
+    from mnas.export.tflite_graph import schema
+
+    content = path.read_bytes()
+    graph = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0)).subgraphs[0]
+    scales = {
+        tensor.name.decode(): float(tensor.quantization.scale[0]) for tensor in graph.tensors
+        if tensor.type == schema.TensorType.INT8 and len(tensor.quantization.scale) == 1
+    }  # fmt: skip
+    assert scales["blocks.0.se.conv_reduce"] >= 0.99 * LEAST / 255
+    assert scales["blocks.2.conv_pwl"] >= 0.99 * LEAST / 255
+    from mnas.latency.runtimes import get_runtime
+
+    run = get_runtime("litert").open_file(path, images[:1], 1)
+    with torch.inference_mode():
+        expected = model.network(images[:1]).numpy()
+    np.testing.assert_allclose(run(images[:1]), expected, atol=0.2 * float(np.abs(expected).max()))
