@@ -22,7 +22,8 @@ def print_files(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
     """The table, and below it why int8 does not pay where it takes most of float32's time."""
     shown = [
         [
-            row["format"], row["precision"], "" if row["bytes"] is None else f"{row['bytes'] / 1e6:.2f}", _latency(row),
+            row["format"], row["precision"] + ", pixels" * (row["input"] == "pixels"),
+            "" if row["bytes"] is None else f"{row['bytes'] / 1e6:.2f}", _latency(row),
             _percent(row.get("top1"), 2), _percent(row.get("agreement"), 1), row["status"],
         ]
         for row in rows

@@ -192,7 +192,7 @@ def _quantise(
         artifact.kept, artifact.files = kept, quantiser.quantise(model, evidence.calibration, kept, path)
         artifact.logits = outputs(form, path, evidence.images)
         exact, own = expected.accuracy(expected.logits), expected.accuracy(artifact.logits)
-        return 0.0 if exact is None or own is None else exact - own
+        return 0.0 if exact is None or own is None else round(exact - own, 6)
 
     costs = {0: write([])}
     if costs[0] > COST:
