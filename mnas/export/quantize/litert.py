@@ -19,9 +19,9 @@ from mnas.io.silence import silence
 try:
     quantizers: Any = importlib.import_module("litert_quantizer.quantizer")
     calibrators: Any = importlib.import_module("litert_quantizer.calibrator")
-    ranges: Any = importlib.import_module("litert_quantizer.utils.qsv_utils")
+    qsv: Any = importlib.import_module("litert_quantizer.utils.qsv_utils")
     recipes: Any = importlib.import_module("litert_quantizer.recipe_manager")
-    from mnas.export.quantize.ranges import widened
+    from mnas.export.quantize.ranges import beyond_32_bits, widened
     from mnas.export.tflite_graph import nhwc, schema, tflite_model
 except ImportError as error:
     raise MissingDependency(
@@ -41,23 +41,29 @@ def quantised_tflite(module: nn.Module, images: Tensor, kept: Collection[str] = 
     Ranges are those of normalised `images` (n, c, h, w); of a layer, of its inputs. The layers named in `kept` stay in
     float32.
     """
-    content, recipe = tflite_model(module, images[:1]), recipes.RecipeManager()
-    for operator in OPERATORS:
-        recipe.add_static_config(".*", operator, activation_num_bits=8, weight_num_bits=8)
-    for name in kept:
-        output = "output" if name == LAST else name  # an operator is known by its output
-        recipe.add_quantization_config(f"^{re.escape(output)};?$", "*", algorithm_key=UNQUANTISED)
+    content = tflite_model(module, images[:1])
+    outputs = ["output" if name == LAST else name for name in kept]  # an operator is known by its output
     with silence(), warnings.catch_warnings():  # it draws bars of progress
         # its own way of calibrating
         warnings.filterwarnings("ignore", message="Warning: Enabling `experimental_preserve_all_tensors`")
         # by default ranges are a moving average, and the last images decide them
-        calibrator = calibrators.Calibrator(content, torch.get_num_threads(), qsv_update_func=ranges.min_max_update)
-        calibrator.calibrate({None: _samples(images)}, recipe)
+        calibrator = calibrators.Calibrator(content, torch.get_num_threads(), qsv_update_func=qsv.min_max_update)
+        calibrator.calibrate({None: _samples(images)}, _recipe(()))
+        ranges = widened(calibrator.get_model_qsvs(), content)
+        recipe = _recipe([*outputs, *beyond_32_bits(ranges, content)])
         quantizer = quantizers.Quantizer(content, recipe.get_quantization_recipe())
-        result = quantizer.quantize(
-            widened(calibrator.get_model_qsvs(), content), enable_progress_bar=False, enable_progress_report=False
-        )  # fmt: skip
+        result = quantizer.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
     return bytes(result.quantized_model)
+
+
+def _recipe(outputs: Collection[str]) -> Any:
+    """int8 for all operators but those with these outputs."""
+    recipe = recipes.RecipeManager()
+    for operator in OPERATORS:
+        recipe.add_static_config(".*", operator, activation_num_bits=8, weight_num_bits=8)
+    for output in outputs:
+        recipe.add_quantization_config(f"^{re.escape(output)};?$", "*", algorithm_key=UNQUANTISED)
+    return recipe
 
 
 def _samples(images: Tensor) -> list[dict[str, Any]]:
