@@ -13,7 +13,7 @@ from mnas.errors import MissingDependency
 from mnas.export.formats import Format, Model, get_format
 
 ALL_INSTALLED = bool(os.environ.get("MNAS_TEST_ALL_RUNTIMES"))
-CLASSES = ("cat", "dog", "émeu")
+CLASSES = ("cat", "a\ndog", "émeu")  # a folder's name may have a line break
 
 
 def installed(name: str) -> Format:

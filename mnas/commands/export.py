@@ -13,7 +13,7 @@ import torch
 
 from mnas.commands.artifacts import Evidence, Wanted, made, wanted_of
 from mnas.commands.files_table import rows_of, time_files
-from mnas.commands.models import trained_split
+from mnas.commands.models import trained_data
 from mnas.data.sample import CALIBRATION, sample_images
 from mnas.errors import BadInput, MnasError, nearest
 from mnas.export.checks import check_runtime
@@ -149,16 +149,16 @@ def trained_model(folder: Path) -> Model:
 def evidence_of(folder: Path, model: Model) -> Evidence:
     """Validation and training images of a trained folder; random ones, with a warning, where its data are gone."""
     try:
-        val, train = trained_split(folder, "val").images, trained_split(folder, "train").images
+        data = trained_data(folder)
     except BadInput as error:
         log.warning("files are compared on random images, and no accuracy is given: %s", error)
         return random_evidence(model)
-    if len(train) < FEW:
+    if len(data.train) < FEW:
         log.warning(
-            "%d training images give the ranges of int8: likely too narrow; %d are usual", len(train), CALIBRATION
+            "%d training images give the ranges of int8: likely too narrow; %d are usual", len(data.train), CALIBRATION
         )
-    images, labels = sample_images(val, JUDGED, model.size)
-    return Evidence(images, labels, sample_images(train, CALIBRATION, model.size)[0])
+    images, labels = sample_images(data.val, JUDGED, model.size)
+    return Evidence(images, labels, sample_images(data.train, CALIBRATION, model.size)[0])
 
 
 def random_evidence(model: Model) -> Evidence:

@@ -172,7 +172,8 @@ def evaluate(
     if max_broken is None:
         max_broken = trained_on.get("max_broken", MAX_BROKEN)
     if data is None or division is None or is_data_of(division, data, trained_on["source"]):
-        chosen = _trained_split(trained_on, division, data, split or "test", seed, max_broken)
+        images, split = _trained_data(trained_on, division, data, seed, max_broken), split or "test"
+        chosen = Evaluated(images.name, split, getattr(images, split))
     else:
         chosen = new_images(data, split, classes, reading=division.reading, max_broken=max_broken)
     network, arch = load_model(folder)
@@ -183,19 +184,16 @@ def evaluate(
             "resolution": written(size), "accuracy": share}
 
 
-def trained_split(folder: Path, split: str) -> Evaluated:
-    """A split of the data of the training of the network in `folder`. Raises BadInput where they are gone."""
+def trained_data(folder: Path) -> ImageData:
+    """The data of the training of the network in `folder`, in its splits. Raises BadInput where they are gone."""
     trained_on = read_json(folder / "metrics.json")["accuracy"]
-    return _trained_split(
-        trained_on, read_division(folder), None, split, None, trained_on.get("max_broken", MAX_BROKEN)
-    )
+    return _trained_data(trained_on, read_division(folder), None, None, trained_on.get("max_broken", MAX_BROKEN))
 
 
-def _trained_split(
-    trained_on: Mapping[str, Any], division: Division | None, data: str | Path | None, split: str, seed: int | None,
-    max_broken: int,
-) -> Evaluated:  # fmt: skip
-    """A split of the data on which a network was trained, perhaps in another place."""
+def _trained_data(
+    trained_on: Mapping[str, Any], division: Division | None, data: str | Path | None, seed: int | None, max_broken: int
+) -> ImageData:
+    """The data on which a network was trained, perhaps in another place."""
     if division is not None and seed not in (None, trained_on["seed"]):
         raise BadInput(
             f"--seed {seed}: the splits of the training are written down in {DIVISION_FILE}; divided by another seed, "
@@ -208,8 +206,7 @@ def _trained_split(
     options = DataOptions(
         source, trained_on["seed"] if seed is None else seed, max_broken, labels=trained_on.get("labels")
     )
-    images = options.load(division)
-    return Evaluated(images.name, split, getattr(images, split))
+    return options.load(division)
 
 
 def export_trials(

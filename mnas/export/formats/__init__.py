@@ -53,7 +53,7 @@ class Model:
 class Format(Protocol):
     """The names of a format's module.
 
-    tests/export/test_formats.py is the contract that every format passes.
+    tests/export/formats/test_formats.py is the contract that every format passes.
     """
 
     RUNTIME: str | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,7 +26,7 @@ FREE_BATCH = True
 
 def write(model: Model, path: Path) -> list[Path]:
     state = {name: value.detach().contiguous() for name, value in plain_copy(model.network).state_dict().items()}
-    metadata = {"format": "pt", "architecture": model.architecture.to_yaml(), "classes": "\n".join(model.classes)}
+    metadata = {"format": "pt", "architecture": model.architecture.to_yaml(), "classes": json.dumps(model.classes)}
     write_atomic(path, save(state, metadata))
     return [path]
 
@@ -35,7 +36,7 @@ def open_file(path: Path, example: Tensor) -> Callable[[Tensor], NDArray[np.floa
     del example
     with safe_open(path, "pt") as file:
         metadata = file.metadata()
-    network = build(Architecture.from_yaml(metadata["architecture"], str(path)), metadata["classes"].count("\n") + 1)
+    network = build(Architecture.from_yaml(metadata["architecture"], str(path)), len(json.loads(metadata["classes"])))
     load_state(network, read_safetensors(path), path)
     network.eval()
 
