@@ -227,8 +227,7 @@ def _study(
         num_classes=context.data.num_classes,
     )  # fmt: skip
     sampler = overrides.sampler or search_sampler(
-        config.sampler, problem, seed=config.seed, finished=len(context.run.read_trials()), quick=latency.quick,
-        counted=counted,
+        config.sampler, problem, seed=config.seed, quick=latency.quick, counted=counted
     )
     prune_after = plan.candidate.recipe.epochs // 2 if plan.supernet is None else 0
     return Study(

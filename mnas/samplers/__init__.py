@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial
@@ -12,6 +13,7 @@ from mnas.errors import BadInput, nearest
 from mnas.samplers.costs import Cost
 from mnas.samplers.evolution import EvolutionSampler
 from mnas.samplers.predictor import PredictorSampler
+from mnas.samplers.seeded import SeededSampler
 
 __all__ = ["SAMPLERS", "EvolutionSampler", "PredictorSampler", "make_sampler"]
 
@@ -19,29 +21,36 @@ SAMPLERS = ("predictor", "evolution", "tpe", "nsga2", "gp", "random")
 
 
 def make_sampler(
-    name: str, seed: int, finished: int = 0, *, known_cost: Cost | None = None, budget: float | None = None,
+    name: str, seed: int, *, known_cost: Cost | None = None, budget: float | None = None,
     examples: Callable[[], Sequence[FrozenTrial]] = tuple, counted: int | None = None,
 ) -> optuna.samplers.BaseSampler:  # fmt: skip
-    """A sampler by name, for a study with `finished` trials; BadInput for an unknown name.
+    """A sampler by name; BadInput for an unknown one. Its proposals depend on `seed` and the study's trials only.
 
     `known_cost`, `budget` and `examples` are ChoiceSampler's, `counted` is PredictorSampler's; Optuna's own samplers do
     not use them.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        match name:
-            case "predictor":
-                return PredictorSampler(
-                    seed=seed, known_cost=known_cost, budget=budget, examples=examples(), counted=counted
-                )
-            case "evolution":
-                return EvolutionSampler(seed=seed, known_cost=known_cost, budget=budget, examples=examples())
-            case "tpe":  # multivariate, since layers interact; grouped, since some exist only at some depths
-                return optuna.samplers.TPESampler(seed=seed + finished, multivariate=True, group=True)
-            case "nsga2":
-                return optuna.samplers.NSGAIISampler(seed=seed + finished, population_size=16)
-            case "gp":
-                return optuna.samplers.GPSampler(seed=seed + finished)
-            case "random":
-                return optuna.samplers.RandomSampler(seed=seed + finished)
+    match name:
+        case "predictor":
+            return PredictorSampler(
+                seed=seed, known_cost=known_cost, budget=budget, examples=examples(), counted=counted
+            )
+        case "evolution":
+            return EvolutionSampler(seed=seed, known_cost=known_cost, budget=budget, examples=examples())
+        case "tpe":  # multivariate, since layers interact; grouped, since some exist only at some depths
+            return _seeded(optuna.samplers.TPESampler, seed, multivariate=True, group=True)
+        case "nsga2":
+            return _seeded(optuna.samplers.NSGAIISampler, seed, population_size=16)
+        case "gp":
+            return _seeded(optuna.samplers.GPSampler, seed)
+        case "random":
+            return _seeded(optuna.samplers.RandomSampler, seed)
     raise BadInput(f"unknown sampler '{name}'{nearest(name, SAMPLERS)}")
+
+
+def _seeded(sampler: Callable[..., optuna.samplers.BaseSampler], seed: int, **options: Any) -> SeededSampler:
+    def make(seed: int) -> optuna.samplers.BaseSampler:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return sampler(seed=seed, **options)
+
+    return SeededSampler(make, seed)

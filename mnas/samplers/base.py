@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import bisect
 import copy
 import threading
 import weakref
@@ -34,7 +35,7 @@ class ChoiceSampler(optuna.samplers.BaseSampler, abc.ABC):
     `known_cost` is the cost of parameters before they are evaluated, None where it is not known; points that cost more
     than `budget` are not proposed unless there are no others. `examples` are trials from which the choices are learned
     before the study has any. Proposals depend on `seed`, the trial's number and the other trials only, so a resumed
-    study without pruned trials continues as if it had not stopped. Parameters of other kinds, and integers with more
+    study continues as if it had not stopped. Parameters of other kinds, and integers with more
     than 1000 values, are drawn at random. Raises ValueError for a budget without a known cost or a negative seed.
     """
 
@@ -153,17 +154,29 @@ class ChoiceSampler(optuna.samplers.BaseSampler, abc.ABC):
 def values_of(study: Study, trials: Sequence[FrozenTrial]) -> Floats:
     """(trials, objectives) to maximise; NaN for a trial without values: not a number, or pruned before it reported.
 
-    A pruned trial counts as the lower quartile of the finished ones, since a median pruner ends those below the median.
+    A pruned trial counts as the lower quartile of those completed before it, since a median pruner ends those below the
+    median.
     """
     signs = directions(study)
     unknown = [np.nan] * len(signs)
     results = [trial.values if trial.state == TrialState.COMPLETE else unknown for trial in trials]
     values = signs * np.array(results, dtype=float).reshape(-1, len(signs))
     values[~np.isfinite(values).all(1)] = np.nan
-    if len(signs) == 1 and np.isfinite(values).any():
-        pruned = [t.state == TrialState.PRUNED and bool(t.intermediate_values) for t in trials]
-        values[pruned] = np.nanquantile(values, 0.25)
+    if len(signs) == 1:
+        completed = list[float]()  # sorted
+        for row, trial in zip(values, trials, strict=True):
+            if np.isfinite(row[0]):
+                bisect.insort(completed, float(row[0]))
+            elif completed and trial.state == TrialState.PRUNED and trial.intermediate_values:
+                row[0] = _lower_quartile(completed)
     return values
+
+
+def _lower_quartile(ordered: Sequence[float]) -> float:
+    """Of ascending numbers, interpolated as numpy.quantile does."""
+    below, part = divmod((len(ordered) - 1) / 4, 1)
+    low, high = ordered[int(below)], ordered[min(int(below) + 1, len(ordered) - 1)]
+    return low + part * (high - low)
 
 
 def directions(study: Study) -> Floats:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import optuna
+from optuna.trial import FrozenTrial
 
 from mnas.estimators import Estimate
 from mnas.space.architecture import Architecture
@@ -20,20 +21,22 @@ class Proposal(NamedTuple):
     trial: optuna.trial.Trial
     architecture: Architecture
     latency_ms: float
+    reported: int = -1
+    """Last step that was reported before the run was stopped."""
 
 
-def ask(study: optuna.Study, problem: Problem) -> Proposal:
-    """The study's next proposal; the sampler learns how far it violates budget and constraints."""
-    trial = study.ask()
+def ask(study: optuna.Study, problem: Problem, unfinished: FrozenTrial | None = None) -> Proposal:
+    """The study's next proposal, or an `unfinished` one again; the sampler learns how far it violates constraints."""
+    trial = study.ask() if unfinished is None else optuna.trial.Trial(study, unfinished._trial_id)
     with experimental_features():
         arch = problem.space.suggest(trial)
     latency_ms = problem.latency(arch)
     violations = problem.violations(arch, latency_ms)
-    for name, violation in violations.items():
-        trial.set_constraint(name, violation)
+    for name in violations.keys() - trial.constraints.keys():
+        trial.set_constraint(name, violations[name])
     if violations:  # optuna-dashboard shows no such constraint, but a column for each attribute
         trial.set_user_attr("feasible", all(violation <= 0 for violation in violations.values()))
-    return Proposal(trial, arch, latency_ms)
+    return Proposal(trial, arch, latency_ms, max(unfinished.intermediate_values, default=-1) if unfinished else -1)
 
 
 def pruner(proposal: Proposal, problem: Problem, may_prune: bool = True) -> Callable[[int, float], bool]:
@@ -41,9 +44,10 @@ def pruner(proposal: Proposal, problem: Problem, may_prune: bool = True) -> Call
 
     def prune(step: int, accuracy: float) -> bool:
         reward = problem.reward(accuracy, proposal.latency_ms)
-        if reward is None:
+        if reward is None or step < proposal.reported:  # it went on at that step
             return False
-        proposal.trial.report(reward, step)
+        if step > proposal.reported:
+            proposal.trial.report(reward, step)
         return may_prune and proposal.trial.should_prune()
 
     return prune

@@ -21,9 +21,9 @@ EXAMPLES = 300
 
 
 def search_sampler(
-    name: str, problem: Problem, *, seed: int, finished: int, quick: bool, counted: int | None = None
+    name: str, problem: Problem, *, seed: int, quick: bool, counted: int | None = None
 ) -> optuna.samplers.BaseSampler:
-    """A sampler by name, for a search with `finished` trials; it proposes nothing above the problem's cutoff.
+    """A sampler by name; it proposes nothing above the problem's cutoff.
 
     It computes hundreds of latencies for a proposal, so only where that is `quick`: not where each is a measurement.
     `counted` is the number of images on which accuracies are measured.
@@ -40,7 +40,7 @@ def search_sampler(
 
     rng = random.Random(seed)
     return make_sampler(
-        name, seed, finished, known_cost=known_ms,
+        name, seed, known_cost=known_ms,
         budget=None if math.isinf(problem.cutoff_ms) else problem.cutoff_ms,
         examples=lambda: [example(problem.space, rng) for _ in range(EXAMPLES)], counted=counted,
     )  # fmt: skip

@@ -40,8 +40,9 @@ def reference_networks(space: SearchSpace) -> dict[Architecture, str]:
 
 
 def enqueue(study: optuna.Study, space: SearchSpace, networks: Iterable[Architecture]) -> None:
-    """Have the study propose these networks next, except those that it has enqueued already."""
-    waiting = [choices_of(frozen) for frozen in study.get_trials(deepcopy=False, states=(TrialState.WAITING,))]
+    """Have the study propose these networks next, except those that it has enqueued or begun already."""
+    begun = (TrialState.WAITING, TrialState.RUNNING)
+    waiting = [choices_of(frozen) for frozen in study.get_trials(deepcopy=False, states=begun)]
     for arch in networks:
         choices = dict(space.encode(arch))
         if choices not in waiting:

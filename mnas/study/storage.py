@@ -122,7 +122,7 @@ def choices_of(frozen: FrozenTrial) -> dict[str, Any]:
 
 
 def reconcile(study: optuna.Study, trials: Sequence[Trial], space: SearchSpace, values_of: ValuesOf) -> None:
-    """Bring a study to the state of the written `trials`; a proposal that was cut off is enqueued again."""
+    """Bring a study to the state of the written `trials`; a proposal that was cut off stays unfinished."""
     written = {trial.number: trial for trial in trials}
     # a loss of power may take the last trials of study.db, never those of trials.jsonl
     for number in range(len(study.get_trials(deepcopy=False)), max(written, default=-1) + 1):
@@ -135,10 +135,11 @@ def reconcile(study: optuna.Study, trials: Sequence[Trial], space: SearchSpace, 
     for frozen in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         if frozen.number in written:
             tell(study, written[frozen.number], values_of(written[frozen.number]))
-        else:
-            study.tell(frozen.number, state=TrialState.FAIL)
-            if choices_of(frozen):
-                study.enqueue_trial(choices_of(frozen))
+
+
+def unfinished(study: optuna.Study) -> list[FrozenTrial]:
+    """The proposals that were cut off, in order."""
+    return study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
 
 
 def _frozen(trial: Trial, values: list[float], space: SearchSpace) -> FrozenTrial:

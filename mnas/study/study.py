@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import random
 from collections.abc import Callable, Sequence
@@ -17,7 +18,7 @@ from mnas.study.problem import Problem
 from mnas.study.proposal import Proposal, ask, evaluated_trial, pruner, unevaluated_trial
 from mnas.study.schedule import Schedule
 from mnas.study.seeding import enqueue, new_network, reference_networks
-from mnas.study.storage import open_study, reconcile, storage_errors, tell, written_trials
+from mnas.study.storage import open_study, reconcile, storage_errors, tell, unfinished, written_trials
 from mnas.study.trial import Trial
 
 log = logging.getLogger("mnas")
@@ -42,7 +43,7 @@ class Study:
     ):  # fmt: skip
         self.run, self.problem, self.trials = run, problem, written_trials(run)
         self._references = reference_networks(problem.space)
-        self._rng = random.Random(f"{seed}/{len(self.trials)}")
+        self._seed = seed
         self._optuna = open_study(
             run, storage, problem.space.name, directions=directions(problem.objective), sampler=sampler,
             prune_after=prune_after,
@@ -57,21 +58,35 @@ class Study:
     @quiet_optuna()
     def optimize(self, estimator: Estimator, schedule: Schedule, callbacks: Sequence[Callback] = ()) -> None:
         """Evaluate until the schedule ends or no network is left that may be evaluated; callbacks get each trial."""
-        idle = 0
         with storage_errors(self.run.folder):
             self._enqueue_first()
-            while count := schedule.batch(self.evaluated):
-                if idle >= MAX_IDLE:
-                    if not self._enqueue_new(schedule):
-                        break
-                    idle = 0
-                proposals = [ask(self._optuna, self.problem) for _ in range(count)]
+            cut_off = unfinished(self._optuna)
+            count = self._rest_of_batch(schedule)
+            while count:
+                if self._idle >= MAX_IDLE and not cut_off and not self._enqueue_new(schedule):
+                    break
+                again, cut_off = cut_off[:count], cut_off[count:]
+                proposals = [ask(self._optuna, self.problem, frozen) for frozen in again]
+                proposals += [ask(self._optuna, self.problem) for _ in range(count - len(again))]
                 estimates = self._estimates(proposals, estimator, schedule)
-                idle = 0 if estimates else idle + count
                 for proposal in proposals:  # of equal networks, the first one has the estimate
                     trial = self._finish(proposal, estimates.pop(proposal.architecture, None))
                     for callback in callbacks:
                         callback(trial)
+                count = schedule.batch(self.evaluated)
+
+    def _rest_of_batch(self, schedule: Schedule) -> int:
+        """How many networks to propose first, so that batches are those of a run that was not stopped."""
+        began = evaluated = 0
+        while (count := schedule.batch(evaluated)) and began + count <= len(self.trials):
+            evaluated += sum(trial.evaluated for trial in self.trials[began : began + count])
+            began += count
+        return count and began + count - len(self.trials)
+
+    @property
+    def _idle(self) -> int:
+        """Proposals since the last evaluation."""
+        return sum(1 for _ in itertools.takewhile(lambda trial: not trial.evaluated, reversed(self.trials)))
 
     def _estimates(
         self, proposals: Sequence[Proposal], estimator: Estimator, schedule: Schedule
@@ -124,7 +139,8 @@ class Study:
         complete = [trial for trial in self.trials if trial.state == "complete"]
         complete.sort(key=lambda trial: (trial.accuracy or 0) if trial.reward is None else trial.reward, reverse=True)
         parents = [trial.architecture for trial in complete[:PARENTS]] or [self.problem.fastest]
-        arch = new_network(space, parents, evaluated, self.problem.allows, self._rng, lambda: schedule.is_late)
+        rng = random.Random(f"{self._seed}/{len(self.trials)}")
+        arch = new_network(space, parents, evaluated, self.problem.allows, rng, lambda: schedule.is_late)
         if arch is not None:
             enqueue(self._optuna, space, [arch])
         elif not schedule.is_late:

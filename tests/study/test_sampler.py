@@ -18,7 +18,7 @@ from mnas.study.sampler import example, search_sampler
 def test_proposals_satisfy_what_is_known(name: str, quick: bool) -> None:
     space = tiny_space()
     problem = problem_of(space, budgets_ms=(0.4,), constraints=at_most_params(space, 0.5))
-    study = optuna.create_study(sampler=search_sampler(name, problem, seed=0, finished=0, quick=quick))
+    study = optuna.create_study(sampler=search_sampler(name, problem, seed=0, quick=quick))
     proposed = []
     for number in range(6):
         with experimental_features():
@@ -32,7 +32,7 @@ def test_proposals_satisfy_what_is_known(name: str, quick: bool) -> None:
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_every_sampler_is_made(name: str) -> None:
-    sampler = search_sampler(name, problem_of(tiny_space()), seed=0, finished=3, quick=True)
+    sampler = search_sampler(name, problem_of(tiny_space()), seed=0, quick=True)
     assert isinstance(sampler, optuna.samplers.BaseSampler)
 
 

@@ -11,7 +11,16 @@ from small_study import tiny_space
 
 from mnas.errors import BadInput, MnasError
 from mnas.run import Run
-from mnas.study.storage import choices_of, open_storage, open_study, reconcile, storage_errors, tell, written_trials
+from mnas.study.storage import (
+    choices_of,
+    open_storage,
+    open_study,
+    reconcile,
+    storage_errors,
+    tell,
+    unfinished,
+    written_trials,
+)
 from mnas.study.trial import Trial
 
 
@@ -104,9 +113,10 @@ def test_an_interrupted_study_is_brought_to_the_written_trials() -> None:
     reconcile(study, written, space, values_of)
     trials = study.get_trials()
     states = [trial.state for trial in trials]
-    complete, fail, waiting = TrialState.COMPLETE, TrialState.FAIL, TrialState.WAITING
-    assert states == [complete, complete, fail, fail, fail, complete, waiting]
-    assert space.decode(choices_of(trials[6])) == archs[2], "asked for again"
+    complete, fail, running = TrialState.COMPLETE, TrialState.FAIL, TrialState.RUNNING
+    assert states == [complete, complete, running, fail, fail, complete]
+    (cut_off,) = unfinished(study)
+    assert space.decode(choices_of(cut_off)) == archs[2], "asked for again"
     assert [trials[number].value for number in (0, 1, 5)] == [0.5, 0.6, 0.7]
     assert space.decode(trials[5].params) == ARCHS[4]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -150,42 +151,66 @@ class Killed(BaseException):
 
 
 class Dying(Counting):
-    """Is killed during its sixth estimate."""
+    """Is killed during its seventh estimate, after a step."""
 
     def __call__(self, arch: Architecture, report: Report) -> float:
-        if len(self.evaluated) == 5:
+        if len(self.evaluated) == 6:
+            self.fidelity = "guessed"
+            report(1, self.accuracy(arch) / 3)
             raise Killed
         return super().__call__(arch, report)
 
 
+def without_time(trials: list[Trial]) -> list[dict[str, Any]]:
+    return [trial.to_json() | {"seconds": 0} for trial in trials]
+
+
 @pytest.mark.parametrize("at_once", [1, 4])
-@pytest.mark.parametrize("moment", ["estimate", "before tell", "after tell"])
-def test_killed_and_resumed(make: MakeStudy, moment: str, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    first, dying, estimator = make(), Dying() if moment == "estimate" else Counting(), Counting()
+@pytest.mark.parametrize("moment", ["ask", "estimate", "before tell", "after tell"])
+@pytest.mark.parametrize("sampler", ["tpe", "predictor"])
+def test_a_killed_search_goes_on_as_if_it_had_not_stopped(
+    make: MakeStudy, sampler: str, moment: str, at_once: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    schedule = Schedule(10, at_once=at_once)
+    make = functools.partial(make, sampler, budgets_ms=(0.6 if sampler == "tpe" else 3.0,))
+    unbroken = make()
+    unbroken.optimize(Counting(), schedule)
+    unbroken.run.folder.rename(tmp_path / "unbroken")
+
+    first = make()
+    dying, asked = Dying() if moment == "estimate" else Counting(), list[Any]()
 
     def killed_at_tell(study: optuna.Study, trial: Trial, values: list[float] | None) -> None:
         if moment == "after tell":
             tell(study, trial, values)
-        if first.evaluated == 5:
+        if first.evaluated == 7:
             raise Killed
         if moment == "before tell":
             tell(study, trial, values)
 
+    def killed_at_ask(trial: optuna.trial.Trial) -> Architecture:
+        asked.append(trial)
+        if len(asked) == 7:
+            trial.suggest_categorical("resolution", list(tiny_space().resolutions))
+            raise Killed
+        return suggest(trial)
+
+    suggest = first.problem.space.suggest
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        if moment != "estimate":
+        if moment == "ask":
+            patch.setattr(first.problem.space, "suggest", killed_at_ask)
+        elif moment != "estimate":
             patch.setattr("mnas.study.study.tell", killed_at_tell)
-        first.optimize(dying, Schedule(10, at_once=at_once))
+        first.optimize(dying, schedule)
     kept = written_trials(first.run)
     written = {trial.architecture for trial in kept if trial.evaluated}
 
-    second = make()
+    second, estimator = make(), Counting()
     assert second.trials == kept
-    assert not second._optuna.get_trials(states=(TrialState.RUNNING,)), "nothing stays half done"
-    second.optimize(estimator, Schedule(10, at_once=at_once))
-    assert second.evaluated == 10
-    assert len(set(estimator.evaluated)) == len(estimator.evaluated) == 10 - len(written)
-    assert not written & set(estimator.evaluated), "what was written is not run again"
-    assert len(written) >= 4
+    second.optimize(estimator, schedule)
+    assert without_time(second.trials) == without_time(unbroken.trials)
+    assert len(estimator.evaluated) == 10 - len(written), "what was written is not run again"
+    assert not second._optuna.get_trials(states=(TrialState.RUNNING, TrialState.WAITING)), "nothing stays half done"
 
 
 def test_a_batch_is_proposed_before_any_result_is_told(make: MakeStudy) -> None:
