@@ -97,10 +97,11 @@ def print_predictions(done: dict[str, Any]) -> None:
 
 
 def networks_table(done: dict[str, Any]) -> tuple[str, list[str], list[list[str]]]:
-    """Title, columns and rows of the comparison: winners first, then the baselines."""
+    """Title, columns and rows of the comparison: winners first, then the baselines that are other networks."""
     devices, winners = done["networks"][0]["latencies"], done.get("winners", [])
+    again = {one["baseline"] for one in done.get("verdicts", []) if one["half_width"] is None}  # the winner itself
     networks = [*(winner["network"] for winner in winners[:-1]), *done["networks"]]
-    rows = [_network_row(row, done["accuracy"]["epochs"]) for row in networks]
+    rows = [_network_row(row, done["accuracy"]["epochs"]) for row in networks if row["name"] not in again]
     title = f"{done['accuracy']['data']}: {done['accuracy']['test_images']} test images"
     columns = ["network", "test accuracy", "trained", "MAdds", "parameters", "px"]
     for number, device in enumerate(devices, start=1):

@@ -38,10 +38,10 @@ def search_sampler(
             return math.inf
         return problem.latency(arch) if quick else None
 
-    rng = random.Random(seed)
+    rng, anything_known = random.Random(seed), quick or bool(problem.constraints.items)
     return make_sampler(
-        name, seed, known_cost=known_ms,
-        budget=None if math.isinf(problem.cutoff_ms) else problem.cutoff_ms,
+        name, seed, known_cost=known_ms if anything_known else None,
+        budget=problem.cutoff_ms if anything_known and math.isfinite(problem.cutoff_ms) else None,
         examples=lambda: [example(problem.space, rng) for _ in range(EXAMPLES)], counted=counted,
     )  # fmt: skip
 

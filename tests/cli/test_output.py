@@ -71,7 +71,7 @@ def test_accuracy_with_top5_and_seeds_and_verdicts(capsys: pytest.CaptureFixture
     networks = [network("winner", top5_accuracy=0.99, seeds=several), network("mobilenet_v2")]
     done = {
         "folder": "run", "networks": networks, "accuracy": {"data": "digits", "test_images": 360, "epochs": 3},
-        "verdicts": [{"baseline": "mobilenet_v2", "verdict": "better by 0.9 +- 0.4 points"}],
+        "verdicts": [{"baseline": "mobilenet_v2", "half_width": 0.4, "verdict": "better by 0.9 +- 0.4 points"}],
     }  # fmt: skip
     _, _, rows = networks_table(done)
     assert [row[1] for row in rows] == ["90.00%, top-5 99.00%, mean of 3 seeds 92.00% +- 2.00%", "90.00%"]
@@ -79,6 +79,20 @@ def test_accuracy_with_top5_and_seeds_and_verdicts(capsys: pytest.CaptureFixture
     assert capsys.readouterr().out.splitlines()[-2:] == [
         "winner and mobilenet_v2: better by 0.9 +- 0.4 points", "run",
     ]  # fmt: skip
+
+
+def test_a_reference_that_wins_is_shown_once(capsys: pytest.CaptureFixture[str]) -> None:
+    done = {
+        "folder": "run", "networks": [network("winner"), network("v2@1:48"), network("v1")],
+        "accuracy": {"data": "digits", "test_images": 360, "epochs": 3},
+        "verdicts": [
+            {"baseline": "v2@1:48", "half_width": None, "verdict": "the same network"},
+            {"baseline": "v1", "half_width": 0.3, "verdict": "better by 0.9 +- 0.3 points"},
+        ],
+    }  # fmt: skip
+    assert [row[0] for row in networks_table(done)[2]] == ["winner", "v1"]
+    print_networks(done)
+    assert "winner and v2@1:48: the same network" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("rank", "printed"), [("0", '{\n  "a": 1\n}\n'), ("1", "")])
