@@ -21,8 +21,11 @@ from mnas.study.trial import ZERO_COST, Trial
 
 log = logging.getLogger("mnas")
 
-DRAW_EVERY_S = 5.0
-"""Least seconds between two pictures of the front: one costs as much as a hundred scalars."""
+DRAW_EVERY_S, DRAW_EVERY_PART = 5.0, 0.02
+"""Least seconds between two pictures of the front, and least part of the search so far: some hundred in a long one."""
+ROWS = 300
+"""Trials with a row of their own in TensorBoard's table; later ones get one where they are the best so far, or new on
+the front."""
 
 
 @contextmanager
@@ -48,62 +51,85 @@ class TrialBoard:
     """The trials of a search so far, shown in the log and in TensorBoard as they are added."""
 
     def __init__(self, problem: Problem, board: TensorBoard, trials: Sequence[Trial] = ()):
-        self._problem, self._board, self._trials, self._drawn_at = problem, board, list(trials), 0.0
-
-    @property
-    def evaluated(self) -> int:
+        self._problem, self._board = problem, board
+        self._complete, self._front = list[Trial](), list[objective.Point]()
+        self._best: Trial | None = None
+        self._most_accurate: Trial | None = None
+        self._began, self._drawn_at = time.monotonic(), 0.0
+        self.evaluated = 0
         """Number of trials for which an estimate was made."""
-        return sum(trial.evaluated for trial in self._trials)
+        for trial in trials:
+            self._count(trial)
 
     @property
     def standing(self) -> str:
         """The number of candidates and the best one, in words."""
-        best = self._problem.best(self._trials)
+        best = self._best
         if best is None:
             return f"{self.evaluated} candidates, none within the budget yet"
         return f"{self.evaluated} candidates, best {best.summary.removeprefix('accuracy ')} at {best.latency_ms:.2f} ms"
 
     def add(self, trial: Trial) -> None:
         """Add a trial, and show it if it has an accuracy of its own."""
-        self._trials.append(trial)
+        before = self._best, self._front
+        self._count(trial)
         if not trial.evaluated or trial.accuracy is None:
             return
         self._write(trial, trial.accuracy)
-        if time.monotonic() - self._drawn_at > DRAW_EVERY_S:
+        if self.evaluated <= ROWS or (self._best, self._front) != before:
+            self._write_row(trial, trial.accuracy)
+        now = time.monotonic()
+        if now - self._drawn_at > max(DRAW_EVERY_S, DRAW_EVERY_PART * (now - self._began)):
             self.draw()
         log.info(
             "trial %d%s: %s, %s, %.2f ms, %.1f s; %s", trial.number, f" ({trial.name})" if trial.name else "",
             trial.state, trial.summary, trial.latency_ms, trial.seconds, self.standing,
         )  # fmt: skip
 
+    def _count(self, trial: Trial) -> None:
+        """What is known about all trials so far; each takes as long as the first."""
+        self.evaluated += trial.evaluated
+        if trial.state != "complete":
+            return
+        self._complete.append(trial)
+        self._front = objective.front([*self._front, _point(trial)])
+        self._best = self._problem.best(filter(None, [self._best, trial]))
+        self._most_accurate = best_so_far(list(filter(None, [self._most_accurate, trial])), self._problem.budget_ms)[-1]
+
     def _write(self, trial: Trial, accuracy: float) -> None:
-        """TensorBoard's scalars and hyperparameters of one trial."""
-        figures = {"accuracy": accuracy, "latency_ms": trial.latency_ms}
-        if trial.reward is not None:
-            figures["reward"] = trial.reward
-        scalars = {f"trial/{name}": value for name, value in figures.items()}
-        best = best_so_far(self._trials, self._problem.budget_ms)[-1]
+        """TensorBoard's scalars of one trial."""
+        scalars = {f"trial/{name}": value for name, value in _figures(trial, accuracy).items()}
+        best = self._most_accurate
         if best is not None and best.accuracy is not None:
             scalars["best/feasible_accuracy"] = best.accuracy
-        scalars["best/hypervolume"] = objective.hypervolume(self._points(), self._problem.slowest_ms)
+        scalars["best/hypervolume"] = objective.hypervolume(self._front, self._problem.slowest_ms)
         self._board.trial(trial.number, scalars)
+
+    def _write_row(self, trial: Trial, accuracy: float) -> None:
+        """One trial in TensorBoard's table of hyperparameters."""
         costs = cost(trial.architecture, self._problem.num_classes)
-        figures |= {"madds": costs.madds, "params": costs.params}
+        figures = _figures(trial, accuracy) | {"madds": costs.madds, "params": costs.params}
         self._board.hparams(trial.number, stage_summaries(trial.architecture), figures, trial.curve)
 
     def draw(self) -> None:
         """The trials and their Pareto front as a picture in TensorBoard."""
         plotted = [
             PlottedTrial(t.accuracy or 0, t.latency_ms, t.name, t.fidelity == ZERO_COST)
-            for t in self._trials if t.state == "complete"
+            for t in self._complete
         ]  # fmt: skip
-        front = objective.front(self._points())
+        front = self._front
         knee = objective.knee(front) if front and objective.is_pareto(self._problem.objective) else None
         self._board.pareto(plotted, front, self._problem.budgets_ms, self.evaluated, knee)
         self._drawn_at = time.monotonic()
 
-    def _points(self) -> list[objective.Point]:
-        return [(trial.accuracy or 0, trial.latency_ms) for trial in self._trials if trial.state == "complete"]
+
+def _point(trial: Trial) -> objective.Point:
+    return trial.accuracy or 0, trial.latency_ms
+
+
+def _figures(trial: Trial, accuracy: float) -> dict[str, float]:
+    figures = {"accuracy": accuracy, "latency_ms": trial.latency_ms}
+    return figures if trial.reward is None else figures | {"reward": trial.reward}
 
 
 def stage_summaries(arch: Architecture) -> dict[str, str | int]:

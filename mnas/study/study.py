@@ -44,6 +44,7 @@ class Study:
         self.run, self.problem, self.trials = run, problem, written_trials(run)
         self._references = reference_networks(problem.space)
         self._seed = seed
+        self._evaluated = {trial.architecture: trial for trial in self.trials if trial.evaluated}
         self._optuna = open_study(
             run, storage, problem.space.name, directions=directions(problem.objective), sampler=sampler,
             prune_after=prune_after,
@@ -53,7 +54,7 @@ class Study:
     @property
     def evaluated(self) -> int:
         """Number of trials for which an estimate was made."""
-        return sum(trial.evaluated for trial in self.trials)
+        return len(self._evaluated)
 
     @quiet_optuna()
     def optimize(self, estimator: Estimator, schedule: Schedule, callbacks: Sequence[Callback] = ()) -> None:
@@ -114,6 +115,8 @@ class Study:
         self.run.append_trial(trial.to_json())
         tell(self._optuna, trial, self._values(trial))
         self.trials.append(trial)
+        if trial.evaluated:
+            self._evaluated[trial.architecture] = trial
         return trial
 
     def _values(self, trial: Trial) -> list[float] | None:
@@ -125,7 +128,7 @@ class Study:
 
     def _earlier(self, arch: Architecture) -> Trial | None:
         """The trial that evaluated `arch`."""
-        return next((trial for trial in self.trials if trial.evaluated and trial.architecture == arch), None)
+        return self._evaluated.get(arch)
 
     def _enqueue_first(self) -> None:
         """Enqueue the reference networks and the fastest one, unless proposed before or not to be evaluated."""
@@ -135,12 +138,12 @@ class Study:
 
     def _enqueue_new(self, schedule: Schedule) -> bool:
         """Enqueue a network near the best ones that was not evaluated; False where none is found."""
-        space, evaluated = self.problem.space, {trial.architecture for trial in self.trials if trial.evaluated}
+        space = self.problem.space
         complete = [trial for trial in self.trials if trial.state == "complete"]
         complete.sort(key=lambda trial: (trial.accuracy or 0) if trial.reward is None else trial.reward, reverse=True)
         parents = [trial.architecture for trial in complete[:PARENTS]] or [self.problem.fastest]
         rng = random.Random(f"{self._seed}/{len(self.trials)}")
-        arch = new_network(space, parents, evaluated, self.problem.allows, rng, lambda: schedule.is_late)
+        arch = new_network(space, parents, self._evaluated, self.problem.allows, rng, lambda: schedule.is_late)
         if arch is not None:
             enqueue(self._optuna, space, [arch])
         elif not schedule.is_late:

@@ -67,6 +67,20 @@ def test_the_standing_names_the_best_within_the_budget(tmp_path: Path) -> None:
     board.close()
 
 
+def test_a_long_search_has_rows_for_some_trials_and_scalars_for_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    monkeypatch.setattr("mnas.study.progress.ROWS", 3)
+    board, problem = TensorBoard(tmp_path), problem_of(tiny_space(), budgets_ms=(1.0,))
+    shown = TrialBoard(problem, board, [trial(0, 0.5, 0.4)])
+    for number, accuracy in enumerate([0.3, 0.4, 0.3, 0.6, 0.2], start=1):
+        shown.add(trial(number, accuracy, 0.4))
+    board.close()
+    assert sorted(path.name for path in (tmp_path / "trials").iterdir()) == ["0001", "0002", "0004"]
+    assert len(read(tmp_path).Scalars("trial/accuracy")) == 5
+    assert shown.evaluated == 6
+
+
 def test_summaries_name_every_stage() -> None:
     summaries = stage_summaries(ARCH)
     assert list(summaries) == ["resolution", "stem", *(f"stage{n}" for n in range(1, len(ARCH.stages) + 1))]
