@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -39,7 +40,7 @@ def once_for_all() -> ModuleType:
 def _declare_operators() -> Any:
     """The operators that `import torchvision` speaks of, declared where its library does not load beside this torch.
 
-    Its classification networks call none of them. They last as long as the library object, so it is cached.
+    Its networks call none of them but nms. They last as long as the library object, so it is cached.
     """
     spec = importlib.util.find_spec("torchvision")
     assert spec
@@ -54,5 +55,22 @@ def _declare_operators() -> Any:
     source = (folder / "_meta_registrations.py").read_text(encoding="utf-8")
     library = _library("torchvision", "DEF")
     for name in sorted(set(re.findall(r'register_(?:meta\("|fake\("torchvision::)(\w+)"\)', source))):
-        library.define(f"{name}(Tensor a, Tensor b) -> Tensor")
+        if name != "nms":
+            library.define(f"{name}(Tensor a, Tensor b) -> Tensor")
+    library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    library.impl("nms", _nms, "CPU")
     return library
+
+
+def _nms(boxes: torch.Tensor, scores: torch.Tensor, threshold: float) -> torch.Tensor:
+    """Indices of the boxes (n, 4) that are kept, best first: one by one, as the operator is defined."""
+    kept: list[int] = []
+    corners = boxes.double().numpy()
+    for index in scores.argsort(descending=True, stable=True).tolist():
+        one, others = corners[index], corners[kept]
+        sides = np.minimum(one[2:], others[:, 2:]) - np.maximum(one[:2], others[:, :2])
+        common = sides.clip(min=0).prod(1)
+        areas = (one[2:] - one[:2]).prod() + (others[:, 2:] - others[:, :2]).prod(1)
+        if not (common > threshold * (areas - common)).any():
+            kept.append(index)
+    return torch.tensor(kept, dtype=torch.int64)

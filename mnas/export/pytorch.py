@@ -18,7 +18,7 @@ from mnas.export import weights
 from mnas.export.checks import check_equal, plain_copy
 from mnas.export.literals import docstring, tuple_source
 from mnas.export.prediction import predict_source
-from mnas.export.source import block_sources, network_source
+from mnas.export.source import block_sources, features_source, network_source
 from mnas.io.files import write_atomic
 from mnas.io.size import sides
 from mnas.nn.network import Network
@@ -48,16 +48,22 @@ RESOLUTION = {resolution}  # height and width of an input image in pixels
 {network}
 
 
+{features}
+
+
 {load_weights}
 
 
-def build_model(pretrained: bool = True) -> nn.Module:
-    """Return the trained network in eval mode, or an untrained one in training mode if `pretrained` is False."""
+def build_model(pretrained: bool = True, features_only: bool = False) -> nn.Module:
+    """Return the trained network in eval mode, or an untrained one in training mode if `pretrained` is False.
+
+    `features_only`: its feature maps in place of logits, for another task's head.
+    """
     model = Network()
     if pretrained:
         model.load_state_dict(load_weights(Path(__file__).with_name("{weights_file}")))
         model.eval()
-    return model
+    return Features(model).train(not pretrained) if features_only else model
 
 
 {predict}
@@ -97,6 +103,7 @@ def model_source(
         classes=tuple_source("CLASSES", classes),
         blocks=block_sources(arch),
         network=network_source(arch, len(classes)),
+        features=features_source(arch),
         load_weights=inspect.getsource(weights.load_weights).rstrip(),
         weights_file=WEIGHTS_FILE,
         predict=predict_source(arch.resolution, reading),

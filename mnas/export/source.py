@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from mnas.export.literals import WIDTH
 from mnas.io.size import sides
 from mnas.nn import blocks
+from mnas.nn.features import body_of, usual_taps
 from mnas.space.architecture import Architecture
 from mnas.space.layer import Layer
 
@@ -124,6 +125,36 @@ def network_source(arch: Architecture, num_classes: int) -> str:
         "    def forward(self, x: Tensor) -> Tensor:",
         *(f"        {step}" for step in steps),
         f"        return self.classifier(self.dropout(x))  # (b, {num_classes})",
+    ])  # fmt: skip
+
+
+def features_source(arch: Architecture) -> str:
+    """The class of the backbone: the network's feature maps at several strides, and their description."""
+    body, taps = body_of(arch), usual_taps(arch)
+    rows = [f'{{"module": "{tap.name}", "num_chs": {tap.channels}, "reduction": {tap.stride}}},' for tap in taps]
+    ends_in_head = body[-1].name == "conv_head"
+    numbers = [int(tap.name.removeprefix("blocks.")) for tap in taps if tap.name != "conv_head"]
+    inside = repr(tuple(numbers)) if len(numbers) != 1 else f"({numbers[0]},)"
+    return "\n".join([
+        "class Features(nn.Module):",
+        '    """The network as a backbone: feature maps at several strides (`reduction`) with `num_chs` channels."""',
+        "",
+        "    def __init__(self, network: Network):",
+        "        super().__init__()",
+        "        self.feature_info = [",
+        *(f"            {row}" for row in rows),
+        "        ]",
+        "        self.stem, self.blocks = network.stem, network.blocks",
+        *(["        self.conv_head = network.conv_head"] if ends_in_head else []),
+        "",
+        "    def forward(self, x: Tensor) -> list[Tensor]:",
+        "        x = self.stem(x)",
+        "        maps = []",
+        "        for number, block in enumerate(self.blocks):",
+        "            x = block(x)",
+        f"            if number in {inside}:",
+        "                maps.append(x)",
+        f"        return {'[*maps, self.conv_head(x)]' if ends_in_head else 'maps'}",
     ])  # fmt: skip
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal, overload
+
 from torch import Tensor, nn
 
 from mnas.nn import blocks
+from mnas.nn.features import Features, features_of
 from mnas.space.architecture import Architecture
 from mnas.space.layer import Layer
 
@@ -38,11 +41,25 @@ class Network(nn.Module):
         return logits
 
 
-def build(arch: Architecture, num_classes: int = 1000, dropout: float = 0.0) -> Network:
-    """A freshly initialised network of `arch`; seed torch's generator for repeatable weights."""
+@overload
+def build(
+    arch: Architecture, num_classes: int = 1000, dropout: float = 0.0, *, features_only: Literal[False] = False
+) -> Network: ...
+@overload
+def build(arch: Architecture, *, features_only: Literal[True], output_stride: int = 32) -> Features: ...
+def build(
+    arch: Architecture, num_classes: int = 1000, dropout: float = 0.0, *, features_only: bool = False,
+    output_stride: int = 32,
+) -> Network | Features:  # fmt: skip
+    """A freshly initialised network of `arch`; seed torch's generator for repeatable weights.
+
+    `features_only` gives its feature maps at strides 4, 8, 16 and 32 in place of logits, listed in `feature_info`;
+    `output_stride` 16 or 8 keeps the last ones larger by dilation. `mnas.nn.features.features_of` does so with the
+    weights of a trained network.
+    """
     network = Network(arch, num_classes, dropout)
     blocks.init_weights(network)
-    return network
+    return features_of(network, arch, output_stride) if features_only else network
 
 
 def module_of(layer: Layer, bn_eps: float = 1e-5) -> nn.Module:

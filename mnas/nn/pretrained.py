@@ -5,19 +5,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from torch import Tensor, nn, no_grad
 
 from mnas.errors import BadInput
 from mnas.io.strict_yaml import read_text
 from mnas.nn.layouts import LAYOUTS, eps_of_layout, expected, layout_of, unwrap
-from mnas.nn.network import Network
 from mnas.nn.ofa import BN_EPS, is_ofa
 from mnas.nn.weights import read_weights, weights_file
 from mnas.space.architecture import Architecture
 
 log = logging.getLogger("mnas")
+
+Model = TypeVar("Model", bound=nn.Module)
 
 _MBCONV = ("conv_pw", "bn1", "conv_dw", "bn2", "se", "conv_pwl", "bn3", "conv_reduce", "conv_expand")
 _SEPCONV = ("conv", "conv_dw", "bn1", "se", "conv_pw", "bn2", "conv_reduce", "conv_expand")
@@ -33,8 +34,8 @@ class ModuleWeights(NamedTuple):
     tensors: dict[str, Tensor]
 
 
-def load_reference(network: Network, state_dict: Mapping[str, Any]) -> Network:
-    """Fill `network` with the weights of the equal network of torchvision, timm or mnas, and return it.
+def load_reference(network: Model, state_dict: Mapping[str, Any]) -> Model:
+    """Fill `network`, or a backbone (`Features`), with weights of the equal network of torchvision, timm or mnas.
 
     A classifier for another number of classes keeps its weights, and so does a head that the state dict lacks. A first
     convolution of other input channels is summed or repeated as in timm. Raises BadInput with the first module that

@@ -195,6 +195,24 @@ def scaled_name(name: str, width: float, resolution: Size) -> str:
     return f"{name}@{width:g}:{shown(resolution)}"
 
 
+def reduced_tail(arch: Architecture) -> Architecture:
+    """`arch` with half of the channels behind its last stride, as a backbone that classifies fewer things may have.
+
+    Section 6.3 of arXiv 1905.02244; torchvision's SSDLite does so unless it starts from weights of the classifier.
+    """
+
+    def halved(channels: int) -> int:
+        return round_channels(channels / 2)
+
+    *before, (first, *others) = arch.stages
+    tail = [replace(first, channels=halved(first.channels))]
+    for block in others:
+        se = round_channels(halved(block.hidden) / 4) if block.se else 0
+        tail.append(replace(block, channels=halved(block.channels), hidden=halved(block.hidden), se=se))
+    head = replace(arch.head, channels=halved(arch.head.channels), hidden=halved(arch.head.hidden))
+    return replace(arch, stages=(*before, tuple(tail)), head=head)
+
+
 def load_architecture(name: str | Path, resolution: Size = 224, channels: int = 3) -> Architecture:
     """A reference network by NAME[@WIDTH][:RESOLUTION], or an architecture's YAML file by path. Raises BadInput.
 

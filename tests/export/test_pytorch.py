@@ -16,6 +16,7 @@ from torch import nn
 
 from mnas.errors import BadInput, MnasError
 from mnas.export.pytorch import export_pytorch, model_source
+from mnas.nn.features import features_of
 from mnas.nn.network import build
 from mnas.space import zoo
 from mnas.space.architecture import Architecture, Block, Head
@@ -42,6 +43,11 @@ for folder in sorted(path for path in pathlib.Path.cwd().iterdir() if path.is_di
     case = torch.load(folder / "case.pt")
     with torch.inference_mode():
         difference = (network(case["images"]) - case["logits"]).abs().max().item()
+        backbone = module.build_model(features_only=True)
+        maps = backbone(case["images"])
+    assert not backbone.training and len(maps) == len(case["maps"])
+    difference = max([difference, *((a - b).abs().max().item() for a, b in zip(maps, case["maps"]))])
+    assert backbone.feature_info == case["feature_info"]
     same = list(network.state_dict()) == case["keys"]
     print(folder.name, difference, same, module.CLASSES == tuple(case["classes"]))
 assert not [name for name in sys.modules if name.split(".")[0] in ("mnas", "safetensors")]
@@ -70,8 +76,11 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
         network.to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
         with torch.inference_mode():
             logits = network(images)
+            backbone = features_of(network, arch)
+            maps = backbone(images)
         assert logits.abs().max() > 0.01, "large enough for a comparison"
-        case = {"images": images, "logits": logits, "keys": list(network.state_dict()), "classes": list(CLASSES)}
+        case = {"images": images, "logits": logits, "keys": list(network.state_dict()), "classes": list(CLASSES),
+                "maps": maps, "feature_info": list(backbone.feature_info)}  # fmt: skip
         torch.save(case, root / name / "case.pt")
     return root
 

@@ -1,0 +1,1 @@
+"""Heads that make a backbone a network for segmentation or detection."""

@@ -1,0 +1,91 @@
+"""Networks for semantic segmentation: a backbone at output stride 16 and a head."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from mnas.errors import BadInput
+from mnas.nn import blocks
+from mnas.nn.features import Features, first_at, last_at
+from mnas.nn.heads.deeplabv3 import FCN, DeepLabV3
+from mnas.nn.heads.layers import resized
+from mnas.nn.heads.lraspp import LRASPP
+from mnas.nn.network import Network, build
+from mnas.nn.pretrained import load_reference
+from mnas.space.architecture import Architecture
+
+SegmentationHead = Literal["lraspp", "deeplabv3"]
+OUTPUT_STRIDE, LOW_STRIDE, LAST_STRIDE = 16, 8, 32
+
+
+class SegmentationNetwork(nn.Module):
+    """Scores of each pixel's class. Names of modules in the heads are torchvision's, whose state dicts fit."""
+
+    def __init__(self, backbone: Features, classifier: nn.Module, aux_classifier: nn.Module | None = None):
+        super().__init__()
+        self.backbone, self.classifier, self.aux_classifier = backbone, classifier, aux_classifier
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images (b, 3, h, w) to scores (b, num_classes, h, w)."""
+        return resized(self._scores(self.backbone(x)), x)
+
+    def with_auxiliary(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The scores and those of the auxiliary head (b, num_classes, h, w), for the loss. DeepLabv3 with one only."""
+        if self.aux_classifier is None:
+            raise BadInput("this network has no auxiliary head: segmentation_network(..., auxiliary=True)")
+        maps = self.backbone(x)
+        return resized(self._scores(maps), x), resized(self.aux_classifier(maps[0]), x)
+
+    def _scores(self, maps: list[Tensor]) -> Tensor:
+        scores: Tensor = self.classifier(maps if isinstance(self.classifier, LRASPP) else maps[-1])
+        return scores
+
+
+def segmentation_network(
+    arch: Architecture, head: SegmentationHead, num_classes: int, *, network: Network | None = None,
+    auxiliary: bool = False,
+) -> SegmentationNetwork:  # fmt: skip
+    """`arch` as a backbone under a head, with fresh weights or with those of `network` in the backbone.
+
+    `auxiliary` adds DeepLabv3's second head, which helps in training. Raises BadInput for an architecture without
+    feature maps at strides 8 and 32, and for an unknown head.
+    """
+    low, high = first_at(arch, LOW_STRIDE), last_at(arch, LAST_STRIDE)
+    both = head == "lraspp" or auxiliary
+    backbone = Features(network or build(arch), arch, [low, high] if both else [high], OUTPUT_STRIDE)
+    match head:
+        case "lraspp":
+            parts: tuple[nn.Module, ...] = (LRASPP(low.channels, high.channels, num_classes),)
+        case "deeplabv3":
+            parts = (DeepLabV3(high.channels, num_classes),)
+            if auxiliary:
+                parts += (FCN(low.channels, num_classes),)
+        case _:
+            raise BadInput(f"head {head}: expected lraspp or deeplabv3")
+    for part in parts:
+        blocks.init_weights(part)
+    return SegmentationNetwork(backbone, *parts)
+
+
+def load_torchvision_segmentation(network: SegmentationNetwork, state_dict: Mapping[str, Any]) -> SegmentationNetwork:
+    """Fill a network with the state dict of torchvision's `lraspp_` or `deeplabv3_mobilenet_v3_large`; return it.
+
+    An auxiliary head that `network` lacks is left out. Raises BadInput where something does not fit.
+    """
+    body = {f"features.{name.removeprefix('backbone.')}": value
+            for name, value in state_dict.items() if name.startswith("backbone.")}  # fmt: skip
+    heads = {name: value for name, value in state_dict.items() if not name.startswith("backbone.")}
+    if network.aux_classifier is None:
+        heads = {name: value for name, value in heads.items() if not name.startswith("aux_classifier.")}
+    own = {name: value.shape for name, value in network.state_dict().items() if not name.startswith("backbone.")}
+    theirs = {name: value.shape for name, value in heads.items()}
+    if different := sorted(name for name in own.keys() | theirs.keys() if own.get(name) != theirs.get(name)):
+        name = different[0]
+        shapes = f"{tuple(theirs.get(name, ()))} in the weights, {tuple(own.get(name, ()))} in the network"
+        raise BadInput(f"weights: '{name}' does not fit: {shapes}")
+    load_reference(network.backbone, body)
+    network.load_state_dict(heads, strict=False)
+    return network
