@@ -22,7 +22,7 @@ import yaml
 
 from mnas.config import Recipe, RunConfig, SupernetRecipe
 from mnas.errors import BadInput, MnasError, Postponed, RunLocked, one_line
-from mnas.io.files import write_atomic, write_json
+from mnas.io.files import parse_json, write_atomic, write_json
 from mnas.io.jsonl import append_record, read_records
 from mnas.io.size import SMALLEST, Size, SizeField
 from mnas.io.strict_yaml import Positive, Strict, load_yaml, validate
@@ -170,8 +170,8 @@ class Run:
         if not path.exists():
             return RunState()
         try:
-            return validate(RunState, json.loads(path.read_bytes()), str(path))
-        except (ValueError, BadInput):
+            return validate(RunState, parse_json(path.read_bytes(), str(path)), str(path))
+        except BadInput:
             raise BadInput(
                 f"{path}: damaged; delete it to continue: the finished trials are in trials.jsonl"
             ) from None

@@ -139,7 +139,7 @@ def trained_model(folder: Path) -> Model:
     """The network of a trained folder, for export."""
     network, arch = load_model(folder)
     steps, metrics = read_preprocessing(folder / PREPROCESSING_FILE), folder / METRICS_FILE
-    title = read_json(metrics)["title"] if metrics.exists() else folder.name
+    title = read_json(metrics, "title")["title"] if metrics.exists() else folder.name
     return Model(network, replace(arch, resolution=steps.size), steps.classes, title, steps.reading)
 
 

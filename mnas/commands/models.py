@@ -167,7 +167,7 @@ def evaluate(
     if split is not None and split not in SPLITS:
         raise BadInput(f"--split {split}{nearest(split, SPLITS)}")
     folder = model_folder(Path(target))
-    trained_on, division = read_json(folder / "metrics.json")["accuracy"], read_division(folder)
+    trained_on, division = read_json(folder / "metrics.json", "accuracy")["accuracy"], read_division(folder)
     classes = read_preprocessing(folder / PREPROCESSING_FILE).classes
     if max_broken is None:
         max_broken = trained_on.get("max_broken", MAX_BROKEN)
@@ -186,7 +186,7 @@ def evaluate(
 
 def trained_data(folder: Path) -> ImageData:
     """The data of the training of the network in `folder`, in its splits. Raises BadInput where they are gone."""
-    trained_on = read_json(folder / "metrics.json")["accuracy"]
+    trained_on = read_json(folder / "metrics.json", "accuracy")["accuracy"]
     return _trained_data(trained_on, read_division(folder), None, None, trained_on.get("max_broken", MAX_BROKEN))
 
 

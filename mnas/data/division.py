@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mnas.data.reading import Reading
 from mnas.data.splits import FolderSplit, S, SourceSplits, Split
 from mnas.errors import BadInput
-from mnas.io.files import write_json
+from mnas.io.files import parse_json, write_json
 from mnas.io.strict_yaml import Strict, validate
 
 log = logging.getLogger("mnas.data")
@@ -77,9 +77,9 @@ def read_division(folder: Path) -> Division | None:
     if not path.exists():
         return None
     try:
-        division = validate(Division, json.loads(path.read_bytes()), str(path))
-    except ValueError as error:
-        raise BadInput(f"{path}: damaged ({error}); the splits of the training cannot be told without it") from None
+        division = validate(Division, parse_json(path.read_bytes(), str(path)), str(path))
+    except BadInput as error:
+        raise BadInput(f"{error}; the splits of the training cannot be told without it") from None
     if _digest(division.files or division.rows) != division.sha256:
         raise BadInput(f"{path}: changed since it was written: its lists do not have the checksum in it; restore it")
     return division

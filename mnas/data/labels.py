@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import logging
+import os
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,6 +41,8 @@ def open_labelled(root: Path, file: Path, broken: BrokenImages, reading: Reading
     lost: list[str] = []
     for name, label, split in _rows(file):
         path = _found(root, name)
+        if path is not None and not Path(os.path.normpath(path)).is_relative_to(os.path.normpath(root)):
+            raise BadInput(f"{file}: {name} is outside the folder {root}; expected paths below it")
         if path is None:
             lost.append(name)
         elif labels.setdefault(path, (label, split)) != (label, split):
@@ -133,6 +136,6 @@ def _found(root: Path, name: str) -> str | None:
     """The path of an image below `root`, which may be named without its suffix."""
     for suffix in ("", *sorted(SUFFIXES | HEIF)):
         path = root / f"{name}{suffix}"
-        if path.is_file():
+        if os.path.isfile(path):  # unlike Path.is_file it is False for a name that is too long
             return str(path)
     return None

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from mnas.data.images import BrokenImage, decode, log, quiet_pillow
 from mnas.data.splits import ArraySplit, FolderSplit
 from mnas.errors import BadInput
-from mnas.io.files import user_cache, write_atomic
+from mnas.io.checksum import digest_of, sealed, unsealed
+from mnas.io.files import parse_json, user_cache, write_atomic
 from mnas.io.size import Size, shown, sides, sized, written
 from mnas.monitor.console import progress
 
@@ -93,17 +94,25 @@ def _name(split: FolderSplit, size: Size) -> str:
 
 
 def _open(path: Path, shape: tuple[int, ...]) -> Entry | None:
-    """The entry in the folder `path`; None where it is missing or damaged."""
+    """The entry in the folder `path`; None where it is missing, or damaged, which is logged.
+
+    Its checksum is compared once in a process, which reads all its pixels.
+    """
     try:
-        about = json.loads((path / "about.json").read_bytes())
+        about = parse_json(unsealed((path / "about.json").read_bytes()), f"{path}/about.json")
         broken = {int(row): str(reason) for row, reason in about["broken"].items()}
         images = _mapped.get(path)
         if images is None:
             if (path / "pixels").stat().st_size != math.prod(shape):
-                return None
+                raise ValueError("its pixels are not whole")
+            if "sha256" in about and digest_of(path / "pixels") != about["sha256"]:  # not there in earlier versions
+                raise ValueError("its pixels do not have the checksum in about.json")
             images = np.memmap(path / "pixels", np.uint8, "r", shape=shape)
             _mapped[path] = images
-    except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
+    except FileNotFoundError:
+        return None
+    except (BadInput, ValueError, TypeError, KeyError, AttributeError) as error:
+        log.warning("%s: damaged, its images are decoded again (%s)", path, error)
         return None
     with contextlib.suppress(OSError):  # another user's cache can be read but not touched
         os.utime(path)  # the time of last use
@@ -143,8 +152,11 @@ def _make(
     try:
         broken = _decode(part / "pixels", split, shape, threads)
         source = os.path.commonpath([os.path.abspath(image) for image in split.paths])
-        about = {"source": source, "images": len(split), "size": written(size), "broken": broken}
-        write_atomic(part / "about.json", json.dumps(about, indent=2))
+        about = {
+            "source": source, "images": len(split), "size": written(size), "broken": broken,
+            "sha256": digest_of(part / "pixels"),
+        }  # fmt: skip
+        write_atomic(part / "about.json", sealed((json.dumps(about, indent=2) + "\n").encode()))
         part.rename(path)
     finally:
         shutil.rmtree(part, ignore_errors=True)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import safetensors.torch
@@ -16,19 +15,19 @@ from mnas.config import Recipe, RunConfig, SupernetRecipe
 from mnas.data.division import read_division
 from mnas.errors import BadInput
 from mnas.estimators.supernet import STATISTICS_IMAGES, SupernetEstimator
-from mnas.io.files import write_atomic
+from mnas.io.checksum import remove_kept, write_with_sum
 from mnas.io.size import Size
 from mnas.monitor.console import progress
 from mnas.monitor.tensorboard import TensorBoard
 from mnas.nn.network import Network
 from mnas.nn.starting import start_from
 from mnas.nn.supernet import Supernet, has_kernel_transforms
-from mnas.nn.weights import read_safetensors
+from mnas.nn.weights import is_whole, read_safetensors
 from mnas.run import Run
 from mnas.space.architecture import Architecture
 from mnas.space.space import SearchSpace
 from mnas.training.distributed import SINGLE, ProcessGroup
-from mnas.training.supernet import Interval, SupernetTraining, largest_and_smallest
+from mnas.training.supernet import Interval, SupernetTraining, largest_and_smallest, read_checkpoint
 from mnas.training.trainer import Trainer
 
 log = logging.getLogger("mnas")
@@ -50,10 +49,14 @@ class WeightSharing:
         torch.manual_seed(config.seed)
         self._weights = run.supernet_weights
         self._checkpoint = run.checkpoints / "supernet.pt"
-        begun, origin = self.trained or self._checkpoint.exists(), next(iter(trainer.origins), None)
+        self.trained = is_whole(self._weights)
+        """Whether an earlier process of the run finished the supernet's training."""
+        saved = self._saved_names()
+        begun, origin = saved is not None, next(iter(trainer.origins), None)
         given = read_safetensors(run.given_supernet) if run.given_supernet.exists() and not begun else {}
         transforms = (origin is not None and origin.supernet is not None) or has_kernel_transforms(given)
-        self.supernet = Supernet(space, trainer.data.num_classes, self._saved_transforms() if begun else transforms)
+        transforms = transforms if saved is None else has_kernel_transforms(saved)
+        self.supernet = Supernet(space, trainer.data.num_classes, transforms)
         if given:
             division = read_division(run.given_supernet.parent)
             self._take(given, run.given_supernet, None if division is None else division.classes)
@@ -82,11 +85,6 @@ class WeightSharing:
 
     # --- training
 
-    @property
-    def trained(self) -> bool:
-        """Whether an earlier process of the run finished the supernet's training."""
-        return self._weights.exists()
-
     def train(
         self, recipe: SupernetRecipe, board: TensorBoard | None = None, after_interval: Callable[[], None] | None = None
     ) -> None:
@@ -113,11 +111,8 @@ class WeightSharing:
                     after_interval()
         if self._group.is_main:
             state = {name: tensor.cpu().contiguous() for name, tensor in self.supernet.state_dict().items()}
-            content = safetensors.torch.save(state)
-            write_atomic(self._weights, content)
-            digest = f"{hashlib.sha256(content).hexdigest()}  {self._weights.name}\n"
-            write_atomic(self._weights.with_name(f"{self._weights.name}.sha256"), digest)
-            self._checkpoint.unlink(missing_ok=True)
+            write_with_sum(self._weights, safetensors.torch.save(state))
+            remove_kept(self._checkpoint)
 
     def accuracies(self) -> dict[str, float]:
         """Accuracies of the trained supernet's networks: see `_accuracies`."""
@@ -136,15 +131,12 @@ class WeightSharing:
             f"accuracy_{name}": estimator.inherited(arch) for name, arch in subnets.items() if arch in self._space
         }
 
-    def _saved_transforms(self) -> bool:
-        """Whether the supernet that an earlier process saved has kernel transforms; False for a damaged file."""
-        try:
-            if self.trained:
-                with safetensors.safe_open(self._weights, "pt") as file:
-                    return has_kernel_transforms(file.keys())
-            return has_kernel_transforms(torch.load(self._checkpoint, mmap=True, weights_only=True)["weights"])
-        except Exception:  # the training says what is wrong with it
-            return False
+    def _saved_names(self) -> Iterable[str] | None:
+        """The names of the tensors that an earlier process saved; None where there is nothing that is whole."""
+        if self.trained:
+            return read_safetensors(self._weights).keys()
+        saved = read_checkpoint(self._checkpoint)
+        return None if saved is None else saved.get("weights", ())
 
     def _load(self, path: Path) -> None:
         try:

@@ -8,6 +8,7 @@ from typing import Any
 import jinja2
 
 from mnas.export.templates import environment
+from mnas.io.markdown import escaped
 from mnas.io.size import sides, size_of
 from mnas.monitor.figures import as_measured, differs
 
@@ -24,7 +25,7 @@ def model_card(metrics: Mapping[str, Any], classes: Sequence[str], files: Sequen
     from scipy.stats import binomtest  # takes a second
 
     absent = {"limits": {}, "search": {}, "pretrained": NOTHING}
-    values = _one_line({**absent, **metrics, "classes": list(classes), "files": list(files)})
+    values = {**_one_line({**absent, **metrics, "classes": list(classes)}), "files": list(files)}
     values["accuracy"] = {"fit": "crop", "channels": 3, **values["accuracy"]}
     accuracy, search = values["accuracy"], values["search"]
     values["height"], values["width"] = sides(size_of(accuracy["resolution"]))
@@ -67,12 +68,12 @@ def _with_filters() -> jinja2.Environment:
 
 
 def _one_line(value: Any) -> Any:
-    """`value` with every text inside it made safe for one line and for a table's cell."""
+    """`value` with every text inside it made safe for one line and for a table's cell: see `escaped`."""
     if isinstance(value, Mapping):
         return {_one_line(key): _one_line(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [_one_line(inner) for inner in value]
-    return " ".join(value.split()).replace("|", "\\|") if isinstance(value, str) else value
+    return escaped(value) if isinstance(value, str) else value
 
 
 def _one_seed(network: Mapping[str, Any]) -> dict[str, Any]:

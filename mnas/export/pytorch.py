@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from mnas.export.checks import check_equal, plain_copy
 from mnas.export.literals import docstring, tuple_source
 from mnas.export.prediction import predict_source
 from mnas.export.source import block_sources, features_source, network_source
+from mnas.io.checksum import write_with_sum
 from mnas.io.files import write_atomic
 from mnas.io.size import sides
 from mnas.nn.network import Network
@@ -128,15 +128,13 @@ def export_pytorch(
         raise BadInput(f"classes: expected {outputs} names, one for each output of the network, got {len(classes)}")
     source, data = model_source(arch, classes, title=title, reading=reading), save(state)
     model_path, weights_path = Path(folder) / MODEL_FILE, Path(folder) / WEIGHTS_FILE
-    digest_path = weights_path.with_name(f"{WEIGHTS_FILE}.sha256")
-    write_atomic(weights_path, data)
-    write_atomic(digest_path, f"{hashlib.sha256(data).hexdigest()}  {WEIGHTS_FILE}\n")
+    written = write_with_sum(weights_path, data)
     write_atomic(model_path, source)
     images = torch.randn(arch.input_shape(2), generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         logits = _load(model_path, source)(images)
     check_equal(plain, images, logits, TOLERANCE, str(model_path))
-    return [model_path, weights_path, digest_path]
+    return [model_path, *written]
 
 
 def _load(path: Path, source: str) -> nn.Module:

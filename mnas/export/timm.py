@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from mnas.errors import BadInput, MissingDependency
 from mnas.export.checks import plain_copy
 from mnas.export.literals import WIDTH, docstring
+from mnas.io.checksum import write_with_sum
 from mnas.io.files import write_atomic
 from mnas.io.size import shown
 from mnas.nn.network import Network
@@ -132,11 +132,9 @@ def export_timm(network: Network, arch: Architecture, folder: str | Path, *, tit
     source = timm_source(arch, len(state["classifier.bias"]), title=title)
     data = save(timm_weights(state, arch))
     model_path, weights_path = Path(folder) / MODEL_FILE, Path(folder) / WEIGHTS_FILE
-    digest_path = weights_path.with_name(f"{WEIGHTS_FILE}.sha256")
-    write_atomic(weights_path, data)
-    write_atomic(digest_path, f"{hashlib.sha256(data).hexdigest()}  {WEIGHTS_FILE}\n")
+    written = write_with_sum(weights_path, data)
     write_atomic(model_path, source)
-    return [model_path, weights_path, digest_path]
+    return [model_path, *written]
 
 
 def load_timm(path: str | Path) -> nn.Module:

@@ -15,16 +15,34 @@ import platformdirs
 from mnas.errors import BadInput
 from mnas.io.strict_yaml import read_text
 
+MAX_JSON_BYTES = 32_000_000
+"""The largest file that `read_json` reads."""
 NUMBERS = re.compile(r"\[\n\s+([-+.,\seE\d]*\d)\n\s+\]")
 """A list of numbers in indented JSON; no text in it has a line break."""
 
 
-def read_json(path: str | Path) -> dict[str, Any]:
-    """The object in a JSON file. Raises BadInput where it cannot be read or is no JSON."""
+def read_json(path: str | Path, *keys: str) -> dict[str, Any]:
+    """The object in a JSON file, which has these `keys`.
+
+    Raises BadInput where it cannot be read, is too large, is no JSON object, or lacks one of them.
+    """
+    content = parse_json(read_text(path, MAX_JSON_BYTES), str(path))
+    for key in keys:
+        if key not in content:
+            raise BadInput(f"{path}: damaged, or another file: '{key}' is missing; restore it, or write it again")
+    return content
+
+
+def parse_json(text: str | bytes, source: str) -> dict[str, Any]:
+    """The object in JSON text. Raises BadInput, which names `source`, where it is none, or too deep."""
     try:
-        content: dict[str, Any] = json.loads(read_text(path))
-    except ValueError:
-        raise BadInput(f"{path}: not JSON") from None
+        content = json.loads(text)
+    except RecursionError:
+        raise BadInput(f"{source}: not valid JSON: nested too deep") from None
+    except ValueError as error:
+        raise BadInput(f"{source}: not valid JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise BadInput(f"{source}: expected a mapping of keys to values, got {type(content).__name__}")
     return content
 
 

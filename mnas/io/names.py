@@ -42,6 +42,11 @@ class Names:
         return str(value) if path is None else absolute_path(path)
 
 
+def file_stem(name: str) -> str:
+    """A name of anything as that of a file, without its suffix: in no other folder, not hidden, not too long."""
+    return re.sub(r"[^\w@+.,= -]", "_", name)[:100].lstrip(".") or "_"
+
+
 def absolute_path(path: str | Path) -> str:
     """The full path of a file or folder; as it is where nothing lies there."""
     full = Path(os.path.expanduser(path))

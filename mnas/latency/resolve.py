@@ -38,7 +38,7 @@ def resolve_table(
     if timed and target.latency_table is None:
         return None, True
     layers = space.layers(num_classes)
-    path = copy if copy.exists() else Path(target.latency_table) if target.latency_table else None
+    path = copy if _is_whole(copy) else Path(target.latency_table) if target.latency_table else None
     if path is None:
         where, here = f"the latency table of {target.runtime} here", True
         conditions = Conditions(target.runtime, config.threads, config.batch)
@@ -63,6 +63,15 @@ def resolve_table(
             log.info("%s: %s", where, line)
         table.save(copy)
     return table, here
+
+
+def _is_whole(copy: Path) -> bool:
+    """Whether the run has a copy of its table; where that is damaged, it is said and another one is taken."""
+    try:
+        return copy.exists() and bool(load_table(copy))
+    except BadInput as error:
+        log.warning("%s; the table is taken again from where the run had it", error)
+        return False
 
 
 def admit_table(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mnas.io.markdown import escaped
 from mnas.monitor.confusion import draw_confusion
 from mnas.monitor.pareto import PlottedTrial, draw_pareto
 
@@ -95,5 +96,6 @@ def markdown_table(figures: Mapping[str, Any]) -> str:
     """A Markdown table with a row for each figure, of those that are no lists or mappings."""
     plain = {name: value for name, value in figures.items() if not isinstance(value, Mapping | list | tuple)}
     shown = {name: f"{value:.6g}" if isinstance(value, float) else value for name, value in plain.items()}
-    rows = "\n".join(f"| {name.replace('_', ' ')} | {value} |" for name, value in shown.items())
+    cells = {escaped(name.replace("_", " ")): escaped(str(value)) for name, value in shown.items()}
+    rows = "\n".join(f"| {name} | {value} |" for name, value in cells.items())
     return f"| figure | value |\n|---|---|\n{rows}\n"

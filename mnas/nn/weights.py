@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
+import logging
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,8 +17,10 @@ import torch
 from torch import Tensor
 
 from mnas.errors import BadInput
-from mnas.io.strict_yaml import read_text
+from mnas.io.checksum import check_sum
 from mnas.nn.network import Network
+
+log = logging.getLogger("mnas")
 
 _OTHERS: dict[str, Callable[[bytes, list[str]], bool]] = {
     "an HDF5 file, as Keras writes it; weights of TensorFlow do not fit":
@@ -49,7 +52,7 @@ def read_weights(path: str | Path) -> Any:
     try:
         if path.suffix == ".safetensors":
             return read_safetensors(path)
-        _check_sum(path)
+        check_sum(path)
         return _load(path)
     except BadInput:
         raise
@@ -72,7 +75,8 @@ def _load(path: Path) -> Any:
     scalar: Any = np.float64(0).__reduce__()[0]  # numpy's own scalars, such as a best accuracy
     allowed = [argparse.Namespace, np.dtype, scalar, *(type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8", "?"))]
     try:
-        with torch.serialization.safe_globals(allowed):
+        with torch.serialization.safe_globals(allowed), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Detected pickle protocol")  # of a damaged file
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
@@ -91,11 +95,20 @@ def read_safetensors(path: str | Path) -> dict[str, Tensor]:
     """
     path = Path(path)
     try:
-        _check_sum(path)
+        check_sum(path)
         return safetensors.torch.load_file(path)
     except (safetensors.SafetensorError, OSError) as error:
         what = _what_it_is(path) or f" in safetensors format: {error}"
         raise BadInput(f"{path}: cannot be read as weights{what}") from None
+
+
+def is_whole(path: Path) -> bool:
+    """Whether there is a safetensors file that can be read, with the checksum beside it; a damaged one is logged."""
+    try:
+        return path.exists() and bool(read_safetensors(path))
+    except BadInput as error:
+        log.warning("%s", error)
+        return False
 
 
 def load_weights(network: Network, path: str | Path) -> None:
@@ -135,9 +148,3 @@ def _what_it_is(path: Path) -> str:
             "torch.save(torch.jit.load(...).state_dict(), 'weights.pt')"
         )
     return next((f": it is {what}" for what, matches in _OTHERS.items() if matches(start, inside)), "")
-
-
-def _check_sum(path: Path) -> None:
-    digest = path.with_name(f"{path.name}.sha256")
-    if digest.exists() and read_text(digest).split()[:1] != [hashlib.sha256(path.read_bytes()).hexdigest()]:
-        raise BadInput(f"{path}: its sha256 is not the one in {digest.name}; the file was changed or damaged")

@@ -10,6 +10,7 @@ from typing import Any
 from mnas.config import RunConfig
 from mnas.data.sources import ImageData
 from mnas.errors import BadInput
+from mnas.io.checksum import check_sum, write_with_sum
 from mnas.io.files import read_json, write_atomic, write_json
 from mnas.nn.origin import Origin, read_origin
 from mnas.nn.weights import read_weights, weights_file
@@ -25,8 +26,6 @@ log = logging.getLogger("mnas")
 
 LEAST_PIXELS = 64
 """Images of this side and more are photographs, for which published weights are the default."""
-BESIDE = ("architecture.yaml", "weights.safetensors.sha256")
-"""What belongs to the weights of a winner's folder."""
 
 
 def run_origins(
@@ -166,9 +165,10 @@ def _kept(run: Run, path: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
     """Copy a file of weights, with what belongs to it, into the run's folder."""
     file = weights_file(path)
     folder = run.origins / str(len(list(run.origins.glob("*/"))))
-    for source in (file, *(file.with_name(name) for name in BESIDE)):
-        if source.exists():
-            write_atomic(folder / source.name, source.read_bytes())
+    check_sum(file)
+    write_with_sum(folder / file.name, file.read_bytes())
+    if (beside := file.with_name("architecture.yaml")).exists():  # of a winner's folder
+        write_atomic(folder / beside.name, beside.read_bytes())
     return {**facts, "file": f"{folder.name}/{file.name}"}
 
 

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from mnas.errors import BadInput
+from mnas.io.jsonl import read_records
 from mnas.latency.timing.rounds import Measurement
 from mnas.pipeline.leaderboard import Race
 from mnas.pipeline.race import Contender, Placing
@@ -16,7 +17,7 @@ from mnas.space.architecture import Architecture
 
 def races_of(run: Run) -> dict[float | None, Race]:
     """The races of a run by their budgets: who entered, and the rungs so far."""
-    records = run.read_trials(run.races_path)
+    records = read_records(run.races_path, independent=False)
     return {
         record["budget_ms"]: (
             [_contender(contender) for contender in record["contenders"]],

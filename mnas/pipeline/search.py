@@ -34,6 +34,7 @@ from mnas.pipeline.plan_log import log_plan
 from mnas.pipeline.planning import plan_run
 from mnas.pipeline.race import Contender
 from mnas.pipeline.races import enter, run_races
+from mnas.pipeline.races_file import races_of
 from mnas.pipeline.references import FULL, WIDTHS, Reference, Scaling, scaled_references
 from mnas.pipeline.shared_supernet import adopt, use_as_it_is, with_published_supernet, with_shared_supernet
 from mnas.pipeline.trainings import SharedTrainings, Trainings
@@ -173,7 +174,7 @@ def open_run(
 
 def _references(context: Context) -> dict[float | None, list[Reference]]:
     """The reference networks scaled to each budget."""
-    if context.run.races_path.exists() or not context.config.references:  # they have entered already, or never do
+    if races_of(context.run) or not context.config.references:  # they have entered already, or never do
         return {}
     space, allows, measure = context.space, context.constraints.satisfied_by, context.latency.measure
     own = own_size(context.data.image_size, space.resolutions)

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from mnas.config import RunConfig, SupernetRecipe
 from mnas.data.division import DIVISION_FILE, Division, read_division, write_division
 from mnas.data.reading import FOUND_OUT, reading_of
 from mnas.errors import BadInput
-from mnas.io.files import write_atomic
+from mnas.io.checksum import write_with_sum
 from mnas.io.size import Size, in_order, shown
 from mnas.nn.origin import Origin
-from mnas.nn.weights import read_safetensors
+from mnas.nn.weights import is_whole, read_safetensors
 from mnas.pipeline.context import space_of
 from mnas.pipeline.supernet_source import has_images_of, source_of
 from mnas.run import Run
@@ -30,7 +28,7 @@ ADAPTED = 3
 
 def adopt(run: Run, config: RunConfig) -> None:
     """Copy the supernet that a run is to use into its folder, once, and its division where the images are the same."""
-    if config.shared_supernet is None or run.given_supernet.exists():
+    if config.shared_supernet is None or is_whole(run.given_supernet):
         return
     source = source_of(config.shared_supernet)
     division, theirs = read_division(source.folder), source.config()
@@ -42,7 +40,7 @@ def adopt(run: Run, config: RunConfig) -> None:
             write_division(run.folder, division.model_copy(update={"reading": reading}))
         write_division(run.given_supernet.parent, division)
     read_safetensors(source.supernet_weights)  # a damaged one is no start
-    _copy(source.supernet_weights, run.given_supernet)
+    write_with_sum(run.given_supernet, source.supernet_weights.read_bytes())
 
 
 def with_shared_supernet(run: Run, config: RunConfig, space: SearchSpace) -> RunConfig:
@@ -78,16 +76,8 @@ def with_shared_supernet(run: Run, config: RunConfig, space: SearchSpace) -> Run
 
 def use_as_it_is(run: Run) -> None:
     """Make a given supernet that needs no training that of the run."""
-    if run.state().adapts is False and not run.supernet_weights.exists():
-        _copy(run.given_supernet, run.supernet_weights)
-
-
-def _copy(weights: Path, target: Path) -> None:
-    """Copy a file of weights, its checksum first: with it, the copy is whole or refused."""
-    content = weights.read_bytes()
-    digest = f"{hashlib.sha256(content).hexdigest()}  {target.name}\n"
-    write_atomic(target.with_name(f"{target.name}.sha256"), digest)
-    write_atomic(target, content)
+    if run.state().adapts is False and not is_whole(run.supernet_weights):
+        write_with_sum(run.supernet_weights, run.given_supernet.read_bytes())
 
 
 def _digest(division: Division) -> tuple[Any, ...]:

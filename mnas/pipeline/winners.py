@@ -13,6 +13,7 @@ from mnas.data.near_duplicates import warn_of_near_duplicates
 from mnas.data.sources import DATA_SETS
 from mnas.export.folder import load_model
 from mnas.io.files import read_json, write_atomic
+from mnas.io.names import file_stem
 from mnas.io.size import written
 from mnas.io.strict_yaml import read_text
 from mnas.latency.timing.rounds import Measurement
@@ -138,7 +139,7 @@ def hand_over(
         folder = winner_folder(context.run, config, outcome.budget_ms)
         write_winner(context, networks, rows, folder, outcome.budget_ms, shared.recipe_of(outcome.winner), search)
         write_mistakes(
-            context.run.mistakes / f"{winner[0].name}.json", networks[0].judgements[0], trainer.data.test,
+            context.run.mistakes / f"{file_stem(winner[0].name)}.json", networks[0].judgements[0], trainer.data.test,
             trainer.data.classes, outcome.winner.architecture.resolution,
         )
         listed += [*_placed(outcome, len(trainer.data.val)), *final_rows(networks, rows)]

@@ -16,6 +16,7 @@ from mnas.export.folder import ARCHITECTURE_FILE, METRICS_FILE
 from mnas.export.preprocessing import PREPROCESSING_FILE
 from mnas.io.files import read_json
 from mnas.io.jsonl import read_records
+from mnas.io.names import file_stem
 from mnas.io.strict_yaml import load_yaml, read_text
 from mnas.monitor.curves import Curves, training_curves
 from mnas.pipeline.mistakes import read_mistakes
@@ -118,11 +119,12 @@ def _races(run: Run) -> list[RaceFacts]:
 
 def _handed(run: Run, config: RunConfig, budget_ms: float | None) -> Handed:
     folder = winner_folder(run, config, budget_ms)
-    metrics, path = read_json(folder / METRICS_FILE), folder / ARCHITECTURE_FILE
+    metrics, path = read_json(folder / METRICS_FILE, "networks", "accuracy"), folder / ARCHITECTURE_FILE
     name = str(metrics["networks"][0]["name"])
     return Handed(
         name, folder, budget_ms, Architecture.from_yaml(read_text(path), str(path)),
-        read_json(folder / PREPROCESSING_FILE)["classes"], metrics, read_mistakes(run.mistakes / f"{name}.json"),
+        read_json(folder / PREPROCESSING_FILE, "classes")["classes"], metrics,
+        read_mistakes(run.mistakes / f"{file_stem(name)}.json"),
         _benchmark(folder / "benchmark.json"),
     )  # fmt: skip
 
@@ -131,7 +133,7 @@ def _benchmark(path: Path) -> list[Mapping[str, Any]]:
     """The rows of a table of formats and precisions; a file of another kind has none."""
     try:
         content = json.loads(read_text(path)) if path.exists() else []
-    except (ValueError, BadInput):
+    except (ValueError, RecursionError, BadInput):
         return []
     rows = content.get("rows", []) if isinstance(content, dict) else content
     return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import sqlite3
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -10,13 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+import sqlalchemy
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from mnas.errors import BadInput, MnasError
+from mnas.errors import BadInput, MnasError, one_line
 from mnas.run import Run
 from mnas.space.space import SearchSpace
 from mnas.study.trial import Trial
+
+log = logging.getLogger("mnas")
 
 ValuesOf = Callable[[Trial], list[float] | None]
 """A trial's objective values for Optuna; None where it has none."""
@@ -65,18 +70,69 @@ def open_study(
     """
     pruner = optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=prune_after)
     return optuna.create_study(
-        storage=_run_storage(run, url), study_name=_study_name(run, url, space_name), load_if_exists=True,
+        storage=open_storage(url or run.storage_url), study_name=_study_name(run, url, space_name), load_if_exists=True,
         directions=directions,  # type: ignore[arg-type]
         sampler=sampler, pruner=pruner,
     )  # fmt: skip
 
 
-def _run_storage(run: Run, url: str | None) -> optuna.storages.RDBStorage:
+def whole_study(
+    run: Run, open_it: Callable[[], optuna.Study], trials: Sequence[Trial], space: SearchSpace, values_of: ValuesOf
+) -> optuna.Study:
+    """The study that `open_it` opens in the run's own study.db.
+
+    Where that is damaged, or contradicts the written `trials`, it is set aside with a warning and opened anew, for
+    `reconcile` to fill.
+    """
+    path = run.folder / "study.db"
     try:
-        return open_storage(url or run.storage_url)
-    except BadInput as error:
-        own = "; delete that file to continue: the finished trials are in trials.jsonl" if url is None else ""
-        raise BadInput(f"{error}{own}") from None
+        _check_pages(path)
+        study = open_it()
+        _check_trials(study, trials, space, values_of)
+        return study
+    except (MnasError, ValueError, KeyError, TypeError, optuna.exceptions.OptunaError, sqlalchemy.exc.SQLAlchemyError,
+            sqlite3.Error) as error:  # fmt: skip
+        why = one_line(str(error).split("\n")[0])
+    aside = path.with_name(f"{path.name}.damaged")
+    _move(path, aside)
+    try:
+        study = open_it()
+    except BaseException:  # such as a full disk
+        _move(aside, path)
+        raise
+    log.warning("%s: damaged, and made anew from trials.jsonl (%s); the damaged one is %s", path, why, aside.name)
+    return study
+
+
+def _move(path: Path, target: Path) -> None:
+    """Move a database, with the files that SQLite has beside it."""
+    for suffix in ("", "-wal", "-shm"):
+        with contextlib.suppress(FileNotFoundError):
+            path.with_name(f"{path.name}{suffix}").replace(target.with_name(f"{target.name}{suffix}"))
+
+
+def _check_pages(path: Path) -> None:
+    """Raise ValueError or sqlite3's errors where a database's pages are damaged."""
+    if path.exists():
+        with contextlib.closing(sqlite3.connect(path)) as database:
+            ((found,), *_) = database.execute("PRAGMA integrity_check(1)").fetchall()
+        if found != "ok":
+            raise ValueError(found)
+
+
+def _check_trials(study: optuna.Study, trials: Sequence[Trial], space: SearchSpace, values_of: ValuesOf) -> None:
+    """Raise ValueError where a finished trial of the study has other values, or a network other than in trials.jsonl.
+    """
+    frozen = study.get_trials(deepcopy=False)
+    for trial in trials:
+        told = frozen[trial.number] if trial.number < len(frozen) else None
+        if told is None or not told.state.is_finished():
+            continue
+        complete, values = told.state == TrialState.COMPLETE, values_of(trial)
+        if (told.values if complete else None) != values:
+            raise ValueError(f"trial {trial.number} has the values {told.values}, and in trials.jsonl {values}")
+        if complete and space.decode(told.params) != trial.architecture:
+            raise ValueError(f"trial {trial.number} has another network in trials.jsonl")
 
 
 def _study_name(run: Run, url: str | None, space_name: str) -> str:

@@ -18,7 +18,15 @@ from mnas.study.problem import Problem
 from mnas.study.proposal import Proposal, ask, evaluated_trial, pruner, unevaluated_trial
 from mnas.study.schedule import Schedule
 from mnas.study.seeding import enqueue, new_network, reference_networks
-from mnas.study.storage import open_study, reconcile, storage_errors, tell, unfinished, written_trials
+from mnas.study.storage import (
+    open_study,
+    reconcile,
+    storage_errors,
+    tell,
+    unfinished,
+    whole_study,
+    written_trials,
+)
 from mnas.study.trial import Trial
 
 log = logging.getLogger("mnas")
@@ -45,10 +53,16 @@ class Study:
         self._references = reference_networks(problem.space)
         self._seed = seed
         self._evaluated = {trial.architecture: trial for trial in self.trials if trial.evaluated}
-        self._optuna = open_study(
-            run, storage, problem.space.name, directions=directions(problem.objective), sampler=sampler,
-            prune_after=prune_after,
-        )  # fmt: skip
+
+        def open_it() -> optuna.Study:
+            return open_study(
+                run, storage, problem.space.name, directions=directions(problem.objective), sampler=sampler,
+                prune_after=prune_after,
+            )  # fmt: skip
+
+        self._optuna = open_it() if storage else whole_study(
+            run, open_it, self.trials, problem.space, self._values
+        )
         reconcile(self._optuna, self.trials, problem.space, self._values)
 
     @property

@@ -17,7 +17,7 @@ from torch import nn
 
 from mnas.config import Recipe
 from mnas.errors import BadInput
-from mnas.io.files import write_atomic
+from mnas.io.checksum import read_kept, write_kept
 from mnas.io.size import shown
 from mnas.monitor.console import Progress, progress
 from mnas.monitor.tensorboard import TensorBoard
@@ -130,14 +130,8 @@ class FullTraining:
         )  # fmt: skip
 
     def _load(self) -> dict[str, Any] | None:
-        if not self.file.exists():
-            return None
-        try:
-            saved: dict[str, Any] = torch.load(self.file, map_location="cpu", weights_only=True)
-            _standing(saved)
-        except Exception:  # torch.load raises many kinds
-            raise BadInput(f"{self.file}: damaged, or of another training; delete it to train again") from None
-        return saved
+        """What an earlier process, or this one, saved last; the training begins again where that is damaged."""
+        return read_kept(self.file, _saved)
 
 
 class _Advance:
@@ -227,7 +221,7 @@ class _Advance:
             saved |= {"training": self._training.state(), "best": self._best}
         buffer = io.BytesIO()
         torch.save(saved, buffer)
-        write_atomic(self._whole.file, buffer.getvalue())
+        write_kept(self._whole.file, buffer.getvalue())
         self._saved_at = time.monotonic()
 
     def _restore(self, saved: dict[str, Any]) -> None:
@@ -239,6 +233,13 @@ class _Advance:
                 f"{self._whole.file}: of another training ({str(error).splitlines()[0]}); delete it to train again"
             ) from None
         self._standing, self._seconds = _standing(saved), saved["seconds"]
+
+
+def _saved(content: bytes) -> dict[str, Any]:
+    """What was saved; ValueError and others where the content is damaged, or something else."""
+    saved: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    _standing(saved)
+    return saved
 
 
 def _standing(saved: dict[str, Any]) -> Standing:

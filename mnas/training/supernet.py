@@ -24,7 +24,7 @@ from mnas.data.augment import augment
 from mnas.data.loader import batches
 from mnas.data.splits import limited
 from mnas.errors import BadInput
-from mnas.io.files import write_atomic
+from mnas.io.checksum import read_kept, write_kept
 from mnas.io.size import Size, sides
 from mnas.nn.supernet import Supernet
 from mnas.space.architecture import Architecture
@@ -44,6 +44,16 @@ INTERVAL = 50
 """Steps between two checks of the losses: as many as a collapse or a kill can cost."""
 CHECKPOINT_S = 20.0
 """Least seconds between two checkpoints, which are written at the end of an interval."""
+
+
+def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any] | None:
+    """What a training saved in a checkpoint, or in the one before it; None where there is none that is whole."""
+
+    def parse(content: bytes) -> dict[str, Any]:
+        state: dict[str, Any] = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
+        return state
+
+    return read_kept(path, parse)
 
 
 @dataclass(frozen=True)
@@ -138,7 +148,7 @@ class SupernetTraining:
 
         `stepped` is called with the number of each step. Raises Diverged after repeated collapses.
         """
-        if self._checkpoint is not None and self._checkpoint.exists():
+        if self._checkpoint is not None:
             self._load(self._checkpoint)
         good = latest = self._state()
         saved = time.monotonic()
@@ -249,7 +259,7 @@ class SupernetTraining:
         assert self._checkpoint is not None
         buffer = io.BytesIO()
         torch.save(self._state(), buffer)
-        write_atomic(self._checkpoint, buffer.getvalue())
+        write_kept(self._checkpoint, buffer.getvalue())
 
     def _state(self) -> dict[str, Any]:
         return {
@@ -265,8 +275,10 @@ class SupernetTraining:
         self._optim.load_state_dict(copied(state["optimizer"]))
 
     def _load(self, path: Path) -> None:
+        state = read_checkpoint(path, self._device)
+        if state is None:
+            return
         try:
-            state = torch.load(path, map_location=self._device, weights_only=True)
             if state["steps"] != self.steps:
                 raise BadInput(
                     f"{path}: a training of {state['steps']} steps, expected {self.steps}; use as many processes as "
@@ -277,7 +289,7 @@ class SupernetTraining:
         except BadInput:
             raise
         except Exception:  # torch.load and load_state_dict raise many kinds
-            raise BadInput(f"{path}: damaged, or from another space; delete it to train again") from None
+            raise BadInput(f"{path}: of another training, or from another space; delete it to train again") from None
         log.info("supernet: continuing after step %d of %d", self.step, self.steps)
 
     def _undo(self, good: dict[str, Any], shown: dict[str, float], images_per_s: float) -> Interval:

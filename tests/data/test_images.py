@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from mnas.data.images import BrokenImage, decode
+from mnas.data.images import BrokenImage, decode, quiet_pillow
+from mnas.data.reading import Reading
 
 
 def save_mode(path: Path, mode: str) -> None:
@@ -71,6 +73,35 @@ def test_decode_crops_the_centre(tmp_path: Path) -> None:
     image.paste((255, 255, 255), (10, 0, 20, 10))
     image.save(tmp_path / "x.png")
     assert (decode(str(tmp_path / "x.png"), 10) == 255).all()
+
+
+def test_a_huge_picture_is_refused_by_its_header(tmp_path: Path) -> None:
+    """Before any of its pixels is decoded: 8 bytes say that it has 3.6 thousand million."""
+    path = tmp_path / "x.png"
+    Image.new("L", (4, 4)).save(path)
+    content = bytearray(path.read_bytes())
+    content[16:24] = (60_000).to_bytes(4, "big") * 2
+    content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
+    path.write_bytes(content)
+    with quiet_pillow(), pytest.raises(BrokenImage, match=r"60000 x 60000 pixels, more than --max-pixels"):
+        decode(path, 8)
+    with pytest.raises(BrokenImage, match="--max-pixels 15"):
+        Image.new("L", (4, 4)).save(path)
+        decode(path, 8, Reading(max_pixels=15))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF"])
+def test_a_wrong_suffix_does_not_matter(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / ("x.jpg" if kind == "PNG" else "x.png")
+    Image.new("RGB", (8, 8), (200, 0, 0)).save(path, kind)
+    assert abs(decode(path, 8).astype(int) - (200, 0, 0)).max() < 8
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])
+def test_the_first_picture_of_several_is_read(kind: str, tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (8, 8), (value, 0, 0)) for value in (200, 0, 100)]
+    frames[0].save(tmp_path / "x.png", kind, save_all=True, append_images=frames[1:])
+    assert abs(decode(tmp_path / "x.png", 8).astype(int) - (200, 0, 0)).max() < 8
 
 
 @pytest.mark.parametrize("kind", ["text", "empty", "truncated", "float", "dangling"])

@@ -18,6 +18,7 @@ from pathlib import Path
 import filelock
 import numpy as np
 import pytest
+from damage import KINDS, damage
 from PIL import Image
 
 from mnas.data.images import BrokenImages
@@ -124,13 +125,18 @@ def test_what_is_refused_is_not_kept(tmp_path: Path, folder: Path, broken: tuple
     assert not entries(folder)
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", ["pixels", "about.json"])
-def test_a_damaged_entry_is_made_anew(tmp_path: Path, folder: Path, name: str) -> None:
-    split = files(tmp_path / "a")
+def test_a_damaged_entry_is_made_anew(
+    tmp_path: Path, folder: Path, name: str, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    split = files(tmp_path / "a", broken=(2,))
     cached(split, SIZE)
     (entry,) = entries(folder)
-    os.truncate(entry / name, 7)
-    assert greys(cached(again(split), SIZE)) == [0, 10, 20, 30]
+    damage(entry / name, kind)
+    assert greys(cached(again(split), SIZE)) == [0, 10, 30]
+    said = any(str(entry) in one and "damaged" in one for one in caplog.messages)
+    assert said or (name, kind) == ("about.json", "last byte lost"), "of the line with the checksum"
     assert entries(folder) == {entry} and (entry / "pixels").stat().st_size == 4 * SIZE * SIZE * 3
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
+from damage import KINDS, damage
 from ofa_names import ofa_named
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -135,20 +136,30 @@ def test_training_depends_on_the_seed_alone(sharing: Callable[..., WeightSharing
     assert not same(trained[0].supernet, trained[2].supernet)
 
 
-@pytest.mark.parametrize("damage", ["cut short", "no weights", "of another network"])
-def test_a_damaged_supernet_is_refused(
-    sharing: Callable[..., WeightSharing], tmp_path: Path, damage: str
-) -> None:
-    one = sharing()
+def test_the_supernet_of_another_space_is_refused(sharing: Callable[..., WeightSharing], tmp_path: Path) -> None:
     path = tmp_path / "run" / "checkpoints" / "supernet.safetensors"
-    path.parent.mkdir()
-    weights = safetensors.torch.save({name: t.contiguous() for name, t in one.supernet.state_dict().items()})
+    path.parent.mkdir(parents=True)
     other = safetensors.torch.save(mnas.build(mnas.space.zoo.get("mobilenet_v3_small", 0.35, 32), 10).state_dict())
-    path.write_bytes({"cut short": weights[:-100], "no weights": b"{}", "of another network": other}[damage])
+    path.write_bytes(other)
     with pytest.raises(BadInput) as caught:
-        one.train(RECIPE)
+        sharing().train(RECIPE)
     assert str(caught.value).startswith(f"{path}: ")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_damaged_supernet_is_named_and_trained_again(
+    sharing: Callable[..., WeightSharing], tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    recipe, path = RECIPE.model_copy(update={"epochs": 1}), tmp_path / "run" / "checkpoints" / "supernet.safetensors"
+    first = sharing()
+    first.train(recipe)
+    whole = path.read_bytes()
+    damage(path, kind)
+    second = sharing()
+    assert f"{path}: " in caplog.text
+    second.train(recipe)
+    assert same(second.supernet, first.supernet) and path.read_bytes() == whole
 
 
 def test_what_is_seen_of_it_in_tensorboard(sharing: Callable[..., WeightSharing], tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from damage import KINDS, damage
 from made_up_tables import FIT, changed, made_up, refitted
 
 import mnas
@@ -223,3 +224,17 @@ def test_a_table_without_a_stated_error_warns(
     (tmp_path / "run" / "latency_table.yaml").unlink()
     opened(table(calibration=refitted(FIT, space="v2")))
     assert "'v2'" in caplog.text
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_damaged_copy_is_taken_again(
+    kind: str, table: Callable[..., Path], opened: Callable[..., Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, copy = table(), tmp_path / "run" / "latency_table.yaml"
+    first, _ = opened(path)
+    whole = copy.read_bytes()
+    damage(copy, kind)
+    again, _ = opened(path)
+    assert again == first
+    if kind != "last byte lost":  # of the checksum's line
+        assert f"{copy}" in caplog.text and copy.read_bytes() == whole

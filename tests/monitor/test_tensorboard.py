@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from pathlib import Path
 
 import pytest
 from matplotlib.figure import Figure
 from small_search import read
+from tensorboard.util.tensor_util import make_ndarray
 
 from mnas.monitor.pareto import PlottedTrial
 from mnas.monitor.tensorboard import TensorBoard, draw_pareto, markdown_table
@@ -81,3 +84,19 @@ def test_a_markdown_table() -> None:
     assert markdown_table(figures) == (
         "| figure | value |\n|---|---|\n| params | 7 |\n| name | winner |\n| val accuracy | 0.916376 |\n"
     )
+
+
+def test_names_in_a_markdown_table_have_no_effect(tmp_path: Path) -> None:
+    """By TensorBoard's own page of texts."""
+    name = "<script>alert(1)</script> **x** [a](http://b) `c` | d _e_"
+    board = TensorBoard(tmp_path)
+    board.text("note", markdown_table({"name": name}))
+    board.close()
+    with warnings.catch_warnings(action="ignore"):  # of what TensorBoard brings along
+        from tensorboard.plugins.text import text_plugin
+
+    (event,) = read(tmp_path).Tensors("note/text_summary")
+    page = text_plugin.text_array_to_html(make_ndarray(event.tensor_proto), True)
+    assert re.findall("<(table|td)[ >]", page)
+    assert not re.findall("<(script|strong|em|a|code)[ >]", page)
+    assert "&lt;script&gt;alert(1)&lt;/script&gt; **x** [a](http://b) `c` | d _e_" in page

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from damage import damage
 from small_search import QUICK, TINY_SPACE, milliseconds, no_onnx
 
 import mnas
@@ -69,6 +70,43 @@ def test_interrupted_in_any_phase(
     assert result.winner.architecture == unbroken.winner.architecture
     for file in ("checkpoints/supernet.safetensors", "winner/weights.safetensors"):
         assert (run / file).read_bytes() == (unbroken.folder / file).read_bytes(), f"{file}, as if it was not cut off"
+
+
+FILES = ("trials.jsonl", "races.jsonl", "checkpoints/supernet.safetensors", "checkpoints/*.pt")
+
+
+@pytest.mark.usefixtures("without_onnx")
+def test_a_damaged_run_goes_on(
+    unbroken: mnas.Result, few: mnas.ImageData, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Interrupted in the race, then a bit changed in every file that a resume reads: each is named, none is needed."""
+    run, calls = tmp_path / "run", list[Any]()
+
+    def interrupted(*args: Any, **options: Any) -> None:
+        calls.append(args)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(TensorBoard, "training", interrupted)
+        mnas.search(**SMALL, space=tiny, data=few, run=run)
+    damaged = [path for pattern in FILES for path in run.glob(pattern)]
+    assert len(damaged) >= len(FILES)
+    lines = (run / "trials.jsonl").read_bytes().splitlines(keepends=True)
+    for path in damaged:
+        damage(path, "near the end" if path.suffix == ".jsonl" else "in the middle")
+    result = mnas.search(**SMALL, space=tiny, data=few, run=run)
+    said = (run / "run.log").read_text()
+    assert all(f"{path}: " in said for path in damaged)
+    kept = (run / "trials.jsonl").read_bytes()
+    assert kept.startswith(b"".join(lines[:-1])), "every line but the damaged one"
+    assert (run / "trials.jsonl.damaged").read_bytes().count(b"\n") == 1
+    assert (run / "checkpoints/supernet.safetensors").read_bytes() == (
+        unbroken.folder / "checkpoints/supernet.safetensors"
+    ).read_bytes(), "trained again"
+    evaluated = [trial.architecture for trial in result.trials if trial.evaluated]
+    assert len(set(evaluated)) == len(evaluated)
+    assert result.winner.architecture in [*evaluated, unbroken.winner.architecture]
 
 
 SCRIPT = """

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from damage import damage
 from PIL import Image
 from safetensors.torch import save_file
 from small_search import QUICK, TINY_SPACE
@@ -26,7 +27,7 @@ from mnas.estimators.weight_sharing import WeightSharing
 from mnas.nn.origin import Origin
 from mnas.nn.weights import read_safetensors
 from mnas.pipeline.races_file import races_of
-from mnas.pipeline.shared_supernet import adapted, with_published_supernet
+from mnas.pipeline.shared_supernet import adapted, adopt, use_as_it_is, with_published_supernet
 from mnas.pipeline.supernet_source import sharing
 from mnas.run import Run
 from mnas.space import zoo
@@ -185,6 +186,21 @@ def test_a_damaged_one_is_refused(
         search(**OPTIONS, supernet=copy)
     assert "\n" not in str(caught.value) and str(copy) in str(caught.value)
     assert not (tmp_path / "run" / "trials.jsonl").exists()
+
+
+def test_a_damaged_copy_is_copied_again(trained: Path, tmp_path: Path) -> None:
+    config = RunConfig(
+        space="tiny", targets=(Target(latency_ms=1.0),), objective=load_objective("mnasnet"),
+        shared_supernet=str(trained),
+    )  # fmt: skip
+    run, whole = Run(tmp_path / "run"), (trained / "checkpoints" / "supernet.safetensors").read_bytes()
+    run.update_state(adapts=False)
+    for _ in range(2):
+        adopt(run, config)
+        use_as_it_is(run)
+        assert run.given_supernet.read_bytes() == run.supernet_weights.read_bytes() == whole
+        damage(run.given_supernet, "in the middle")
+        damage(run.supernet_weights, "cut in half")
 
 
 def test_a_folder_of_a_supernet_is_no_search(trained: Path) -> None:

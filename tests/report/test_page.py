@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from command import Mnas
+from markdown_it import MarkdownIt
 from odd_names import CLASSES
 
 from mnas import BadInput, Result
@@ -100,6 +101,13 @@ def test_nothing_of_the_data_becomes_markup(done: Result, page: Parsed) -> None:
     assert all(json.dumps(name, ensure_ascii=False) in classes for name in CLASSES)
     assert all(name in page.text for name in CLASSES)
     assert "<odd>" in page.text
+
+
+def test_nor_in_the_card(done: Result) -> None:
+    card = (done.folder / "winner" / "README.md").read_text()
+    page = Parsed(MarkdownIt("commonmark", {"html": True}).enable("table").render(card))
+    assert not [one for kind in ("script", "img", "a", "b") for one in page.all(kind)]
+    assert all(name in page.text for name in CLASSES)
 
 
 def test_pictures_have_alternatives_and_nothing_is_loaded(page: Parsed) -> None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
 import pytest
+from damage import KINDS, damage
 from optuna.trial import TrialState
 from small_study import tiny_space
 
@@ -19,6 +24,7 @@ from mnas.study.storage import (
     storage_errors,
     tell,
     unfinished,
+    whole_study,
     written_trials,
 )
 from mnas.study.trial import Trial
@@ -67,10 +73,6 @@ def test_the_name_of_a_study(tmp_path: Path) -> None:
     assert opened(run, url).study_name == run.state().study == name
 
 
-def test_a_damaged_study_is_named(tmp_path: Path) -> None:
-    (tmp_path / "study.db").write_bytes(b"no database " * 100)
-    with pytest.raises(BadInput, match=r"study\.db.*trials\.jsonl"):
-        opened(Run(tmp_path))
 
 
 def test_a_study_that_cannot_be_written_says_how_to_go_on(tmp_path: Path) -> None:
@@ -79,6 +81,64 @@ def test_a_study_that_cannot_be_written_says_how_to_go_on(tmp_path: Path) -> Non
 
 
 ARCHS = list(tiny_space().enumerate())[:5]
+
+
+def study_of(run: Run, written: Sequence[Trial]) -> optuna.Study:
+    """The study of a run, brought to the trials in its trials.jsonl."""
+    study = whole_study(run, lambda: opened(run), written, tiny_space(), values_of)
+    reconcile(study, written, tiny_space(), values_of)
+    return study
+
+
+WRITTEN = [Trial(number, "complete", arch, 1.0, 0.5 + 0.1 * number) for number, arch in enumerate(ARCHS)]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A study.db as a process that ended leaves it."""
+    folder = tmp_path_factory.mktemp("whole")
+    study_of(Run(folder), WRITTEN)
+    with contextlib.closing(sqlite3.connect(folder / "study.db")) as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return (folder / "study.db").read_bytes()
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "text", "changed value", "changed choice"])
+def test_a_damaged_study_is_named_and_made_anew(
+    kind: str, whole: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run, path, written = Run(tmp_path), tmp_path / "study.db", WRITTEN
+    path.write_bytes(whole)
+    with contextlib.closing(sqlite3.connect(path)) as database, database:
+        if kind == "changed value":
+            database.execute("UPDATE trial_values SET value = 0.9 WHERE trial_id = 2")
+        elif kind == "changed choice":
+            database.execute("UPDATE trial_params SET param_value = 1 - param_value WHERE trial_id = 2")
+    if kind == "text":
+        path.write_text("no database " * 100)
+    elif kind in KINDS:
+        damage(path, kind)
+    found = study_of(run, written)
+    assert [trial.values for trial in found.get_trials()] == [[trial.accuracy] for trial in written]
+    assert [tiny_space().decode(trial.params) for trial in found.get_trials()] == ARCHS
+    if kind in ("text", "changed value", "changed choice", "cut in half"):
+        assert f"{path}: damaged" in caplog.text and path.with_name("study.db.damaged").exists()
+
+
+def test_a_whole_study_is_not_made_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run, states = Run(tmp_path), ("complete", "pruned", "over_budget", "failed", "repeated")
+    written = [Trial(i, state, arch, 1.0, 0.5) for i, (state, arch) in enumerate(zip(states, ARCHS, strict=True))]
+    study = study_of(run, [])
+    for _ in written:
+        asked = study.ask()
+        tiny_space().suggest(asked)
+        asked.report(0.3, 1)
+    told = [replace(trial, architecture=tiny_space().decode(study.trials[trial.number].params)) for trial in written]
+    for trial in told:
+        tell(study, trial, values_of(trial))
+    before = study.get_trials()
+    assert study_of(run, told).get_trials() == before
+    assert "damaged" not in caplog.text and not (tmp_path / "study.db.damaged").exists()
 
 
 def values_of(trial: Trial) -> list[float] | None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from damage import KINDS, damage
 from trainers import trainer
 
 import mnas
@@ -129,13 +132,26 @@ def test_a_training_that_diverges_is_not_kept(few: ImageData, tmp_path: Path) ->
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("content", [b"", b"torn", None])
-def test_a_damaged_file_is_named(content: bytes | None, few: ImageData, tmp_path: Path) -> None:
-    one = training(few, tmp_path)
-    one.advance(1)
-    if content is None:
+@pytest.mark.parametrize("kind", [*KINDS, "of something else"])
+def test_a_damaged_file_is_named_and_the_one_before_it_used(
+    kind: str, few: ImageData, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    unbroken, one = training(few, tmp_path / "unbroken"), training(few, tmp_path / "run")
+    for epochs in (1, 2):
+        one.advance(epochs)
+    if kind == "of something else":
         torch.save({"epochs": 1}, one.file)
     else:
-        one.file.write_bytes(content)
-    with pytest.raises(mnas.BadInput, match=str(one.file)):
-        one.advance(2)
+        damage(one.file, kind)
+    with caplog.at_level(logging.WARNING, "mnas"):
+        assert np.array_equal(one.advance(3).correct, unbroken.advance(3).correct)
+    assert kind == "last byte lost" or f"{one.file}: damaged" in caplog.text
+
+
+def test_a_training_begins_again_where_both_files_are_damaged(few: ImageData, tmp_path: Path) -> None:
+    unbroken, one = training(few, tmp_path / "unbroken"), training(few, tmp_path / "run")
+    one.advance(1)
+    one.advance(2)
+    for file in one.folder.iterdir():
+        damage(file, "in the middle")
+    assert np.array_equal(one.advance(2).correct, unbroken.advance(2).correct)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import itertools
+import logging
 import random
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from damage import KINDS, damage
 from PIL import Image
 from torch import Tensor
 from trainers import trainer
@@ -287,29 +289,38 @@ def test_checkpoints_are_written_at_intervals_and_not_too_often(
         assert written == (None if pause_s else step)
 
 
-def damaged(kind: str, space: SearchSpace, path: Path) -> str:
+def other_checkpoint(kind: str, space: SearchSpace, path: Path) -> str:
     """Writes another checkpoint than RECIPE's on `space`; what the error should say of it."""
     recipe = RECIPE.model_copy(update={"epochs": 3}) if kind == "steps" else RECIPE
     other = space.file.model_copy(update={"stem": space.file.stem.model_copy(update={"channels": 16})})
     training(SearchSpace(other) if kind == "space" else space, recipe, checkpoint=path).save()
-    content = path.read_bytes()
-    if kind == "truncated":
-        path.write_bytes(content[: len(content) // 2])
-    elif kind == "text":
-        path.write_text("no weights\n")
-    elif kind == "empty":
-        path.write_bytes(b"")
-    elif kind == "key":
+    if kind == "key":
         torch.save({"step": 0, "steps": 12}, path)
     if kind == "steps":
         return "18 steps, expected 12"
-    return "damaged"
+    return "of another training"
 
 
-@pytest.mark.parametrize("kind", ["steps", "space", "truncated", "text", "empty", "key"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
+    kind: str, space: SearchSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(supernet_training, "INTERVAL", 2)
+    monkeypatch.setattr(supernet_training, "CHECKPOINT_S", 0.0)
+    path = tmp_path / "supernet.pt"
+    running = training(space, checkpoint=path).run()
+    for _ in (2, 4):
+        next(running)
+    damage(path, kind)
+    with caplog.at_level(logging.INFO, "mnas"):
+        assert next(training(space, checkpoint=path).run()).step == (6 if kind == "last byte lost" else 4)
+    assert kind == "last byte lost" or f"{path}: damaged" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["steps", "space", "key"])
 def test_a_checkpoint_of_something_else(space: SearchSpace, tmp_path: Path, kind: str) -> None:
     path = tmp_path / "supernet.pt"
-    expected = damaged(kind, space, path)
+    expected = other_checkpoint(kind, space, path)
     with pytest.raises(BadInput, match=rf"^{path}: .*{expected}"):
         next(training(space, checkpoint=path).run())
 

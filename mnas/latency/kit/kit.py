@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from mnas.errors import BadInput
+from mnas.io.files import parse_json
 from mnas.io.size import in_order
 from mnas.io.strict_yaml import Count, Positive, Strict, read_text, validate
 from mnas.latency.conditions import Conditions
@@ -207,7 +208,10 @@ class _Results(Strict):
 def is_results(path: str | Path) -> bool:
     """Whether a file holds a kit's results, perhaps damaged ones, by its content."""
     path = Path(path)
-    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    text = ""
+    if path.is_file():
+        with path.open(encoding="utf-8", errors="replace") as file:
+            text = file.read(MAX_BYTES)
     return '"layer_ms"' in text or (path.suffix == ".json" and '"mean"' not in text and path.is_file())
 
 
@@ -270,11 +274,9 @@ def _calibrated(table: LatencyTable, results: _Results, path: Path) -> LatencyTa
 
 def _read(path: Path) -> _Results:
     try:
-        data = json.loads(read_text(path, MAX_BYTES))
-    except (ValueError, RecursionError) as error:
-        raise BadInput(
-            f"{path}: not valid JSON ({error}): a kit writes it whole, so copy it from the device again"
-        ) from None
+        data = parse_json(read_text(path, MAX_BYTES), str(path))
+    except BadInput as error:
+        raise BadInput(f"{error}: a kit writes it whole, so copy it from the device again") from None
     results = validate(_Results, data, str(path))
     layers, networks = {row.file for row in results.manifest.layers}, {row.file for row in results.manifest.networks}
     foreign = (results.layer_ms.keys() - layers) | (results.networks.keys() - networks)

@@ -53,7 +53,9 @@ class Kit:
         self._scratch = np.random.default_rng(0).random(self.manifest["scratch"], np.float32)
 
     def read(self, name: str) -> bytes:
-        """A file's content."""
+        """A file's content. Raises Refused for a name that leaves the kit."""
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise Refused(f"{self.where}: {name} is outside the kit: copy the kit to this device again")
         try:
             return (self.where / name).read_bytes() if self._zip is None else self._zip.read(name)
         except (OSError, KeyError, zipfile.BadZipFile) as error:

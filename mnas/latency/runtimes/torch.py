@@ -18,6 +18,7 @@ from mnas.errors import BadInput
 from mnas.io.heap import steady_heap
 from mnas.io.silence import without_export_warnings
 from mnas.latency.runtimes.files import naming
+from mnas.latency.runtimes.pt2 import check_pickles
 from mnas.latency.timing.device import device_name as device_name
 from mnas.latency.timing.rounds import wall_ms
 
@@ -96,6 +97,7 @@ def loaded(path: str | Path) -> nn.Module:
             f"{path}: PyTorch runs an exported model.py or a {suffix} file; --runtime onnxruntime runs .onnx files"
         )
     if path.suffix == suffix:
+        check_pickles(path)
         with without_export_warnings():
             return torch.export.load(path).module()
     build_model = runpy.run_path(str(path)).get("build_model")

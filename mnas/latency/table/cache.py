@@ -25,6 +25,8 @@ from mnas.space.space import SearchSpace
 
 log = logging.getLogger("mnas")
 
+LONGEST_NAME = 80
+"""Characters of a space's name in that of a file."""
 INEXACT = MAX_TABLE_ERROR
 """A table with a larger mean error was measured on a busy machine: it is calibrated again, then measured again."""
 
@@ -139,7 +141,7 @@ def cache_path(space: SearchSpace, conditions: Conditions, name: str = "") -> Pa
     sizes = "-".join(map(shown, in_order(space.resolutions)))
     where = f"threads {conditions.threads} batch {conditions.batch} {adapter.device_name()}"
     grey = " grey" * (space.channels == 1)
-    name = name or space.name
+    name = (name or space.name)[:LONGEST_NAME]
     words = f"{name} {sizes} px{grey} {adapter.name} {adapter.version()} {where}{' framed' * adapter.framed}"
     return user_cache("latency") / (re.sub(r"[^a-z0-9.]+", "-", words.lower()).strip("-.") + ".yaml")
 

@@ -15,9 +15,10 @@ import pydantic
 import yaml
 
 from mnas.errors import BadInput
+from mnas.io.checksum import sealed, unsealed
 from mnas.io.files import write_atomic
 from mnas.io.size import Size, SizeField, shown
-from mnas.io.strict_yaml import Count, NonNegative, Positive, Strict, load_yaml, validate
+from mnas.io.strict_yaml import Count, NonNegative, Positive, Strict, parse_yaml, read_text, validate
 from mnas.latency.conditions import Conditions
 from mnas.latency.table.anchors import Anchor
 from mnas.latency.table.calibration import Calibration, CalibrationNetworks, TableError
@@ -132,12 +133,13 @@ def write(
     text = f"# mnas latency table: milliseconds (ms) of each layer\n{top}"
     text += "".join(["anchors:\n", *map(_anchor_row, anchors)] * bool(anchors))
     text += "".join(["failed:\n", *lost] * bool(lost) + ["layers:\n" if rows else "layers: []\n", *rows])
-    write_atomic(path, text)
+    write_atomic(path, sealed(text.encode()))
 
 
 def read(path: Path) -> dict[str, Any]:
     """The fields of the table in a file; BadInput for what `write` would not have written."""
-    file = validate(_File, load_yaml(path, MAX_BYTES), str(path))
+    text = read_text(path, MAX_BYTES)
+    file = validate(_File, parse_yaml(text, str(path), MAX_BYTES), str(path))
     if len(file.layers) != file.layer_count:
         raise BadInput(
             f"{path}: layer_count is {file.layer_count:,}, but there are {len(file.layers):,} layers: the file was "
@@ -178,12 +180,24 @@ def read(path: Path) -> dict[str, Any]:
         if calibration is None:
             raise BadInput(f"{path}: anchors: there is no calibration that they belong to: delete them")
         calibration = dataclasses.replace(calibration, anchors=anchors)
+    _check_sum(text, path)
     return {
         "conditions": Conditions(**{field.name: stated[field.name] for field in dataclasses.fields(Conditions)}),
         "provenance": Provenance(**{field.name: stated[field.name] for field in dataclasses.fields(Provenance)}),
         "calibration": calibration,
         "entries": entries, "at_resolution": at_resolution, "corrected": corrected, "failed": failed,
     }  # fmt: skip
+
+
+def _check_sum(text: str, path: Path) -> None:
+    """BadInput where the text has another checksum than its last line; last, as other errors say more."""
+    try:
+        unsealed(text.encode())
+    except ValueError as error:
+        raise BadInput(
+            f"{path}: damaged or edited ({error}): if it was edited by hand, delete that line; else restore the file, "
+            "or delete it and measure again"
+        ) from None
 
 
 def _check_corrected(

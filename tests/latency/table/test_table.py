@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from damage import KINDS, damage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_up_tables import changed, made_up, refitted
@@ -287,14 +288,14 @@ def test_the_file_is_readable(tmp_path: Path) -> None:
         "framed: false",
     ]  # fmt: skip
     lines = (tmp_path / "table.yaml").read_text().splitlines()
-    assert lines[1:] == [*header, "layer_count: 1", "layers:", f"- {row}ms: 0.25}}"]
+    assert lines[1:-1] == [*header, "layer_count: 1", "layers:", f"- {row}ms: 0.25}}"]
 
     changed(
         table, at_resolution={224: {layer: 0.5}}, clock_mhz=2000.0, calibration=FIT,
         failed={Layer("linear", 1, 8, 2): 'no "linear"\nhere'},
     ).save(tmp_path / "table.yaml")  # fmt: skip
     lines = (tmp_path / "table.yaml").read_text().splitlines()
-    assert lines[1:] == [
+    assert lines[1:-1] == [
         *header, "clock_mhz: 2000.0", "calibration:", "  offset_ms: 0.5", "  factor: 0.9", "  networks: 20",
         "  held_out: 10", "  mean_error: 0.01", "  max_error: 0.03", "  bias: -0.002", "  spearman: 0.99",
         "  repeatability: 0.01", "  space: v3_large", "  resolutions:", "  - 192", "  - 224", "  date: '2026-01-31'",
@@ -304,7 +305,7 @@ def test_the_file_is_readable(tmp_path: Path) -> None:
     ]  # fmt: skip
 
     replace(table, calibration=FIT, corrected={layer: 0.26}).save(tmp_path / "table.yaml")
-    assert (tmp_path / "table.yaml").read_text().splitlines()[-1] == f"- {row}ms: 0.25, corrected_ms: 0.26}}"
+    assert (tmp_path / "table.yaml").read_text().splitlines()[-2] == f"- {row}ms: 0.25, corrected_ms: 0.26}}"
 
 
 def test_anchors_in_a_file_are_one_row_each_and_an_older_file_has_none(tmp_path: Path) -> None:
@@ -314,9 +315,33 @@ def test_anchors_in_a_file_are_one_row_each_and_an_older_file_has_none(tmp_path:
     first = lines.index("anchors:") + 1
     assert lines[first].startswith("- {ms: 0.125, num_classes: 10, architecture: {resolution: 64, ")
     assert lines[first + 2].startswith("layers:")
-    del lines[first - 1 : first + 2]
+    del lines[first - 1 : first + 2], lines[-1]  # and the checksum
     path.write_text("\n".join(lines) + "\n")
     assert LatencyTable.load(path).calibration == FIT
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_damaged_file_is_named(kind: str, tmp_path: Path) -> None:
+    path, table = tmp_path / "table.yaml", changed(table_of(), calibration=ANCHORED)
+    table.save(path)
+    damage(path, kind)
+    if kind == "last byte lost":  # of the checksum's line
+        assert LatencyTable.load(path) == table
+        return
+    with pytest.raises(BadInput, match=f"^{path}") as caught:
+        LatencyTable.load(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_edited_by_hand_is_read_without_its_checksum(tmp_path: Path) -> None:
+    path = tmp_path / "table.yaml"
+    changed(table_of(), calibration=ANCHORED).save(path)
+    text = path.read_text().replace("offset_ms: 0.5", "offset_ms: 0.6")
+    path.write_text(text)
+    with pytest.raises(BadInput, match="edited by hand, delete that line"):
+        LatencyTable.load(path)
+    path.write_text("".join(text.splitlines(keepends=True)[:-1]))
+    assert LatencyTable.load(path).calibration == replace(ANCHORED, offset_ms=0.6)
 
 
 def refused_once_changed(path: Path, before: str, after: str, expected: str) -> str:
