@@ -53,7 +53,7 @@ def prepare(module: nn.Module, example: Tensor, threads: int) -> Callable[[], Te
     The output is the runtime's own memory, which the next run overwrites.
     """
     del threads
-    return _run(artifact(module, example), example.contiguous())
+    return run_of(artifact(module, example), example.contiguous())
 
 
 def prepare_file(path: str | Path, example: Tensor, threads: int) -> Callable[[], Tensor]:
@@ -62,7 +62,7 @@ def prepare_file(path: str | Path, example: Tensor, threads: int) -> Callable[[]
     with naming(path, name):
         program = Path(path).read_bytes()
         with silence():
-            run = _run(program, _as_the_program_reads(program, example))
+            run = run_of(program, _as_the_program_reads(program, example))
             run()
     return run
 
@@ -78,7 +78,7 @@ def open_file(path: str | Path, example: Tensor, threads: int) -> Callable[[Tens
     with naming(path, name), silence():
         program = Path(path).read_bytes()
         held = _as_the_program_reads(program, example).clone()
-        run = _run(program, held)
+        run = run_of(program, held)
         run()
 
     def outputs(images: Tensor) -> NDArray[np.float32]:
@@ -107,7 +107,8 @@ def _resize_pool(count: int) -> None:
         _pool += 1
 
 
-def _run(program: bytes, x: Tensor) -> Callable[[], Tensor]:
+def run_of(program: bytes, x: Tensor) -> Callable[[], Tensor]:
+    """Runs a program's content on `x`, in the layout that it reads."""
     loaded_for = -1
     method: Any = None
 
