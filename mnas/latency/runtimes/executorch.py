@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib import metadata
+from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,10 @@ channels_last = False
 framed = False
 suffix = ".pte"
 timed_ms = wall_ms
+
+_schemas = resources.files(serialize.__package__)
+SCHEMA = re.findall(rb'file_identifier "(\w{4})"', (_schemas / "program.fbs").read_bytes())[0]
+"""What programs begin with, after four bytes: ET and the version of their schema."""
 
 _pool = 0
 """Number of thread pools made so far in this process."""
@@ -125,6 +130,8 @@ def run_of(program: bytes, x: Tensor) -> Callable[[], Tensor]:
 
 def _as_the_program_reads(program: bytes, example: Tensor) -> Tensor:
     """`example` in the layout of the program's input, which the runtime does not check."""
+    if program[4:6] == SCHEMA[:2] and program[4:8] != SCHEMA:
+        raise ValueError(f"schema version {program[4:8].decode()} does not match this version {SCHEMA.decode()}")
     plan = serialize.deserialize_pte_binary(program).program.execution_plan[0]
     if len(plan.inputs) != 1 or len(plan.outputs) != 1:
         raise ValueError(f"it has {len(plan.inputs)} inputs and {len(plan.outputs)} outputs, expected one of each")

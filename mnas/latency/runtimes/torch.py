@@ -96,8 +96,11 @@ def loaded(path: str | Path) -> nn.Module:
             f"{path}: PyTorch runs an exported model.py or a {suffix} file; --runtime onnxruntime runs .onnx files"
         )
     if path.suffix == suffix:
-        with without_export_warnings():
-            return torch.export.load(path).module()
+        with without_export_warnings() as causes:
+            try:
+                return torch.export.load(path).module()
+            except RuntimeError as error:
+                raise causes[-1] if causes else error from None
     build_model = runpy.run_path(str(path)).get("build_model")
     if build_model is None:
         raise BadInput(f"{path}: it has no build_model(): expected a model.py that mnas exported")
