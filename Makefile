@@ -20,7 +20,7 @@ test: $(VENV)/.installed-dev
 	$(pytest)
 
 test-runtimes: $(VENV)/.installed-runtimes
-	MNAS_TEST_ALL_RUNTIMES=1 $(pytest) -rs tests/latency/runtimes tests/latency/kit tests/export/formats
+	MNAS_TEST_ALL_RUNTIMES=1 $(pytest) -rs tests/latency/runtimes tests/latency/kit tests/export/formats tests/pipeline/test_int8.py
 
 lint: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff check .

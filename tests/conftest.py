@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 from command import Done, Mnas
-from small_search import QUICK, TINY_SPACE, guess, milliseconds, no_onnx
+from small_search import QUICK, TINY_SPACE, guess, milliseconds, no_extras
 
 from mnas import ImageData, Result, load_data
 from mnas import search as run_search
@@ -94,6 +94,14 @@ def quick_calibration() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def quick_plan() -> Iterator[None]:
+    """How fast the machine trains is measured in two short epochs, not for a second in each precision."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mnas.training.speed.MEASURED_S", 0.0)
+        yield
+
+
 @pytest.fixture
 def tiny(tmp_path: Path) -> Path:
     """The file of a space of 2880 small networks."""
@@ -103,13 +111,13 @@ def tiny(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def without_onnx() -> Iterator[None]:
-    with no_onnx():
+def without_extras() -> Iterator[None]:
+    with no_extras():
         yield
 
 
 @pytest.fixture
-def search(whole_search: Callable[..., Result], without_onnx: None) -> Callable[..., Result]:
+def search(whole_search: Callable[..., Result], without_extras: None) -> Callable[..., Result]:
     """A small search whose winner gets no model.onnx."""
     return whole_search
 

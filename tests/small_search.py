@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from mnas.monitor.tensorboard import TensorBoard
 from mnas.space.architecture import Architecture
 from mnas.space.cost import cost
 
@@ -42,10 +43,13 @@ def guess(arch: Architecture) -> float:
 
 
 @contextmanager
-def no_onnx() -> Iterator[None]:
-    """Winners are written without model.onnx, whose export takes most of a small search's time."""
+def no_extras(pictures: bool = False) -> Iterator[None]:
+    """Without a winner's model.onnx and TensorBoard's `pictures`, which take most of a small search's time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("mnas.export.folder.export_onnx", lambda *args, **options: None)
+        if not pictures:
+            for name in ("pareto", "confusion"):
+                patch.setattr(TensorBoard, name, lambda *args, **options: None)
         yield
 
 

@@ -109,7 +109,7 @@ def search(
     objective: Annotated[str | None, typer.Option(help="mnasnet_hard, mnasnet, tunas, pareto, or a YAML file; mnasnet_hard by default, pareto for several budgets.")] = None,
     runtime: Annotated[list[str], typer.Option(help=f"{RUNTIMES} Repeatable, with a --latency-ms each.")] = ["torch"],
     threads: Threads = 1,
-    precision: Annotated[str, typer.Option(metavar="fp32|int8", help="int8: latencies and accuracies are those of quantised files; with --runtime litert or onnxruntime.")] = "fp32",
+    precision: Annotated[str, typer.Option(metavar="fp32|int8", help="int8: latencies and accuracies are those of quantised files; with --runtime litert, onnxruntime, openvino or executorch.")] = "fp32",
     batch: Batch = 1,
     latency_table: Annotated[list[Path], typer.Option(help="A latency table's file; made here by default. Repeatable, with a --latency-ms each.")] = [],
     allow_foreign_table: Annotated[bool, typer.Option("--allow-foreign-table", help="Use a table measured on another device, runtime or number of threads.")] = False,

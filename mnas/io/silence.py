@@ -30,14 +30,19 @@ def silence() -> Iterator[None]:
 
 
 @contextmanager
-def without_export_warnings() -> Iterator[None]:
-    """Without torch.export's own warnings and its log of each step of a failed loading."""
-    log = logging.getLogger("torch.export")
-    before, log.disabled = log.disabled, True
+def without_export_warnings() -> Iterator[list[BaseException]]:
+    """Without torch.export's own warnings and its log, in which a failed loading has its cause: these are yielded."""
+    log, causes = logging.getLogger("torch.export"), list[BaseException]()
+
+    def held_back(record: logging.LogRecord) -> bool:
+        causes.extend([record.exc_info[1]] if record.exc_info and record.exc_info[1] else [])
+        return False
+
+    log.addFilter(held_back)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)`", category=FutureWarning)
             warnings.filterwarnings("ignore", message="The given buffer is not writable")  # torch 2.11, loading
-            yield
+            yield causes
     finally:
-        log.disabled = before
+        log.removeFilter(held_back)

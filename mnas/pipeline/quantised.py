@@ -20,7 +20,9 @@ from mnas.nn.network import Network
 from mnas.space.architecture import Architecture
 from mnas.training.trainer import Delivers
 
-FORMATS = {"onnxruntime_int8": "onnx", "litert_int8": "litert"}
+FORMATS = {
+    "onnxruntime_int8": "onnx", "litert_int8": "litert", "openvino_int8": "openvino", "executorch_int8": "executorch",
+}  # fmt: skip
 """The format of the files of each runtime that computes in int8."""
 
 

@@ -105,9 +105,9 @@ def test_the_winner_keeps_the_budgets_of_two_devices(
         search(latency_table=[wide, slow], latency_ms=[1.0, 2.0])
 
 
-def test_this_machine_and_a_phone(whole_search: Callable[..., mnas.Result], phone: Callable[..., Path]) -> None:
+def test_this_machine_and_a_phone(search: Callable[..., mnas.Result], phone: Callable[..., Path]) -> None:
     table = phone("a phone", lambda layer: 0.1 + layer_madds(layer) / 1e6)
-    result = whole_search(
+    result = search(
         latency=None, runtime=["torch", None], latency_table=[None, table], latency_ms=[50, 2.0], trials=3,
     )  # fmt: skip
     here, there = result.metrics["networks"][0]["latencies"]

@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 from damage import damage
-from small_search import QUICK, TINY_SPACE, milliseconds, no_onnx
+from made_up_tables import made_up
+from small_search import QUICK, TINY_SPACE, milliseconds, no_extras
 
 import mnas
 from mnas.monitor.tensorboard import TensorBoard
+from mnas.space.cost import layer_madds
 from mnas.training import supernet as supernet_training
 
 SMALL: dict[str, Any] = {
@@ -28,39 +30,34 @@ SMALL: dict[str, Any] = {
 def unbroken(few: mnas.ImageData, tmp_path_factory: pytest.TempPathFactory) -> mnas.Result:
     folder = tmp_path_factory.mktemp("unbroken")
     (folder / "tiny.yaml").write_text(TINY_SPACE)
-    with no_onnx():
+    with no_extras():
         return mnas.search(**SMALL, space=folder / "tiny.yaml", data=few, run=folder / "run")
 
 
-@pytest.mark.usefixtures("without_onnx")
-@pytest.mark.parametrize("phase", ["supernet", "search", "race"])
+WENT_ON = {
+    "supernet": "supernet: continuing after step 4 of ", "search": "supernet: loaded", "race": "supernet: loaded",
+}  # fmt: skip
+"""What the log says when a run goes on that was interrupted in a phase."""
+
+
+@pytest.mark.usefixtures("without_extras")
+@pytest.mark.parametrize("phases", [("supernet", "race"), ("search",)], ids="-".join)
 def test_interrupted_in_any_phase(
-    unbroken: mnas.Result, few: mnas.ImageData, phase: str, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    unbroken: mnas.Result, few: mnas.ImageData, phases: tuple[str, ...], tiny: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     monkeypatch.setattr(supernet_training, "INTERVAL", 2)
     monkeypatch.setattr(supernet_training, "CHECKPOINT_S", 0.0)
-    run, calls = tmp_path / "run", list[Any]()
-
-    def interrupted(*args: Any, **options: Any) -> None:
-        calls.append(args)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        if phase != "search":
-            patch.setattr(TensorBoard, "supernet" if phase == "supernet" else "training", interrupted)
-        mnas.search(
-            **SMALL, space=tiny, data=few, run=run, callbacks=[interrupted] if phase == "search" else []
-        )  # fmt: skip
-    assert (run / "checkpoints" / "supernet.pt").exists() == (phase == "supernet")
-    before = (run / "trials.jsonl").read_bytes() if phase != "supernet" else b""
+    run, before = tmp_path / "run", b""
+    for phase in phases:
+        _interrupt(phase, monkeypatch, space=tiny, data=few, run=run)
+        assert (run / "checkpoints" / "supernet.pt").exists() == (phase == "supernet")
+        if phase != "supernet":
+            before = (run / "trials.jsonl").read_bytes()
     result = mnas.search(**SMALL, space=tiny, data=few, run=run)
-    went_on = {
-        "supernet": "supernet: continuing after step 4 of ", "search": "supernet: loaded",
-        "race": "supernet: loaded",
-    }  # fmt: skip
-    assert went_on[phase] in (run / "run.log").read_text()
-    assert (run / "trials.jsonl").read_bytes().startswith(before)
+    log = (run / "run.log").read_text()
+    assert all(WENT_ON[phase] in log for phase in phases)
+    assert before and (run / "trials.jsonl").read_bytes().startswith(before)
 
     evaluated = [trial.architecture for trial in result.trials if trial.evaluated]
     assert len(set(evaluated)) == len(evaluated) == 3, "none twice"
@@ -75,21 +72,13 @@ def test_interrupted_in_any_phase(
 FILES = ("trials.jsonl", "races.jsonl", "checkpoints/supernet.safetensors", "checkpoints/*.pt")
 
 
-@pytest.mark.usefixtures("without_onnx")
+@pytest.mark.usefixtures("without_extras")
 def test_a_damaged_run_goes_on(
     unbroken: mnas.Result, few: mnas.ImageData, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Interrupted in the race, then a bit changed in every file that a resume reads: each is named, none is needed."""
-    run, calls = tmp_path / "run", list[Any]()
-
-    def interrupted(*args: Any, **options: Any) -> None:
-        calls.append(args)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(TensorBoard, "training", interrupted)
-        mnas.search(**SMALL, space=tiny, data=few, run=run)
+    run = tmp_path / "run"
+    _interrupt("race", monkeypatch, space=tiny, data=few, run=run)
     damaged = [path for pattern in FILES for path in run.glob(pattern)]
     assert len(damaged) >= len(FILES)
     lines = (run / "trials.jsonl").read_bytes().splitlines(keepends=True)
@@ -109,21 +98,39 @@ def test_a_damaged_run_goes_on(
     assert result.winner.architecture in [*evaluated, unbroken.winner.architecture]
 
 
+def _interrupt(phase: str, monkeypatch: pytest.MonkeyPatch, **given: Any) -> None:
+    """Search, or go on, until Ctrl-C comes at the second step of a phase."""
+    calls = list[Any]()
+
+    def interrupted(*args: Any, **options: Any) -> None:
+        calls.append(args)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        if phase != "search":
+            patch.setattr(TensorBoard, "supernet" if phase == "supernet" else "training", interrupted)
+        mnas.search(**SMALL, **given, callbacks=[interrupted] if phase == "search" else [])
+
+
 SCRIPT = """
 import sys, mnas
-from mnas.latency.table import calibrate
-calibrate.FITTED, calibrate.HELD_OUT, calibrate.ROUNDS = 12, 6, 10
-sys.argv[0] = "mnas"
-mnas.search(space=sys.argv[1], latency_ms=20, trials=4, run=sys.argv[2], estimator="train",
-            set={"recipe.epochs": 1, "proxy.epochs": 2, "recipe.images": 100, "proxy.images": 200, "max_table_error": 1.0})
-"""  # noqa: E501
+from mnas.training import speed
+sys.argv[0], speed.MEASURED_S = "mnas", 0.0
+mnas.search(space=sys.argv[1], latency_table=sys.argv[2], latency_ms=20, trials=4, run=sys.argv[3], estimator="train",
+            set={"recipe.epochs": 1, "proxy.epochs": 2, "recipe.images": 100, "proxy.images": 200})
+"""
 
 
+@pytest.mark.usefixtures("without_extras")
 def test_killed_at_any_moment_and_resumed(tiny: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
+    run, table = tmp_path / "run", tmp_path / "phone.yaml"
+    ms = {layer: 0.1 + layer_madds(layer) / 1e6 for layer in mnas.load_space(tiny).layers(10)}
+    made_up(ms, device="a phone", runtime="tflite", origin="imported").save(table)
     kept: list[bytes] = []
     for lines in (1, 3):
-        process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(tiny), str(run)], stderr=subprocess.PIPE)
+        command = [sys.executable, "-c", SCRIPT, *map(str, (tiny, table, run))]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE)
         trials = run / "trials.jsonl"
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline and process.poll() is None:

@@ -1,8 +1,13 @@
-"""What quantises a folder's float.xml to int8.xml: `python -m mnas.export.quantize.nncf_process FOLDER`."""
+"""What quantises models: `python -m mnas.export.quantize.nncf_process`.
+
+Each line of stdin is a folder, whose float.xml becomes int8.xml; the answer on stdout is a line of JSON: what went
+wrong, or null.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -32,5 +37,18 @@ def quantise(folder: Path) -> None:
     ov.save_model(model, folder / "int8.xml", compress_to_fp16=False)
 
 
+def serve() -> None:
+    """Quantise one folder after another, until stdin ends."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # where nncf shows its progress
+    for line in sys.stdin:
+        try:
+            quantise(Path(line.rstrip("\n")))
+            wrong = None
+        except Exception as error:  # whatever nncf raises, it can quantise the next one
+            wrong = " ".join(str(error).split()) or type(error).__name__
+        print(json.dumps(wrong), file=answers, flush=True)
+
+
 if __name__ == "__main__":
-    quantise(Path(sys.argv[1]))
+    serve()

@@ -1,22 +1,20 @@
-"""int8 for OpenVINO, by nncf, in a process of its own: its import changes how a process starts others, and its logs."""
+"""int8 for OpenVINO, by nncf."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import subprocess
-import sys
 import tempfile
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from mnas.errors import MissingDependency, MnasError
 from mnas.export.openvino import ov, save_ir, write_ir
+from mnas.export.quantize.nncf import quantise
 
 MOVES = ("Input", "Output", "Reorder", "Reshape", "Const", "Convert", "Transpose")
 """Kinds of nodes of a compiled model that compute nothing."""
@@ -27,19 +25,20 @@ def write_quantised_ir(onnx_model: Any, images: Tensor, kept: Collection[str], p
 
     Ranges are those of normalised `images` (n, c, h, w). The layers named in `kept` stay in float32.
     """
-    if importlib.util.find_spec("nncf") is None:
-        raise MissingDependency("int8 for openvino needs a package: pip install nncf")
+    with quantised_model(onnx_model, images, kept) as model:
+        return save_ir(model, path)
+
+
+@contextmanager
+def quantised_model(onnx_model: Any, images: Tensor, kept: Collection[str] = ()) -> Iterator[Any]:
+    """The same as a model of OpenVINO, whose weights are in a file as long as the block lasts."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_ir(onnx_model, folder / "float.xml")
-        np.save(folder / "images.npy", images.numpy())
+        np.save(folder / "images.npy", images.detach().numpy())
         (folder / "kept.json").write_text(json.dumps(list(kept)))
-        command = [sys.executable, "-m", "mnas.export.quantize.nncf_process", str(folder)]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            lines = done.stderr.strip().splitlines() or ["it said nothing"]
-            raise MnasError(f"{path}: nncf cannot quantise the network: {lines[-1]}")
-        return save_ir(ov.Core().read_model(folder / "int8.xml"), path)
+        quantise(folder)
+        yield ov.Core().read_model(folder / "int8.xml")
 
 
 def float_operators(path: Path) -> dict[str, int]:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 _NAMES = (
-    "cuda", "cuda_graph", "executorch", "litert", "litert_int8", "onnxruntime", "onnxruntime_int8", "opencv",
-    "openvino", "torch", "torch_compile",
+    "cuda", "cuda_graph", "executorch", "executorch_int8", "litert", "litert_int8", "onnxruntime", "onnxruntime_int8",
+    "opencv", "openvino", "openvino_int8", "torch", "torch_compile",
 )  # fmt: skip
 
 
@@ -73,7 +73,7 @@ class Runtime(Protocol):
         """
 
     def artifact(self, module: nn.Module, example: torch.Tensor) -> bytes:
-        """The content of a file that `prepare_file` runs, made from `module`."""
+        """The content of a file that `prepare_file` runs, made from `module`; BadInput where it would be two files."""
 
     def timed_ms(self, run: Callable[[], object], repeats: int) -> float:
         """Milliseconds of one inference, the mean of `repeats` in a row, on the device's clock."""

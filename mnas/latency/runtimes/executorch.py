@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib import metadata
+from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,10 @@ framed = False
 suffix = ".pte"
 timed_ms = wall_ms
 
+_schemas = resources.files(serialize.__package__)
+SCHEMA = re.findall(rb'file_identifier "(\w{4})"', (_schemas / "program.fbs").read_bytes())[0]
+"""What programs begin with, after four bytes: ET and the version of their schema."""
+
 _pool = 0
 """Number of thread pools made so far in this process."""
 
@@ -53,7 +58,7 @@ def prepare(module: nn.Module, example: Tensor, threads: int) -> Callable[[], Te
     The output is the runtime's own memory, which the next run overwrites.
     """
     del threads
-    return _run(artifact(module, example), example.contiguous())
+    return run_of(artifact(module, example), example.contiguous())
 
 
 def prepare_file(path: str | Path, example: Tensor, threads: int) -> Callable[[], Tensor]:
@@ -62,7 +67,7 @@ def prepare_file(path: str | Path, example: Tensor, threads: int) -> Callable[[]
     with naming(path, name):
         program = Path(path).read_bytes()
         with silence():
-            run = _run(program, _as_the_program_reads(program, example))
+            run = run_of(program, _as_the_program_reads(program, example))
             run()
     return run
 
@@ -78,7 +83,7 @@ def open_file(path: str | Path, example: Tensor, threads: int) -> Callable[[Tens
     with naming(path, name), silence():
         program = Path(path).read_bytes()
         held = _as_the_program_reads(program, example).clone()
-        run = _run(program, held)
+        run = run_of(program, held)
         run()
 
     def outputs(images: Tensor) -> NDArray[np.float32]:
@@ -107,7 +112,8 @@ def _resize_pool(count: int) -> None:
         _pool += 1
 
 
-def _run(program: bytes, x: Tensor) -> Callable[[], Tensor]:
+def run_of(program: bytes, x: Tensor) -> Callable[[], Tensor]:
+    """Runs a program's content on `x`, in the layout that it reads."""
     loaded_for = -1
     method: Any = None
 
@@ -124,6 +130,8 @@ def _run(program: bytes, x: Tensor) -> Callable[[], Tensor]:
 
 def _as_the_program_reads(program: bytes, example: Tensor) -> Tensor:
     """`example` in the layout of the program's input, which the runtime does not check."""
+    if program[4:6] == SCHEMA[:2] and program[4:8] != SCHEMA:
+        raise ValueError(f"schema version {program[4:8].decode()} does not match this version {SCHEMA.decode()}")
     plan = serialize.deserialize_pte_binary(program).program.execution_plan[0]
     if len(plan.inputs) != 1 or len(plan.outputs) != 1:
         raise ValueError(f"it has {len(plan.inputs)} inputs and {len(plan.outputs)} outputs, expected one of each")

@@ -40,13 +40,13 @@ def version() -> str:
 
 def prepare(module: nn.Module, example: Tensor, threads: int) -> Callable[[], object]:
     """Compiles and runs `module`, which must consist of mnas's blocks; the output is the request's own memory."""
-    return _run(_CORE.read_model(artifact(module, example)), example, threads)
+    return run_of(_CORE.read_model(artifact(module, example)), example, threads)
 
 
 def prepare_file(path: str | Path, example: Tensor, threads: int) -> Callable[[], object]:
     """Compiles and runs an .xml or .onnx file with one input and one output, for the shape of `example`."""
     with naming(path, name):
-        run = _run(_read(path, example), example, threads)
+        run = run_of(_read(path, example), example, threads)
         run()
     return run
 
@@ -103,7 +103,8 @@ def _compiled(model: Any, threads: int) -> Any:
     )
 
 
-def _run(model: Any, example: Tensor, threads: int) -> Callable[[], object]:
+def run_of(model: Any, example: Tensor, threads: int) -> Callable[[], object]:
+    """Compiles a model of OpenVINO and runs it on `example`."""
     request = _compiled(model, threads).create_infer_request()
     images = example.detach().contiguous().numpy()
     request.set_input_tensor(ov.Tensor(images, shared_memory=True))

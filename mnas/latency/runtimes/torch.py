@@ -98,8 +98,11 @@ def loaded(path: str | Path) -> nn.Module:
         )
     if path.suffix == suffix:
         check_pickles(path)
-        with without_export_warnings():
-            return torch.export.load(path).module()
+        with without_export_warnings() as causes:
+            try:
+                return torch.export.load(path).module()
+            except RuntimeError as error:
+                raise causes[-1] if causes else error from None
     build_model = runpy.run_path(str(path)).get("build_model")
     if build_model is None:
         raise BadInput(f"{path}: it has no build_model(): expected a model.py that mnas exported")

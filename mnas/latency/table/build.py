@@ -24,6 +24,8 @@ from mnas.space.layer import Layer
 from mnas.version import __version__
 
 SAVE_EVERY_S = 5.0
+SLOW_S = 5.0
+"""Preparing that takes longer is shown, such as quantising a section's hundred layers."""
 ROUNDS, LEAST_ROUNDS, MANY = 36, 12, 800
 """Above MANY layers each is timed in fewer rounds: errors of single layers cancel in the sum over a network's 50."""
 
@@ -48,11 +50,12 @@ def build_table(
     rounds = rounds or max(LEAST_ROUNDS, min(ROUNDS, ROUNDS * MANY // max(1, len(todo))))
     saved, saved_at = 0, time.perf_counter()
     count = 0
+    shown = _Shown(progress, len(todo))
     with measuring(adapter, conditions.threads), torch.random.fork_rng(devices=[]):
         torch.manual_seed(rng.getrandbits(63))
         try:
             for section in sections(
-                todo, lambda group: _prepared(adapter, group, conditions), rounds=rounds, rng=rng,
+                todo, lambda group: _prepared(adapter, group, conditions, shown), rounds=rounds, rng=rng,
                 timer=adapter.timed_ms, timed_ms=table.entries,
                 frame_of=frame if adapter.framed else lambda layer: None,
             ):  # fmt: skip
@@ -64,8 +67,7 @@ def build_table(
                 if save is not None and time.perf_counter() - saved_at > SAVE_EVERY_S:
                     saved, saved_at = count, time.perf_counter()
                     save(table)
-                if progress is not None:
-                    progress(count, len(todo))
+                shown.timed(count)
         finally:
             if save is not None and saved < count:
                 save(table)
@@ -82,7 +84,34 @@ def _start(adapter: Runtime, conditions: Conditions, table: LatencyTable | None)
     return table
 
 
-def _prepared(adapter: Runtime, layers: Sequence[Layer], conditions: Conditions) -> dict[Layer, Inference | str]:
+class _Shown:
+    """Progress in layers that were timed, and where preparing takes long, in those that are ready to be."""
+
+    def __init__(self, progress: Callable[[int, int], None] | None, total: int):
+        self._progress, self._total = progress, total
+        self._count = self._told = 0
+        self._since = time.perf_counter()
+
+    def timed(self, count: int) -> None:
+        """So many layers were timed."""
+        self._count, self._since = count, time.perf_counter()
+        self._tell(count)
+
+    def ready(self, count: int) -> None:
+        """So many of the next layers are ready."""
+        if time.perf_counter() - self._since > SLOW_S:
+            self._tell(min(self._count + count, self._total - 1))
+
+    def _tell(self, count: int) -> None:
+        """Never less than before: some layers are prepared several times, and frames and links besides."""
+        if self._progress is not None and count > self._told:
+            self._told = count
+            self._progress(count, self._total)
+
+
+def _prepared(
+    adapter: Runtime, layers: Sequence[Layer], conditions: Conditions, shown: _Shown
+) -> dict[Layer, Inference | str]:
     """Each layer with random weights. All read the same memory, so that inputs are in the cache, as in a network."""
     shapes = {layer: input_shape(layer, conditions.batch, in_frame=adapter.framed) for layer in layers}
     scratch = torch.rand(max(map(prod, shapes.values()), default=0))
@@ -97,4 +126,5 @@ def _prepared(adapter: Runtime, layers: Sequence[Layer], conditions: Conditions)
             inferences[layer] = adapter.prepare(module, example, conditions.threads)
         except Exception as error:  # whatever a runtime raises, the other layers are measured
             inferences[layer] = reason(error)
+        shown.ready(len(inferences))
     return inferences

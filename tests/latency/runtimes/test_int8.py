@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -10,14 +11,15 @@ import numpy as np
 import pytest
 import torch
 from outputs import array, lively
+from small_models import installed, model_of
+from torch import nn
 
-from mnas.errors import BadInput, MissingDependency
+from mnas.errors import BadInput, MissingDependency, MnasError
+from mnas.export.formats import get_format, quantising
 from mnas.latency.conditions import Conditions
 from mnas.latency.runtimes import Runtime, dtype_of, get_runtime, runtime_names
 from mnas.latency.table.provenance import provenance_here
 from mnas.latency.timing.frame import input_shape, timed_module
-from mnas.nn.network import build
-from mnas.space import zoo
 from mnas.space.layer import Layer
 
 LAYER = Layer("mbconv", 12, 8, 8, 5, 1, 24, 8, "hard_sigmoid", "hard_swish", skip="identity")
@@ -50,16 +52,22 @@ def test_a_layer_in_its_frame(adapter: Runtime, layer: Layer, capfd: pytest.Capt
 
 
 def test_a_network_as_a_file(adapter: Runtime, tmp_path: Path) -> None:
-    arch = zoo.get("mobilenet_v3_small", 0.5, 32)
-    module, x = lively(build(arch, 5)), torch.rand(1, 3, 32, 32)
+    model, x = model_of("convolutions"), torch.rand(1, 3, 33, 33)
     path = tmp_path / f"network{adapter.suffix}"
-    path.write_bytes(adapter.artifact(module, x))
-    in_float = get_runtime(adapter.name.removesuffix("_int8"))
-    assert path.stat().st_size < 0.6 * len(in_float.artifact(module, x))
+    if adapter.name == "openvino_int8":
+        with pytest.raises(BadInput, match="two files"):
+            adapter.artifact(model.network, x)
+        form = quantising(get_format("openvino"))
+        assert form is not None
+        form.quantise(model, x, (), path)
+    else:
+        path.write_bytes(adapter.artifact(model.network, x))
     with adapter.threads(1), torch.inference_mode():
-        found, expected = adapter.open_file(path, x, 1)(x), module(x).numpy()
-        assert array(adapter.prepare_file(path, x, 1)()).shape == (1, 5)
-    assert 0 < np.abs(found - expected).max() < 0.2 * np.abs(expected).max()
+        run, expected = adapter.open_file(path, x, 1), model.network(x).numpy()
+        found, brighter = run(x), run(x + 1)
+        assert array(adapter.prepare_file(path, x, 1)()).shape == (1, len(model.classes))
+    assert 0 < np.abs(found - expected).max() < 0.1 * np.abs(expected).max()
+    assert not np.array_equal(found, brighter)
 
 
 def test_tables_say_int8(adapter: Runtime) -> None:
@@ -67,14 +75,41 @@ def test_tables_say_int8(adapter: Runtime) -> None:
     assert adapter.name in str(Conditions(adapter.name))
 
 
-def test_several_images_at_once() -> None:
+@pytest.mark.parametrize("name", ["litert", "executorch"])
+def test_several_images_at_once(name: str) -> None:
+    installed(name)
     with pytest.raises(BadInput, match="one image"):
-        get_runtime("litert_int8").artifact(timed_module(LAYER, in_frame=True), torch.rand(2, 1, 12, 12))
+        get_runtime(f"{name}_int8").artifact(timed_module(LAYER, in_frame=True), torch.rand(2, 1, 12, 12))
+
+
+def test_one_process_quantises_all_for_openvino(tmp_path: Path) -> None:
+    """One that fails does not end it; where it was ended, there is a new one."""
+    installed("openvino")
+    from mnas.export.quantize import nncf
+
+    def quantise() -> int:
+        get_runtime("openvino_int8").prepare(nn.Sequential(nn.Linear(4, 3)).eval(), torch.rand(1, 4), 1)()
+        assert nncf._running is not None
+        return nncf._running._process.pid
+
+    first = quantise()
+    with pytest.raises(MnasError, match="nncf cannot"):
+        nncf.quantise(tmp_path / "absent")
+    assert quantise() == first
+    os.kill(first, signal.SIGKILL)
+    with pytest.raises(MnasError, match=f"status -{signal.SIGKILL:d}"):
+        quantise()
+    assert quantise() != first
+    nncf.end()
+    assert nncf._running is None
 
 
 @pytest.mark.parametrize(
     ("runtime", "package", "command"),
     [
+        ("executorch_int8", "executorch", "pip install executorch"),
+        ("openvino_int8", "openvino", "pip install openvino"),
+        ("openvino_int8", "nncf", "pip install nncf"),
         ("litert_int8", "ai_edge_litert", "pip install litert-quantizer"),
         ("litert_int8", "litert_quantizer", "pip install litert-quantizer"),
         ("onnxruntime_int8", "onnxruntime", "pip install onnx onnxruntime"),

@@ -5,6 +5,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -91,6 +92,17 @@ def test_an_interrupted_build_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert part == LatencyTable.load(path), "the given table is left as it was"
 
 
+def test_progress_is_told_while_preparing_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As quantising is: a section of a hundred layers may take minutes before the first of them is timed."""
+    steps: list[int] = []
+    monkeypatch.setattr(building, "SLOW_S", -1.0)
+    build_table(WANTED, TORCH, rng=random.Random(0), rounds=1, progress=lambda done, total: steps.append(done))
+    assert steps == list(range(1, len(WANTED) + 1))
+    monkeypatch.setattr(building, "SLOW_S", 60.0)
+    build_table(WANTED, TORCH, rng=random.Random(0), rounds=1, progress=lambda done, total: steps.append(done))
+    assert steps[len(WANTED):] == [len(WANTED)]
+
+
 def test_nothing_to_do() -> None:
     empty = build_table([], TORCH, rng=random.Random(0), save=lambda table: pytest.fail("nothing to save"))
     assert empty.entries == {}
@@ -118,8 +130,8 @@ def no_kernels(monkeypatch: pytest.MonkeyPatch) -> set[Layer]:
     refused = set(WANTED[3:5])
     prepared = building._prepared
 
-    def prepare(adapter: Runtime, layers: Sequence[Layer], conditions: Conditions) -> dict[Layer, object]:
-        runs = prepared(adapter, layers, conditions)
+    def prepare(adapter: Runtime, layers: Sequence[Layer], *others: Any) -> dict[Layer, object]:
+        runs = prepared(adapter, layers, *others)
         return {layer: "no kernel" if layer in refused else run for layer, run in runs.items()}
 
     monkeypatch.setattr(building, "_prepared", prepare)
