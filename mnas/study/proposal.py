@@ -23,12 +23,18 @@ class Proposal(NamedTuple):
 
 
 def ask(study: optuna.Study, problem: Problem) -> Proposal:
-    """The study's next proposal; the sampler learns how far it violates budget and constraints."""
-    trial = study.ask()
+    """The study's next proposal."""
+    return proposed(study.ask(), problem)
+
+
+def proposed(trial: optuna.trial.Trial, problem: Problem) -> Proposal:
+    """What a trial proposes; the sampler learns how far it violates budget and constraints."""
     with experimental_features():
         arch = problem.space.suggest(trial)
     latency_ms = problem.latency(arch)
     violations = problem.violations(arch, latency_ms)
+    if "feasible" in trial.user_attrs:  # the trial of a process that died, run again: it has them
+        return Proposal(trial, arch, latency_ms)
     for name, violation in violations.items():
         trial.set_constraint(name, violation)
     if violations:  # optuna-dashboard shows no such constraint, but a column for each attribute

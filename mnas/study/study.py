@@ -11,6 +11,7 @@ import optuna
 from mnas.estimators import Estimate, Estimator, make_estimate, never
 from mnas.run import Run
 from mnas.space.architecture import Architecture
+from mnas.study.database import PatientStorage
 from mnas.study.objective import directions
 from mnas.study.optuna_log import quiet_optuna
 from mnas.study.problem import Problem
@@ -37,17 +38,25 @@ class Study:
 
     @quiet_optuna()
     def __init__(
-        self, run: Run, problem: Problem, sampler: optuna.samplers.BaseSampler, *, storage: str | None = None,
-        seed: int = 0, prune_after: int = 0,
+        self, run: Run, problem: Problem, sampler: optuna.samplers.BaseSampler, *,
+        storage: PatientStorage | None = None, seed: int = 0, prune_after: int = 0,
     ):  # fmt: skip
         self.run, self.problem, self.trials = run, problem, written_trials(run)
         self._references = reference_networks(problem.space)
         self._rng = random.Random(f"{seed}/{len(self.trials)}")
         self._optuna = open_study(
-            run, storage, problem.space.name, directions=directions(problem.objective), sampler=sampler,
-            prune_after=prune_after,
-        )  # fmt: skip
-        reconcile(self._optuna, self.trials, problem.space, self._values)
+            run, storage, directions=directions(problem.objective), sampler=sampler, prune_after=prune_after
+        )
+        self._recover()
+
+    def _recover(self) -> None:
+        """Bring the study to what trials.jsonl holds."""
+        reconcile(self._optuna, self.trials, self.problem.space, self._values)
+
+    @property
+    def optuna(self) -> optuna.Study:
+        """Optuna's study."""
+        return self._optuna
 
     @property
     def evaluated(self) -> int:
@@ -112,6 +121,10 @@ class Study:
         """The trial that evaluated `arch`."""
         return next((trial for trial in self.trials if trial.evaluated and trial.architecture == arch), None)
 
+    def _known(self) -> set[Architecture]:
+        """Networks that were evaluated."""
+        return {trial.architecture for trial in self.trials if trial.evaluated}
+
     def _enqueue_first(self) -> None:
         """Enqueue the reference networks and the fastest one, unless proposed before or not to be evaluated."""
         proposed = {trial.architecture for trial in self.trials}
@@ -120,11 +133,11 @@ class Study:
 
     def _enqueue_new(self, schedule: Schedule) -> bool:
         """Enqueue a network near the best ones that was not evaluated; False where none is found."""
-        space, evaluated = self.problem.space, {trial.architecture for trial in self.trials if trial.evaluated}
+        space = self.problem.space
         complete = [trial for trial in self.trials if trial.state == "complete"]
         complete.sort(key=lambda trial: (trial.accuracy or 0) if trial.reward is None else trial.reward, reverse=True)
         parents = [trial.architecture for trial in complete[:PARENTS]] or [self.problem.fastest]
-        arch = new_network(space, parents, evaluated, self.problem.allows, self._rng, lambda: schedule.is_late)
+        arch = new_network(space, parents, self._known(), self.problem.allows, self._rng, lambda: schedule.is_late)
         if arch is not None:
             enqueue(self._optuna, space, [arch])
         elif not schedule.is_late:
