@@ -11,7 +11,7 @@ from mnas.version import __version__
 
 if TYPE_CHECKING:
     from mnas import samplers
-    from mnas.api import resume, search, train_supernet
+    from mnas.api import resume, search, train_supernet, worker
     from mnas.commands.predict import predict
     from mnas.data.sources import ImageData, load_data
     from mnas.export.folder import load_model
@@ -28,7 +28,7 @@ _LAZY = {
     "Network": "mnas.nn.network", "build": "mnas.nn.network", "load_reference": "mnas.nn.pretrained",
     "Supernet": "mnas.nn.supernet", "Trial": "mnas.study.trial", "load_model": "mnas.export.folder",
     "Result": "mnas.pipeline.winners", "Winner": "mnas.pipeline.winners", "resume": "mnas.api", "search": "mnas.api",
-    "train_supernet": "mnas.api", "predict": "mnas.commands.predict",
+    "train_supernet": "mnas.api", "worker": "mnas.api", "predict": "mnas.commands.predict",
 }  # fmt: skip
 _LAZY_MODULES = {"samplers"}
 
@@ -36,7 +36,7 @@ __all__ = [
     "Architecture", "BadInput", "Cost", "ImageData", "Infeasible", "LatencyTable", "Layer", "MissingDependency",
     "MnasError", "Network", "Result", "RunLocked", "SearchSpace", "Supernet", "Trial", "Winner", "__version__", "build",
     "cost", "load_data", "load_model", "load_reference", "load_space", "predict", "resume", "samplers",
-    "search", "train_supernet", "zoo",
+    "search", "train_supernet", "worker", "zoo",
 ]  # fmt: skip
 
 

@@ -29,7 +29,7 @@ from mnas.config import (
 )
 from mnas.data.reading import MAX_PIXELS
 from mnas.data.sources import DATA_SETS, ImageData
-from mnas.errors import BadInput
+from mnas.errors import BadInput, hide_passwords
 from mnas.estimators.factory import EstimatorCallable
 from mnas.export.onnx import require_exporters
 from mnas.io.names import absolute_path
@@ -47,13 +47,15 @@ from mnas.pipeline.origins import check_start, pretrained_name
 from mnas.pipeline.search import run_search
 from mnas.pipeline.supernet_run import run_supernet
 from mnas.pipeline.supernet_source import check_shared, shared_data, shared_space, sharing, source_of
+from mnas.pipeline.torchrun import work
 from mnas.pipeline.winners import Result
-from mnas.pipeline.worker import work
+from mnas.pipeline.worker import WAIT_S, Local, run_worker
 from mnas.report.page import report_after
 from mnas.run import Run, new_folder, removed_unless_started
 from mnas.samplers import make_sampler
 from mnas.space.space import SearchSpace, load_space
 from mnas.space.zoo import NETWORKS
+from mnas.study.database import without_password
 from mnas.study.objective import is_pareto
 from mnas.study.trial import Trial
 from mnas.training.device import pick_device, restored_threads
@@ -101,6 +103,7 @@ def search(
     compare_random: bool = False,
     device: str = "auto",
     storage: str | None = None,
+    workers_only: bool = False,
     set: Mapping[str, Any] | None = None,
     callbacks: Sequence[Callable[[Trial], None]] = (),
 ) -> Result:
@@ -124,7 +127,7 @@ def search(
         estimator if callable(estimator) else None,
         latency if callable(latency) else None,
         sampler if isinstance(sampler, optuna.samplers.BaseSampler) else None,
-        callbacks,
+        callbacks, storage,
     )  # fmt: skip
     with process_group() as group, restored_threads():
         with group.all_succeed():
@@ -158,7 +161,8 @@ def search(
                 "init": None if init is None else absolute_path(init), "pretrained": pretrained_name(pretrained),
                 "from_scratch": from_scratch, "shared_supernet": None if supernet is None else absolute_path(supernet),
                 "recipe": recipe_with(class_weights).model_dump(), "compare_random": compare_random,
-                "device": device, "storage": storage, "custom": list(overrides.names()),
+                "device": device, "storage": None if storage is None else without_password(storage),
+                "workers_only": workers_only, "custom": list(overrides.names()),
             }  # fmt: skip
             config = validate(RunConfig, options, "options")
             if shared is not None:
@@ -197,12 +201,27 @@ def resume(
                     f"file keeps; call mnas.search(..., run='{existing.folder}') with the same arguments to continue"
                 )
             check_gpus(pick_device(config.device))
-        overrides = Overrides(callbacks=callbacks)
+        overrides = Overrides(callbacks=callbacks, storage=storage)
         if not group.is_main:
             return work(config, overrides, group)
         with existing.lock():
             existing.keep(config)
             return _searched(existing, config, overrides, group)
+
+
+def worker(
+    storage: str, run: str | Path, *, data: str | Path | None = None, device: str | None = None,
+    wait: str | float = WAIT_S, estimator: EstimatorCallable | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Evaluate trials of the search `run`, which shares its study in `storage`, until it has enough.
+
+    `run` is the folder's name, or path, as the search has it; nothing in it is read here. `data` says where the images
+    are on this machine, `device` what trains here. `wait` is how long the search, and then a trial, is waited for:
+    seconds, or text such as "10m". A search with a callable estimator needs the same callable here. Returns how many
+    trials this process ended, and how many of them it evaluated. Raises BadInput.
+    """
+    wait_s = parse_duration(wait) if isinstance(wait, str) else wait
+    return run_worker(storage, Path(run).name, Local(data, device, estimator), wait_s)
 
 
 def _searched(run: Run, config: RunConfig, overrides: Overrides, group: ProcessGroup) -> Result:
@@ -267,7 +286,8 @@ def train_supernet(
 
 def _moved(config: RunConfig, data: str | Path | None, storage: str | None) -> RunConfig:
     """The configuration with other places for what it names."""
-    places = {"data": None if data is None else DATA_SETS.absolute(data), "storage": storage}
+    places = {"data": None if data is None else DATA_SETS.absolute(data)}
+    places["storage"] = None if storage is None else without_password(storage)
     return config.model_copy(update={name: place for name, place in places.items() if place is not None})
 
 
@@ -329,6 +349,8 @@ def _check(config: RunConfig, overrides: Overrides) -> None:
         else:
             path = Path(target.latency_table)
             admit_table(load_table(path), target, config, path)
+    if config.workers_only and config.storage is None:
+        raise BadInput("--workers-only: state the --storage that the workers share, such as env:NAME")
     check_gpus(pick_device(config.device))
     require_exporters()
     check_start(config.init, config.pretrained, space.reference)
@@ -356,5 +378,5 @@ def _provenance() -> dict[str, Any]:
         "versions": versions(),
         "hardware": {"device": device_name(), "platform": platform.platform(), "cpus": os.cpu_count()},
         "created": datetime.datetime.now().isoformat(timespec="seconds"),
-        "command": " ".join(Path(arg).name if i == 0 else arg for i, arg in enumerate(sys.argv)),
+        "command": hide_passwords(" ".join(Path(arg).name if i == 0 else arg for i, arg in enumerate(sys.argv))),
     }

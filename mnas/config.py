@@ -229,7 +229,13 @@ class RunConfig(Documented):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """The precision of training: auto measures which is faster. Networks are judged and exported in float32."""
     storage: str | None = None
-    """URL of the Optuna storage (--storage); null: study.db in the run's folder."""
+    """URL of the Optuna storage without its password, or env:NAME (--storage); null: study.db in the run's folder."""
+    workers_only: bool = False
+    """Leave the trials of a shared study to `mnas worker` processes (--workers-only)."""
+    heartbeat_s: Count = 10
+    """Seconds between two signs of life of a trial in --storage; one without six of them is run again."""
+    patience_s: Positive = 600.0
+    """Seconds for which a server of --storage that is away is waited for."""
     proxy: Recipe = Recipe(epochs=5, batch_size=32, dropout=0.0, ema=0.0)
     """How the estimator train trains a candidate."""
     recipe: Recipe = Recipe()

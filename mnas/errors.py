@@ -40,9 +40,13 @@ class Infeasible(MnasError):
 
 def one_line(message: str) -> str:
     """The message with control characters escaped, line breaks among them, and the passwords of URLs hidden."""
-    hidden = re.sub(r"(://[^:/@\s]*:)[^@]*@(?:\S*@)?", r"\1***@", message)
-    hidden = re.sub(r"([?&]password=)[^&\s]*", r"\1***", hidden)
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in hidden)
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in hide_passwords(message))
+
+
+def hide_passwords(text: str) -> str:
+    """The text with `***` for the passwords in its URLs; everything that is shown or written goes through this."""
+    hidden = re.sub(r"(://[^:/@\s]*:)[^@\n]*@(?:\S*@)?", r"\1***@", text)
+    return re.sub(r"([?&]\w*password=)[^&\s'\"]*", r"\1***", hidden)
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -89,7 +89,7 @@ def test_public_names() -> None:
         "Architecture", "BadInput", "Cost", "ImageData", "Infeasible", "LatencyTable", "Layer", "MissingDependency",
         "MnasError", "Network", "Result", "RunLocked", "SearchSpace", "Supernet", "Trial", "Winner", "__version__",
         "build", "cost", "load_data", "load_model", "load_reference", "load_space", "predict", "resume", "samplers",
-        "search", "train_supernet", "zoo",
+        "search", "train_supernet", "worker", "zoo",
     ])  # fmt: skip
     for name in mnas.__all__:
         assert getattr(mnas, name) is not None

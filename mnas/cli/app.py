@@ -8,12 +8,14 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperCommand
 
+from mnas.cli.credentials import hide_from_process_list
 from mnas.cli.errors import end
 from mnas.cli.files import files_csv, print_files
 from mnas.cli.latency import latency_app
 from mnas.cli.options import (
     FORMATS,
     RUNTIMES,
+    STORAGE,
     Batch,
     Channels,
     ClassWeights,
@@ -136,7 +138,8 @@ def search(
     flip: Flip = None,
     compare_random: Annotated[bool, typer.Option("--compare-random", help="Evaluate as many random networks after the search, to compare it with.")] = False,
     device: Device = "auto",
-    storage: Annotated[str | None, typer.Option(metavar="URL", help="Optuna storage; the run's study.db by default.")] = None,
+    storage: Annotated[str | None, typer.Option(metavar="URL", help=f"{STORAGE}; the run's study.db by default. `mnas worker` shares its trials.")] = None,
+    workers_only: Annotated[bool, typer.Option("--workers-only", help="Leave the trials to `mnas worker` processes that share --storage.")] = False,
     set_: Set = [],
     as_json: Json = False,
 ) -> None:  # fmt: skip
@@ -163,7 +166,7 @@ def search(
             max_madds=max_madds, max_memory_mb=max_memory_mb, metric=metric, estimator=estimator, sampler=sampler,
             trials=trials, budget=budget, seed=seed, seeds=seeds, run=run, baseline=baseline, resolution=sizes(resolution),
             proxy_resolution=proxy_resolution, init=init, supernet=supernet, pretrained=stated_weights(pretrained, no_pretrained), from_scratch=from_scratch, class_weights=class_weights,
-            compare_random=compare_random, device=device, storage=storage, set=_flipped("recipe.flip", flip) | assignments(set_),
+            compare_random=compare_random, device=device, storage=storage, workers_only=workers_only, set=_flipped("recipe.flip", flip) | assignments(set_),
         )  # fmt: skip
     print_result(result, as_json)
 
@@ -229,6 +232,27 @@ def resume(
     with only_main_process():
         result = run_resume(run, data=data, storage=storage)
     print_result(result, as_json)
+
+
+@app.command()
+def worker(
+    storage: Annotated[str, typer.Option(metavar="URL", help=f"{STORAGE}, as the search has it.")],
+    run: Annotated[str, typer.Option(metavar="NAME", help="The name of the search's run: that of its folder.")],
+    data: Annotated[Path | None, typer.Option(help="Where the run's images are on this machine.")] = None,
+    device: Annotated[str | None, typer.Option(help="What trains here: auto, cpu, cuda, mps; by default as in the search.")] = None,
+    wait: Annotated[str, typer.Option(metavar="TIME", help="How long the search, and then a trial, is waited for: 90s, 10m.")] = "10m",
+    as_json: Json = False,
+) -> None:
+    """Evaluate trials of a search on this machine too, until the search has enough; any number of workers may.
+
+    Example: mnas worker --storage env:MNAS_STORAGE --run flowers
+
+    What it needs is in the storage, except the images; docs/clusters.md has scripts for Slurm and Kubernetes.
+    """
+    from mnas.api import worker as run_worker
+
+    done = run_worker(storage, run, data=data, device=device, wait=wait)
+    show(done, as_json, lambda: typer.echo(f"{done['run']}: evaluated {done['evaluated']} of {done['trials']} trials here"))
 
 
 @app.command(cls=_WithPretrained)
@@ -508,4 +532,5 @@ def doctor(as_json: Json = False) -> None:
 
 def main() -> NoReturn:
     """Run the command and end the process."""
+    hide_from_process_list()
     end(app)

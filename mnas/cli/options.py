@@ -23,6 +23,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on std
 Data = Annotated[str, typer.Option(help="digits, a folder of class folders, an .npz, or torchvision:NAME.")]
 FORMATS = "pytorch, safetensors, onnx, litert, executorch, openvino, torch_export, timm"
 RUNTIMES = "What executes the network: torch, onnxruntime, litert, ... (see `mnas doctor`)."
+STORAGE = "URL of an Optuna storage, or env:NAME, the environment variable that holds it"
 Runtime = Annotated[str, typer.Option(help=RUNTIMES)]
 Threads = Annotated[int, typer.Option(min=1, max=MAX_THREADS, help="Threads that the runtime may use.")]
 Batch = Annotated[int, typer.Option(min=1, help="Images per inference.")]

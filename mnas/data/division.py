@@ -49,6 +49,11 @@ class Division(Strict):
     sha256: str = ""
     """Digest of the lists."""
 
+    @property
+    def digest(self) -> str:
+        """The same for the same images in the same splits, wherever they are."""
+        return _digest({"classes": self.classes, "lists": self.sha256, "labels": self.labels_sha256})
+
 
 def division_of(source: SourceSplits[Any], whole: Split, root: Path | None, given: str) -> Division:
     """The division of a source with all three splits; `whole` are the training images that it was made from."""

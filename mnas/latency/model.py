@@ -134,6 +134,12 @@ def latency_model(
     return LatencyModel(tuple(devices))
 
 
+def tabled_model(config: RunConfig, tables: Sequence[LatencyTable], num_classes: int) -> LatencyModel:
+    """The latency model of a run elsewhere, by the tables of its targets: nothing is measured here."""
+    pairs = zip(config.targets, tables, strict=True)
+    return LatencyModel(tuple(_by_table(table, target.latency_ms, num_classes) for target, table in pairs))
+
+
 def _by_callable(user_latency: LatencyCallable, config: RunConfig) -> DeviceLatency:
     predict = _memoized(_checked(user_latency))
     return DeviceLatency(
@@ -148,6 +154,7 @@ def _of_target(
 ) -> DeviceLatency:
     target = config.targets[index]
     if table is not None and not here:
+        log.info("latencies on %s are predicted by its table: that device cannot be measured from here", table.device)
         return _by_table(table, target.latency_ms, num_classes)
     conditions = Conditions(target.runtime, config.threads, config.batch)
     check_threads(conditions.threads)
@@ -203,7 +210,6 @@ def _caveat(table: LatencyTable | None) -> str:
 
 def _by_table(table: LatencyTable, budget_ms: float | None, num_classes: int) -> DeviceLatency:
     """A device that is elsewhere: finalists are predicted by its table too."""
-    log.info("latencies on %s are predicted by its table: that device cannot be measured from here", table.device)
     error = 0.0 if table.calibration is None else table.calibration.error.mean_error
 
     def predict(arch: Architecture) -> float:

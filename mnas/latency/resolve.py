@@ -31,9 +31,7 @@ def resolve_table(
     In this order: the run's own copy, the file that the user named, this machine's table, built where needed. It has
     all layers of the space, and those of `others` that the source has. None where whole networks are timed instead.
     """
-    target, copy = config.targets[index], run.table_path
-    if index:
-        copy = copy.with_stem(f"{copy.stem}_{index + 1}")
+    target, copy = config.targets[index], table_copy(run, index)
     timed = config.objective.latency == "measured"
     if timed and target.latency_table is None:
         return None, True
@@ -72,6 +70,11 @@ def _is_whole(copy: Path) -> bool:
     except BadInput as error:
         log.warning("%s; the table is taken again from where the run had it", error)
         return False
+
+
+def table_copy(run: Run, index: int) -> Path:
+    """Where a run keeps the table of its target number `index`."""
+    return run.table_path.with_stem(f"{run.table_path.stem}_{index + 1}") if index else run.table_path
 
 
 def admit_table(

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mnas.errors import hide_passwords
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -75,7 +77,12 @@ def stderr_console() -> Console:
 class _ConsoleHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         prefix = "" if record.levelno <= logging.INFO else f"{record.levelname.lower()}: "
-        stderr_console().print(prefix + self.format(record), markup=False, highlight=False)
+        stderr_console().print(prefix + hide_passwords(self.format(record)), markup=False, highlight=False)
+
+
+class _WithoutPasswords(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return hide_passwords(super().format(record))
 
 
 def log_to_console() -> None:
@@ -89,7 +96,7 @@ def log_to_console() -> None:
 def log_file(path: Path) -> Iterator[None]:
     """Write mnas's log to `path` as well, for the length of the block."""
     handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(_WithoutPasswords("%(asctime)s %(levelname)s %(message)s"))
     level = log.level
     log.addHandler(handler)
     log.setLevel(min(logging.INFO, level) if level else logging.INFO)

@@ -50,9 +50,11 @@ class Overrides:
     latency: LatencyCallable | None = None
     sampler: optuna.samplers.BaseSampler | None = None
     callbacks: Sequence[Callable[[Trial], None]] = ()
+    storage: str | None = None
+    """The URL of the Optuna storage with its password, which no file keeps."""
 
     def names(self) -> tuple[str, ...]:
-        """Which of them are given, except the callbacks."""
+        """Which of them are given as objects, except the callbacks."""
         kinds = ("space", "data", "estimator", "latency", "sampler")
         return tuple(kind for kind in kinds if getattr(self, kind) is not None)
 

@@ -17,6 +17,7 @@ from mnas.io.files import require_space
 from mnas.latency.model import latency_model, with_budget
 from mnas.monitor.console import log_file
 from mnas.monitor.tensorboard import TensorBoard
+from mnas.pipeline.assignment import budgets_of, end_workers, publish, why_alone
 from mnas.pipeline.clock import RunClock, now
 from mnas.pipeline.context import (
     Context,
@@ -37,21 +38,22 @@ from mnas.pipeline.races import enter, run_races
 from mnas.pipeline.races_file import races_of
 from mnas.pipeline.references import FULL, WIDTHS, Reference, Scaling, scaled_references
 from mnas.pipeline.shared_supernet import adopt, use_as_it_is, with_published_supernet, with_shared_supernet
+from mnas.pipeline.torchrun import Job
 from mnas.pipeline.trainings import SharedTrainings, Trainings
 from mnas.pipeline.winners import Result, hand_over, result_of
-from mnas.pipeline.worker import Job
 from mnas.run import Run
 from mnas.space.architecture import Architecture
 from mnas.space.cost import cost
 from mnas.space.zoo import kind_of
 from mnas.study.analysis import analyse
 from mnas.study.constraints import constraints_of, fastest_and_slowest
+from mnas.study.database import open_storage
 from mnas.study.problem import Problem
 from mnas.study.progress import search_progress
 from mnas.study.random_search import random_search
 from mnas.study.sampler import search_sampler
 from mnas.study.schedule import Schedule
-from mnas.study.storage import open_storage
+from mnas.study.shared import SharedStudy
 from mnas.study.study import Study
 from mnas.study.trial import Trial
 from mnas.training.distributed import SINGLE, ProcessGroup
@@ -92,6 +94,7 @@ def _search(run: Run, config: RunConfig, overrides: Overrides, group: ProcessGro
     plan = plan_run(context, _largest(context, references, baselines), clock.elapsed_s())
     context = context.decided()
     config = context.config
+    alone = why_alone(context, plan, overrides) if config.storage is not None else None
     if not run.state().searched:
         log_plan(plan, context, overrides.estimator is not None)
     supernet = None if plan.supernet is None else plan.supernet.recipe
@@ -108,7 +111,7 @@ def _search(run: Run, config: RunConfig, overrides: Overrides, group: ProcessGro
     estimator = make_estimator(
         config, context.space, context.trainer, overrides.estimator, sharing, candidate.recipe, candidate.select
     )
-    study = _study(context, plan, overrides, (fastest, slowest_ms), estimator.images)
+    study = _study(context, plan, overrides, (fastest, slowest_ms), estimator.images, alone)
     random_trials = _evaluate(context, study, plan, estimator, overrides.callbacks, clock)
     group.release()
     analysis = analyse(config, context.space, study.trials, random_trials)
@@ -149,7 +152,7 @@ def open_run(
     """The context of a run, its latency tables made where needed, and the baselines by name."""
     require_space(run.folder, NEEDED_BYTES)  # before hours of work, not after
     if config.storage is not None:
-        open_storage(config.storage)
+        open_storage(overrides.storage or config.storage).close()
     adopt(run, config)
     data = run_data(run, config, overrides.data, overrides.space)
     space = searched_space(run, config, overrides.space, data)
@@ -215,25 +218,32 @@ def _extremes(context: Context) -> tuple[Architecture, float]:
 
 
 def _study(
-    context: Context, plan: Plan, overrides: Overrides, extremes: tuple[Architecture, float], counted: int | None
-) -> Study:
+    context: Context, plan: Plan, overrides: Overrides, extremes: tuple[Architecture, float], counted: int | None,
+    alone: str | None,
+) -> Study:  # fmt: skip
     """The study of the run; `extremes` are the fastest network and the slowest one's milliseconds.
 
-    `counted` is the number of images on which accuracies are measured.
+    `counted` is the number of images on which accuracies are measured; `alone` says why no worker shares the study.
     """
     config, latency = context.config, context.latency
     problem = Problem(
         context.space, config.objective, latency.predict, fastest=extremes[0], slowest_ms=extremes[1],
-        budgets_ms=tuple(ms for ms in config.wanted_ms if ms is not None), constraints=context.constraints,
-        num_classes=context.data.num_classes,
+        budgets_ms=budgets_of(config), constraints=context.constraints, num_classes=context.data.num_classes,
     )  # fmt: skip
     sampler = overrides.sampler or search_sampler(
         config.sampler, problem, seed=config.seed, quick=latency.quick, counted=counted
     )
     prune_after = plan.candidate.recipe.epochs // 2 if plan.supernet is None else 0
-    return Study(
-        context.run, problem, sampler, storage=config.storage, seed=config.seed, prune_after=prune_after
-    )
+    if config.storage is None:
+        return Study(context.run, problem, sampler, seed=config.seed, prune_after=prune_after)
+    storage = open_storage(
+        overrides.storage or config.storage, heartbeat_s=None if alone else config.heartbeat_s,
+        patience_s=config.patience_s,
+    )  # fmt: skip
+    kind = Study if alone else SharedStudy
+    study = kind(context.run, problem, sampler, storage=storage, seed=config.seed, prune_after=prune_after)
+    publish(study, context, plan, alone)
+    return study
 
 
 def _evaluate(
@@ -250,8 +260,13 @@ def _evaluate(
     if not run.state().searched:
         schedule = Schedule(plan.trials, _deadline(config, plan, plan.searches, clock), at_once, group)
         with search_progress(study.problem, context.board, study.trials, schedule) as show:
-            study.optimize(estimator, schedule, [show, save, *after_trial])
+            if isinstance(study, SharedStudy):
+                study.optimize(estimator, schedule, [show, save, *after_trial], takes=not config.workers_only)
+            else:
+                study.optimize(estimator, schedule, [show, save, *after_trial])
         run.update_state(searched=True)
+    if isinstance(study, SharedStudy):
+        end_workers(study)
     if not config.compare_random:
         return []
     deadline = now() if run.state().compared else _deadline(config, plan, 1, clock)

@@ -25,7 +25,7 @@ from mnas.pipeline.plan import MAX_EPOCHS_FACTOR
 from mnas.pipeline.planning import MIN_SUPERNET_STEPS
 from mnas.pipeline.search import NEEDED_BYTES
 from mnas.pipeline.shared_supernet import with_published_supernet
-from mnas.pipeline.worker import Job
+from mnas.pipeline.torchrun import Job
 from mnas.run import Run
 from mnas.space.space import SearchSpace
 from mnas.training.distributed import SINGLE, ProcessGroup

@@ -1,67 +1,156 @@
-"""A worker: a process that torchrun started beside the main one, to train the supernet and to share the estimates."""
+"""A worker: it evaluates trials of a search that another process began, perhaps on another machine."""
 
 from __future__ import annotations
 
+import logging
+import tempfile
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-import torch
+import optuna
 
-from mnas.config import Recipe, RunConfig, SupernetRecipe
-from mnas.estimators import Estimate, make_estimate, never
-from mnas.estimators.factory import make_estimator
-from mnas.estimators.weight_sharing import WeightSharing
-from mnas.pipeline.context import Overrides, make_trainer, run_data, searched_space, space_like, with_estimator
+from mnas.config import RunConfig
+from mnas.data.sources import DATA_SETS
+from mnas.errors import BadInput
+from mnas.estimators.factory import EstimatorCallable, make_estimator
+from mnas.latency.model import tabled_model
+from mnas.latency.table.table import load_table
+from mnas.pipeline.assignment import Assignment, budgets_of, digests, is_over, read_assignment, write_tables
+from mnas.pipeline.context import make_trainer, run_data, searched_space, space_like
 from mnas.pipeline.origins import run_origins
-from mnas.pipeline.trainings import Trainings
-from mnas.pipeline.winners import Result
 from mnas.run import Run
-from mnas.space.architecture import Architecture
-from mnas.training.distributed import ProcessGroup
+from mnas.study.constraints import constraints_of
+from mnas.study.database import PatientStorage, open_storage
+from mnas.study.optuna_log import quiet_optuna
+from mnas.study.problem import Problem
+from mnas.study.sampler import search_sampler
+from mnas.study.shared import POLL_S, Evaluator
+from mnas.study.storage import median_pruner
+from mnas.training.device import pick_device
+
+log = logging.getLogger("mnas")
+
+WAIT_S = 600.0
+"""How long a worker waits for its search, and then for a trial, by default."""
 
 
 @dataclass(frozen=True)
-class Job:
-    """What the main process asks of the workers."""
+class Local:
+    """What a worker has of its own."""
 
-    folder: str
-    threads: int
-    candidate: Recipe
-    select: bool
-    supernet: SupernetRecipe | None
-    accuracy: str
-    """The estimator of accuracy."""
+    data: str | Path | None = None
+    device: str | None = None
+    estimator: EstimatorCallable | None = None
 
 
-def work(config: RunConfig, overrides: Overrides, group: ProcessGroup) -> Result:
-    """Work for the main process until its search ends; returns its result. All processes must see the run's folder."""
-    job: Job | None = group.broadcast(None)
-    if job is not None:
-        _do(job, config, overrides, group)
-    result: Result = group.broadcast(None)
-    return result
+@quiet_optuna()
+def run_worker(url: str, name: str, local: Local, wait_s: float) -> dict[str, Any]:
+    """Evaluate trials of the run `name` until it has all; how many this process ended and evaluated.
+
+    Raises BadInput where the search does not begin within `wait_s`, shares no trials, or has other images. Without a
+    trial for `wait_s` the worker ends too.
+    """
+    storage = open_storage(url, heartbeat_s=RunConfig.model_fields["heartbeat_s"].default, patience_s=wait_s)
+    try:
+        return _worked(storage, name, local, wait_s)
+    finally:
+        storage.close()
 
 
-def _do(job: Job, config: RunConfig, overrides: Overrides, group: ProcessGroup) -> None:
-    torch.set_num_threads(job.threads)
-    config = config.model_copy(update={"objective": with_estimator(config.objective, job.accuracy)})
-    run, sharing = Run(Path(job.folder)), None
-    with group.all_succeed():
-        data = run_data(run, config, overrides.data, overrides.space)
-        space = searched_space(run, config, overrides.space, data)
-        origins = run_origins(run, config, space, data, decides=False)
-        space = space_like(space, origins)
-        precision = run.state().precision or "float32"
-        trainer = replace(make_trainer(config, space, data), precision=precision, origins=origins)
-        if job.supernet is not None:
-            sharing = WeightSharing(run, config, space, trainer, group)
-    if sharing is not None and job.supernet is not None:
-        sharing.train(job.supernet)
-    estimator = make_estimator(config, space, trainer, overrides.estimator, sharing, job.candidate, job.select)
+def _worked(storage: PatientStorage, name: str, local: Local, wait_s: float) -> dict[str, Any]:
+    study, assignment = _found(storage, name, time.monotonic() + wait_s)
+    if assignment.refusal is not None:
+        raise BadInput(f"run {name}: shares no trials: {assignment.refusal}")
+    config = _config(assignment, local)
+    storage.heartbeat_interval, storage.patience_s = config.heartbeat_s, config.patience_s
+    if is_over(study):
+        return _done(name, 0, 0)
+    with tempfile.TemporaryDirectory(prefix="mnas-worker-") as folder:
+        evaluator = _evaluator(Run(folder), assignment, config, local, (study, storage))
+        return _work(study, evaluator, name, wait_s)
 
-    def estimate(arch: Architecture) -> Estimate:
-        return make_estimate(estimator, arch, never)
 
-    group.serve(estimate)
-    full = replace(trainer.at_full_size(), origins=() if config.from_scratch else origins)
-    group.serve(Trainings(full, sharing, run.checkpoints).run)
+def _found(storage: PatientStorage, name: str, deadline: float) -> tuple[optuna.Study, Assignment]:
+    """The study of a run, once its search has begun."""
+    told = False
+    while True:
+        studies = sorted(study.study_name for study in storage.get_all_studies())
+        known = ", ".join(studies) or "none"
+        if name in studies:
+            study = optuna.load_study(study_name=name, storage=storage)
+            assignment = read_assignment(study)
+            if assignment is not None:
+                return study, assignment
+        if not told:
+            log.info("waiting for the search of run %s; the storage has: %s", name, known)
+            told = True
+        if time.monotonic() > deadline:
+            raise BadInput(f"--run {name}: no search of that name began in this storage; it has: {known}")
+        time.sleep(POLL_S)
+
+
+def _config(assignment: Assignment, local: Local) -> RunConfig:
+    config = assignment.run_config
+    own: dict[str, Any] = {"data": None if local.data is None else DATA_SETS.absolute(local.data)}
+    own["device"] = local.device
+    if "estimator" in config.custom and local.estimator is None:
+        raise BadInput("this search estimates accuracies by a Python callable: mnas.worker(..., estimator=callable)")
+    return config.model_copy(update={key: value for key, value in own.items() if value is not None})
+
+
+def _evaluator(
+    run: Run, assignment: Assignment, config: RunConfig, local: Local, shared: tuple[optuna.Study, PatientStorage]
+) -> Evaluator:
+    """What evaluates trials here; `run` is a folder for this process alone."""
+    study, storage = shared
+    pick_device(config.device)
+    run.update_state(resolutions=assignment.resolutions)
+    data = run_data(run, config, None)
+    if data.division is None or data.division.digest != assignment.division:
+        raise BadInput(
+            f"{config.data}: these are not the search's images in the same splits: name the same data with --data"
+        )
+    space = searched_space(run, config, None, data)
+    origins = run_origins(run, config, space, data, decides=True)
+    if digests(run, origins) != assignment.weights:
+        raise BadInput("the weights from which networks start are not the search's: fetch or copy the same ones here")
+    space = space_like(space, origins)
+    trainer = replace(make_trainer(config, space, data), precision=assignment.precision, origins=origins)
+    tables = [load_table(path) for path in write_tables(assignment, run)]
+    latency = tabled_model(config, tables, data.num_classes)
+    problem = Problem(
+        space, config.objective, latency.predict, fastest=assignment.fastest_network, slowest_ms=assignment.slowest_ms,
+        budgets_ms=budgets_of(config), constraints=constraints_of(config, data.num_classes),
+        num_classes=data.num_classes,
+    )  # fmt: skip
+    estimator = make_estimator(config, space, trainer, local.estimator, None, config.proxy, False)
+    study.sampler = search_sampler(
+        config.sampler, problem, seed=config.seed, quick=True, counted=estimator.images
+    )
+    study.pruner = median_pruner(assignment.prune_after)
+    return Evaluator(study, storage, problem, estimator)
+
+
+def _work(study: optuna.Study, evaluator: Evaluator, name: str, wait_s: float) -> dict[str, Any]:
+    trials, evaluated, last = 0, 0, time.monotonic()
+    while True:
+        trial = evaluator.evaluate_next()
+        if trial is not None:
+            trials, evaluated, last = trials + 1, evaluated + trial.evaluated, time.monotonic()
+            log.info(
+                "trial %d: %s, %s, %.2f ms, %.1f s", trial.number, trial.state, trial.summary, trial.latency_ms,
+                trial.seconds,
+            )  # fmt: skip
+        elif is_over(study):
+            return _done(name, trials, evaluated)
+        elif time.monotonic() - last > wait_s:
+            log.info("no trial for %.0f s: this worker ends", wait_s)
+            return _done(name, trials, evaluated)
+        else:
+            time.sleep(POLL_S)
+
+
+def _done(name: str, trials: int, evaluated: int) -> dict[str, Any]:
+    return {"run": name, "trials": trials, "evaluated": evaluated}

@@ -26,17 +26,23 @@ class Proposal(NamedTuple):
 
 
 def ask(study: optuna.Study, problem: Problem, unfinished: FrozenTrial | None = None) -> Proposal:
-    """The study's next proposal, or an `unfinished` one again; the sampler learns how far it violates constraints."""
+    """The study's next proposal, or an `unfinished` one again."""
     trial = study.ask() if unfinished is None else optuna.trial.Trial(study, unfinished._trial_id)
+    reported = max(unfinished.intermediate_values, default=-1) if unfinished else -1
+    return proposed(trial, problem)._replace(reported=reported)
+
+
+def proposed(trial: optuna.trial.Trial, problem: Problem) -> Proposal:
+    """What a trial proposes; the sampler learns how far it violates budget and constraints."""
     with experimental_features():
         arch = problem.space.suggest(trial)
     latency_ms = problem.latency(arch)
     violations = problem.violations(arch, latency_ms)
-    for name in violations.keys() - trial.constraints.keys():
+    for name in violations.keys() - trial.constraints.keys():  # one that is run again has them
         trial.set_constraint(name, violations[name])
     if violations:  # optuna-dashboard shows no such constraint, but a column for each attribute
         trial.set_user_attr("feasible", all(violation <= 0 for violation in violations.values()))
-    return Proposal(trial, arch, latency_ms, max(unfinished.intermediate_values, default=-1) if unfinished else -1)
+    return Proposal(trial, arch, latency_ms)
 
 
 def pruner(proposal: Proposal, problem: Problem, may_prune: bool = True) -> Callable[[int, float], bool]:

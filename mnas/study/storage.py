@@ -1,11 +1,10 @@
-"""The Optuna study of a run on disk: opened, and brought to what trials.jsonl holds after a kill."""
+"""The Optuna study of a run: opened, and brought to what trials.jsonl holds after a kill."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import sqlite3
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from mnas.errors import BadInput, MnasError, one_line
 from mnas.run import Run
 from mnas.space.space import SearchSpace
+from mnas.study.database import PatientStorage, open_storage
 from mnas.study.trial import Trial
 
 log = logging.getLogger("mnas")
@@ -30,50 +30,42 @@ ValuesOf = Callable[[Trial], list[float] | None]
 # --- opening
 
 
-class _Connection(sqlite3.Connection):
-    """A commit does not wait for the disk: trials.jsonl survives a loss of power, and both survive a kill."""
-
-    def __init__(self, *args: Any, **kwargs: Any):
-        super().__init__(*args, **kwargs)
-        self.execute("PRAGMA journal_mode=WAL")
-        self.execute("PRAGMA synchronous=NORMAL")
-
-
-DRIVERS = {
-    "postgresql": "psycopg2-binary", "postgresql+psycopg2": "psycopg2-binary",
-    "postgresql+psycopg": "'psycopg[binary]'", "mysql": "mysqlclient", "mysql+pymysql": "pymysql",
-}  # fmt: skip
-"""What pip installs for the URLs of databases that need a driver."""
-
-
-def open_storage(url: str) -> optuna.storages.RDBStorage:
-    """The database at an SQLAlchemy URL; BadInput where it cannot be opened."""
-    options: dict[str, Any] = {"pool_pre_ping": True}  # a server may close connections while a network trains
-    if url.startswith("sqlite:"):
-        options = {"connect_args": {"factory": _Connection, "timeout": 60}}
-    try:
-        return optuna.storages.RDBStorage(url, engine_kwargs=options)
-    except Exception as error:  # SQLAlchemy's, Optuna's or a driver's own
-        why = str(error).splitlines()[0]
-        driver = DRIVERS.get(url.partition("://")[0]) if isinstance(error, ImportError) else None
-        way_out = f"pip install {driver}" if driver else "expected an SQLAlchemy URL of a database that can be reached"
-        raise BadInput(f"the study's database {url} cannot be opened: {why}; {way_out}") from None
-
-
 def open_study(
-    run: Run, url: str | None, space_name: str, *, directions: Sequence[str], sampler: optuna.samplers.BaseSampler,
-    prune_after: int,
+    run: Run, shared: PatientStorage | None = None, *, directions: Sequence[str],
+    sampler: optuna.samplers.BaseSampler, prune_after: int,
 ) -> optuna.Study:  # fmt: skip
-    """The study of a run, new or as it was left, in the database at `url` or the run's own study.db.
+    """The study of a run, new or as it was left, in the database `shared` or the run's own study.db.
 
-    The median pruner may end a trial after its step `prune_after`. BadInput where the database cannot be opened.
+    The median pruner may end a trial after its step `prune_after`. BadInput where the run's own database cannot be
+    opened, and where the shared one has a study of this name that another run began.
     """
-    pruner = optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=prune_after)
-    return optuna.create_study(
-        storage=open_storage(url or run.storage_url), study_name=_study_name(run, url, space_name), load_if_exists=True,
-        directions=directions,  # type: ignore[arg-type]
-        sampler=sampler, pruner=pruner,
-    )  # fmt: skip
+    state = run.state()
+    name = "mnas" if shared is None else state.study or study_name(run.folder)
+    is_new = shared is not None and state.study is None
+    if is_new:
+        run.update_state(study=name)
+    try:
+        return optuna.create_study(
+            storage=shared or open_storage(run.storage_url), study_name=name, load_if_exists=not is_new,
+            directions=directions,  # type: ignore[arg-type]
+            sampler=sampler, pruner=median_pruner(prune_after),
+        )  # fmt: skip
+    except optuna.exceptions.DuplicatedStudyError:
+        run.update_state(study=None)
+        raise BadInput(
+            f"--run {run.folder}: the database has a study '{name}' of another run: name another folder, or delete "
+            f"that study: optuna delete-study --study-name {name} --storage URL"
+        ) from None
+
+
+def study_name(folder: Path) -> str:
+    """The name of a run's study in a database that it shares: that of its folder."""
+    return folder.resolve().name
+
+
+def median_pruner(prune_after: int) -> optuna.pruners.BasePruner:
+    """Ends a trial that is below the median of five or more others after its step `prune_after`."""
+    return optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=prune_after)
 
 
 def whole_study(
@@ -135,15 +127,6 @@ def _check_trials(study: optuna.Study, trials: Sequence[Trial], space: SearchSpa
             raise ValueError(f"trial {trial.number} has another network in trials.jsonl")
 
 
-def _study_name(run: Run, url: str | None, space_name: str) -> str:
-    """The name of a run's study: `mnas` in its own database, a unique one in a shared database."""
-    if url is None:
-        return "mnas"
-    name = run.state().study or f"{space_name}-{uuid.uuid4().hex[:8]}"
-    run.update_state(study=name)
-    return str(name)
-
-
 @contextmanager
 def storage_errors(folder: Path) -> Iterator[None]:
     """Raise MnasError with the way out where the study of the run in `folder` cannot be written."""
@@ -165,11 +148,15 @@ def written_trials(run: Run, path: Path | None = None) -> list[Trial]:
 
 
 def tell(study: optuna.Study, trial: Trial, values: list[float] | None) -> None:
-    """Finish a trial of the study with its objective values; without any it has failed or was pruned."""
+    """Finish a trial of the study with its objective values; without any it has failed or was pruned.
+
+    One that is finished stays as it is: this was told, and the answer got lost, or another process ended it.
+    """
     if values is not None:
-        study.tell(trial.number, values)
+        study.tell(trial.number, values, skip_if_finished=True)
     else:
-        study.tell(trial.number, state=TrialState.FAIL if trial.state == "failed" else TrialState.PRUNED)
+        state = TrialState.FAIL if trial.state == "failed" else TrialState.PRUNED
+        study.tell(trial.number, state=state, skip_if_finished=True)
 
 
 def choices_of(frozen: FrozenTrial) -> dict[str, Any]:
@@ -179,15 +166,8 @@ def choices_of(frozen: FrozenTrial) -> dict[str, Any]:
 
 def reconcile(study: optuna.Study, trials: Sequence[Trial], space: SearchSpace, values_of: ValuesOf) -> None:
     """Bring a study to the state of the written `trials`; a proposal that was cut off stays unfinished."""
+    add_lost(study, trials, space, values_of)
     written = {trial.number: trial for trial in trials}
-    # a loss of power may take the last trials of study.db, never those of trials.jsonl
-    for number in range(len(study.get_trials(deepcopy=False)), max(written, default=-1) + 1):
-        trial = written.get(number)
-        values = None if trial is None else values_of(trial)
-        if trial is None or values is None:
-            study.add_trial(create_trial(state=TrialState.FAIL))
-        else:
-            study.add_trial(_frozen(trial, values, space))
     for frozen in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         if frozen.number in written:
             tell(study, written[frozen.number], values_of(written[frozen.number]))
@@ -196,6 +176,18 @@ def reconcile(study: optuna.Study, trials: Sequence[Trial], space: SearchSpace, 
 def unfinished(study: optuna.Study) -> list[FrozenTrial]:
     """The proposals that were cut off, in order."""
     return study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+
+
+def add_lost(study: optuna.Study, trials: Sequence[Trial], space: SearchSpace, values_of: ValuesOf) -> None:
+    """Add the written `trials` that the study lacks: a loss of power may take the last ones, never those written."""
+    written = {trial.number: trial for trial in trials}
+    for number in range(len(study.get_trials(deepcopy=False)), max(written, default=-1) + 1):
+        trial = written.get(number)
+        values = None if trial is None else values_of(trial)
+        if trial is None or values is None:
+            study.add_trial(create_trial(state=TrialState.FAIL))
+        else:
+            study.add_trial(_frozen(trial, values, space))
 
 
 def _frozen(trial: Trial, values: list[float], space: SearchSpace) -> FrozenTrial:

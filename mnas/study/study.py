@@ -12,6 +12,7 @@ import optuna
 from mnas.estimators import Estimate, Estimator, make_estimate, never
 from mnas.run import Run
 from mnas.space.architecture import Architecture
+from mnas.study.database import PatientStorage
 from mnas.study.objective import directions
 from mnas.study.optuna_log import quiet_optuna
 from mnas.study.problem import Problem
@@ -46,8 +47,8 @@ class Study:
 
     @quiet_optuna()
     def __init__(
-        self, run: Run, problem: Problem, sampler: optuna.samplers.BaseSampler, *, storage: str | None = None,
-        seed: int = 0, prune_after: int = 0,
+        self, run: Run, problem: Problem, sampler: optuna.samplers.BaseSampler, *,
+        storage: PatientStorage | None = None, seed: int = 0, prune_after: int = 0,
     ):  # fmt: skip
         self.run, self.problem, self.trials = run, problem, written_trials(run)
         self._references = reference_networks(problem.space)
@@ -56,14 +57,22 @@ class Study:
 
         def open_it() -> optuna.Study:
             return open_study(
-                run, storage, problem.space.name, directions=directions(problem.objective), sampler=sampler,
-                prune_after=prune_after,
-            )  # fmt: skip
+                run, storage, directions=directions(problem.objective), sampler=sampler, prune_after=prune_after
+            )
 
         self._optuna = open_it() if storage else whole_study(
             run, open_it, self.trials, problem.space, self._values
         )
-        reconcile(self._optuna, self.trials, problem.space, self._values)
+        self._recover()
+
+    def _recover(self) -> None:
+        """Bring the study to what trials.jsonl holds."""
+        reconcile(self._optuna, self.trials, self.problem.space, self._values)
+
+    @property
+    def optuna(self) -> optuna.Study:
+        """Optuna's study."""
+        return self._optuna
 
     @property
     def evaluated(self) -> int:
@@ -128,10 +137,13 @@ class Study:
             trial = evaluated_trial(proposal, estimate, self.problem, name)
         self.run.append_trial(trial.to_json())
         tell(self._optuna, trial, self._values(trial))
+        self._remember(trial)
+        return trial
+
+    def _remember(self, trial: Trial) -> None:
         self.trials.append(trial)
         if trial.evaluated:
-            self._evaluated[trial.architecture] = trial
-        return trial
+            self._evaluated.setdefault(trial.architecture, trial)
 
     def _values(self, trial: Trial) -> list[float] | None:
         """Objective values of a network that was evaluated to the end, by this trial or an earlier one."""
@@ -143,6 +155,10 @@ class Study:
     def _earlier(self, arch: Architecture) -> Trial | None:
         """The trial that evaluated `arch`."""
         return self._evaluated.get(arch)
+
+    def _known(self) -> set[Architecture]:
+        """Networks that were evaluated."""
+        return set(self._evaluated)
 
     def _enqueue_first(self) -> None:
         """Enqueue the reference networks and the fastest one, unless proposed before or not to be evaluated."""
@@ -157,7 +173,7 @@ class Study:
         complete.sort(key=lambda trial: (trial.accuracy or 0) if trial.reward is None else trial.reward, reverse=True)
         parents = [trial.architecture for trial in complete[:PARENTS]] or [self.problem.fastest]
         rng = random.Random(f"{self._seed}/{len(self.trials)}")
-        arch = new_network(space, parents, self._evaluated, self.problem.allows, rng, lambda: schedule.is_late)
+        arch = new_network(space, parents, self._known(), self.problem.allows, rng, lambda: schedule.is_late)
         if arch is not None:
             enqueue(self._optuna, space, [arch])
         elif not schedule.is_late:

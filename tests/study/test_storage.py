@@ -16,9 +16,9 @@ from small_study import tiny_space
 
 from mnas.errors import BadInput, MnasError
 from mnas.run import Run
+from mnas.study.database import open_storage
 from mnas.study.storage import (
     choices_of,
-    open_storage,
     open_study,
     reconcile,
     storage_errors,
@@ -32,8 +32,9 @@ from mnas.study.trial import Trial
 
 def opened(run: Run, url: str | None = None) -> optuna.Study:
     return open_study(
-        run, url, "tiny", directions=["maximize"], sampler=optuna.samplers.RandomSampler(seed=0), prune_after=0
-    )
+        run, None if url is None else open_storage(url), directions=["maximize"],
+        sampler=optuna.samplers.RandomSampler(seed=0), prune_after=0,
+    )  # fmt: skip
 
 
 def test_a_study_is_found_again(tmp_path: Path) -> None:
@@ -68,9 +69,9 @@ def test_the_name_of_a_study(tmp_path: Path) -> None:
     run = Run(tmp_path)
     assert opened(run).study_name == "mnas"
     url = f"sqlite:///{tmp_path / 'shared.db'}"
-    name = opened(run, url).study_name
-    assert name.startswith("tiny-")
-    assert opened(run, url).study_name == run.state().study == name
+    assert opened(run, url).study_name == run.state().study == tmp_path.name
+    run.update_state(study="as-it-was")
+    assert opened(run, url).study_name == "as-it-was"
 
 
 
