@@ -20,7 +20,6 @@ SEARCHED = [
 ]  # fmt: skip
 
 
-@pytest.mark.usefixtures("without_extras")
 def test_once_for_two_searches(mnas: Mnas, tiny: Path, tmp_path: Path) -> None:
     train = ["supernet", "--space", tiny, "--resolution", "32", "-o", "shared", *TRAINED, "--json"]
     done = mnas(*train)
