@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Mapping
@@ -9,16 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from mnas.errors import BadInput
+from mnas.io.files import disk_errors
 
 
 def append_record(path: Path, record: Mapping[str, Any]) -> None:
     """Append one line; a write that fails leaves the lines before it as they were."""
     line = (json.dumps(record, allow_nan=False) + "\n").encode()
-    with path.open("ab") as file:
+    with disk_errors(path, len(line)), path.open("ab", buffering=0) as file:
         size = file.tell()
         try:
-            file.write(line)
-            file.flush()
+            if file.write(line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(file.fileno())
         except OSError:
             os.truncate(path, size)

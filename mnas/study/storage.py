@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -10,14 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+import sqlalchemy
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from mnas.errors import BadInput, MnasError
+from mnas.errors import BadInput
 from mnas.run import Run
 from mnas.space.space import SearchSpace
 from mnas.study.trial import Trial
 
+DISK_FAULTS = ("disk is full", "readonly database", "unable to open", "disk I/O error")
+"""What SQLite says of a disk that is full, or may not be written to."""
 ValuesOf = Callable[[Trial], list[float] | None]
 """A trial's objective values for Optuna; None where it has none."""
 
@@ -75,8 +79,19 @@ def _run_storage(run: Run, url: str | None) -> optuna.storages.RDBStorage:
     try:
         return open_storage(url or run.storage_url)
     except BadInput as error:
+        if url is None and any(text in str(error) for text in DISK_FAULTS):
+            raise _unwritable(run.folder, str(error)) from None
         own = "; delete that file to continue: the finished trials are in trials.jsonl" if url is None else ""
         raise BadInput(f"{error}{own}") from None
+
+
+def _unwritable(folder: Path, why: str) -> BadInput:
+    """That the study of the run in `folder` cannot be written, and the way out."""
+    free = shutil.disk_usage(folder).free
+    return BadInput(
+        f"{folder / 'study.db'}: cannot be written ({why.splitlines()[0]}; {free:,} bytes are free); the finished "
+        f"trials are kept: free some space or make the folder writable, then mnas resume {folder}"
+    )
 
 
 def _study_name(run: Run, url: str | None, space_name: str) -> str:
@@ -90,14 +105,11 @@ def _study_name(run: Run, url: str | None, space_name: str) -> str:
 
 @contextmanager
 def storage_errors(folder: Path) -> Iterator[None]:
-    """Raise MnasError with the way out where the study of the run in `folder` cannot be written."""
+    """Raise BadInput with the way out where the study of the run in `folder` cannot be written."""
     try:
         yield
-    except optuna.exceptions.StorageInternalError as error:
-        raise MnasError(
-            f"{folder / 'study.db'}: cannot be written ({str(error.__cause__ or error).splitlines()[0]}); the finished "
-            f"trials are kept: free some space, then mnas resume {folder}"
-        ) from None
+    except (optuna.exceptions.StorageInternalError, sqlalchemy.exc.OperationalError) as error:
+        raise _unwritable(folder, str(error.__cause__ or error)) from None
 
 
 # --- trials

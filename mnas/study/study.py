@@ -11,6 +11,7 @@ import optuna
 from mnas.estimators import Estimate, Estimator, make_estimate, never
 from mnas.run import Run
 from mnas.space.architecture import Architecture
+from mnas.study.failures import Failures
 from mnas.study.objective import directions
 from mnas.study.optuna_log import quiet_optuna
 from mnas.study.problem import Problem
@@ -43,11 +44,12 @@ class Study:
         self.run, self.problem, self.trials = run, problem, written_trials(run)
         self._references = reference_networks(problem.space)
         self._rng = random.Random(f"{seed}/{len(self.trials)}")
-        self._optuna = open_study(
-            run, storage, problem.space.name, directions=directions(problem.objective), sampler=sampler,
-            prune_after=prune_after,
-        )  # fmt: skip
-        reconcile(self._optuna, self.trials, problem.space, self._values)
+        with storage_errors(run.folder):
+            self._optuna = open_study(
+                run, storage, problem.space.name, directions=directions(problem.objective), sampler=sampler,
+                prune_after=prune_after,
+            )  # fmt: skip
+            reconcile(self._optuna, self.trials, problem.space, self._values)
 
     @property
     def evaluated(self) -> int:
@@ -56,8 +58,11 @@ class Study:
 
     @quiet_optuna()
     def optimize(self, estimator: Estimator, schedule: Schedule, callbacks: Sequence[Callback] = ()) -> None:
-        """Evaluate until the schedule ends or no network is left that may be evaluated; callbacks get each trial."""
-        idle = 0
+        """Evaluate until the schedule ends or no network is left that may be evaluated; callbacks get each trial.
+
+        Raises MnasError where several estimates in a row have failed.
+        """
+        idle, failures = 0, Failures()
         with storage_errors(self.run.folder):
             self._enqueue_first()
             while count := schedule.batch(self.evaluated):
@@ -72,6 +77,7 @@ class Study:
                     trial = self._finish(proposal, estimates.pop(proposal.architecture, None))
                     for callback in callbacks:
                         callback(trial)
+                    failures.add(trial)
 
     def _estimates(
         self, proposals: Sequence[Proposal], estimator: Estimator, schedule: Schedule
@@ -97,6 +103,8 @@ class Study:
         else:
             trial = evaluated_trial(proposal, estimate, self.problem, name)
         self.run.append_trial(trial.to_json())
+        if trial.evaluation.error:
+            proposal.trial.set_user_attr("error", trial.evaluation.error)
         tell(self._optuna, trial, self._values(trial))
         self.trials.append(trial)
         return trial

@@ -1,11 +1,7 @@
-"""A search that was interrupted or killed goes on where it stopped."""
+"""A search that was interrupted goes on where it stopped; tests/faults/ has those that were killed."""
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -72,37 +68,3 @@ def test_interrupted_in_any_phase(
         alike.append("winner/weights.safetensors")
     for file in alike:
         assert (run / file).read_bytes() == (unbroken.folder / file).read_bytes(), f"{file}, as if it was not cut off"
-
-
-SCRIPT = """
-import sys, mnas
-from mnas.latency.table import calibrate
-calibrate.FITTED, calibrate.HELD_OUT, calibrate.ROUNDS = 12, 6, 10
-sys.argv[0] = "mnas"
-mnas.search(space=sys.argv[1], latency_ms=20, trials=4, run=sys.argv[2], estimator="train",
-            set={"recipe.epochs": 1, "proxy.epochs": 2, "recipe.images": 100, "proxy.images": 200, "max_table_error": 1.0})
-"""  # noqa: E501
-
-
-def test_killed_at_any_moment_and_resumed(tiny: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    kept: list[bytes] = []
-    for lines in (1, 3):
-        process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(tiny), str(run)], stderr=subprocess.PIPE)
-        trials = run / "trials.jsonl"
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline and process.poll() is None:
-            if trials.exists() and trials.read_bytes().count(b"\n") >= lines:
-                break
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        kept.append(trials.read_bytes())
-    result = mnas.resume(run)
-    finished = (run / "trials.jsonl").read_bytes()
-    for before in kept:
-        assert finished.startswith(before[: before.rfind(b"\n") + 1]), "every finished trial is kept"
-    evaluated = [trial for trial in result.trials if trial.evaluated]
-    assert len(evaluated) == 4
-    assert len({trial.architecture for trial in evaluated}) == 4, "none is run twice"
-    assert len({trial.number for trial in result.trials}) == len(result.trials)

@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 
 import mnas
-from mnas.cli.errors import end_like_ctrl_c
 from mnas.config import SupernetRecipe
 from mnas.export import folder as exports
+from mnas.io.interrupt import listen
 from mnas.pipeline import plan, running_race
 from mnas.pipeline.trainings import Leg, Trainings
 from mnas.space.cost import cost
@@ -65,7 +65,7 @@ def steps(folder: Path) -> None:
 def search(folder: Path, run: Path, epochs: int, images: int, interval: int) -> None:
     """A whole search; a checkpoint is written after each `interval` steps of the supernet."""
     logging.getLogger("mnas").addHandler(logging.StreamHandler())
-    end_like_ctrl_c()
+    listen()
     supernet.CHECKPOINT_S, supernet.INTERVAL = 0.0, interval
     exports.export_onnx = lambda *args, **options: None  # type: ignore[assignment]
     plan.SELECT_ABOVE_S = math.inf  # on a busy machine the estimated cost would decide whether candidates are pruned
