@@ -6,16 +6,16 @@ import errno
 import json
 import logging
 import os
-import signal
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import typer
 
 from mnas.errors import MnasError, one_line
+from mnas.io.files import DISK_FULL
+from mnas.io.interrupt import INTERRUPTED, listen
 
-INTERRUPTED = 130
 CLOSED_PIPE = 141
 """As the shell shows a tool that SIGPIPE ended."""
 
@@ -25,7 +25,7 @@ def end(app: typer.Typer) -> NoReturn:
     from mnas.monitor.console import log_to_console
 
     log_to_console()
-    end_like_ctrl_c()
+    listen(leave)
     try:
         code = _run(app, "--json" in sys.argv)
     except (SystemExit, BrokenPipeError) as error:  # the first is what Typer and rich make of the second
@@ -38,16 +38,12 @@ def end(app: typer.Typer) -> NoReturn:
     sys.exit(code)
 
 
-def end_like_ctrl_c() -> None:
-    """Treat SIGTERM, with which schedulers and torchrun end a process, like Ctrl-C: the run logs how to continue."""
-    own_pid = os.getpid()
+def leave() -> None:
+    """What a second Ctrl-C leaves behind: a cursor, and a line."""
+    from mnas.monitor.console import stderr_console
 
-    def interrupt(number: int, frame: Any) -> None:
-        if os.getpid() != own_pid:  # a data loader's worker, which has nothing to log
-            os._exit(128 + number)
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, interrupt)
+    stderr_console().show_cursor()
+    typer.echo("error: interrupted twice: left at once", err=True)
 
 
 def _run(app: typer.Typer, as_json: bool) -> int:
@@ -60,14 +56,9 @@ def _run(app: typer.Typer, as_json: bool) -> int:
     except typer.Exit as error:
         return error.exit_code
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        if error.filename is None and not full:
+        if error.filename is None and error.errno not in DISK_FULL:
             raise
-        advice = (
-            "; finished work is kept: free some space, then continue a run with mnas resume RUN" if full
-            else "; name another file or folder"
-        )  # fmt: skip
-        return _fail(f"{error.filename or 'disk'}: {error.strerror}{advice}", 2, as_json)
+        return _fail(f"{error.filename or 'disk'}: {error.strerror}; {disk_advice(error, sys.argv[1:])}", 2, as_json)
     except Exception as error:
         if isinstance(error, MemoryError) or "can't allocate memory" in str(error) or "out of memory" in str(error):
             return _fail(f"not enough memory: {memory_advice(sys.argv[1:])}", 2, as_json)
@@ -75,6 +66,15 @@ def _run(app: typer.Typer, as_json: bool) -> int:
     if code == INTERRUPTED:  # Typer's own answer to Ctrl-C
         return _fail("interrupted", code, as_json)
     return code if isinstance(code, int) else 0
+
+
+def disk_advice(error: OSError, words: Sequence[str]) -> str:
+    """The way out where a file could not be read or written by the command in `words`."""
+    if error.errno in DISK_FULL:
+        return "finished work is kept: free some space, then continue a run with mnas resume RUN"
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM) and words[:1] == ["resume"]:
+        return "finished work is kept: make it writable, then run the command again"
+    return "name another file or folder; a run that has begun is kept, and mnas resume RUN continues it"
 
 
 def memory_advice(words: Sequence[str]) -> str:

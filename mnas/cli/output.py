@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from mnas.cli.errors import INTERRUPTED
 from mnas.errors import Infeasible, MnasError, one_line
+from mnas.io.interrupt import INTERRUPTED
 from mnas.monitor.figures import as_measured
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ import json
 import math
 import os
 import shutil
+import threading
 import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -165,7 +166,7 @@ def _make(
 
 def _decode(path: Path, split: FolderSplit, shape: tuple[int, ...], threads: int) -> dict[int, str]:
     """Write the pixels of every image to `path`, zeros for a broken one; returns row -> reason of the broken ones."""
-    count, row_bytes = len(split), math.prod(shape[1:])
+    count, row_bytes, stopped = len(split), math.prod(shape[1:]), threading.Event()
     with path.open("wb") as file:
         file.truncate(count * row_bytes)
 
@@ -174,6 +175,8 @@ def _decode(path: Path, split: FolderSplit, shape: tuple[int, ...], threads: int
         # written rather than memory-mapped, which kills the process by a signal when the disk is full
         with path.open("r+b") as file:
             for row in range(start, min(start + CHUNK, count)):
+                if stopped.is_set():  # large images take seconds each
+                    break
                 try:
                     pixels = decode(split.paths[row], sized(*shape[1:3]), split.reading)
                 except BrokenImage as error:
@@ -194,6 +197,7 @@ def _decode(path: Path, split: FolderSplit, shape: tuple[int, ...], threads: int
                 decoded = min(chunk * CHUNK, count)
                 shown.update(decoded, count, f"{decoded} images")
         finally:
+            stopped.set()
             pool.shutdown(cancel_futures=True)
     if len(broken) == count:
         raise BadInput(f"None of {count} images could be decoded, such as {split.paths[0]}; expected image files.")

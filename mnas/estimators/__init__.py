@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import time
@@ -11,6 +12,7 @@ from typing import Literal, Protocol
 
 from mnas.errors import BadInput
 from mnas.space.architecture import Architecture
+from mnas.training.faults import cause_of
 from mnas.training.loop import Diverged
 
 log = logging.getLogger("mnas")
@@ -46,10 +48,14 @@ class Estimate:
     seconds: float
     images: int | None = None
     """Images on which the accuracy was measured; None where it is no share of images."""
+    error: str = ""
+    """Why it failed."""
 
 
 def make_estimate(estimator: Estimator, arch: Architecture, prune: Callable[[int, float], bool]) -> Estimate:
-    """Estimate one accuracy; `prune(step, accuracy)` may end it early. A diverging training is a failed one."""
+    """Estimate one accuracy; `prune(step, accuracy)` may end it early. A training that diverges or has
+    too little memory, and an accuracy that is not a number, make it a failed one.
+    """
     curve: list[float] = []
 
     def report(step: int, accuracy: float) -> None:
@@ -59,16 +65,20 @@ def make_estimate(estimator: Estimator, arch: Architecture, prune: Callable[[int
 
     began = time.monotonic()
     state: Literal["complete", "pruned", "failed"] = "complete"
-    accuracy: float | None
+    accuracy: float | None = None
+    why = ""
     try:
         accuracy = _checked(estimator(arch, report))
     except Pruned:
         state, accuracy = "pruned", curve[-1]
-    except Diverged as error:
-        log.warning("%s: %s", arch.id, error)
-        state, accuracy = "failed", None
+    except (Diverged, MemoryError, RuntimeError) as error:
+        why = cause_of(error)
+        if not why:
+            raise
+        state = "failed"
+        log.warning("%s: %s", arch.id, why)
     seconds = round(time.monotonic() - began, 3)
-    return Estimate(state, accuracy, estimator.fidelity, tuple(curve), seconds, estimator.images)
+    return Estimate(state, accuracy, estimator.fidelity, tuple(curve), seconds, estimator.images, why)
 
 
 def never(step: int, accuracy: float) -> bool:
@@ -77,10 +87,11 @@ def never(step: int, accuracy: float) -> bool:
 
 
 def _checked(accuracy: float) -> float:
-    try:
+    number = -1.0
+    with contextlib.suppress(TypeError, ValueError):
         number = float(accuracy)
-    except (TypeError, ValueError):
-        number = math.nan
+    if math.isnan(number):
+        raise Diverged("the estimator gave NaN, not an accuracy")
     if not 0 <= number <= 1:
         raise BadInput(f"the estimator gave {accuracy!r}; expected an accuracy as a number from 0 to 1")
     return number

@@ -63,7 +63,8 @@ class WeightSharing:
         elif origin is not None and not begun:
             arch = start_from(self.supernet, origin)
             log.info("supernet: starting from the weights of %s, as architecture %s", origin.name, arch.id)
-        self.supernet.to(trainer.device)
+        # in the layout in which it is trained: a loaded one computes what the trained one did, to the last bit
+        self.supernet.to(trainer.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def _take(self, given: dict[str, Tensor], path: Path, classes: tuple[str, ...] | None) -> None:
         """Begin with the weights of another run's supernet; its classifier keeps the outputs of the same `classes`."""

@@ -60,11 +60,11 @@ def write_model(folder: str | Path, trained: Trained, data: ImageData, *, title:
 
 
 def write_metrics(folder: str | Path, metrics: dict[str, Any], classes: Sequence[str]) -> None:
-    """Write metrics.json and the model card with the same figures."""
+    """Write the model card, then metrics.json with the same figures: a folder that has it is complete."""
     folder = Path(folder)
-    write_json(folder / METRICS_FILE, metrics)
-    files = {path.name for path in folder.iterdir() if not path.name.startswith(".")} | {CARD_FILE}
+    files = {path.name for path in folder.iterdir() if not path.name.startswith(".")} | {CARD_FILE, METRICS_FILE}
     write_atomic(folder / CARD_FILE, model_card(metrics, classes, sorted(files)))
+    write_json(folder / METRICS_FILE, metrics)
 
 
 def load_model(folder: str | Path, classes: int | None = None) -> tuple[Network, Architecture]:

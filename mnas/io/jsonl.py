@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mnas.errors import BadInput
-from mnas.io.files import write_atomic
+from mnas.io.files import disk_errors, write_atomic
 
 log = logging.getLogger("mnas")
 
@@ -23,11 +24,11 @@ def append_record(path: Path, record: Mapping[str, Any]) -> None:
     """Append one line; a write that fails leaves the lines before it as they were."""
     body = json.dumps(record, allow_nan=False).removesuffix("}")
     line = f'{body}, "{KEY}": "{_sum(body.encode())}"}}\n'.encode()
-    with path.open("ab") as file:
+    with disk_errors(path, len(line)), path.open("ab", buffering=0) as file:
         size = file.tell()
         try:
-            file.write(line)
-            file.flush()
+            if file.write(line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(file.fileno())
         except OSError:
             os.truncate(path, size)

@@ -6,7 +6,7 @@ import functools
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -92,10 +92,15 @@ def log_to_console() -> None:
         log.addHandler(_ConsoleHandler())
 
 
+class _LogFile(logging.FileHandler):
+    def handleError(self, record: logging.LogRecord) -> None:
+        """A full disk costs lines of the log; what must be kept says so itself."""
+
+
 @contextmanager
 def log_file(path: Path) -> Iterator[None]:
     """Write mnas's log to `path` as well, for the length of the block."""
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = _LogFile(path, encoding="utf-8")
     handler.setFormatter(_WithoutPasswords("%(asctime)s %(levelname)s %(message)s"))
     level = log.level
     log.addHandler(handler)
@@ -104,5 +109,6 @@ def log_file(path: Path) -> Iterator[None]:
         yield
     finally:
         log.removeHandler(handler)
-        handler.close()
+        with suppress(OSError):
+            handler.close()
         log.setLevel(level)

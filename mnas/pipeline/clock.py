@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from mnas.run import Run
 
@@ -22,6 +24,17 @@ class RunClock:
     def elapsed_s(self) -> float:
         """Seconds that the run has taken so far, in all its processes."""
         return now() - self._began
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Save the count at the end of the block, also where it fails."""
+        try:
+            yield
+        except BaseException:
+            with suppress(OSError):  # the error on its way says more
+                self.save()
+            raise
+        self.save()
 
     def save(self) -> None:
         """Keep the count in the run's state."""

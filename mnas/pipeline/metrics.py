@@ -16,7 +16,7 @@ from mnas.data.splits import limited
 from mnas.errors import BadInput
 from mnas.export.folder import write_metrics, write_model
 from mnas.export.formats import file_name
-from mnas.io.files import write_atomic
+from mnas.io.files import whole_folder, write_atomic
 from mnas.io.size import Size, written
 from mnas.io.versions import versions
 from mnas.latency.conditions import Conditions
@@ -197,31 +197,32 @@ def write_winner(
     trained = [network.trained for network in networks]
     winner, trainer, config = trained[0], context.trainer.at_full_size(), context.config
     title = f"{context.space.name} {winner.name}"
-    write_model(folder, winner, trainer.data, title=title)
-    latency = with_budget(context.latency, budget_ms) if config.budgets_ms else context.latency
-    for runtime in {device.conditions.runtime for device in latency.devices} & FORMATS.keys():
-        write_quantised(runtime, trainer.data, winner.network, winner.architecture, folder)
-    add_all_latencies(rows, trained, folder, latency, config.seed)
-    first = rows[0]["latencies"][0]
-    constraints = {
-        constraint.option.removeprefix("--").replace("-", "_"): constraint.limit
-        for constraint in context.constraints.items
-    }
-    metrics = {
-        "title": title, "networks": rows,
-        "latency": {
-            "resolution": rows[0]["resolution"],
-            **{name: first[name] for name in ("device", "runtime", "threads", "batch", "budget_ms", "how")},
-        },
-        "limits": constraints,
-        "accuracy": accuracy_facts(trainer, recipe, winner.architecture.resolution) | {
-            "source": config.data, "max_broken": config.max_broken, "labels": config.labels,
-        },
-        "search": dict(search), "pretrained": origin_facts(context.run),
-        "versions": versions(), "date": datetime.date.today().isoformat(),
-        **evidence(networks[0], networks[1:], trainer.data.classes, trainer.metric),
-    }  # fmt: skip
-    write_metrics(folder, metrics, trainer.data.classes)
+    with whole_folder(folder) as part:
+        write_model(part, winner, trainer.data, title=title)
+        latency = with_budget(context.latency, budget_ms) if config.budgets_ms else context.latency
+        for runtime in {device.conditions.runtime for device in latency.devices} & FORMATS.keys():
+            write_quantised(runtime, trainer.data, winner.network, winner.architecture, part)
+        add_all_latencies(rows, trained, part, latency, config.seed)
+        first = rows[0]["latencies"][0]
+        constraints = {
+            constraint.option.removeprefix("--").replace("-", "_"): constraint.limit
+            for constraint in context.constraints.items
+        }
+        metrics = {
+            "title": title, "networks": rows,
+            "latency": {
+                "resolution": rows[0]["resolution"],
+                **{name: first[name] for name in ("device", "runtime", "threads", "batch", "budget_ms", "how")},
+            },
+            "limits": constraints,
+            "accuracy": accuracy_facts(trainer, recipe, winner.architecture.resolution) | {
+                "source": config.data, "max_broken": config.max_broken, "labels": config.labels,
+            },
+            "search": dict(search), "pretrained": origin_facts(context.run),
+            "versions": versions(), "date": datetime.date.today().isoformat(),
+            **evidence(networks[0], networks[1:], trainer.data.classes, trainer.metric),
+        }  # fmt: skip
+        write_metrics(part, metrics, trainer.data.classes)
     context.board.text(winner.name, markdown_table(rows[0]) + f"\n```yaml\n{winner.architecture.to_yaml()}```\n")
     context.board.confusion(winner.name, networks[0].judgements[0].confusion, trainer.data.classes)
     for one in metrics.get("verdicts", ()):

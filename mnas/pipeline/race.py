@@ -117,7 +117,10 @@ def _placings(alive: Sequence[Contender], part: float, advance: Advance) -> list
     placings = [Placing(*pair) for pair in zip(alive, advance(alive, part), strict=True)]
     if all(placing.standing is None for placing in placings):
         names = ", ".join(contender.name for contender in alive)
-        raise MnasError(f"every training of the race diverged ({names}); a new run may try --set recipe.lr=0.05")
+        raise MnasError(
+            f"every training of the race diverged or ran out of memory ({names}), as the log says: a new run may try "
+            "--set recipe.lr=0.05, or --set recipe.batch_size=32"
+        )
     return placings
 
 

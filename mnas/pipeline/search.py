@@ -71,7 +71,7 @@ AT_ONCE = 4
 def run_search(run: Run, config: RunConfig, overrides: Overrides, group: ProcessGroup = SINGLE) -> Result:
     """Search, in the process that owns the run's folder; each step finds what an earlier process finished."""
     clock = RunClock(run)
-    with log_file(run.log_path):
+    with log_file(run.log_path), clock.kept():
         try:
             if run.state().done:
                 log.info("this run is finished: %s", run.winner)
@@ -83,8 +83,6 @@ def run_search(run: Run, config: RunConfig, overrides: Overrides, group: Process
             command = "mnas resume" if group.size == 1 else "torchrun ... -m -- mnas resume"
             log.warning("interrupted; continue this run with: %s %s", command, run.folder)
             raise
-        finally:
-            clock.save()
 
 
 def _search(run: Run, config: RunConfig, overrides: Overrides, group: ProcessGroup, clock: RunClock) -> None:

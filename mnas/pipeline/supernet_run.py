@@ -46,7 +46,7 @@ def run_supernet(
 ) -> dict[str, Any]:
     """Train the supernet of a run, or the rest of it, in the process that owns the folder; the facts about it."""
     clock = RunClock(run)
-    with log_file(run.log_path):
+    with log_file(run.log_path), clock.kept():
         try:
             if run.supernet_weights.exists() and (run.folder / FACTS).exists():
                 log.info("this supernet is trained: %s", run.folder)
@@ -56,8 +56,6 @@ def run_supernet(
         except KeyboardInterrupt:
             log.warning("interrupted; the same command continues the training in %s", run.folder)
             raise
-        finally:
-            clock.save()
 
 
 def _train(

@@ -13,6 +13,7 @@ from mnas.estimators.weight_sharing import WeightSharing
 from mnas.monitor.tensorboard import TensorBoard
 from mnas.pipeline.race import Contender
 from mnas.training.distributed import ProcessGroup
+from mnas.training.faults import cause_of
 from mnas.training.full import FullTraining, Standing, Trained, Weights
 from mnas.training.loop import Diverged
 from mnas.training.recipe import fine_tuning
@@ -51,11 +52,13 @@ class Trainings:
         return FullTraining(name, contender.architecture, leg.recipe, trainer, self.checkpoints, start, self.board)
 
     def run(self, leg: Leg) -> Standing | None:
-        """Train a leg; None where the training diverges."""
+        """Train a leg; None where the training diverges, or memory is too short for it."""
         try:
             return self.of(leg).advance(leg.epochs)
-        except Diverged as error:
-            log.warning("%s: %s", leg.contender.name, error)
+        except (Diverged, MemoryError, RuntimeError) as error:
+            if not (why := cause_of(error)):
+                raise
+            log.warning("%s: %s", leg.contender.name, why)
             return None
 
 

@@ -12,7 +12,7 @@ from mnas.config import RunConfig
 from mnas.data.near_duplicates import warn_of_near_duplicates
 from mnas.data.sources import DATA_SETS
 from mnas.export.folder import load_model
-from mnas.io.files import read_json, write_atomic
+from mnas.io.files import read_json, whole_folder, write_atomic
 from mnas.io.names import file_stem
 from mnas.io.size import written
 from mnas.io.strict_yaml import read_text
@@ -213,8 +213,8 @@ def _name(config: RunConfig, budget_ms: float | None) -> str:
 
 
 def _copy_files(source: Path, target: Path) -> None:
-    """Copy a winner's files, metrics.json last: a folder that has it is complete."""
-    (target / "metrics.json").unlink(missing_ok=True)
-    files = [path for path in source.iterdir() if not path.name.startswith(".")]
-    for path in sorted(files, key=lambda path: path.name == "metrics.json"):
-        write_atomic(target / path.name, path.read_bytes())
+    """Copy a winner's files."""
+    with whole_folder(target) as folder:
+        for path in source.iterdir():
+            if path.is_file():
+                write_atomic(folder / path.name, path.read_bytes())

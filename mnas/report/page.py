@@ -38,6 +38,9 @@ def report_after(run: Run) -> None:
     """
     try:
         log.info("report: %s", write_report(run))
+    except KeyboardInterrupt:
+        log.warning("interrupted; the search is finished: mnas report %s writes its page", run.folder)
+        raise
     except Exception as error:  # whatever is wrong with a page, the winner is there
         why = one_line(str(error)) or type(error).__name__
         log.warning("no report.html was written: %s; mnas report %s tries again", why, run.folder)

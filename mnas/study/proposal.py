@@ -63,7 +63,7 @@ def evaluated_trial(proposal: Proposal, estimate: Estimate, problem: Problem, na
     """The trial of a proposal that was evaluated."""
     latency_ms, accuracy = proposal.latency_ms, estimate.accuracy
     reward = None if accuracy is None else problem.reward(accuracy, latency_ms)
-    evaluation = Evaluation(estimate.fidelity, estimate.seconds, estimate.curve, estimate.images)
+    evaluation = Evaluation(estimate.fidelity, estimate.seconds, estimate.curve, estimate.images, estimate.error)
     number, arch = proposal.trial.number, proposal.architecture
     return Trial(number, estimate.state, arch, latency_ms, accuracy, reward, name, evaluation)
 

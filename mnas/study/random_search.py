@@ -12,6 +12,7 @@ from mnas.monitor.tensorboard import TensorBoard
 from mnas.run import Run
 from mnas.space.architecture import Architecture
 from mnas.study.analysis import best_so_far
+from mnas.study.failures import Failures
 from mnas.study.problem import Problem
 from mnas.study.schedule import Schedule
 from mnas.study.storage import written_trials
@@ -34,7 +35,7 @@ def random_search(
     """
     path = run.random_trials_path
     trials = written_trials(run, path)
-    best = _best(trials, problem.budget_ms)
+    best, failures = _best(trials, problem.budget_ms), Failures()
 
     def estimate(arch: Architecture) -> Estimate:
         return make_estimate(estimator, arch, never)
@@ -47,7 +48,7 @@ def random_search(
                     log.info("random search: found no further network that may be evaluated")
                 break
             for arch, result in zip(archs, schedule.group.map(estimate, archs), strict=True):
-                evaluation = Evaluation(result.fidelity, result.seconds, result.curve, result.images)
+                evaluation = Evaluation(result.fidelity, result.seconds, result.curve, result.images, result.error)
                 number, ms = len(trials), problem.latency(arch)
                 trial = Trial(number, result.state, arch, ms, result.accuracy, evaluation=evaluation)
                 run.append_trial(trial.to_json(), path)
@@ -57,6 +58,7 @@ def random_search(
                     board.trial(trial.number, {"random/best_feasible_accuracy": best.accuracy})
                 for callback in callbacks:
                     callback(trial)
+                failures.add(trial)
             bar.update(len(trials), schedule.trials)
     log.info("random search: %d candidates evaluated", len(trials))
     return trials

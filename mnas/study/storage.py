@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ from mnas.study.trial import Trial
 
 log = logging.getLogger("mnas")
 
+DISK_FAULTS = ("disk is full", "readonly database", "unable to open", "disk I/O error")
+"""What SQLite says of a disk that is full, or may not be written to."""
 ValuesOf = Callable[[Trial], list[float] | None]
 """A trial's objective values for Optuna; None where it has none."""
 
@@ -85,6 +88,8 @@ def whole_study(
     except (MnasError, ValueError, KeyError, TypeError, optuna.exceptions.OptunaError, sqlalchemy.exc.SQLAlchemyError,
             sqlite3.Error) as error:  # fmt: skip
         why = one_line(str(error).split("\n")[0])
+    if any(text in why for text in DISK_FAULTS):
+        raise _unwritable(run.folder, why)
     aside = path.with_name(f"{path.name}.damaged")
     _move(path, aside)
     try:
@@ -127,16 +132,22 @@ def _check_trials(study: optuna.Study, trials: Sequence[Trial], space: SearchSpa
             raise ValueError(f"trial {trial.number} has another network in trials.jsonl")
 
 
+def _unwritable(folder: Path, why: str) -> BadInput:
+    """That the study of the run in `folder` cannot be written, and the way out."""
+    free = shutil.disk_usage(folder).free
+    return BadInput(
+        f"{folder / 'study.db'}: cannot be written ({why.splitlines()[0]}; {free:,} bytes are free); the finished "
+        f"trials are kept: free some space or make the folder writable, then mnas resume {folder}"
+    )
+
+
 @contextmanager
 def storage_errors(folder: Path) -> Iterator[None]:
-    """Raise MnasError with the way out where the study of the run in `folder` cannot be written."""
+    """Raise BadInput with the way out where the study of the run in `folder` cannot be written."""
     try:
         yield
-    except optuna.exceptions.StorageInternalError as error:
-        raise MnasError(
-            f"{folder / 'study.db'}: cannot be written ({str(error.__cause__ or error).splitlines()[0]}); the finished "
-            f"trials are kept: free some space, then mnas resume {folder}"
-        ) from None
+    except (optuna.exceptions.StorageInternalError, sqlalchemy.exc.OperationalError) as error:
+        raise _unwritable(folder, str(error.__cause__ or error)) from None
 
 
 # --- trials

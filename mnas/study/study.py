@@ -13,6 +13,7 @@ from mnas.estimators import Estimate, Estimator, make_estimate, never
 from mnas.run import Run
 from mnas.space.architecture import Architecture
 from mnas.study.database import PatientStorage
+from mnas.study.failures import Failures
 from mnas.study.objective import directions
 from mnas.study.optuna_log import quiet_optuna
 from mnas.study.problem import Problem
@@ -60,10 +61,11 @@ class Study:
                 run, storage, directions=directions(problem.objective), sampler=sampler, prune_after=prune_after
             )
 
-        self._optuna = open_it() if storage else whole_study(
-            run, open_it, self.trials, problem.space, self._values
-        )
-        self._recover()
+        with storage_errors(run.folder):
+            self._optuna = open_it() if storage else whole_study(
+                run, open_it, self.trials, problem.space, self._values
+            )
+            self._recover()
 
     def _recover(self) -> None:
         """Bring the study to what trials.jsonl holds."""
@@ -81,7 +83,11 @@ class Study:
 
     @quiet_optuna()
     def optimize(self, estimator: Estimator, schedule: Schedule, callbacks: Sequence[Callback] = ()) -> None:
-        """Evaluate until the schedule ends or no network is left that may be evaluated; callbacks get each trial."""
+        """Evaluate until the schedule ends or no network is left that may be evaluated; callbacks get each trial.
+
+        Raises MnasError where several estimates in a row have failed.
+        """
+        failures = Failures()
         with storage_errors(self.run.folder):
             self._enqueue_first()
             cut_off = unfinished(self._optuna)
@@ -97,6 +103,7 @@ class Study:
                     trial = self._finish(proposal, estimates.pop(proposal.architecture, None))
                     for callback in callbacks:
                         callback(trial)
+                    failures.add(trial)
                 count = schedule.batch(self.evaluated)
 
     def _rest_of_batch(self, schedule: Schedule) -> int:
@@ -136,6 +143,8 @@ class Study:
         else:
             trial = evaluated_trial(proposal, estimate, self.problem, name)
         self.run.append_trial(trial.to_json())
+        if trial.evaluation.error:
+            proposal.trial.set_user_attr("error", trial.evaluation.error)
         tell(self._optuna, trial, self._values(trial))
         self._remember(trial)
         return trial

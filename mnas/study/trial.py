@@ -30,6 +30,8 @@ class Evaluation:
     """Accuracy after each step that the estimator reported."""
     images: int | None = None
     """Images on which the accuracy was measured; None where it is no share of images."""
+    error: str = ""
+    """Why it failed."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class Trial:
     def summary(self) -> str:
         """Its estimate in words; a zero-cost score is no accuracy."""
         if self.accuracy is None:
-            return "no accuracy"
+            return self.evaluation.error or "no accuracy"
         if self.fidelity == ZERO_COST:
             return f"score {self.accuracy:.3f}"
         return f"accuracy {self.accuracy:.2%}" + ("" if self.spread is None else f" +- {100 * self.spread:.1f}")
@@ -91,7 +93,7 @@ class Trial:
             "latency_ms": self.latency_ms, "accuracy": self.accuracy, "reward": self.reward,
             "seconds": self.seconds, "curve": list(self.curve), "name": self.name, "grade": self.fidelity,
             "images": self.evaluation.images,
-        }  # fmt: skip
+        } | ({"error": self.evaluation.error} if self.evaluation.error else {})  # fmt: skip
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Trial:
@@ -101,7 +103,7 @@ class Trial:
             values["architecture"] = Architecture.from_dict(values["architecture"], f"trial {values['number']}")
             curve = tuple(values.pop("curve"))
             fidelity, seconds = values.pop("grade", ""), values.pop("seconds", 0.0)
-            evaluation = Evaluation(fidelity, seconds, curve, values.pop("images", None))
+            evaluation = Evaluation(fidelity, seconds, curve, values.pop("images", None), values.pop("error", ""))
             return cls(**values, evaluation=evaluation)
         except (TypeError, ValueError, KeyError, AttributeError):
             raise BadInput(

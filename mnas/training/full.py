@@ -18,6 +18,7 @@ from torch import nn
 from mnas.config import Recipe
 from mnas.errors import BadInput
 from mnas.io.checksum import read_kept, write_kept
+from mnas.io.interrupt import asked, finishing_steps, stop_if_asked
 from mnas.io.size import shown
 from mnas.monitor.console import Progress, progress
 from mnas.monitor.tensorboard import TensorBoard
@@ -152,28 +153,43 @@ class _Advance:
 
     def to(self, epochs: int) -> Standing:
         """Train to the end of that epoch, or until patience ends, and judge."""
-        whole, training, patience = self._whole, self._training, self._whole.recipe.patience
-        drawn_every = 1 if patience else -(-whole.recipe.epochs // DRAWN)
+        whole, training = self._whole, self._training
+        drawn_every = 1 if whole.recipe.patience else -(-whole.recipe.epochs // DRAWN)
         last = epochs * training.steps_an_epoch
         with progress(f"train {whole.name}", last) as shown:
 
             def stepped(step: int) -> None:
                 shown.update(step, last)
-                if time.monotonic() - self._saved_at > SAVE_S and step < last and training.is_finite():
-                    self._save()
+                if step % training.steps_an_epoch:  # an epoch's end is kept with what was drawn there
+                    self._keep()
 
-            while training.epochs < epochs:
-                epoch = training.epoch(stepped)
-                drawn = self._quick_accuracy() if epoch.number % drawn_every == 0 else None
-                self._show(epoch, drawn, shown, last)
-                if patience and epoch.number - self._best["epochs"] >= patience:
-                    break
-        self._judge(finished=epochs == whole.recipe.epochs or training.epochs < epochs)
+            while training.epochs < epochs and not self._is_out_of_patience():
+                with finishing_steps():
+                    epoch = training.epoch(stepped)
+                    drawn = self._quick_accuracy() if epoch.number % drawn_every == 0 else None
+                    self._show(epoch, drawn, shown, last)
+                    if training.epochs < epochs:
+                        self._keep()
+        try:
+            self._judge(finished=epochs == whole.recipe.epochs or training.epochs < epochs)
+        except KeyboardInterrupt:
+            self._save()
+            raise
         self._save()
         if self._standing.finished:
             accuracy = 100 * self._standing.accuracy
             log.info("%s: trained for %d epochs, validation accuracy %.2f%%", whole.name, training.epochs, accuracy)
         return self._standing
+
+    def _is_out_of_patience(self) -> bool:
+        patience = self._whole.recipe.patience
+        return bool(patience) and self._training.epochs - self._best["epochs"] >= patience
+
+    def _keep(self) -> None:
+        """Save the training now and then, and before an interruption."""
+        if (asked() or time.monotonic() - self._saved_at > SAVE_S) and self._training.is_finite():
+            self._save()
+        stop_if_asked()
 
     def _judge(self, finished: bool) -> None:
         """Judge the averaged weights; where patience may end a finished training, those of its best epoch."""

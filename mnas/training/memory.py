@@ -65,7 +65,7 @@ def accumulate(begin: Callable[[], None], add: Callable[[slice], None], batch: i
             if parts > 1:
                 _log_parts(batch, parts)
             return parts
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error) or 2 * parts > batch // 2:
                 raise
         parts *= 2
@@ -86,7 +86,9 @@ def bounds(batch: int, parts: int) -> list[tuple[int, int]]:
     return list(itertools.pairwise(edges))
 
 
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether torch ran out of memory, on a GPU or on the CPU, where it raises a plain RuntimeError."""
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether Python or torch ran out of memory, on a GPU or on the CPU, where torch raises a plain RuntimeError."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
     texts = ("not enough memory", "can't allocate memory", "out of memory")
-    return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in texts)
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in texts)

@@ -25,6 +25,7 @@ from mnas.data.loader import batches
 from mnas.data.splits import limited
 from mnas.errors import BadInput
 from mnas.io.checksum import read_kept, write_kept
+from mnas.io.interrupt import asked, finishing_steps
 from mnas.io.size import Size, sides
 from mnas.nn.supernet import Supernet
 from mnas.space.architecture import Architecture
@@ -153,26 +154,29 @@ class SupernetTraining:
         good = latest = self._state()
         saved = time.monotonic()
         while self.step < self.steps:
-            began, images, losses = time.perf_counter(), 0, []
-            end = min(self.steps, self.step + INTERVAL)
-            with training_heap(self._device):
-                for raw, labels in self._data(end):
-                    losses.append(self._train_step(raw, labels))
-                    stepped(self.step)
-                    images += len(labels) * len(losses[-1]) * self._group.size
-            mean = self._group.mean(torch.stack(losses).mean(0).cpu())
-            took = time.perf_counter() - began
-            shown = {"largest": float(mean[0]), "smallest": float(mean[-1]), "random": float(mean[1:-1].mean())}
-            if self._guard.holds(shown["largest"]):
-                # the last steps may be broken although their mean loss is fine: only the next interval confirms them
-                good, latest = latest, self._state()
-                interval = Interval(self.step, self.steps, shown, self._lr(), images / took)
-            else:
-                interval, latest = self._undo(good, shown, images / took), good
-            due = bool(interval.collapsed) or time.monotonic() - saved > CHECKPOINT_S
-            if due and self._group.is_main and self._checkpoint:
-                self.save()
-                saved = time.monotonic()
+            with finishing_steps(alone=self._group.size == 1):
+                began, images, losses = time.perf_counter(), 0, []
+                end = min(self.steps, (self.step // INTERVAL + 1) * INTERVAL)
+                with training_heap(self._device):
+                    for raw, labels in self._data(end):
+                        losses.append(self._train_step(raw, labels))
+                        stepped(self.step)
+                        images += len(labels) * len(losses[-1]) * self._group.size
+                        if asked() and self._group.size == 1:
+                            break
+                mean = self._group.mean(torch.stack(losses).mean(0).cpu())
+                took = time.perf_counter() - began
+                shown = {"largest": float(mean[0]), "smallest": float(mean[-1]), "random": float(mean[1:-1].mean())}
+                if self._guard.holds(shown["largest"]):
+                    # the last steps may be broken although their mean loss is fine: the next interval confirms them
+                    good, latest = latest, self._state()
+                    interval = Interval(self.step, self.steps, shown, self._lr(), images / took)
+                else:
+                    interval, latest = self._undo(good, shown, images / took), good
+                due = bool(interval.collapsed) or time.monotonic() - saved > CHECKPOINT_S or asked()
+                if due and self._group.is_main and self._checkpoint:
+                    self.save()
+                    saved = time.monotonic()
             yield interval
         self.supernet.load_state_dict(self.averaged.state_dict())
 

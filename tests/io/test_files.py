@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
 
 from mnas.errors import BadInput
-from mnas.io.files import read_json, require_space, user_cache, write_atomic, write_json
+from mnas.io.files import disk_errors, read_json, require_space, user_cache, whole_folder, write_atomic, write_json
 
 
 def test_json_by_text_and_path(tmp_path: Path) -> None:
@@ -54,3 +55,34 @@ def test_too_little_space(tmp_path: Path) -> None:
     require_space(tmp_path, 1)
     with pytest.raises(BadInput, match="MB are free"):
         require_space(tmp_path, 10**18)
+
+
+def test_a_whole_folder(tmp_path: Path) -> None:
+    """It appears when the block ends, and not where that fails; one that exists keeps its other files."""
+    folder = tmp_path / "winner"
+    with pytest.raises(KeyboardInterrupt), whole_folder(folder) as part:
+        write_atomic(part / "a", "1")
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+    with whole_folder(folder) as part:
+        write_atomic(part / "a", "1")
+        assert not folder.exists()
+    write_atomic(folder / "more" / "mine", "kept")
+    with whole_folder(folder) as part:
+        write_atomic(part / "a", "2")
+        assert (folder / "a").read_text() == "1"
+    assert list(tmp_path.iterdir()) == [folder]
+    assert {path.name: path.read_text() for path in folder.rglob("*") if path.is_file()} == {"a": "2", "mine": "kept"}
+
+
+def test_what_a_killed_process_left_is_not_taken_for_whole(tmp_path: Path) -> None:
+    write_atomic(tmp_path / ".winner.part" / "stale", "x")
+    with whole_folder(tmp_path / "winner") as part:
+        write_atomic(part / "a", "1")
+    assert [path.name for path in tmp_path.rglob("*")] == ["winner", "a"]
+
+
+def test_a_full_disk_is_named_with_what_it_lacks(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"3 bytes are needed, [\d,]+ are free") as full, disk_errors(tmp_path / "a", 3):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert (full.value.errno, full.value.filename) == (errno.ENOSPC, str(tmp_path / "a"))

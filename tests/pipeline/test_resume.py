@@ -1,22 +1,16 @@
-"""A search that was interrupted or killed goes on where it stopped."""
+"""A search that was interrupted goes on where it stopped; tests/faults/ has those that were killed."""
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from damage import damage
-from made_up_tables import made_up
 from small_search import QUICK, TINY_SPACE, milliseconds, no_extras
 
 import mnas
 from mnas.monitor.tensorboard import TensorBoard
-from mnas.space.cost import layer_madds
 from mnas.training import supernet as supernet_training
 
 SMALL: dict[str, Any] = {
@@ -111,40 +105,3 @@ def _interrupt(phase: str, monkeypatch: pytest.MonkeyPatch, **given: Any) -> Non
         if phase != "search":
             patch.setattr(TensorBoard, "supernet" if phase == "supernet" else "training", interrupted)
         mnas.search(**SMALL, **given, callbacks=[interrupted] if phase == "search" else [])
-
-
-SCRIPT = """
-import sys, mnas
-from mnas.training import speed
-sys.argv[0], speed.MEASURED_S = "mnas", 0.0
-mnas.search(space=sys.argv[1], latency_table=sys.argv[2], latency_ms=20, trials=4, run=sys.argv[3], estimator="train",
-            set={"recipe.epochs": 1, "proxy.epochs": 2, "recipe.images": 100, "proxy.images": 200})
-"""
-
-
-@pytest.mark.usefixtures("without_extras")
-def test_killed_at_any_moment_and_resumed(tiny: Path, tmp_path: Path) -> None:
-    run, table = tmp_path / "run", tmp_path / "phone.yaml"
-    ms = {layer: 0.1 + layer_madds(layer) / 1e6 for layer in mnas.load_space(tiny).layers(10)}
-    made_up(ms, device="a phone", runtime="tflite", origin="imported").save(table)
-    kept: list[bytes] = []
-    for lines in (1, 3):
-        command = [sys.executable, "-c", SCRIPT, *map(str, (tiny, table, run))]
-        process = subprocess.Popen(command, stderr=subprocess.PIPE)
-        trials = run / "trials.jsonl"
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline and process.poll() is None:
-            if trials.exists() and trials.read_bytes().count(b"\n") >= lines:
-                break
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        kept.append(trials.read_bytes())
-    result = mnas.resume(run)
-    finished = (run / "trials.jsonl").read_bytes()
-    for before in kept:
-        assert finished.startswith(before[: before.rfind(b"\n") + 1]), "every finished trial is kept"
-    evaluated = [trial for trial in result.trials if trial.evaluated]
-    assert len(evaluated) == 4
-    assert len({trial.architecture for trial in evaluated}) == 4, "none is run twice"
-    assert len({trial.number for trial in result.trials}) == len(result.trials)

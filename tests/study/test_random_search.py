@@ -10,14 +10,17 @@ from typing import Any
 import pytest
 from small_study import Counting, at_most_params, problem_of, tiny_space
 
+from mnas.errors import MnasError
 from mnas.monitor.tensorboard import TensorBoard
 from mnas.run import Run
 from mnas.space.architecture import Architecture
+from mnas.study.failures import FAILURES
 from mnas.study.problem import Problem
 from mnas.study.random_search import random_networks, random_search
 from mnas.study.schedule import Schedule
 from mnas.study.storage import written_trials
 from mnas.study.trial import Trial
+from mnas.training.loop import Diverged
 
 
 @pytest.fixture(scope="module")
@@ -88,3 +91,13 @@ def test_a_deadline_is_kept_where_latencies_are_slow(draw: Draw) -> None:
     began = time.monotonic()
     assert draw(Counting(), deadline=began + 0.5, at_once=4) == []
     assert time.monotonic() - began < 2
+
+
+def test_repeated_failures_stop_it(draw: Draw) -> None:
+    def diverging(arch: Architecture) -> float:
+        raise Diverged("the loss is nan")
+
+    with pytest.raises(MnasError, match="the loss is nan"):
+        draw(Counting(diverging), trials=20)
+    written = written_trials(draw.run, draw.run.random_trials_path)
+    assert [trial.evaluation.error for trial in written] == ["the loss is nan"] * FAILURES

@@ -10,16 +10,18 @@ from typing import Any
 
 import optuna
 import pytest
+import torch
 from optuna.trial import TrialState
 from small_study import Counting, accuracy, at_most_params, milliseconds, problem_of, tiny_space
 
-from mnas.errors import BadInput
+from mnas.errors import BadInput, MnasError
 from mnas.estimators import Report
 from mnas.run import Run
 from mnas.samplers import SAMPLERS, make_sampler
 from mnas.space.architecture import Architecture
 from mnas.space.space import SearchSpace, load_space
 from mnas.study.constraints import Constraints
+from mnas.study.failures import FAILURES
 from mnas.study.schedule import Schedule
 from mnas.study.storage import tell, written_trials
 from mnas.study.study import Study
@@ -133,7 +135,53 @@ def test_a_diverged_candidate_is_recorded_and_the_search_continues(make: MakeStu
     assert len(study._optuna.get_trials(states=(TrialState.FAIL,))) == 1
 
 
-@pytest.mark.parametrize("value", [float("nan"), 1.5, -0.1, "high", None])
+def out_of_memory(arch: Architecture) -> float:
+    torch.empty(1 << 58)
+    return 0.5
+
+
+def out_of_python_memory(arch: Architecture) -> float:
+    bytearray(1 << 60)
+    return 0.5
+
+
+@pytest.mark.parametrize(("fault", "cause"), [
+    (out_of_memory, "out of memory"), (out_of_python_memory, "out of memory"), (lambda arch: float("nan"), "NaN"),
+])  # fmt: skip
+def test_a_faulty_candidate_fails_with_its_cause(
+    make: MakeStudy, fault: Callable[[Architecture], float], cause: str
+) -> None:
+    study = make()
+    estimator = Counting(lambda arch: fault(arch) if len(estimator.evaluated) == 2 else 0.5)
+    study.optimize(estimator, Schedule(5))
+    failed = [trial for trial in study.trials if trial.state == "failed"]
+    assert len(failed) == 1
+    assert cause in failed[0].evaluation.error
+    assert cause in study.run.read_trials()[failed[0].number]["error"]
+    assert written_trials(study.run) == study.trials
+    assert study._optuna.trials[failed[0].number].user_attrs["error"] == failed[0].evaluation.error
+    assert study.evaluated == 5
+
+
+def test_repeated_failures_stop_the_search(make: MakeStudy) -> None:
+    study = make()
+    with pytest.raises(MnasError, match="out of memory") as stopped:
+        study.optimize(Counting(out_of_memory), Schedule(40))
+    assert stopped.value.exit_code == 2
+    assert study.evaluated == FAILURES
+    study.optimize(Counting(), Schedule(FAILURES + 3))
+    assert study.evaluated == FAILURES + 3, "a later process tries again"
+
+
+def test_other_errors_of_an_estimator_are_raised(make: MakeStudy) -> None:
+    def broken(arch: Architecture) -> float:
+        raise RuntimeError("a mistake in its code")
+
+    with pytest.raises(RuntimeError, match="a mistake"):
+        make().optimize(Counting(broken), Schedule(4))
+
+
+@pytest.mark.parametrize("value", [1.5, -0.1, "high", None])
 def test_an_estimator_must_give_an_accuracy(make: MakeStudy, value: Any) -> None:
     with pytest.raises(BadInput, match="0 to 1"):
         make().optimize(lambda arch, report: value, Schedule(1))

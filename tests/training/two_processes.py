@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 
 import mnas
-from mnas.cli.errors import end_like_ctrl_c
 from mnas.config import SupernetRecipe
 from mnas.export import folder as exports
+from mnas.io.interrupt import listen
 from mnas.monitor.tensorboard import TensorBoard
 from mnas.pipeline import plan, running_race
 from mnas.pipeline.trainings import Leg, Trainings
@@ -66,7 +66,7 @@ def steps(folder: Path) -> None:
 def search(folder: Path, run: Path, epochs: int, images: int, interval: int) -> None:
     """A whole search; a checkpoint is written after each `interval` steps of the supernet."""
     logging.getLogger("mnas").addHandler(logging.StreamHandler())
-    end_like_ctrl_c()
+    listen()
     supernet.CHECKPOINT_S, supernet.INTERVAL = 0.0, interval
     exports.export_onnx = lambda *args, **options: None  # type: ignore[assignment]
     for name in ("pareto", "confusion"):
