@@ -8,6 +8,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperCommand
 
+from mnas.cli.catalogue import config, doctor, spaces, zoo
 from mnas.cli.credentials import hide_from_process_list
 from mnas.cli.errors import end
 from mnas.cli.files import files_csv, print_files
@@ -54,7 +55,6 @@ from mnas.cli.output import (
     print_networks,
     print_predictions,
     print_result,
-    print_table,
     print_trials,
     show,
 )
@@ -431,103 +431,8 @@ def report(
     show(done, as_json, lambda: typer.echo(done["report"]))
 
 
-@app.command()
-def config(as_json: Json = False) -> None:
-    """Every setting of a search with its default and what it does, as in a run's config.yaml; see `search --set`.
-
-    Example: mnas config
-    """
-    from mnas.commands import configuration
-
-    defaults = configuration.default_config()
-    show(defaults.model_dump(mode="json"), as_json, lambda: typer.echo(configuration.commented(defaults), nl=False))
-
-
-@app.command()
-def spaces(
-    name: Annotated[str | None, typer.Argument(metavar="[SPACE]", help="One space, with all its choices.")] = None,
-    as_json: Json = False,
-) -> None:
-    """The search spaces: how many networks, which choices, which reference.
-
-    Example: mnas spaces v3_large
-    """
-    from mnas.commands import catalogue
-    from mnas.io.presets import preset_names
-
-    listed = catalogue.spaces([name] if name else preset_names("search_spaces"))
-
-    def table() -> None:
-        if name:
-            space = listed[0]
-            typer.echo(f"{space['name']}: {space['size']:.4g} networks; reference {space['reference']}")
-            rows = [[choice, ", ".join(map(str, options))] for choice, options in space["choices"].items()]
-            print_table("choices of the deepest network", ["choice", "options"], rows)
-        else:
-            rows = [
-                [space["name"], f"{space['size']:.3g}", len(space["choices"]), space["reference"]] for space in listed
-            ]
-            print_table("search spaces", ["space", "networks", "choices", "reference"], rows)
-
-    show(listed[0] if name else {"spaces": listed}, as_json, table)
-
-
-@app.command()
-def zoo(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One network, layer by layer, as YAML.")] = None,
-    width: Annotated[float, typer.Option(help="Width multiplier.")] = 1.0,
-    resolution: Annotated[str, typer.Option(metavar="PX", help="Input size, of a rectangle HEIGHTxWIDTH.")] = "224",
-    as_json: Json = False,
-) -> None:
-    """The reference networks with parameters and multiply-adds, and their published weights.
-
-    Example: mnas zoo mobilenet_v3_large --width 0.75
-    """
-    from mnas.commands import catalogue
-    from mnas.space import zoo as references
-
-    size = one_size(resolution) or 224
-    if name:
-        arch = references.get(name, width, size)
-        show(arch.to_dict(), as_json, lambda: typer.echo(arch.to_yaml(), nl=False))
-        return
-    rows = catalogue.zoo_table(width, size)
-    shown = [[r["name"], f"{r['params']:,}", f"{r['madds'] / 1e6:,.2f} M"] for r in rows]
-    weights = catalogue.published_weights()
-
-    def tables() -> None:
-        title = f"reference networks, width {width:g}, {resolution} px, 1000 classes"
-        print_table(title, ["name", "parameters", "MAdds"], shown)
-        published = [
-            [w["network"] or f"space {w['space']}", w["name"], f"{w['top1']:.2f}%" if w["top1"] else "", w["trained_on"], w["licence"]]
-            for w in weights
-        ]
-        print_table("published weights (--pretrained NAME); of each network the first ones are the default",
-                    ["network", "name", "top-1", "trained on", "licence"], published)
-
-    show({"networks": rows, "weights": weights}, as_json, tables)
-
-
-@app.command()
-def doctor(as_json: Json = False) -> None:
-    """Versions, devices, runtimes, and what is missing with the command that installs it.
-
-    Example: mnas doctor
-    """
-    from mnas.commands.doctor import doctor as examine
-
-    machine = examine()
-
-    def table() -> None:
-        print_table("versions", ["package", "version"], [list(item) for item in machine["versions"].items()])
-        others = [["cuda", gpu] for gpu in machine["gpus"]] + [["mps", "Apple GPU"]] * ("mps" in machine["devices"])
-        print_table("devices", ["device", "what"], [["cpu", machine["device"]], *others])
-        print_table("runtimes", ["runtime", "version"], [[r["name"], r["version"] or r["missing"]] for r in machine["runtimes"]])
-        print_table("known to be slow", ["runtime", "what"], [[r["name"], r["slow"]] for r in machine["runtimes"] if r["slow"]])
-        if machine["missing"]:
-            print_table("not installed", ["package", "for", "install"], [list(m.values()) for m in machine["missing"]])
-
-    show(machine, as_json, table)
+for command in (config, spaces, zoo, doctor):
+    app.command()(command)
 
 
 def main() -> NoReturn:
