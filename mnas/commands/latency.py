@@ -15,6 +15,7 @@ import torch
 from mnas.config import MAX_TABLE_ERROR
 from mnas.errors import BadInput
 from mnas.export.folder import load_model, model_folder
+from mnas.export.formats import FILES
 from mnas.io.size import Size
 from mnas.latency.conditions import Conditions
 from mnas.latency.importers import tables as importers
@@ -45,7 +46,7 @@ from mnas.space.zoo import NETWORKS, load_architecture
 
 log = logging.getLogger("mnas")
 
-MODEL_FILES = (".onnx", ".tflite", ".pte", ".pt2", ".py")
+MODEL_FILES = {Path(file).suffix for file in FILES.values()} - {".safetensors"}  # which has weights alone
 
 
 @dataclass(frozen=True)
