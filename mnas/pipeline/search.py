@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -110,7 +111,8 @@ def _search(run: Run, config: RunConfig, overrides: Overrides, group: ProcessGro
         config, context.space, context.trainer, overrides.estimator, sharing, candidate.recipe, candidate.select
     )
     study = _study(context, plan, overrides, (fastest, slowest_ms), estimator.images, alone)
-    random_trials = _evaluate(context, study, plan, estimator, overrides.callbacks, clock)
+    with contextlib.closing(study):
+        random_trials = _evaluate(context, study, plan, estimator, overrides.callbacks, clock)
     group.release()
     analysis = analyse(config, context.space, study.trials, random_trials)
     trainer = full_trainer(context)
@@ -239,8 +241,12 @@ def _study(
         patience_s=config.patience_s,
     )  # fmt: skip
     kind = Study if alone else SharedStudy
-    study = kind(context.run, problem, sampler, storage=storage, seed=config.seed, prune_after=prune_after)
-    publish(study, context, plan, alone)
+    try:
+        study = kind(context.run, problem, sampler, storage=storage, seed=config.seed, prune_after=prune_after)
+        publish(study, context, plan, alone)
+    except BaseException:
+        storage.close()
+        raise
     return study
 
 

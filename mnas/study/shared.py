@@ -168,10 +168,6 @@ class SharedStudy(Study):
             return None
         return Trial(frozen.number, "failed", arch, self.problem.latency(arch))
 
-    def close(self) -> None:
-        """Close the connections to the database."""
-        self._storage.close()
-
     def _known(self) -> set[Architecture]:
         """Networks that were evaluated, or are being."""
         known = super()._known()

@@ -53,7 +53,7 @@ class Study:
     ):  # fmt: skip
         self.run, self.problem, self.trials = run, problem, written_trials(run)
         self._references = reference_networks(problem.space)
-        self._seed = seed
+        self._seed, self._shared = seed, storage
         self._evaluated = {trial.architecture: trial for trial in self.trials if trial.evaluated}
 
         def open_it() -> optuna.Study:
@@ -75,6 +75,11 @@ class Study:
     def optuna(self) -> optuna.Study:
         """Optuna's study."""
         return self._optuna
+
+    def close(self) -> None:
+        """Close the connections to a shared database."""
+        if self._shared is not None:
+            self._shared.close()
 
     @property
     def evaluated(self) -> int:

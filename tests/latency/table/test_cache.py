@@ -119,9 +119,9 @@ def test_interrupted_while_it_builds(fill: Fill, space: SearchSpace, monkeypatch
     path, first = cache_path(space, Conditions("torch")), set[Layer]()
     prepared = building._prepared
 
-    def second_section_fails(adapter: Runtime, layers: Sequence[Layer], conditions: Conditions) -> object:
+    def second_section_fails(adapter: Runtime, layers: Sequence[Layer], *more: Any) -> object:
         first.update(layers if not first else ())
-        return prepared(adapter, layers, conditions) if first == set(layers) else interrupted()
+        return prepared(adapter, layers, *more) if first == set(layers) else interrupted()
 
     with monkeypatch.context() as patch:
         patch.setattr(timing, "GROUP", 1)  # sections of five layers
@@ -280,8 +280,8 @@ def test_interrupted_while_it_measures_once_more(
     inexact(monkeypatch, [0.4])
     prepared, attempts = building._prepared, 0
 
-    def second_attempt_fails(adapter: Runtime, layers: Sequence[Layer], conditions: Conditions) -> object:
-        return interrupted() if attempts else prepared(adapter, layers, conditions)
+    def second_attempt_fails(*given: Any) -> object:
+        return interrupted() if attempts else prepared(*given)
 
     def counted(*given: Any, **more: Any) -> LatencyTable:
         nonlocal attempts
