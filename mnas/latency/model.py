@@ -82,9 +82,11 @@ class LatencyModel:
 
     def measure(self, archs: Sequence[Architecture]) -> list[Measurement]:
         """Each network's measurement on the binding device, scaled as `predict`."""
+        # a table that lacks a layer says so before anything is measured
+        ordered = sorted(self.devices, key=lambda device: device.how == "measured")
         by_device = [
             [_scaled(measurement, self._scale(device)) for measurement in device.measure(archs)]
-            for device in self.devices
+            for device in ordered
         ]
         return [max(measurements, key=upper_ms) for measurements in zip(*by_device, strict=True)]
 

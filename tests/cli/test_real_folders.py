@@ -130,7 +130,7 @@ def test_labels_and_groups(mnas: Mnas, tmp_path: Path) -> None:
 
 
 QUICK = ("--latency-ms", "30", "--trials", "2", "--estimator", "zero_cost", "--set", "recipe.epochs=1",
-         "--set", "recipe.images=100", "--set", "max_table_error=1.0")  # fmt: skip
+         "--set", "recipe.images=100", "--set", "max_table_error=1.0", "--set", "references=0")  # fmt: skip
 
 
 def test_a_run_folder_may_have_any_name(mnas: Mnas, tiny: Path, tmp_path: Path) -> None:
