@@ -29,7 +29,7 @@ bn_eps: 0.001
 
 QUICK: dict[str, Any] = {
     "recipe.epochs": 2, "proxy.epochs": 2, "recipe.images": 300, "proxy.images": 200,
-    "supernet.epochs": 1, "supernet.images": 320, "finetune_epochs": 0.1, "finalists": 2,
+    "supernet.epochs": 1, "supernet.images": 320, "finetune_epochs": 0.1, "finalists": 2, "references": 0,
     "max_table_error": 1.0,  # networks of 0.2 ms on a busy machine
 }  # fmt: skip
 
