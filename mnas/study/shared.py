@@ -9,12 +9,13 @@ from collections.abc import Callable, Sequence
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 
-from mnas.errors import BadInput
+from mnas.errors import BadInput, MnasError
 from mnas.estimators import Estimator, make_estimate
 from mnas.run import Run
 from mnas.space.architecture import Architecture
 from mnas.study import tickets
 from mnas.study.database import PatientStorage
+from mnas.study.failures import Failures
 from mnas.study.optuna_log import quiet_optuna
 from mnas.study.problem import Problem
 from mnas.study.proposal import evaluated_trial, proposed, pruner, unevaluated_trial
@@ -105,9 +106,12 @@ class SharedStudy(Study):
     def optimize(
         self, estimator: Estimator, schedule: Schedule, callbacks: Sequence[Callback] = (), *, takes: bool = True
     ) -> None:
-        """Keep the tickets until the schedule ends, and evaluate some of them here unless this process `takes` none."""
+        """Keep the tickets until the schedule ends, and evaluate some of them here unless this process `takes` none.
+
+        Raises MnasError where several estimates in a row have failed, on any machine.
+        """
         own = Evaluator(self._optuna, self._storage, self.problem, estimator)
-        self._exhausted = False
+        self._exhausted, self._failures = False, Failures()
 
         def keep() -> bool:
             return self._keep(schedule, callbacks)
@@ -125,7 +129,11 @@ class SharedStudy(Study):
         """Write what is finished, free what is dead, add or withdraw tickets; whether something is left to do."""
         tickets.free_dead(self._optuna, self._storage)
         now = self._reader.read()
-        self._write(now, callbacks)
+        try:
+            self._write(now, callbacks)
+        except MnasError:
+            tickets.withdraw(self._optuna, now.waiting)
+            raise
         spent = self.evaluated + len(self._given_up)
         wanted = AHEAD if schedule.trials is None else min(AHEAD, schedule.trials - spent - len(now.running))
         wanted = 0 if schedule.is_late or self._exhausted else max(0, wanted)
@@ -157,6 +165,7 @@ class SharedStudy(Study):
             self._remember(trial)
             for callback in callbacks:
                 callback(trial)
+            self._failures.add(trial)
 
     def _failed(self, frozen: optuna.trial.FrozenTrial) -> Trial | None:
         """The failed trial of a ticket whose processes ended each time; None where its network was not chosen yet."""

@@ -16,11 +16,15 @@ from shared_processes import NAME, Slow, close_all, main_process, opened, schedu
 from small_study import milliseconds, problem_of, tiny_space
 
 from mnas.errors import BadInput, MnasError
+from mnas.estimators import Report
 from mnas.run import Run
 from mnas.samplers import make_sampler
+from mnas.space.architecture import Architecture
 from mnas.study import tickets
+from mnas.study.failures import FAILURES
 from mnas.study.shared import Evaluator, SharedStudy
 from mnas.study.storage import written_trials
+from mnas.training.loop import Diverged
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +94,18 @@ def test_a_small_space_ends(run: Run, tmp_path: Path, monkeypatch: pytest.Monkey
     allowed = sum(map(problem.allows, space.enumerate()))
     assert 2 <= allowed <= 6
     checked(study, run, allowed)
+
+
+def test_candidates_that_fail_one_after_another_stop_it(run: Run, tmp_path: Path) -> None:
+    class Diverging(Slow):
+        def __call__(self, arch: Architecture, report: Report) -> float:
+            raise Diverged("the loss is nan")
+
+    study = main_process(f"sqlite:///{tmp_path}/shared.db", run)
+    with pytest.raises(MnasError, match="the loss is nan"):
+        study.optimize(Diverging(tmp_path / "notes"), schedule(30))
+    assert [trial.state for trial in study.trials if trial.evaluated] == ["failed"] * FAILURES
+    assert not study.optuna.get_trials(states=(TrialState.RUNNING, TrialState.WAITING))
 
 
 def test_a_study_of_another_run_is_not_taken(url: str, run: Run, tmp_path: Path) -> None:
