@@ -111,10 +111,12 @@ def _created(url: str, options: dict[str, Any], heartbeat_s: int | None, patienc
             if heartbeat_s is not None and storage.engine.dialect.name == "sqlite":
                 sqlalchemy.event.listen(storage.engine, "begin", _lock_at_once)
             return storage
-        except (exc.DBAPIError, AssertionError) as error:
-            restarts = any(words in str(error) for words in RESTARTING)
+        except (exc.DBAPIError, exc.PendingRollbackError, optuna.exceptions.StorageInternalError,
+                AssertionError) as error:  # fmt: skip
+            restarts = any(words in f"{error} {error.__cause__}" for words in RESTARTING)
+            settles = not isinstance(error, optuna.exceptions.StorageInternalError) and _is_reachable(url, options)
             limit_s = min(SETTLING_S, patience_s) if restarts else SETTLING_S
-            if time.monotonic() - began > limit_s or not (restarts or _is_reachable(url, options)):
+            if time.monotonic() - began > limit_s or not (restarts or settles):
                 raise
             time.sleep(random.uniform(0.02, 0.2))
 
