@@ -13,7 +13,7 @@ from mnas.nn.boxes import clipped, decode, default_boxes, suppress
 from mnas.nn.features import Features, Tap, expansion_at, last_at
 from mnas.nn.heads.ssdlite import SSDLite
 from mnas.nn.network import Network, build
-from mnas.nn.pretrained import load_reference
+from mnas.nn.pretrained import check_shapes, load_reference
 from mnas.space.architecture import Architecture
 
 LAST_STRIDE = 32
@@ -106,12 +106,7 @@ def load_torchvision_detection(network: DetectionNetwork, state_dict: Mapping[st
             for theirs, ours in _HEAD_NAMES.items():
                 name = name.replace(theirs, ours)
             head[name] = value
-    own = {name: value.shape for name, value in network.head.state_dict().items()}
-    given = {name: value.shape for name, value in head.items()}
-    if different := sorted(name for name in own.keys() | given.keys() if own.get(name) != given.get(name)):
-        name = different[0]
-        shapes = f"{tuple(given.get(name, ()))} in the weights, {tuple(own.get(name, ()))} in the network"
-        raise BadInput(f"weights: '{name}' does not fit: {shapes}")
+    check_shapes(network.head.state_dict(), head)
     load_reference(network.backbone, body)
     network.head.load_state_dict(head)
     return network

@@ -102,6 +102,14 @@ def architecture_beside(path: str | Path) -> tuple[str, Architecture] | None:
     return str(arch_file), Architecture.from_yaml(read_text(arch_file), str(arch_file))
 
 
+def check_shapes(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
+    """Raise BadInput with the first tensor that only one of two state dicts has, or in another shape."""
+    for name in sorted(own.keys() | given.keys()):
+        there, here = (tuple(one[name].shape) if name in one else "nothing" for one in (given, own))
+        if there != here:
+            raise BadInput(f"weights: '{name}' does not fit: {there} in the weights, {here} in the network")
+
+
 def _in_order(tensors: Mapping[str, Tensor], layout: str) -> list[ModuleWeights]:
     """The state dict's modules in the order in which the network runs them."""
     modules: dict[str, dict[str, Tensor]] = {}

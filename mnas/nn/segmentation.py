@@ -14,7 +14,7 @@ from mnas.nn.heads.deeplabv3 import FCN, DeepLabV3
 from mnas.nn.heads.layers import resized
 from mnas.nn.heads.lraspp import LRASPP
 from mnas.nn.network import Network, build
-from mnas.nn.pretrained import load_reference
+from mnas.nn.pretrained import check_shapes, load_reference
 from mnas.space.architecture import Architecture
 
 SegmentationHead = Literal["lraspp", "deeplabv3"]
@@ -80,12 +80,8 @@ def load_torchvision_segmentation(network: SegmentationNetwork, state_dict: Mapp
     heads = {name: value for name, value in state_dict.items() if not name.startswith("backbone.")}
     if network.aux_classifier is None:
         heads = {name: value for name, value in heads.items() if not name.startswith("aux_classifier.")}
-    own = {name: value.shape for name, value in network.state_dict().items() if not name.startswith("backbone.")}
-    theirs = {name: value.shape for name, value in heads.items()}
-    if different := sorted(name for name in own.keys() | theirs.keys() if own.get(name) != theirs.get(name)):
-        name = different[0]
-        shapes = f"{tuple(theirs.get(name, ()))} in the weights, {tuple(own.get(name, ()))} in the network"
-        raise BadInput(f"weights: '{name}' does not fit: {shapes}")
+    own = {name: value for name, value in network.state_dict().items() if not name.startswith("backbone.")}
+    check_shapes(own, heads)
     load_reference(network.backbone, body)
     network.load_state_dict(heads, strict=False)
     return network
