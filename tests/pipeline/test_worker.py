@@ -20,6 +20,7 @@ from sklearn.datasets import load_digits
 from mnas import BadInput, Result
 from mnas import worker as run_worker
 from mnas.run import Run
+from mnas.study.database import open_storage
 from mnas.study.storage import written_trials
 from mnas.study.trial import Trial
 
@@ -103,15 +104,14 @@ def test_a_search_with_workers(
 
 
 def stop_after_a_trial(server: Server) -> None:
-    storage = optuna.storages.RDBStorage(server.url.replace("postgresql:", "postgresql+psycopg:"))
+    storage = open_storage(server.url)  # makes tables beside the search and the worker
     ends = time.monotonic() + 90
     while time.monotonic() < ends:
         states = [study._study_id for study in storage.get_all_studies()]
         if any(storage.get_n_trials(number, optuna.trial.TrialState.COMPLETE) for number in states):
             break
         time.sleep(0.1)
-    storage.scoped_session.remove()
-    storage.engine.dispose()
+    storage.close()
     server.stop()
 
 
