@@ -172,6 +172,17 @@ def _better_half(running: Sequence[Placing], rung: float, rules: Rules) -> list[
     return [*(kept[:-1] or kept), reference]
 
 
+def displaced_by(dropped: Placing, kept: Sequence[Placing]) -> Placing | None:
+    """Who trains on although `dropped` did better: one that it cannot be told apart from, or the reference."""
+    return next(
+        (
+            one for one in kept if one.standing and dropped.standing
+            and one.standing.accuracy < dropped.standing.accuracy
+            and (tied(one, dropped) or one.contender.kind == "reference" != dropped.contender.kind)
+        ), None,
+    )  # fmt: skip
+
+
 def published_first(placings: Sequence[Placing]) -> list[Placing]:
     """The placings of a race, best first, with the best reference before those found that it cannot be told apart from.
 

@@ -13,7 +13,17 @@ from mnas.pipeline.context import Context
 from mnas.pipeline.leaderboard import update_leaderboard
 from mnas.pipeline.pacing import Pacing
 from mnas.pipeline.plan import most_epochs
-from mnas.pipeline.race import Contender, Placing, Rules, ordered, published_first, race, rungs_of
+from mnas.pipeline.race import (
+    Contender,
+    Placing,
+    Rules,
+    displaced_by,
+    ordered,
+    published_first,
+    race,
+    rungs_of,
+    tied,
+)
 from mnas.pipeline.races_file import races_of, write_rung
 from mnas.pipeline.trainings import SharedTrainings
 from mnas.training.full import Standing
@@ -136,7 +146,7 @@ class RunningRace:
             replace(one, contender=replace(one.contender, epochs=survivors[one.contender.name])) for one in kept
         ]
         left = duration(self._expected_s(going_on, rung))
-        shown = ", ".join(_in_words(one) + " (dropped)" * (one not in kept) for one in placings)
+        shown = ", ".join(_in_words(one) + _dropped(one, kept) for one in placings)
         log.info("race%s, after %s: %s; about %s left", self._at, _fraction(rung), shown, left)
         for before, after in zip(kept, going_on, strict=True):
             if before != after:
@@ -158,6 +168,19 @@ def _whole_s(placing: Placing) -> float:
 
 def _fraction(part: float) -> str:
     return f"1/{round(1 / part)}"
+
+
+def _dropped(placing: Placing, kept: Sequence[Placing]) -> str:
+    """What is said of one that does not train on, and why where one that did worse does."""
+    if placing in kept:
+        return ""
+    other = displaced_by(placing, kept)
+    if other is None:
+        return " (dropped)"
+    name, published = other.contender.name, other.contender.kind == "reference" != placing.contender.kind
+    if tied(other, placing):
+        return f" (dropped: not told apart from {name}, which is {'published' if published else 'faster'})"
+    return f" (dropped: {name} trains on to compare with)"
 
 
 def _in_words(placing: Placing) -> str:

@@ -12,7 +12,18 @@ from hypothesis import strategies as st
 
 import mnas
 from mnas.latency.timing.rounds import Measurement
-from mnas.pipeline.race import Contender, Placing, Rules, ordered, published_first, race, rungs_of, survivors, tied
+from mnas.pipeline.race import (
+    Contender,
+    Placing,
+    Rules,
+    displaced_by,
+    ordered,
+    published_first,
+    race,
+    rungs_of,
+    survivors,
+    tied,
+)
 from mnas.training.full import Standing
 
 ARCH = mnas.zoo.get("mobilenet_v3_small", 0.35, 32)
@@ -79,6 +90,17 @@ def test_the_best_reference_trains_on_however_weak() -> None:
     assert names(kept) == ["0", "1", "5"], "in the place of the last one above the line"
     kept = survivors(placings(180, 80, references=(1,)), EARLY, ALWAYS)
     assert names(kept) == ["0", "1"], "but not in the best one's"
+
+
+def test_who_takes_the_place_of_one_that_did_better() -> None:
+    fast = Placing(contender("fast", ms=3), standing(148, shift=9))
+    slow = Placing(contender("slow", ms=9), standing(150))
+    kept = [*placings(190), fast]
+    assert displaced_by(slow, kept) is fast
+    assert displaced_by(fast, [*placings(190), slow]) is None
+    last = placings(180, 160, 60, references=(2,))
+    assert displaced_by(last[1], [last[0], last[2]]) is last[2]
+    assert displaced_by(last[2], last[:2]) is displaced_by(placings(None)[0], kept) is None
 
 
 def test_without_time_to_compare_a_reference_is_dropped_like_any_other() -> None:
