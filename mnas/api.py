@@ -211,17 +211,18 @@ def resume(
 
 def worker(
     storage: str, run: str | Path, *, data: str | Path | None = None, device: str | None = None,
-    wait: str | float = WAIT_S, estimator: EstimatorCallable | None = None,
+    init: str | Path | None = None, wait: str | float = WAIT_S, estimator: EstimatorCallable | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Evaluate trials of the search `run`, which shares its study in `storage`, until it has enough.
 
     `run` is the folder's name, or path, as the search has it; nothing in it is read here. `data` says where the images
-    are on this machine, `device` what trains here. `wait` is how long the search, and then a trial, is waited for:
-    seconds, or text such as "10m". A search with a callable estimator needs the same callable here. Returns how many
-    trials this process ended, and how many of them it evaluated. Raises BadInput.
+    are on this machine, `init` where the search's file of weights is, `device` what trains here. `wait` is how long the
+    search, and then a trial, is waited for: seconds, or text such as "10m". A search with a callable estimator needs
+    the same callable here. Returns how many trials this process ended, and how many of them it evaluated. Raises
+    BadInput.
     """
     wait_s = parse_duration(wait) if isinstance(wait, str) else wait
-    return run_worker(storage, Path(run).name, Local(data, device, estimator), wait_s)
+    return run_worker(storage, Path(run).name, Local(data, device, estimator, init), wait_s)
 
 
 def _searched(run: Run, config: RunConfig, overrides: Overrides, group: ProcessGroup) -> Result:

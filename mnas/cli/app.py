@@ -239,6 +239,7 @@ def worker(
     storage: Annotated[str, typer.Option(metavar="URL", help=f"{STORAGE}, as the search has it.")],
     run: Annotated[str, typer.Option(metavar="NAME", help="The name of the search's run: that of its folder.")],
     data: Annotated[Path | None, typer.Option(help="Where the run's images are on this machine.")] = None,
+    init: Annotated[Path | None, typer.Option(metavar="FILE", help="Where the search's file of weights (its --init) is on this machine.")] = None,
     device: Annotated[str | None, typer.Option(help="What trains here: auto, cpu, cuda, mps; by default as in the search.")] = None,
     wait: Annotated[str, typer.Option(metavar="TIME", help="How long the search, and then a trial, is waited for: 90s, 10m.")] = "10m",
     as_json: Json = False,
@@ -247,11 +248,11 @@ def worker(
 
     Example: mnas worker --storage env:MNAS_STORAGE --run flowers
 
-    What it needs is in the storage, except the images; docs/clusters.md has scripts for Slurm and Kubernetes.
+    What it needs is in the storage, except images and weights; docs/clusters.md has scripts for Slurm and Kubernetes.
     """
     from mnas.api import worker as run_worker
 
-    done = run_worker(storage, run, data=data, device=device, wait=wait)
+    done = run_worker(storage, run, data=data, init=init, device=device, wait=wait)
     show(done, as_json, lambda: typer.echo(f"{done['run']}: evaluated {done['evaluated']} of {done['trials']} trials here"))
 
 

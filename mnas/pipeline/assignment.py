@@ -102,8 +102,9 @@ def _assignment(study: Study, context: Context, plan: Plan) -> Assignment:
 
 
 def digests(run: Run, origins: tuple[Origin, ...]) -> tuple[str, ...]:
-    """SHA-256 of each file of weights in the run's folder from which networks start."""
-    files = sorted(path for path in run.origins.glob("*/*") if path.name != "architecture.yaml") if origins else []
+    """SHA-256 of each file of weights in the run's folder from which networks start, whatever its name is."""
+    beside = (".yaml", ".sha256")
+    files = sorted(path for path in run.origins.glob("*/*") if path.suffix not in beside) if origins else []
     return tuple(hashlib.sha256(path.read_bytes()).hexdigest() for path in files)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import tempfile
 import time
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from mnas.errors import BadInput
 from mnas.estimators.factory import EstimatorCallable, make_estimator
 from mnas.latency.model import tabled_model
 from mnas.latency.table.table import load_table
+from mnas.nn.weights import weights_file
 from mnas.pipeline.assignment import Assignment, budgets_of, digests, is_over, read_assignment, write_tables
 from mnas.pipeline.context import make_trainer, run_data, searched_space, space_like
 from mnas.pipeline.origins import run_origins
@@ -43,6 +45,8 @@ class Local:
     data: str | Path | None = None
     device: str | None = None
     estimator: EstimatorCallable | None = None
+    init: str | Path | None = None
+    """A copy of the search's file of weights."""
 
 
 @quiet_optuna()
@@ -94,10 +98,22 @@ def _found(storage: PatientStorage, name: str, deadline: float) -> tuple[optuna.
 def _config(assignment: Assignment, local: Local) -> RunConfig:
     config = assignment.run_config
     own: dict[str, Any] = {"data": None if local.data is None else DATA_SETS.absolute(local.data)}
-    own["device"] = local.device
+    own |= {"device": local.device, "init": _weights(assignment.run_config.init, local.init)}
     if "estimator" in config.custom and local.estimator is None:
         raise BadInput("this search estimates accuracies by a Python callable: mnas.worker(..., estimator=callable)")
     return config.model_copy(update={key: value for key, value in own.items() if value is not None})
+
+
+def _weights(there: str | None, here: str | Path | None) -> str | None:
+    """The file of weights from which networks start, where it is on this machine; None where the search names none."""
+    if there is None:
+        if here is not None:
+            raise BadInput(f"--init {here}: the networks of this search start from no file")
+        return None
+    path = os.path.abspath(there if here is None else here)
+    if not weights_file(path).exists():
+        raise BadInput(f"{path}: the search's networks start from this file; it is not here: name a copy with --init")
+    return path
 
 
 def _evaluator(
@@ -115,7 +131,9 @@ def _evaluator(
     space = searched_space(run, config, None, data)
     origins = run_origins(run, config, space, data, decides=True)
     if digests(run, origins) != assignment.weights:
-        raise BadInput("the weights from which networks start are not the search's: fetch or copy the same ones here")
+        raise BadInput(
+            "the weights from which networks start are not the search's: fetch those, or name a copy with --init"
+        )
     space = space_like(space, origins)
     trainer = replace(make_trainer(config, space, data), precision=assignment.precision, origins=origins)
     tables = [load_table(path) for path in write_tables(assignment, run)]

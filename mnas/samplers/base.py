@@ -94,22 +94,27 @@ class ChoiceSampler(optuna.samplers.BaseSampler, abc.ABC):
 
     # --- proposals
 
-    def _learn(self, study: Study) -> list[FrozenTrial]:
-        """Learn from the finished trials, and return them; a failed trial may have ended before its last choice."""
-        trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
-        trials = [trial for trial in trials if trial.params]
+    def _learn(self, study: Study) -> tuple[list[FrozenTrial], list[FrozenTrial]]:
+        """Learn from the finished trials, and return them and the others with parameters.
+
+        A failed trial counts as another: it may have ended before its last choice.
+        """
+        ended, finished, others = (TrialState.COMPLETE, TrialState.PRUNED), list[FrozenTrial](), list[FrozenTrial]()
+        for trial in study.get_trials(deepcopy=False):  # once, since each call reads the database
+            if trial.params:
+                (finished if trial.state in ended else others).append(trial)
         version = self.choices.version
-        self.choices.learn(trials)
+        self.choices.learn(finished)
         if self.choices.version > version:
             self._costs.clear()
-        return trials
+        return finished, others
 
     def _propose(self, study: Study, trial: FrozenTrial) -> dict[str, Any]:
         """The first preferred point that is new and within the budget; where none is left, one tried before."""
         rng = np.random.default_rng([self._seed, trial.number])
-        finished = self._learn(study)
+        finished, others = self._learn(study)
         rows, values = self.choices.rows(finished), values_of(study, finished)
-        running, failed = (study.get_trials(deepcopy=False, states=(s,)) for s in (TrialState.RUNNING, TrialState.FAIL))
+        running, failed = ([one for one in others if one.state == s] for s in (TrialState.RUNNING, TrialState.FAIL))
         pending = self.choices.complete_rows(other.params for other in running if other.number != trial.number)
         tried = np.concatenate([rows, pending, self.choices.complete_rows(other.params for other in failed)])
         repeated, has_value = None, np.isfinite(values).all(1)

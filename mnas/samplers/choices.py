@@ -84,6 +84,8 @@ class Choices:
         self.version = 0
         """Grows whenever a choice or an option is added: points of an earlier version are not valid any more."""
         self._single: dict[str, Any] = {}
+        # the object that was last found equal to a choice's distribution
+        self._same: dict[str, BaseDistribution] = {}
         self._unsupported: set[str] = set()
         self._params: dict[int, Mapping[str, Any]] = {}
         self._rows: dict[int, NDArray[np.int64]] = {}
@@ -120,7 +122,7 @@ class Choices:
             if name in self._unsupported:
                 continue
             distribution = self._covering(name, value, trial.distributions[name])
-            if name in self.by_name and distribution == self.by_name[name].distribution:
+            if name in self.by_name and self._is_known(name, distribution):
                 after = names.index(name) + 1
                 continue
             if distribution.single():
@@ -138,6 +140,15 @@ class Choices:
                 self.by_name[name] = choice
                 after += 1
         self.by_name = {name: self.by_name[name] for name in names}
+
+    def _is_known(self, name: str, distribution: BaseDistribution) -> bool:
+        """Whether this is the distribution of a known choice; to compare all options of every trial takes long."""
+        if distribution is not self._same.get(name):
+            if distribution != self.by_name[name].distribution:
+                self._same.pop(name, None)
+                return False
+            self._same[name] = distribution
+        return True
 
     def _covering(self, name: str, value: Any, distribution: BaseDistribution) -> BaseDistribution:
         """A distribution of all values so far: an integer's range may change, and enqueued values may lie outside."""

@@ -9,14 +9,17 @@ import random
 import re
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any, TypeVar
 
 import optuna
 import sqlalchemy
+from optuna.storages._rdb.storage import _create_scoped_session
+from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import exc
 
 from mnas.errors import BadInput, Postponed, hide_passwords
+from mnas.study.bulk import read_trials
 from mnas.study.optuna_log import experimental_features
 
 log = logging.getLogger("mnas")
@@ -151,6 +154,17 @@ class PatientStorage(optuna.storages.RDBStorage):
         self.back_at = float("-inf")
         """When the server was there again after it was away, on time.monotonic()."""
 
+    def _get_trials(
+        self, study_id: int, states: Container[TrialState] | None, included_trial_ids: set[int],
+        trial_id_greater_than: int,
+    ) -> list[FrozenTrial]:  # fmt: skip
+        """Optuna's own method, several times as fast."""
+        wanted = None if states is None else [state for state in TrialState if state in states]
+        with _create_scoped_session(self.scoped_session) as session:
+            return read_trials(
+                session, study_id, states=wanted, included=included_trial_ids, after=trial_id_greater_than
+            )
+
     def wait_out(self, operation: Callable[[], T]) -> T:
         """The operation's result. Postponed where the server stays away for longer than `patience_s`."""
         began, wait_s = time.monotonic(), FIRST_WAIT_S
@@ -213,4 +227,4 @@ for _name in (
     "_get_best_trial_id", "set_trial_state_values", "set_trial_intermediate_value", "set_trial_user_attr",
     "set_trial_system_attr", "get_trial", "_get_trials", "record_heartbeat", "_get_stale_trial_ids",
 ):  # fmt: skip
-    setattr(PatientStorage, _name, _waiting(getattr(optuna.storages.RDBStorage, _name)))
+    setattr(PatientStorage, _name, _waiting(getattr(PatientStorage, _name)))

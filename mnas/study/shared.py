@@ -90,11 +90,13 @@ def _values(problem: Problem, trial: Trial, earlier: Trial | None) -> list[float
 class SharedStudy(Study):
     """The study of a run in a database where other processes evaluate trials too, seen from its main process."""
 
+    _storage: PatientStorage
+
     def __init__(
         self, run: Run, problem: Problem, sampler: optuna.samplers.BaseSampler, *, storage: PatientStorage,
         seed: int = 0, prune_after: int = 0,
     ):  # fmt: skip
-        self._storage, self._given_up = storage, set[int]()
+        self._given_up = set[int]()
         super().__init__(run, problem, sampler, storage=storage, seed=seed, prune_after=prune_after)
         self._reader = tickets.TicketReader(self._optuna)
 
@@ -119,7 +121,7 @@ class SharedStudy(Study):
         def keep_meanwhile() -> None:
             keep()
 
-        with storage_errors(self.run.folder):
+        with storage_errors(self.run.folder, self._storage):
             self._enqueue_first()
             while keep():
                 if not takes or own.evaluate_next(keep_meanwhile) is None:

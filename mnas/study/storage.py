@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from mnas.errors import BadInput, MnasError, one_line
 from mnas.run import Run
 from mnas.space.space import SearchSpace
-from mnas.study.database import PatientStorage, open_storage
+from mnas.study.database import PatientStorage, open_storage, without_password
 from mnas.study.trial import Trial
 
 log = logging.getLogger("mnas")
@@ -133,7 +133,7 @@ def _check_trials(study: optuna.Study, trials: Sequence[Trial], space: SearchSpa
 
 
 def _unwritable(folder: Path, why: str) -> BadInput:
-    """That the study of the run in `folder` cannot be written, and the way out."""
+    """That the study.db of the run in `folder` cannot be written, and the way out."""
     free = shutil.disk_usage(folder).free
     return BadInput(
         f"{folder / 'study.db'}: cannot be written ({why.splitlines()[0]}; {free:,} bytes are free); the finished "
@@ -142,12 +142,21 @@ def _unwritable(folder: Path, why: str) -> BadInput:
 
 
 @contextmanager
-def storage_errors(folder: Path) -> Iterator[None]:
-    """Raise BadInput with the way out where the study of the run in `folder` cannot be written."""
+def storage_errors(folder: Path, shared: PatientStorage | None = None) -> Iterator[None]:
+    """Raise BadInput with the way out where the study of the run in `folder` cannot be written.
+
+    It is in the database `shared`, or in the run's own study.db.
+    """
     try:
         yield
     except (optuna.exceptions.StorageInternalError, sqlalchemy.exc.OperationalError) as error:
-        raise _unwritable(folder, str(error.__cause__ or error)) from None
+        why = str(error.__cause__ or error)
+        if shared is None:
+            raise _unwritable(folder, why) from None
+        raise BadInput(
+            f"{without_password(shared.url)}: the study cannot be written there ({why.splitlines()[0]}); the finished "
+            f"trials are kept: once the database can be written to, mnas resume {folder}"
+        ) from None
 
 
 # --- trials

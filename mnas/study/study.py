@@ -53,7 +53,7 @@ class Study:
     ):  # fmt: skip
         self.run, self.problem, self.trials = run, problem, written_trials(run)
         self._references = reference_networks(problem.space)
-        self._seed, self._shared = seed, storage
+        self._seed, self._storage = seed, storage
         self._evaluated = {trial.architecture: trial for trial in self.trials if trial.evaluated}
 
         def open_it() -> optuna.Study:
@@ -61,7 +61,7 @@ class Study:
                 run, storage, directions=directions(problem.objective), sampler=sampler, prune_after=prune_after
             )
 
-        with storage_errors(run.folder):
+        with storage_errors(run.folder, storage):
             self._optuna = open_it() if storage else whole_study(
                 run, open_it, self.trials, problem.space, self._values
             )
@@ -78,8 +78,8 @@ class Study:
 
     def close(self) -> None:
         """Close the connections to a shared database."""
-        if self._shared is not None:
-            self._shared.close()
+        if self._storage is not None:
+            self._storage.close()
 
     @property
     def evaluated(self) -> int:
@@ -93,7 +93,7 @@ class Study:
         Raises MnasError where several estimates in a row have failed.
         """
         failures = Failures()
-        with storage_errors(self.run.folder):
+        with storage_errors(self.run.folder, self._storage):
             self._enqueue_first()
             cut_off = unfinished(self._optuna)
             count = self._rest_of_batch(schedule)

@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
 import pytest
+import torch
 from command import Mnas
+from made_up_tables import made_up
+from PIL import Image
 from postgresql import PASSWORD, Server, running_server
+from random_networks import randomise
 from sklearn.datasets import load_digits
 
 from mnas import BadInput, Result
 from mnas import worker as run_worker
+from mnas.nn.network import build
 from mnas.run import Run
+from mnas.space import zoo
+from mnas.space.cost import layer_madds
+from mnas.space.space import load_space
 from mnas.study.database import open_storage
 from mnas.study.storage import written_trials
 from mnas.study.trial import Trial
@@ -131,6 +141,58 @@ def test_the_list_of_processes_shows_no_password(worker_process: Start) -> None:
     hidden = [line for line in shown if b"env:MNAS_STORAGE" in line]
     assert hidden and PASSWORD.encode() not in b"".join(hidden)
     assert len(hidden) > len(shown) / 2
+
+
+# --- images and weights of its own
+
+
+def test_a_worker_has_copies_of_the_images_and_the_weights(
+    search: Callable[..., Result], tmp_path: Path
+) -> None:
+    """Folders of images at another place, and the file of --init under another name; what differs is refused."""
+    write_photos(tmp_path / "photos")
+    shutil.copytree(tmp_path / "photos", tmp_path / "copied")
+    shutil.copytree(tmp_path / "photos", tmp_path / "fewer")
+    next((tmp_path / "fewer").rglob("*.png")).unlink()
+    for seed, name in enumerate(("small", "other")):
+        network = build(zoo.get("mobilenet_v3_small", resolution=32), 5)
+        torch.save(randomise(network, seed).state_dict(), tmp_path / f"{name}.pth")
+    shutil.copy(tmp_path / "small.pth", tmp_path / "copy.pth")
+    layers = load_space("v3_small").with_resolutions([32]).layers(4)
+    made_up({layer: 0.02 + layer_madds(layer) / 1e6 for layer in layers}).save(tmp_path / "table.yaml")
+    url = f"sqlite:///{tmp_path}/shared.db"
+
+    def stop(trial: Trial) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        search(
+            space="v3_small", resolution=[32], data=tmp_path / "photos", init=tmp_path / "small.pth", storage=url,
+            estimator="probe", latency=None, latency_table=tmp_path / "table.yaml", allow_foreign_table=True,
+            latency_ms=50, trials=3, baseline=[], callbacks=[stop],
+        )  # fmt: skip
+    (tmp_path / "small.pth").unlink()
+
+    def worker(data: str, weights: str | None) -> dict[str, Any]:
+        return run_worker(
+            url, "run", data=tmp_path / data, init=None if weights is None else tmp_path / weights, wait=0.5
+        )
+
+    for data, weights, refused in (
+        ("copied", None, "--init"), ("copied", "other.pth", "weights"), ("fewer", "copy.pth", "--data")
+    ):  # fmt: skip
+        with pytest.raises(BadInput, match=refused):
+            worker(data, weights)
+    assert worker("copied", "copy.pth") == {"run": "run", "trials": 2, "evaluated": 2}
+
+
+def write_photos(folder: Path) -> None:
+    """Digits of four classes as files in folders."""
+    images, labels = load_digits(return_X_y=True)
+    for number, (pixels, label) in enumerate(zip(images[:160].reshape(-1, 8, 8), labels[:160] % 4, strict=True)):
+        path = folder / f"digit{label}" / f"{number:03}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((pixels * 15.9).astype(np.uint8)).resize((32, 32)).save(path)
 
 
 # --- what is refused

@@ -74,10 +74,14 @@ def test_the_name_of_a_study(tmp_path: Path) -> None:
     assert opened(run, url).study_name == "as-it-was"
 
 
-
-
 def test_a_study_that_cannot_be_written_says_how_to_go_on(tmp_path: Path) -> None:
     with pytest.raises(MnasError, match=r"study\.db.*disk is full.*mnas resume"), storage_errors(tmp_path):
+        raise optuna.exceptions.StorageInternalError from OSError("disk is full")
+
+
+def test_a_shared_database_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    shared = open_storage(f"sqlite:///{tmp_path / 'shared.db'}")
+    with pytest.raises(MnasError, match=r"^sqlite:.*shared\.db.*mnas resume"), storage_errors(tmp_path, shared):
         raise optuna.exceptions.StorageInternalError from OSError("disk is full")
 
 

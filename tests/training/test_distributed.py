@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -83,6 +84,7 @@ def without_seconds(line: str) -> dict[str, Any]:
 
 
 def test_search_is_that_of_one_process(tiny: Path) -> None:
+    """Although a worker is killed in an evaluation, and then the main process in the race, which ends them all."""
     folder = tiny.parent
     one, two = folder / "one", folder / "two"
     alone = [sys.executable, *script("search", folder, "one", "3", "400", "50")]
@@ -90,11 +92,18 @@ def test_search_is_that_of_one_process(tiny: Path) -> None:
     (two / "checkpoints").mkdir(parents=True)
     shutil.copy(one / "config.yaml", two)
     shutil.copy(one / "checkpoints" / "supernet.safetensors", two / "checkpoints")
-    done = torchrun(*script("search", folder, "two", "3", "400", "50"))
+    command = ["--max-restarts", "1", *script("search", folder, "two", "3", "400", "50", "1")]
+    ended = torchrun(*command)
+    assert ended.returncode != 0 and "Signal 9" in ended.stderr, ended.stderr
+    assert (folder / "two-1-1.pid").exists()  # torchrun started both again after the first kill
+    finished, begun = records(two), lines_of(two / "races.jsonl")
+    assert len(finished) == len(records(one)) and begun and not (two / "winner").exists()
+    done = torchrun(*command)
     assert done.returncode == 0, done.stderr
     assert "supernet: loaded" in (two / "run.log").read_text()
+    assert lines_of(two / "races.jsonl")[: len(begun)] == begun
     assert len({trial["accuracy"] for trial in records(one) if trial["state"] == "complete"}) > 1
-    assert records(two) == records(one)
+    assert records(two) == finished == records(one)
     assert (two / "winner" / "architecture.yaml").read_text() == (one / "winner" / "architecture.yaml").read_text()
     assert [without_seconds(line) for line in lines_of(two / "races.jsonl")] == [
         without_seconds(line) for line in lines_of(one / "races.jsonl")
@@ -104,7 +113,10 @@ def test_search_is_that_of_one_process(tiny: Path) -> None:
     alone_legs = lines_of(folder / "one-0.legs")
     shares = [lines_of(folder / f"two-{rank}.legs") for rank in (0, 1)]
     assert len(alone_legs) > 4
-    assert sorted(shares[0] + shares[1]) == sorted(alone_legs), "each leg is trained once, by one of them"
+    assert {*shares[0]} | {*shares[1]} == {*alone_legs}
+    rung = max(Counter(leg.rpartition(" ")[2] for leg in alone_legs).values())
+    again = len(shares[0]) + len(shares[1]) - len(alone_legs)
+    assert 1 <= again <= rung, "each leg is trained once, by one of them; those of one rung are entered again"
     assert abs(len(shares[0]) - len(shares[1])) <= 3, "in turns"
 
 
@@ -161,11 +173,9 @@ def test_a_supernet_alone(tiny: Path) -> None:
     settings = ["supernet.epochs=2", "supernet.images=128", "supernet.batch_size=16", "supernet.subnets=1"]
     options = [arg for value in settings for arg in ("--set", value)]
     command = ["-m", "--", "mnas", "supernet", "--space", tiny, "--resolution", "32", "-o", "shared", *options]
-    for _ in range(2):  # the second time it is trained
-        done = torchrun(*command, "--json", cwd=tiny.parent)
-        assert done.returncode == 0, done.stderr
-        facts = json.loads(done.stdout)
-        assert facts["steps"] == 8, "both processes take a batch in each"
+    done = torchrun(*command, "--json", cwd=tiny.parent)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["steps"] == 8, "both processes take a batch in each"
     assert (tiny.parent / "shared" / "checkpoints" / "supernet.safetensors").exists()
 
 

@@ -3,18 +3,22 @@
 import logging
 import math
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
 import mnas
 from mnas.config import SupernetRecipe
+from mnas.estimators import Estimate
 from mnas.export import folder as exports
 from mnas.io.interrupt import listen
+from mnas.monitor.console import Progress
 from mnas.monitor.tensorboard import TensorBoard
-from mnas.pipeline import plan, running_race
+from mnas.pipeline import plan, running_race, torchrun
 from mnas.pipeline.trainings import Leg, Trainings
 from mnas.space.cost import cost
 from mnas.training import speed, supernet
@@ -63,8 +67,41 @@ def steps(folder: Path) -> None:
         )  # fmt: skip
 
 
-def search(folder: Path, run: Path, epochs: int, images: int, interval: int) -> None:
-    """A whole search; a checkpoint is written after each `interval` steps of the supernet."""
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_at_a_candidate() -> None:
+    """Have a worker killed with one candidate of a batch evaluated, and another one not."""
+    estimate, begun = torchrun.make_estimate, list[Any]()
+
+    def dying(*args: Any) -> Estimate:
+        begun.append(args)
+        if len(begun) == 2:
+            die()
+        return estimate(*args)
+
+    torchrun.make_estimate = dying  # type: ignore[attr-defined]
+
+
+def die_in_the_race() -> None:
+    """Have a process killed in the middle of a contender's training."""
+    update = Progress.update
+
+    def dying(self: Progress, completed: float, *args: Any, **options: Any) -> None:
+        if self._title.startswith("train ") and completed == 2:
+            die()
+        update(self, completed, *args, **options)
+
+    Progress.update = dying  # type: ignore[method-assign]
+
+
+def search(folder: Path, run: Path, epochs: int, images: int, interval: int, killed: int = 0) -> None:
+    """A whole search; a checkpoint is written after each `interval` steps of the supernet.
+
+    If it is to be `killed`, that is worker 1 of the first start in an evaluation, the main process of the next in the
+    race.
+    """
     logging.getLogger("mnas").addHandler(logging.StreamHandler())
     listen()
     supernet.CHECKPOINT_S, supernet.INTERVAL = 0.0, interval
@@ -77,6 +114,10 @@ def search(folder: Path, run: Path, epochs: int, images: int, interval: int) -> 
     running_race.LEAST_STEPS = 0
     rank, life = os.environ.get("RANK", "0"), os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     (folder / f"{run.name}-{rank}-{life}.pid").write_text(str(os.getpid()))
+    if killed and (rank, life) == ("1", "0"):
+        die_at_a_candidate()
+    if killed and (rank, life) == ("0", "1"):
+        die_in_the_race()
     run_leg = Trainings.run
 
     def noted(trainings: Trainings, leg: Leg) -> Standing | None:
