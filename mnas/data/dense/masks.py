@@ -24,17 +24,22 @@ def read_mask(path: str | Path, header: Header, max_pixels: int) -> NDArray[np.i
 
     Raises BrokenImage for a damaged file or one of another size than the image, BadInput for a mask of colours.
     """
-    with opened(path) as mask:
-        mode = mask.mode
-        if mask.width * mask.height > max_pixels:
-            raise BrokenImage(
-                f"the mask has {mask.width} x {mask.height} pixels, more than {max_pixels:,} (--max-pixels)"
-            )
-        sideways = drawn_sideways(*mask.size, header, "the mask")
-        scale = SCALED.get(_raw_mode(mask), 1) if mode == "L" else 1
-        values = np.asarray(mask).astype(np.int32) // scale
+    try:
+        mode, values, sideways = _values(path, header, max_pixels)
+    except BrokenImage as error:
+        raise BrokenImage(f"its mask {path}: {error}") from None
     _check_mode(path, mode)
     return np.ascontiguousarray(TURNS[header.orientation](values)) if sideways else values
+
+
+def _values(path: str | Path, header: Header, max_pixels: int) -> tuple[str, NDArray[np.int32], bool]:
+    """Pillow's mode, the indices, and whether they are for the image before it is turned upright."""
+    with opened(path) as mask:
+        if mask.width * mask.height > max_pixels:
+            raise BrokenImage(f"{mask.width} x {mask.height} pixels, more than {max_pixels:,} (--max-pixels)")
+        sideways = drawn_sideways(*mask.size, header, "it")
+        scale = SCALED.get(_raw_mode(mask), 1) if mask.mode == "L" else 1
+        return mask.mode, np.asarray(mask).astype(np.int32) // scale, sideways
 
 
 def _check_mode(path: str | Path, mode: str) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -168,7 +168,7 @@ def _check_boxes(name: str, classes: Sequence[str], present: Sequence[NDArray[np
 
 
 def _shapes_masked(reading: Reading) -> DenseData[Tensor]:
-    resize = partial(masked_resized, reading=reading, ignore_index=IGNORE_INDEX)
+    resize = functools.partial(masked_resized, reading=reading, ignore_index=IGNORE_INDEX)
     train, val, test = (
         MemorySplit(_pixels(scenes), [torch.from_numpy(scene.mask) for scene in scenes], resize, reading)
         for scenes in _scenes()
@@ -177,13 +177,14 @@ def _shapes_masked(reading: Reading) -> DenseData[Tensor]:
 
 
 def _shapes_boxed(reading: Reading) -> DenseData[Boxes]:
-    resize = partial(boxed_resized, reading=reading)
+    resize = functools.partial(boxed_resized, reading=reading)
     train, val, test = (
         MemorySplit(_pixels(scenes), [scene.boxes for scene in scenes], resize, reading) for scenes in _scenes()
     )
     return DenseData("shapes", shapes.DESCRIPTION, shapes.CLASSES, train, val, test)
 
 
+@functools.cache
 def _scenes() -> list[list[shapes.Scene]]:
     """Of train, val and test."""
     return [shapes.render(count, seed) for seed, count in enumerate(shapes.COUNTS.values())]
