@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import os
 import re
 from collections import defaultdict
 from collections.abc import Sequence
@@ -23,6 +23,8 @@ from mnas.io.strict_yaml import read_text
 
 MAX_BYTES = 1_000_000_000
 """COCO's own largest file has 450 MB."""
+FARTHEST = 1e9
+"""Coordinates farther out are damaged."""
 TRIED = 50
 """Images that tell which folder the names of the files start from."""
 KEYS = ("images", "annotations", "categories")
@@ -116,7 +118,7 @@ def annotated(file: CocoFile, root: Path, names: Sequence[str], broken: BrokenIm
         path = home / one["file_name"]
         if owner in wrong:
             broken.add(path, wrong[owner])
-        elif not path.is_file():
+        elif not os.path.isfile(path):
             broken.add(path, f"named in {file.path.name}, but there is no such image")
         else:
             found.append(_annotated(str(path), boxes[owner], one))
@@ -126,13 +128,14 @@ def annotated(file: CocoFile, root: Path, names: Sequence[str], broken: BrokenIm
 
 
 def _annotated(path: str, boxes: list[tuple[list[float], int, bool]], one: dict[str, Any]) -> Annotated:
-    size = one.get("width"), one.get("height")
+    width, height = one.get("width"), one.get("height")
+    stated = _is_number(width) and _is_number(height)
     return Annotated(
         path,
         np.array([corners for corners, _, _ in boxes], np.float64).reshape(-1, 4),
         np.array([label for _, label, _ in boxes], np.int64),
         np.array([crowd for _, _, crowd in boxes], bool),
-        (int(size[0]), int(size[1])) if all(isinstance(side, int | float) and side > 0 for side in size) else None,  # type: ignore[arg-type]
+        (round(width), round(height)) if stated else None,  # type: ignore[arg-type]
     )
 
 
@@ -173,7 +176,7 @@ def _home(path: Path, root: Path, names: list[str]) -> Path:
     for folder in (base, base / "images"):
         near += [folder / name for name in listed(folder).folders] if folder.is_dir() else []
     said = _split(path, base)
-    found = {folder: sum((folder / name).is_file() for name in names[:TRIED]) for folder in dict.fromkeys(near)}
+    found = {folder: sum(os.path.isfile(folder / name) for name in names[:TRIED]) for folder in dict.fromkeys(near)}
     # a folder of the split's own name is preferred to one with the same files of another split
     return max(found, key=lambda folder: (found[folder], said is not None and said in str(folder.name)))
 
@@ -193,4 +196,4 @@ def _is_name(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= FARTHEST

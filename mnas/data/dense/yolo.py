@@ -4,6 +4,7 @@ image's sides; `labels` beside `images`."""
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,7 @@ def _home(root: Path, said: dict[str, Any], kind: str, file: Path) -> Home | Non
     below = Path(*[part for part in Path(value).parts if part not in ("..", "/")])
     for base in (root / str(said.get("path", "")), root):
         for folder in (base / value, base / below):
-            if folder.is_dir() and is_below(folder, root):
+            if os.path.isdir(folder) and is_below(folder, root):
                 return Home(folder, _labels(folder))
     return None
 
