@@ -95,10 +95,11 @@ def read_coco(path: Path) -> CocoFile:
 def annotated(file: CocoFile, root: Path, names: Sequence[str], broken: BrokenImages) -> list[Annotated]:
     """The images of a json file with their boxes; images that are not there or have a wrong annotation are `broken`.
 
-    `names`: the classes, whose labels start from 1. Raises BadInput past the limit, or where there are no images.
+    `names`: the classes, whose labels start from 1. Raises BadInput past the limit, for a path that is not below the
+    folder `root`, or where there are no images.
     """
     labels = {number: _label(name, names, file.path) for number, name in file.categories.items()}
-    images = _images(file, root)
+    images = _images(file)
     boxes: dict[Any, list[tuple[list[float], int, bool]]] = defaultdict(list)
     wrong: dict[Any, str] = {}
     for number, one in enumerate(file.annotations):
@@ -116,6 +117,8 @@ def annotated(file: CocoFile, root: Path, names: Sequence[str], broken: BrokenIm
     found = []
     for owner, one in images.items():
         path = home / one["file_name"]
+        if not is_below(path, root):
+            raise BadInput(f"{file.path}: {one['file_name']} is outside the folder {root}; expected paths below it")
         if owner in wrong:
             broken.add(path, wrong[owner])
         elif not os.path.isfile(path):
@@ -139,8 +142,8 @@ def _annotated(path: str, boxes: list[tuple[list[float], int, bool]], one: dict[
     )
 
 
-def _images(file: CocoFile, root: Path) -> dict[Any, dict[str, Any]]:
-    """Images by their ids. Raises BadInput for another structure, two of an id, or a path out of the folder."""
+def _images(file: CocoFile) -> dict[Any, dict[str, Any]]:
+    """Images by their ids. Raises BadInput for another structure, or two of an id."""
     found: dict[Any, dict[str, Any]] = {}
     for number, one in enumerate(file.images):
         if not isinstance(one, dict) or not isinstance(one.get("id"), int | str) or not _is_name(one.get("file_name")):
@@ -150,8 +153,6 @@ def _images(file: CocoFile, root: Path) -> dict[Any, dict[str, Any]]:
                 f"{file.path}: {found[one['id']]['file_name']} and {one['file_name']} have one id, {one['id']}; "
                 "expected one for each image"
             )
-        if not is_below(root / one["file_name"], root):
-            raise BadInput(f"{file.path}: {one['file_name']} is outside the folder {root}; expected paths below it")
         found[one["id"]] = one
     return found
 
@@ -171,11 +172,10 @@ def _reason(one: Any, labels: dict[int, int]) -> str:
 
 def _home(path: Path, root: Path, names: list[str]) -> Path:
     """The folder from which the names of the files start: that in which most of the first ones are."""
-    base = root if root.is_dir() else root.parent
-    near = [path.parent, path.parent / "images", base, base / "images"]
-    for folder in (base, base / "images"):
+    near = [path.parent, path.parent / "images", root, root / "images"]
+    for folder in (root, root / "images"):
         near += [folder / name for name in listed(folder).folders] if folder.is_dir() else []
-    said = _split(path, base)
+    said = _split(path, root)
     found = {folder: sum(os.path.isfile(folder / name) for name in names[:TRIED]) for folder in dict.fromkeys(near)}
     # a folder of the split's own name is preferred to one with the same files of another split
     return max(found, key=lambda folder: (found[folder], said is not None and said in str(folder.name)))

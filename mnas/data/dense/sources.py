@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from mnas.config import MAX_BROKEN
@@ -170,7 +171,7 @@ def _check_boxes(name: str, classes: Sequence[str], present: Sequence[NDArray[np
 def _shapes_masked(reading: Reading) -> DenseData[Tensor]:
     resize = functools.partial(masked_resized, reading=reading, ignore_index=IGNORE_INDEX)
     train, val, test = (
-        MemorySplit(_pixels(scenes), [torch.from_numpy(scene.mask) for scene in scenes], resize, reading)
+        MemorySplit(_pixels(scenes, reading), [torch.from_numpy(scene.mask) for scene in scenes], resize, reading)
         for scenes in _scenes()
     )
     return DenseData("shapes", shapes.DESCRIPTION, (BACKGROUND, *shapes.CLASSES), train, val, test)
@@ -179,7 +180,8 @@ def _shapes_masked(reading: Reading) -> DenseData[Tensor]:
 def _shapes_boxed(reading: Reading) -> DenseData[Boxes]:
     resize = functools.partial(boxed_resized, reading=reading)
     train, val, test = (
-        MemorySplit(_pixels(scenes), [scene.boxes for scene in scenes], resize, reading) for scenes in _scenes()
+        MemorySplit(_pixels(scenes, reading), [scene.boxes for scene in scenes], resize, reading)
+        for scenes in _scenes()
     )
     return DenseData("shapes", shapes.DESCRIPTION, shapes.CLASSES, train, val, test)
 
@@ -190,5 +192,7 @@ def _scenes() -> list[list[shapes.Scene]]:
     return [shapes.render(count, seed) for seed, count in enumerate(shapes.COUNTS.values())]
 
 
-def _pixels(scenes: Sequence[shapes.Scene]) -> NDArray[np.uint8]:
-    return np.stack([scene.image for scene in scenes])
+def _pixels(scenes: Sequence[shapes.Scene], reading: Reading) -> NDArray[np.uint8]:
+    """The images (n, h, w, 3), grey for networks of one channel."""
+    images = (Image.fromarray(scene.image) for scene in scenes)
+    return np.stack([np.asarray(one.convert("L").convert("RGB") if reading.channels == 1 else one) for one in images])

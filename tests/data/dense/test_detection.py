@@ -64,6 +64,8 @@ def test_coco_layouts(tmp_path: Path) -> None:
         write_coco(own / "boxes.json", count=count, home=f"{kind}2017")
         (own / "boxes.json").rename(own / "annotations" / f"instances_{kind}2017.json")
         (own / "annotations" / f"captions_{kind}2017.json").write_text("{}")
+    val = own / "annotations" / "instances_val2017.json"  # whose paths start from its own folder
+    val.write_text(val.read_text().replace('"file_name": "', '"file_name": "../val2017/'))
     data = load_detection(own)
     assert [len(split) for split in all_splits(data)] == [3, 3, 1]
     assert Path(data.train.path(0)).parent.name == "train2017" and Path(data.val.path(0)).parent.name == "val2017"

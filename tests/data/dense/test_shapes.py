@@ -7,6 +7,7 @@ import pytest
 
 from mnas.data.dense import shapes
 from mnas.data.dense.sources import load_detection, load_segmentation
+from mnas.data.reading import Reading
 
 PIXELS = [146700, 11120, 8031, 8732, 9737]
 """By index."""
@@ -49,6 +50,8 @@ def test_as_data() -> None:
         assert (mask.image == boxes.image).all() and mask.image.shape == (96, 96, 3)
         assert boxed.val.look(row).classes.tolist() == [*map(int, np.unique(boxes.target.labels))]
         assert masked.val.look(row).classes.tolist() == [0, *boxed.val.look(row).classes]
+        grey = load_detection("shapes", reading=Reading(channels=1)).val.read(row, 96).image
+        assert (grey == grey[..., :1]).all() and grey.std() > 0
         large, wide = boxed.val.read(row, 192), masked.val.read(row, (48, 96))
         assert large.image.shape == (192, 192, 3) and wide.target.shape == (48, 96)
         assert large.target.boxes.equal(2 * boxes.target.boxes)
