@@ -39,8 +39,9 @@ def inverse(maps: Tensor) -> Tensor:
 
 def moved(boxes: Tensor, maps: Tensor) -> Tensor:
     """Boxes (..., 4) as x1, y1, x2, y2, moved along by a map (4,), or maps (..., 4) of the boxes' own."""
+    maps = maps.to(boxes)
     corners = boxes.view(*boxes.shape[:-1], 2, 2) * maps[..., None, :2] + maps[..., None, 2:]  # (..., corner, x or y)
-    return torch.cat([corners.amin(-2), corners.amax(-2)], -1).to(boxes.dtype)
+    return torch.cat([corners.amin(-2), corners.amax(-2)], -1)
 
 
 def inside(boxes: Tensor, size: Size) -> Tensor:

@@ -15,6 +15,8 @@ from mnas.errors import BadInput
 
 SCALED = {"L;2": 85, "L;4": 17}
 """Grey levels of 2 and 4 bits, which pillow spreads over 0 to 255 -> by how much."""
+COUNTED = 2**16
+"""Smaller indices are counted, not sorted."""
 SHOWN = 5
 """Unknown indices that an error lists."""
 
@@ -59,7 +61,7 @@ def _raw_mode(mask: Image.Image) -> str:
 
 def classes_in(indices: NDArray[np.int32], ignore_index: int, num_classes: int | None) -> NDArray[np.int64]:
     """The classes in a mask, ascending. Raises BrokenImage for indices that are none of `num_classes`."""
-    found = np.unique(indices).astype(np.int64)
+    found = _occurring(indices)
     found = found[found != ignore_index]
     unknown = found[(found < 0) | (found >= num_classes)] if num_classes is not None else found[found < 0]
     if len(unknown):
@@ -69,3 +71,10 @@ def classes_in(indices: NDArray[np.int32], ignore_index: int, num_classes: int |
             f"{'...' if num_classes is None else num_classes - 1}, or {ignore_index} for no class"
         )
     return found
+
+
+def _occurring(indices: NDArray[np.int32]) -> NDArray[np.int64]:
+    """The indices in a mask, ascending."""
+    if indices.min() < 0 or indices.max() >= COUNTED:
+        return np.unique(indices).astype(np.int64)
+    return np.flatnonzero(np.bincount(indices.ravel())).astype(np.int64)  # some ten times as quick

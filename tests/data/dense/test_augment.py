@@ -118,3 +118,12 @@ def test_colours_change_images_each_by_its_own() -> None:
     x, _ = augment_masks(grey, torch.zeros(16, 8, 8), 8, generator=seeded(), augmentation=Augmentation(colour=0.5))
     levels = pixels(x).mean((1, 2, 3))
     assert 64 < levels.min() < 96 and 160 < levels.max() < 193 and len(levels.round().unique()) > 8
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_the_same_on_a_gpu() -> None:
+    images, masks = masked(8)
+    x, there = augment_masks(images, masks, 40, generator=seeded())
+    on_gpu, moved_there = augment_masks(images.cuda(), masks.cuda(), 40, generator=seeded())
+    assert moved_there.cpu().equal(there)
+    torch.testing.assert_close(on_gpu.cpu(), x, atol=1e-3, rtol=0)

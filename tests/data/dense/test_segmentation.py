@@ -9,10 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from made_up_dense import HEIGHT, WIDTH, halves, refuse, write_mask, write_masked, write_picture
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from mnas.data.dense.masks import classes_in
 from mnas.data.dense.samples import DenseData, DenseSplit
 from mnas.data.dense.sources import load_segmentation
 from mnas.data.images import BrokenImage
@@ -131,6 +136,22 @@ def test_grey_levels_of_few_bits_are_indices(tmp_path: Path) -> None:
         for row, name in enumerate(names(split)):
             if name in "01":
                 assert split.look(row).classes.tolist() == [2, 3]
+
+
+@given(arrays(np.int32, (5, 7), elements=st.integers(-2, 300) | st.integers(2**16 - 2, 2**31 - 1)))
+def test_occurring_indices(indices: NDArray[np.int32]) -> None:
+    """Whether they are counted or sorted."""
+    there = np.unique(indices[indices != 255])
+    if (there < 0).any():
+        with pytest.raises(BrokenImage, match="-"):
+            classes_in(indices, 255, None)
+        return
+    assert classes_in(indices, 255, None).tolist() == there.tolist()
+    if (there >= 40).any():
+        with pytest.raises(BrokenImage, match="39"):
+            classes_in(indices, 255, 40)
+    else:
+        assert classes_in(indices, 255, 40).tolist() == there.tolist()
 
 
 def test_masks_of_images_that_exif_turns(tmp_path: Path) -> None:
