@@ -23,7 +23,7 @@ export training
 nn
 data space
 config run
-samplers published io monitor
+samplers metrics published io monitor
 version errors
 """
 FLOORS = [line.split() for line in ORDER.split("\n") if line]

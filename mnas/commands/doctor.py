@@ -17,6 +17,7 @@ from mnas.latency.timing.device import device_name
 OPTIONAL: Mapping[str, tuple[str, str]] = {
     "torchvision": ("--data torchvision:NAME", "pip install torchvision"),
     "psycopg": ("--storage postgresql://...", "pip install 'mnas[postgresql]'"),
+    "pycocotools": ("mean average precision of detections", "pip install 'mnas[detection]'"),
     "optuna_dashboard": ("optuna-dashboard sqlite:///runs/RUN/study.db", "pip install optuna-dashboard"),
 }
 """Import name -> what it is for, and the command that installs it."""

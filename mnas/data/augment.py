@@ -16,7 +16,7 @@ STD = (0.229, 0.224, 0.225)
 def normalise(images: torch.Tensor, size: Size) -> torch.Tensor:
     """uint8 (b, 3, h, w) to normalised float32 (b, 3, *size), channels_last; the central part of the size's shape."""
     with torch.no_grad():
-        return _standardise(_resize(_central(images, size), size))
+        return standardise(resize(_central(images, size), size))
 
 
 def augment(
@@ -34,15 +34,15 @@ def augment(
     with torch.no_grad():
         images, (height, width) = _central(images, size), sides(size)
         # grid_sample does not antialias, so shrink first; the windows then only enlarge.
-        pixels = _resize(images, size) if _is_larger(images, size) else images.float()
+        pixels = resize(images, size) if is_larger(images, size) else images.float()
         theta = _windows(len(images), generator, flip, crop, ratio)
         if trivial:
             operations = draw(len(images), generator)
             theta = theta @ sampling_matrices(operations, mirrored=flip, width_over_height=width / height)
         grid = F.affine_grid(theta.to(images.device), [len(images), 3, height, width], align_corners=False)
-        grid = _within(grid, *pixels.shape[-2:])
+        grid = within(grid, *pixels.shape[-2:])
         pixels = F.grid_sample(pixels.contiguous(), grid, mode="bilinear", align_corners=False)
-        return _standardise(recolour(pixels, operations) if trivial else pixels)
+        return standardise(recolour(pixels, operations) if trivial else pixels)
 
 
 def _windows(count: int, generator: torch.Generator, flip: bool, crop: float, ratio: float) -> torch.Tensor:
@@ -62,7 +62,7 @@ def _windows(count: int, generator: torch.Generator, flip: bool, crop: float, ra
     return theta
 
 
-def _within(grid: torch.Tensor, height: int, width: int) -> torch.Tensor:
+def within(grid: torch.Tensor, height: int, width: int) -> torch.Tensor:
     """A sampling grid (b, h, w, 2) cut off at the centres of the outermost pixels: grid_sample's padding_mode="border"
     is not on every device."""
     if height == width:
@@ -80,22 +80,22 @@ def _central(images: torch.Tensor, size: Size) -> torch.Tensor:
     return images[..., top : top + down, left : left + across]
 
 
-def _is_larger(images: torch.Tensor, size: Size) -> bool:
+def is_larger(images: torch.Tensor, size: Size) -> bool:
     height, width = sides(size)
     return images.shape[-2] > height or images.shape[-1] > width
 
 
-def _resize(images: torch.Tensor, size: Size) -> torch.Tensor:
+def resize(images: torch.Tensor, size: Size) -> torch.Tensor:
     """Resize images to `size`, as float pixels in 0..255."""
     pixels, shape = images.float(), sides(size)
     if images.shape[-2:] == shape:
         return pixels
     return F.interpolate(
-        pixels, shape, mode="bilinear", align_corners=False, antialias=_is_larger(images, size)
+        pixels, shape, mode="bilinear", align_corners=False, antialias=is_larger(images, size)
     )
 
 
-def _standardise(pixels: torch.Tensor) -> torch.Tensor:
+def standardise(pixels: torch.Tensor) -> torch.Tensor:
     """(pixels / 255 - MEAN) / STD."""
     mean = torch.tensor(MEAN, device=pixels.device).view(3, 1, 1) * 255
     std = torch.tensor(STD, device=pixels.device).view(3, 1, 1) * 255

@@ -9,6 +9,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,7 +94,7 @@ def decode(path: str | Path, size: Size, reading: Reading = AS_USUAL) -> NDArray
                 f"{image.width} x {image.height} pixels, more than --max-pixels {reading.max_pixels:,}: make it smaller"
             )
         rgb = _deep_rgb(path, image, reading) if is_deep(image) else _rgb(image)
-        return _fitted(rgb.convert("L").convert("RGB") if reading.channels == 1 else rgb, size, reading)
+        return fitted(rgb.convert("L").convert("RGB") if reading.channels == 1 else rgb, size, reading)
 
 
 def size_of(path: str | Path) -> tuple[int, int]:
@@ -116,9 +117,20 @@ def opened(path: str | Path) -> Iterator[Image.Image]:
         raise BrokenImage(_reason(error, path)) from error
 
 
-def _fitted(rgb: Image.Image, size: Size, reading: Reading) -> NDArray[np.uint8]:
-    """Pixels uint8 (height, width, 3) of an image, fitted into the size."""
-    (width, height), (down, across) = rgb.size, sides(size)
+class Placed(NamedTuple):
+    """How an image is fitted into a size: its part `box`, resized to `shape`, with the upper left pixel at `corner`."""
+
+    box: tuple[float, float, float, float]
+    """Left, top, right and bottom in pixels of the image."""
+    shape: tuple[int, int]
+    """Width and height."""
+    corner: tuple[int, int]
+    """Left and top; what is beside `shape` is border."""
+
+
+def placed(width: int, height: int, size: Size, reading: Reading) -> Placed:
+    """Where an upright image of this width and height goes when it is fitted into `size` as `reading` states."""
+    down, across = sides(size)
     box, shape = (0.0, 0.0, float(width), float(height)), (across, down)
     too_wide = width * down > height * across
     if reading.fit == "crop":
@@ -129,10 +141,16 @@ def _fitted(rgb: Image.Image, size: Size, reading: Reading) -> NDArray[np.uint8]
         shape = (across, max(1, round(height * across / width)))
     elif reading.fit == "pad":
         shape = (max(1, round(width * down / height)), down)
+    return Placed(box, shape, (round((across - shape[0]) / 2), round((down - shape[1]) / 2)))
+
+
+def fitted(rgb: Image.Image, size: Size, reading: Reading) -> NDArray[np.uint8]:
+    """Pixels uint8 (height, width, 3) of an image, fitted into the size."""
+    (down, across), (box, shape, corner) = sides(size), placed(*rgb.size, size, reading)
     small = rgb.resize(shape, Image.Resampling.BILINEAR, box=box, reducing_gap=3.0)
     if shape != (across, down):
         whole = Image.new("RGB", (across, down), PADDING)
-        whole.paste(small, (round((across - shape[0]) / 2), round((down - shape[1]) / 2)))
+        whole.paste(small, corner)
         small = whole
     return np.asarray(small, dtype=np.uint8)
 

@@ -22,12 +22,18 @@ import torch
 import yaml
 from hypothesis import strategies as st
 from made_up_data import medmnist, write_classes, write_images
+from made_up_dense import write_mask, write_yolo
 from made_up_tables import FIT, made_up
 from PIL import Image
 from small_search import TINY_SPACE
 
 import mnas
 from mnas.config import RunConfig, Target, load_objective
+from mnas.data.dense import coco
+from mnas.data.dense.checking import checked
+from mnas.data.dense.detection import DetectionSplit
+from mnas.data.dense.loader import batches
+from mnas.data.dense.sources import load_detection, load_segmentation
 from mnas.data.division import read_division
 from mnas.data.images import BrokenImages
 from mnas.data.reading import Reading
@@ -240,6 +246,50 @@ def _read_images(path: Path) -> None:
     FolderSplit([str(path)], np.zeros(1, np.int64), BrokenImages(0)).fetch([0], 16)
 
 
+def _masks() -> tuple[bytes, ...]:
+    files = []
+    for mode in ("L", "P", "I;16", "1", "RGB"):
+        buffer = io.BytesIO()
+        Image.fromarray(np.eye(4, 8, dtype=np.uint8)).convert(mode).save(buffer, "PNG")
+        files.append(buffer.getvalue())
+    return tuple(files)
+
+
+def _coco() -> dict[str, Any]:
+    return {
+        "images": [{"id": i, "file_name": f"{i}.png", "width": 8, "height": 4} for i in range(20)],
+        "annotations": [{"image_id": i, "category_id": 1, "bbox": [1, 1, 4, 2.5], "iscrowd": 0} for i in range(20)],
+        "categories": [{"id": 1, "name": "cat"}],
+    }  # fmt: skip
+
+
+def _read_mask(path: Path) -> None:
+    """Beside others that are good."""
+    root = path.parent / "masked"
+    write_images(root / "images", 5, size=4)
+    for number in range(1, 5):
+        write_mask(root / "masks" / f"{number}.png", np.eye(4, 8))
+    shutil.copy(path, root / "masks" / "0.png")
+    _read_all(load_segmentation(root, max_broken=0))
+
+
+def _read_coco(path: Path) -> None:
+    file = coco.read_coco(path)
+    found = coco.annotated(file, _photos(), list(file.categories.values()), BrokenImages(0))
+    checked(DetectionSplit(found, BrokenImages(0), Reading()), str(path))
+
+
+def _read_yolo(path: Path, folder: str) -> None:
+    root = write_yolo(path.parent / "yolo")
+    shutil.copy(path, root / folder / path.name)
+    _read_all(load_detection(root, max_broken=0))
+
+
+def _read_all(data: Any) -> None:
+    for split in (data.train, data.val, data.test):
+        list(batches(split, batch_size=8, size=16, workers=0))
+
+
 def _read_weights(path: Path) -> None:
     state = read_weights(path)
     with contextlib.suppress(BadInput):  # they are a part of its weights
@@ -303,4 +353,10 @@ def entrances() -> dict[str, Entrance]:
         "splits": Entrance("splits.json", _json(_division()), lambda path: read_division(path.parent)),
         "labels": Entrance("labels.csv", changed_text(_labels()).map(_encoded), _read_labels),
         "images": Entrance("image.png", changed_bytes(_images()), _read_images),
+        "masks": Entrance("0.png", changed_bytes(_masks()), _read_mask),
+        "coco": Entrance("boxes.json", _json(_coco()), _read_coco),
+        "yolo labels": Entrance("0.txt", changed_text(("0 0.5 0.5 0.2 0.3\n1 0.4 0.3 0.8 0.1\n",)).map(_encoded),
+                                lambda path: _read_yolo(path, "labels")),
+        "data.yaml": Entrance("data.yaml", _yaml({"path": ".", "train": "images", "names": ["cat", "dog"]}),
+                              lambda path: _read_yolo(path, ".")),
     }  # fmt: skip

@@ -1,0 +1,1 @@
+"""What networks for segmentation and detection are judged by."""

@@ -1,0 +1,42 @@
+"""Intersection over union and pixel accuracy, from a confusion matrix."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class SegmentationScores:
+    """How well classes were told apart, pixel by pixel."""
+
+    miou: float
+    """Mean of the classes' intersections over unions, without those that neither occur nor were predicted."""
+    pixel_accuracy: float
+    iou: tuple[float, ...]
+    """Of each class; NaN where it neither occurs nor was predicted."""
+
+
+def confusion(predicted: Tensor, truth: Tensor, num_classes: int, ignore_index: int = 255) -> Tensor:
+    """Pixels int64 (num_classes, num_classes) by their true class (row) and the predicted one (column).
+
+    `predicted` and `truth` are class indices of one shape; pixels whose truth is `ignore_index` do not count. Matrices
+    of batches may be added. Raises ValueError for other indices, and for different shapes.
+    """
+    if predicted.shape != truth.shape:
+        raise ValueError(f"predictions of shape {tuple(predicted.shape)} for a truth of {tuple(truth.shape)}")
+    counted = truth != ignore_index
+    rows, columns = truth[counted].long(), predicted[counted].long()
+    for name, indices in (("truth", rows), ("predicted", columns)):
+        if indices.numel() and not 0 <= int(indices.min()) <= int(indices.max()) < num_classes:
+            raise ValueError(f"{name}: indices up to {int(indices.max())}; expected 0 to {num_classes - 1}")
+    return (rows * num_classes + columns).bincount(minlength=num_classes**2).view(num_classes, num_classes)
+
+
+def segmentation_scores(matrix: Tensor) -> SegmentationScores:
+    """Scores from a confusion matrix (classes, classes); NaN for one of no pixels."""
+    pixels = matrix.double()
+    right, union = pixels.diagonal(), pixels.sum(0) + pixels.sum(1) - pixels.diagonal()
+    iou = right / union  # 0 / 0 is NaN
+    return SegmentationScores(float(iou.nanmean()), float(right.sum() / pixels.sum()), tuple(iou.tolist()))
