@@ -113,9 +113,10 @@ def taus(rows: Sequence[dict[str, Any]], epochs: int) -> dict[str, Any]:
 
 
 def figures(rows: dict[str, dict[str, Any]], epochs: int) -> dict[str, Any]:
-    by_resolution = {size: [row for row in rows.values() if row["resolution"] == size] for size in SIZES}
+    whole = [row for row in rows.values() if "naswot" in row]
+    by_resolution = {size: [row for row in whole if row["resolution"] == size] for size in SIZES}
     return {
-        "tau": {"all": taus(list(rows.values()), epochs)} | {
+        "tau": {"all": taus(whole, epochs)} | {
             f"{size} px": taus(some, epochs) for size, some in by_resolution.items() if len(some) > 4
         }, "networks": dict(sorted(rows.items(), key=lambda row: row[1]["accuracy"], reverse=True)),
     }  # fmt: skip
