@@ -18,7 +18,7 @@ from mnas.data.sample import CALIBRATION, sample_images
 from mnas.errors import BadInput, MnasError, nearest
 from mnas.export.checks import check_runtime
 from mnas.export.folder import METRICS_FILE, load_model, model_folder
-from mnas.export.formats import EMBEDDED, FILES, PRECISIONS, Model, format_names, get_format
+from mnas.export.formats import EMBEDDED, FILES, PRECISIONS, Model, file_name, format_names, get_format
 from mnas.export.onnx import export_onnx
 from mnas.export.preprocessing import PREPROCESSING_FILE, read_preprocessing
 from mnas.io.files import read_json
@@ -111,9 +111,10 @@ def _output(
     if not options.pixels and len(files) == len(precisions) == 1 and Path(files[0]).suffix == output.suffix != ".py":
         output.parent.mkdir(parents=True, exist_ok=True)
         return output.parent, output.name
-    for name in files:
-        if (output / name).exists():
-            raise BadInput(f"{output / name}: exists; name another folder with -o")
+    for one in wanted_of(names, precisions, options.pixels):
+        path = output / file_name(*one)
+        if path.exists():
+            raise BadInput(f"{path}: exists; name another folder with -o")
     output.mkdir(parents=True, exist_ok=True)
     return output, None
 
