@@ -160,6 +160,7 @@ def test_images_that_are_gone(mnas: Mnas, network: Path) -> None:
         (("--precision", "int4"), "int8"),
         (("--format", "pytorch", "--embed-preprocessing"), "onnx, litert, openvino"),
         (("--format", "pytorch", "--opset", "17"), "--opset"),
+        (("--opset", "99", "-o", "elsewhere"), "11 to 18"),
     ],
 )
 def test_bad_options(mnas: Mnas, network: Path, options: tuple[str, ...], named: str) -> None:
@@ -167,6 +168,7 @@ def test_bad_options(mnas: Mnas, network: Path, options: tuple[str, ...], named:
     refused = mnas("export", "network", *options)
     assert (refused.code, named in refused.err) == (2, True)
     assert sorted(os.listdir(network)) == before
+    assert refused.err.count("\n") == 1 and not (network.parent / "elsewhere").exists(), "before any work"
 
 
 def test_a_full_disk_leaves_nothing_half_written(mnas: Mnas, network: Path, monkeypatch: pytest.MonkeyPatch) -> None:
