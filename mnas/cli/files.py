@@ -10,42 +10,27 @@ from typing import Any
 import typer
 
 from mnas.cli.output import print_table
+from mnas.monitor.files import decimals, precision, remarks
 
-SHOWN_OPERATORS = 4
 COLUMNS = (
     "network", "format", "precision", "files", "bytes", "latency_ms", "latency_low_ms", "latency_high_ms", "of_float32",
-    "top1", "agreement", "largest_difference", "kept_in_float", "status",
+    "top1", "accuracy_lost", "agreement", "largest_difference", "kept_in_float", "status",
 )  # fmt: skip
 
 
 def print_files(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """The table, and below it why int8 does not pay where it takes most of float32's time."""
+    """The table, and below it what is to be known beside its figures."""
     shown = [
         [
-            row["format"], row["precision"] + ", pixels" * (row["input"] == "pixels"),
-            "" if row["bytes"] is None else f"{row['bytes'] / 1e6:.2f}", _latency(row),
-            _percent(row.get("top1"), 2), _percent(row.get("agreement"), 1), row["status"],
+            row["format"], precision(row), "" if row["bytes"] is None else f"{row['bytes'] / 1e6:.2f}", _latency(row),
+            _percent(row.get("top1"), 2), _percent(row.get("agreement"), 1),
+            "ok" if row["status"] == "ok" else "failed",  # why is said below: a long cell would break the table
         ]
         for row in rows
     ]  # fmt: skip
     print_table(title, ["format", "precision", "MB", "ms", "top-1", "as PyTorch", "status"], shown)
-    for row in rows:
-        for line in remarks(row):
-            typer.echo(f"{row['format']} {row['precision']}: {line}")
-
-
-def remarks(row: Mapping[str, Any]) -> list[str]:
-    """What is to be known of a file beside its figures."""
-    lines = []
-    if row.get("unstable"):
-        lines.append(f"the latency is vague: {row['unstable']}")
-    if row.get("kept_in_float"):
-        lines.append(f"in float32, for accuracy: {', '.join(row['kept_in_float'])}")
-    if row.get("pays") is False:
-        counts = sorted(row["float_operators"].items(), key=lambda item: -item[1])[:SHOWN_OPERATORS]
-        stayed = ", ".join(f"{count} {name}" for name, count in counts) or "none"
-        lines.append(f"int8 does not pay: {row['of_float32']:.2f} of float32's time; operators in float32: {stayed}")
-    return lines
+    for line in remarks(rows):
+        typer.echo(line)
 
 
 def files_csv(tables: Sequence[Mapping[str, Any]]) -> str:
@@ -67,7 +52,8 @@ def _latency(row: Mapping[str, Any]) -> str:
     if "latency_ms" not in row:
         return ""
     low, high = row["latency_interval_ms"]
-    return f"{row['latency_ms']:.2f} +- {(high - low) / 2:.2f}"
+    half = (high - low) / 2
+    return f"{row['latency_ms']:.{decimals(half)}f} +- {half:.{decimals(half)}f}"
 
 
 def _percent(share: float | None, digits: int) -> str:

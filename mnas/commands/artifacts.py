@@ -18,7 +18,7 @@ from mnas.data.augment import normalise
 from mnas.errors import MnasError, one_line
 from mnas.export.checks import check_equal, plain_copy
 from mnas.export.formats import EMBEDDED, QUANTISED, Format, Model, embedding, file_name, get_format, quantising
-from mnas.export.pixels import factors
+from mnas.export.pixels import as_pixels
 from mnas.export.quantize.sensitivity import most_sensitive
 from mnas.latency.runtimes import Classifier, get_runtime
 from mnas.latency.timing.rounds import Measurement
@@ -67,6 +67,11 @@ class Expected:
     def accuracy(self, logits: NDArray[np.float32]) -> float | None:
         """The share (0..1) of images whose largest logit is that of their class; None for images without classes."""
         return None if self.labels is None else float((logits.argmax(1) == self.labels).mean())
+
+    def lost(self, logits: NDArray[np.float32]) -> float | None:
+        """How much less accurate these logits are than the network's own, as a share; None without classes."""
+        exact, own = self.accuracy(self.logits), self.accuracy(logits)
+        return None if exact is None or own is None else round(exact - own, 6)
 
 
 class Wanted(NamedTuple):
@@ -191,15 +196,14 @@ def _quantise(
         """What the file costs in accuracy."""
         artifact.kept, artifact.files = kept, quantiser.quantise(model, evidence.calibration, kept, path)
         artifact.logits = outputs(form, path, evidence.images)
-        exact, own = expected.accuracy(expected.logits), expected.accuracy(artifact.logits)
-        return 0.0 if exact is None or own is None else round(exact - own, 6)
+        return expected.lost(artifact.logits) or 0.0
 
     costs = {0: write([])}
     if costs[0] > COST:
         ranking = most_sensitive(plain_copy(model.network), evidence.calibration[:RANKED])
         for count in KEPT:
-            log.info("%s int8 costs %.1f points of accuracy: keeping %d layers in float32", artifact.wanted.format,
-                     100 * costs[0], count)  # fmt: skip
+            log.info("%s int8 costs %.1f points of accuracy: keeping %d of %d layers in float32",
+                     artifact.wanted.format, 100 * [*costs.values()][-1], count, len(ranking))  # fmt: skip
             costs[count] = write(ranking[:count])
             if costs[count] <= COST:
                 break
@@ -218,16 +222,11 @@ def _embed(artifact: Artifact, form: Format, model: Model, evidence: Evidence, p
         raise MnasError(f"{plain.name} could not be made")
     path = plain.with_name(file_name(*artifact.wanted))
     artifact.files = embedder.take_pixels(plain, model, path)
-    pixels = _as_pixels(evidence.images[:CHECKED])
-    own = outputs(form, path, pixels.permute(0, 2, 3, 1).contiguous())
-    logits = outputs(form, plain, normalise(pixels, model.size)[:, : pixels.shape[1]].contiguous())
+    pixels = as_pixels(evidence.images[:CHECKED])
+    own = outputs(form, path, pixels)
+    images = normalise(pixels.permute(0, 3, 1, 2), model.size)[:, : pixels.shape[-1]].contiguous()
+    logits = outputs(form, plain, images)
     difference = float(np.abs(own - logits).max())
     tolerance = TOLERANCE if artifact.wanted.precision == "fp32" else ROUNDING
     if not difference <= tolerance * max(1.0, float(np.abs(logits).max())):
         raise MnasError(f"{path}: its logits differ from those of {plain.name} by {difference:.3g}")
-
-
-def _as_pixels(images: Tensor) -> Tensor:
-    """Normalised images (n, c, h, w) as uint8 pixels of the same shape."""
-    scale, offset = (torch.tensor(values)[:, None, None] for values in factors(images.shape[1]))
-    return ((images - offset) / scale).round().clamp(0, 255).to(torch.uint8)

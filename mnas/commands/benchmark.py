@@ -12,7 +12,7 @@ from mnas.commands.artifacts import Artifact, Wanted, made, wanted_of
 from mnas.commands.export import evidence_of, known_formats, known_precisions, random_evidence, trained_model
 from mnas.commands.files_table import rows_of, time_files
 from mnas.export.folder import model_folder
-from mnas.export.formats import FILES, PRECISIONS, Model
+from mnas.export.formats import FILES, PRECISIONS, Model, stated_in
 from mnas.export.preprocessing import PREPROCESSING_FILE
 from mnas.io.files import read_json, write_json
 from mnas.io.size import Size, sides
@@ -70,7 +70,7 @@ def _file_table(path: Path, options: BenchmarkOptions) -> dict[str, Any]:
     beside = path.with_name(PREPROCESSING_FILE)
     shape = (1, *read_json(beside)["input"]["shape"][1:]) if beside.exists() else (1, 3, *sides(options.resolution))
     form = next(name for name, file in FILES.items() if path.suffix == Path(file).suffix)
-    artifact = Artifact(Wanted(form, "int8" if path.stem.endswith("_int8") else "fp32"), [path])
+    artifact = Artifact(Wanted(form, *stated_in(path)), [path])
     time_files([artifact], shape, options.threads, options.seed)
     return _table(path.name, shape, options.threads, rows_of([artifact], None))
 

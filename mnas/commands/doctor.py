@@ -16,6 +16,7 @@ from mnas.latency.timing.device import device_name
 
 OPTIONAL: Mapping[str, tuple[str, str]] = {
     "torchvision": ("--data torchvision:NAME", "pip install torchvision"),
+    "timm": ("--format timm", "pip install timm"),
     "psycopg": ("--storage postgresql://...", "pip install 'mnas[postgresql]'"),
     "pycocotools": ("mean average precision of detections", "pip install 'mnas[detection]'"),
     "optuna_dashboard": ("optuna-dashboard sqlite:///runs/RUN/study.db", "pip install optuna-dashboard"),

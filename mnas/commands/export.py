@@ -18,8 +18,8 @@ from mnas.data.sample import CALIBRATION, sample_images
 from mnas.errors import BadInput, MnasError, nearest
 from mnas.export.checks import check_runtime
 from mnas.export.folder import METRICS_FILE, load_model, model_folder
-from mnas.export.formats import EMBEDDED, FILES, PRECISIONS, Model, format_names, get_format
-from mnas.export.onnx import export_onnx
+from mnas.export.formats import EMBEDDED, FILES, PRECISIONS, Model, file_name, format_names, get_format
+from mnas.export.onnx import check_opset, export_onnx
 from mnas.export.preprocessing import PREPROCESSING_FILE, read_preprocessing
 from mnas.io.files import read_json
 from mnas.latency.runtimes import get_runtime
@@ -63,12 +63,14 @@ def export(target: str | Path, options: ExportOptions) -> dict[str, Any]:
     for runtime in runtimes:
         if runtime.suffix != ".onnx":
             raise BadInput(f"--check {runtime.name}: does not run .onnx files")
+    if options.opset is not None:
+        check_opset(options.opset)
     folder = model_folder(Path(target))
-    output, renamed = _output(folder, options, names, precisions)
-    model = trained_model(folder)
     stated = list(options.formats) != ["all"]
     for name in names if stated else ():
         get_format(name)  # a package that is missing is said before any work
+    output, renamed = _output(folder, options, names, precisions)
+    model = trained_model(folder)
     evidence = evidence_of(folder, model)
     with tempfile.TemporaryDirectory(dir=output, prefix=".export-") as temporary:
         wanted = wanted_of(names, precisions, options.pixels)
@@ -111,9 +113,10 @@ def _output(
     if not options.pixels and len(files) == len(precisions) == 1 and Path(files[0]).suffix == output.suffix != ".py":
         output.parent.mkdir(parents=True, exist_ok=True)
         return output.parent, output.name
-    for name in files:
-        if (output / name).exists():
-            raise BadInput(f"{output / name}: exists; name another folder with -o")
+    for one in wanted_of(names, precisions, options.pixels):
+        path = output / file_name(*one)
+        if path.exists():
+            raise BadInput(f"{path}: exists; name another folder with -o")
     output.mkdir(parents=True, exist_ok=True)
     return output, None
 

@@ -74,6 +74,8 @@ def rows_of(artifacts: Sequence[Artifact], expected: Expected | None) -> list[di
             row |= {"latency_ms": ms, "latency_interval_ms": [ms - half, ms + half], "unstable": one.latency.unstable}
         if one.wanted.precision == "int8" and one.ok and not one.wanted.pixels:
             row |= {"kept_in_float": one.kept, "float_operators": one.float_operators}
+            if expected is not None and one.logits is not None:
+                row["accuracy_lost"] = expected.lost(one.logits)
             if one.latency is not None and one.wanted.format in float_ms:
                 row["of_float32"] = one.latency.median_ms / float_ms[one.wanted.format]
                 row["pays"] = row["of_float32"] <= WORTHWHILE

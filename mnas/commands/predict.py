@@ -20,6 +20,8 @@ from mnas.data.splits import FolderSplit
 from mnas.data.walk import named_images
 from mnas.errors import BadInput, nearest
 from mnas.export.folder import load_model, model_folder
+from mnas.export.formats import stated_in
+from mnas.export.pixels import as_pixels
 from mnas.export.preprocessing import PREPROCESSING_FILE, Preprocessing, read_preprocessing
 from mnas.export.pytorch import WEIGHTS_FILE
 from mnas.io.files import write_atomic
@@ -76,7 +78,8 @@ def predict(
             shown.update(len(found), len(paths), f"{len(found)} images")
     skipped = [{"image": image, "reason": reason} for image, reason in broken.reasons.items()]
     if not found:
-        raise BadInput(f"none of {len(paths)} images could be read: {skipped[0]['image']} ({skipped[0]['reason']})")
+        none = "the image could not" if len(paths) == 1 else f"none of {len(paths)} images could"
+        raise BadInput(f"{none} be read: {skipped[0]['image']} ({skipped[0]['reason']})")
     return {
         "folder": str(folder), "file": str(by.file), "runtime": by.runtime, "resolution": written(steps.size),
         "images": found, "skipped": skipped,
@@ -118,7 +121,13 @@ def _exported(folder: Path, steps: Preprocessing, runtime: str | None, file: str
         advice = "" if file is not None else f"; write it: mnas export {folder} --format {FORMATS[path.suffix]}"
         raise BadInput(f"{path}: not there{advice}")
     logits, channels = FileLogits(path, adapter, len(steps.classes)), steps.reading.channels
-    return _Classifier(lambda images: logits(images[:, :channels]), runtime, path, torch.device("cpu"), OF_A_FILE)
+    _, pixels = stated_in(path)
+
+    def of_images(images: Tensor) -> Tensor:
+        given = images[:, :channels]
+        return logits(as_pixels(given) if pixels else given)
+
+    return _Classifier(of_images, runtime, path, torch.device("cpu"), OF_A_FILE)
 
 
 def write_csv(path: str | Path, done: Mapping[str, Any]) -> None:

@@ -33,8 +33,7 @@ def export_onnx(network: Network, size: Size, path: str | Path, opset: int = OPS
     PyTorch's, MissingDependency if a package is not installed, BadInput for an opset that is not written.
     """
     path = Path(path)
-    if opset not in IR_VERSIONS:
-        raise BadInput(f"--opset {opset}: expected {min(IR_VERSIONS)} to {OPSET}")
+    check_opset(opset)
     onnx, _, onnxruntime = (_import(name) for name in PACKAGES)
     plain = plain_copy(network)
     model = _convert(clipped_gates(plain), size, network.channels)
@@ -79,6 +78,12 @@ def _convert(network: nn.Module, size: Size, channels: int) -> Any:
         )  # fmt: skip
     assert program is not None
     return program.model_proto
+
+
+def check_opset(opset: int) -> None:
+    """Raises BadInput for a version of the operators that is not written."""
+    if opset not in IR_VERSIONS:
+        raise BadInput(f"--opset {opset}: expected {min(IR_VERSIONS)} to {OPSET}")
 
 
 def _lower(model: Any, opset: int) -> None:

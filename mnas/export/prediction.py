@@ -1,4 +1,4 @@
-"""Source text of predict(path) in model.py: the steps of one preprocessing, with pillow and torch alone."""
+"""Source text of predict(path) and preprocess(path) in model.py: one preprocessing, by pillow and torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mnas.io.size import Size
 
 
 def predict_source(size: Size, reading: Reading) -> str:
-    """The function that classifies an image file, for networks of this input size whose images are read so."""
+    """The functions that classify an image file, for networks of this input size whose images are read so."""
     channels, value_range = reading.channels, reading.value_range
     low, high = value_range or (0.0, 0.0)
     return environment().get_template("predict.py.j2").render(

@@ -108,6 +108,11 @@ class _Graph:
         return packed(schema.ModelT(3, codes, [graph], "mnas", self.buffers, signatureDefs=[signature]))
 
 
+def parsed(content: bytes) -> Any:
+    """The model (schema.ModelT) of a .tflite file."""
+    return schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
+
+
 def packed(model: Any) -> bytes:
     """The content of the file of a model, whose constants are a `Buffer` each."""
     weights = sum(len(buffer.data) + ALIGNMENT for buffer in model.buffers if buffer.data is not None)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from typing import Any
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from mnas.errors import BadInput, MissingDependency
+from mnas.errors import BadInput, MissingDependency, one_line
 from mnas.export.checks import plain_copy
 from mnas.export.literals import WIDTH, docstring
 from mnas.io.checksum import write_with_sum
@@ -137,14 +139,25 @@ def export_timm(network: Network, arch: Architecture, folder: str | Path, *, tit
     return [model_path, *written]
 
 
+def need_timm() -> None:
+    """Import timm. Raises MissingDependency where it is missing, or its torchvision does not fit this torch."""
+    try:
+        importlib.import_module("timm.models.mobilenetv3")
+    except ImportError as error:
+        raise MissingDependency(f"format timm needs a package ({error}): pip install timm") from None
+    except RuntimeError as error:  # torchvision's operators, made for another torch
+        raise MissingDependency(
+            f"timm cannot be imported ({one_line(str(error))}): install the torchvision that belongs to "
+            f"torch {version('torch')}, see https://pytorch.org"
+        ) from None
+
+
 def load_timm(path: str | Path) -> nn.Module:
     """The network that a written timm_model.py builds, its weights loaded. Raises MissingDependency without timm."""
+    need_timm()
     path = Path(path)
     module: dict[str, Any] = {"__name__": "timm_model", "__file__": str(path)}
-    try:
-        exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), module)
-    except ImportError as error:
-        raise MissingDependency(f"{path}: timm cannot be imported ({error}): pip install timm") from None
+    exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), module)
     network: nn.Module = module["build_model"]()
     return network
 

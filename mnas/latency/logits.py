@@ -23,7 +23,9 @@ class FileLogits:
         self._opened: Classifier | None = None
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Logits (b, classes) of normalised images (b, c, h, w). Raises BadInput where the file does not run on them.
+        """Logits (b, classes) of images in the file's layout: normalised (b, c, h, w), or pixels (b, h, w, c).
+
+        Raises BadInput where the file does not run on them.
         """
         with self.runtime.threads(1):
             run = self._opened = self._opened or self._open(images[:1].contiguous())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import random
 import statistics
@@ -32,6 +33,8 @@ from mnas.space.architecture import Architecture
 if TYPE_CHECKING:
     from torch import Tensor
 
+log = logging.getLogger("mnas")
+
 K = TypeVar("K", bound=Hashable)
 Progress = Callable[[int, int], None]
 """Called with the rounds timed so far and the rounds in all."""
@@ -47,6 +50,8 @@ ANCHORS = tuple(
 WIDE = 0.05
 """A 95% interval whose half is wider than this part of the median is called unstable."""
 NETWORKS_AT_ONCE = 80
+SLOW_S = 30.0
+"""Where networks take longer to prepare, it is said before."""
 ONE_NETWORK = RoundLimits(rounds=200, seconds=60.0, precision=0.01)
 """For `mnas latency measure`."""
 
@@ -127,10 +132,13 @@ def measure_networks(
     from mnas.nn.network import build
 
     def prepare(indices: Sequence[int]) -> dict[int, Inference]:
-        inferences = {}
+        inferences, began = {}, time.perf_counter()
         for i in indices:
             images = torch.rand(archs[i].input_shape(conditions.batch))
             inferences[i] = adapter.prepare(build(archs[i], classes[i]).eval(), images, conditions.threads)
+            seconds = (time.perf_counter() - began) * len(indices)
+            if len(inferences) == 1 and seconds > SLOW_S:
+                log.info("preparing %d networks with %s, about %.0f s", len(indices), adapter.name, seconds)
         return inferences
 
     limits = limits or RoundLimits()

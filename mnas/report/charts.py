@@ -16,6 +16,8 @@ from mnas.report.svg import Axis, Frame, label, picture, tag
 
 COLOURS = 6
 """Line colours of the style sheet; further lines begin again with the first one."""
+LEAST_WIDTH = 300
+"""Of a confusion matrix, so that one of few classes is not blown up."""
 MOST_POINTS = 800
 """Of more trials, those behind the front are drawn at even distances."""
 
@@ -33,6 +35,8 @@ class Point:
     """What is said of it when it is pointed at."""
     command: str = ""
     """What hands it over."""
+    published: bool = False
+    """Whether it is a published network, on the front or behind it."""
 
 
 def front_chart(points: Sequence[Point], budgets_ms: Sequence[float], value_title: str) -> Markup:
@@ -72,8 +76,8 @@ def _thinned(points: Sequence[Point]) -> list[Point]:
 def _mark(point: Point, frame: Frame) -> Markup:
     x, y = frame.at(point.latency_ms, point.value)
     title, kind = tag("title", "\n".join(filter(None, [point.words, point.command]))), f"point {point.kind}"
-    if point.kind == "reference":
-        return tag("path", title, d=f"M{x:.1f} {y - 6:.1f}l6 6l-6 6l-6 -6z", class_=kind)
+    if point.published:
+        return tag("path", title, d=f"M{x:.1f} {y - 6.5:.1f}l6.5 6.5l-6.5 6.5l-6.5 -6.5z", class_=kind)
     return tag("circle", title, cx=x, cy=y, r=5.5 if point.kind == "front" else 4, class_=kind)
 
 
@@ -175,7 +179,7 @@ def confusion_chart(confusion: Mapping[str, Any], classes: Sequence[str]) -> Mar
                 ))  # fmt: skip
     frame = tag("rect", x=margin, y=margin, width=n * cell, height=n * cell, class_="frame")
     said = f"confusion matrix of {n} classes: rows are the classes, columns the predictions"
-    return picture(side, side, said, [*parts, frame], "chart matrix")
+    return picture(max(side, LEAST_WIDTH), side, said, [*parts, frame], "chart matrix")
 
 
 def _cell(x: float, y: float, side: float, share: float, said: tuple[int, str, int]) -> list[Markup]:

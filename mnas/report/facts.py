@@ -38,8 +38,8 @@ class Handed:
     metrics: Mapping[str, Any]
     mistakes: Mapping[str, Any]
     """As `read_mistakes` gives them."""
-    benchmark: Sequence[Mapping[str, Any]]
-    """Rows of benchmark.json, one a format and precision; empty where nobody made it."""
+    benchmark: Mapping[str, Any]
+    """benchmark.json, whose `rows` are one a format and precision; empty where nobody made it."""
 
 
 @dataclass(frozen=True)
@@ -129,11 +129,13 @@ def _handed(run: Run, config: RunConfig, budget_ms: float | None) -> Handed:
     )  # fmt: skip
 
 
-def _benchmark(path: Path) -> list[Mapping[str, Any]]:
-    """The rows of a table of formats and precisions; a file of another kind has none."""
+def _benchmark(path: Path) -> Mapping[str, Any]:
+    """The table of formats and precisions, with its rows alone that are some; a file of another kind has none."""
     try:
         content = json.loads(read_text(path)) if path.exists() else []
     except (ValueError, RecursionError, BadInput):
-        return []
-    rows = content.get("rows", []) if isinstance(content, dict) else content
-    return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+        return {}
+    about = content if isinstance(content, dict) else {"rows": content}
+    listed = about.get("rows")
+    rows = [row for row in listed if isinstance(row, dict)] if isinstance(listed, list) else []
+    return {**about, "rows": rows} if rows else {}

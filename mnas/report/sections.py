@@ -77,7 +77,8 @@ def _point(trial: Trial, facts: Facts, front: set[int], unit: int) -> Point:
     kind = "front" if trial.number in front else "reference" if trial.name else "trial"
     name = f" ({trial.name})" if trial.name else ""
     words = f"trial {trial.number}{name}, {shown_estimate(trial)}, {trial.latency_ms:.2f} ms"
-    return Point(trial.latency_ms, unit * (trial.accuracy or 0.0), kind, words, _export(facts, trial))
+    value = unit * (trial.accuracy or 0.0)
+    return Point(trial.latency_ms, value, kind, words, _export(facts, trial), published=bool(trial.name))
 
 
 def _export(facts: Facts, trial: Trial) -> str:

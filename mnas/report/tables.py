@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mnas.io.size import written
+from mnas.monitor.files import decimals, precision, remarks
 from mnas.report.facts import Facts, Handed
 from mnas.study.trial import ZERO_COST, Trial
 
@@ -56,31 +57,50 @@ def _cell(key: str, row: Mapping[str, str]) -> str:
 
 
 BENCHMARK = (
-    ("format", "format"), ("precision", "precision"), ("status", "status"), ("latency_ms", "latency ms"),
-    ("latency_interval_ms", "95% interval"), ("top1", "top-1"), ("agreement", "as PyTorch"),
-    ("largest_difference", "largest difference"), ("bytes", "MB"), ("file", "file"),
+    ("format", "format"), ("precision", "precision"), ("latency_ms", "latency ms"),
+    ("latency_interval_ms", "95% interval"), ("of_float32", "of float32"), ("top1", "top-1"),
+    ("agreement", "as PyTorch"), ("largest_difference", "largest difference"), ("bytes", "MB"), ("status", "status"),
+    ("files", "files"),
 )  # fmt: skip
 """The columns of benchmark.json that are shown, with their heads."""
+WORDS = ("format", "precision", "status", "files")
+"""Columns of the tables that are no numbers."""
 
 
 def benchmark(winner: Handed) -> dict[str, Any] | None:
-    """The table of formats and precisions; None where nobody made it."""
-    if not winner.benchmark:
+    """The table of formats and precisions, and what is to be known beside it; None where nobody made it."""
+    about = winner.benchmark
+    if not about:
         return None
-    columns = [(key, head) for key, head in BENCHMARK if any(row.get(key) is not None for row in winner.benchmark)]
-    rows = [[_benchmark_cell(key, row.get(key)) for key, _ in columns] for row in winner.benchmark]
-    return {"winner": winner, "heads": [head for _, head in columns], "rows": rows}
+    columns = [(key, head) for key, head in BENCHMARK if any(row.get(key) not in (None, []) for row in about["rows"])]
+    rows = [[_benchmark_cell(key, row) for key, _ in columns] for row in about["rows"]]
+    words = [place for place, (key, _) in enumerate(columns) if key in WORDS]
+    return {"winner": winner, "about": about, "heads": [head for _, head in columns], "rows": rows, "words": words,
+            "remarks": remarks(about["rows"])}  # fmt: skip
 
 
-def _benchmark_cell(key: str, value: Any) -> str:
-    if value is None:
-        return ""
-    if key == "latency_interval_ms" and isinstance(value, list) and len(value) == 2:
-        return " to ".join(_benchmark_cell("latency_ms", end) for end in value)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return str(value)
+def _benchmark_cell(key: str, row: Mapping[str, Any]) -> str:
+    value = row.get(key)
+    if key == "status":
+        return "ok" if value == "ok" else "failed"  # why is in the remarks
+    if key == "precision":
+        return precision(row)
+    if value is None or isinstance(value, bool | str):
+        return "" if value is None else str(value)
+    if key == "files":
+        return ", ".join(map(str, value)) if isinstance(value, list) else ""
+    low, high = _interval(row)
+    if key == "latency_interval_ms":
+        return f"{low:.{decimals((high - low) / 2)}f} to {high:.{decimals((high - low) / 2)}f}"
     shown = {
-        "latency_ms": f"{value:.2f}", "top1": f"{value:.2%}", "agreement": f"{value:.2%}",
-        "largest_difference": f"{value:.1g}", "bytes": f"{value / 1e6:.2f}",
+        "latency_ms": f"{value:.{decimals((high - low) / 2)}f}", "of_float32": f"{value:.2f}", "top1": f"{value:.2%}",
+        "agreement": f"{value:.2%}", "largest_difference": f"{value:.1g}", "bytes": f"{value / 1e6:.2f}",
     }  # fmt: skip
-    return shown.get(key, f"{value:g}")
+    return shown[key]
+
+
+def _interval(row: Mapping[str, Any]) -> tuple[float, float]:
+    match row.get("latency_interval_ms"):
+        case [float() | int() as low, float() | int() as high]:
+            return low, high
+    return 0.0, 0.0

@@ -63,7 +63,7 @@ def verdict(winner: Handed) -> list[str]:
     sentences += [_latency(one) for one in row["latencies"]]
     for one in winner.metrics.get("verdicts", ()):
         if one["half_width"] is not None:  # else it is the same network
-            sentences.append(f"On the same test images, it and {one['baseline']}: {one['verdict']}.")
+            sentences.append(f"On the same test images, it and {one['baseline']}: {one['verdict'].replace('+-', '±')}.")
     search = winner.metrics.get("search", {})
     return [*sentences, *_against_chance(search.get("random"), scored=search.get("estimator") == "zero_cost")]
 

@@ -8,8 +8,10 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from command import Mnas
+from PIL import Image
 from references import reference
 
 from mnas.cli.files import COLUMNS
@@ -51,6 +53,12 @@ def test_several_formats_at_once(mnas: Mnas, network: Path) -> None:
     assert written == {path.name for path in (network.parent / "files").iterdir()}
     again = mnas("export", "network", "--format", "onnx", "-o", "files")
     assert (again.code, "model.onnx" in again.err) == (2, True)
+    for name in ("model_int8.onnx", "model_int8_pixels.onnx"):
+        (network.parent / name).write_text("of somebody")
+        again = mnas("export", "network", "--precision", "int8", "--embed-preprocessing", "-o", ".")
+        assert (again.code, name in again.err) == (2, True)
+        assert (network.parent / name).read_text() == "of somebody"
+        (network.parent / name).unlink()
 
 
 def test_int8_and_pixels(mnas: Mnas, network: Path) -> None:
@@ -66,6 +74,48 @@ def test_int8_and_pixels(mnas: Mnas, network: Path) -> None:
     assert set(int8["float_operators"]) <= {"HardSigmoid", "Mul", "Relu", "Clip", "Conv", "Gemm", "FusedConv"}
     table = mnas("export", "network", "--precision", "int8")
     assert (table.code, "int8" in table.out) == (0, True)
+
+
+def test_files_that_take_pixels_predict_what_the_plain_ones_do(mnas: Mnas, network: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for i in range(3):
+        Image.fromarray(rng.integers(0, 256, (40, 50, 3), np.uint8)).save(tmp_path / f"{i}.png")
+    assert mnas("export", "network", "--embed-preprocessing").code == 0
+    images = ("0.png", "1.png", "2.png", "--top", "10", "--json")
+    plain, pixels = (
+        mnas("predict", "network", *images, "--file", f"network/{name}.onnx").json["images"]
+        for name in ("model", "model_pixels")
+    )  # fmt: skip
+    for one, other in zip(plain, pixels, strict=True):
+        theirs = {guess["class"]: guess["probability"] for guess in other["predictions"]}
+        for guess in one["predictions"]:
+            assert theirs[guess["class"]] == pytest.approx(guess["probability"], abs=1e-4)
+    (table,) = mnas("benchmark", "network/model_pixels.onnx", "--json").json["networks"]
+    assert (table["rows"][0]["input"], table["rows"][0]["latency_ms"] > 0) == ("pixels", True)
+
+
+def test_a_format_that_fails_leaves_the_table_whole(
+    mnas: Mnas, network: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    why = f"no {'very ' * 40}long reason"
+
+    def refuse(*arguments: object) -> None:
+        raise RuntimeError(why)
+
+    monkeypatch.setattr("mnas.export.formats.torch_export.write", refuse)
+    done = mnas("benchmark", "network", "--formats", "onnx,torch_export")
+    assert done.code == 0, done.err
+    rows = [line for line in done.out.splitlines() if line.startswith("│")]
+    assert [("onnx" in line, "failed" in line) for line in rows] == [(True, False), (True, False), (False, True)]
+    (said,) = [line for line in done.out.splitlines() if why in line]
+    assert said.startswith("torch_export fp32: ")
+
+
+def test_int8_says_what_it_costs(mnas: Mnas, network: Path) -> None:
+    done = mnas("benchmark", "network", "--formats", "onnx", "--json")
+    fp32, int8 = done.json["networks"][0]["rows"]
+    assert int8["accuracy_lost"] == pytest.approx(fp32["top1"] - int8["top1"], abs=1e-5)
+    assert "accuracy_lost" not in fp32
 
 
 def test_benchmark_of_a_trained_network(mnas: Mnas, network: Path) -> None:
@@ -110,6 +160,7 @@ def test_images_that_are_gone(mnas: Mnas, network: Path) -> None:
         (("--precision", "int4"), "int8"),
         (("--format", "pytorch", "--embed-preprocessing"), "onnx, litert, openvino"),
         (("--format", "pytorch", "--opset", "17"), "--opset"),
+        (("--opset", "99", "-o", "elsewhere"), "11 to 18"),
     ],
 )
 def test_bad_options(mnas: Mnas, network: Path, options: tuple[str, ...], named: str) -> None:
@@ -117,6 +168,7 @@ def test_bad_options(mnas: Mnas, network: Path, options: tuple[str, ...], named:
     refused = mnas("export", "network", *options)
     assert (refused.code, named in refused.err) == (2, True)
     assert sorted(os.listdir(network)) == before
+    assert refused.err.count("\n") == 1 and not (network.parent / "elsewhere").exists(), "before any work"
 
 
 def test_a_full_disk_leaves_nothing_half_written(mnas: Mnas, network: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,6 +42,10 @@ for folder, paths in json.loads(sys.argv[1]).items():
     model = module["build_model"]()
     assert module["predict"](paths[0]) == module["predict"](paths[0], model)
     found[folder] = [list(module["predict"](path, model).items()) for path in paths]
+    with torch.inference_mode():
+        at_once = model(torch.cat([module["preprocess"](path) for path in paths])).softmax(1).max(1).values
+    one_by_one = torch.tensor([ranked[0][1] for ranked in found[folder]])
+    torch.testing.assert_close(at_once, one_by_one, atol=1e-5, rtol=0)
 assert not [name for name in sys.modules if name.split(".")[0] in ("mnas", "safetensors")]
 print(json.dumps(found))
 """
@@ -89,5 +93,8 @@ def test_it_is_short_and_imports_pillow_alone(name: str) -> None:
     source = predict_source(size, reading)
     imported = {node.module for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom)}
     assert imported == {"PIL"}
-    assert len(source.splitlines()) <= (61 if reading.value_range else 38)
+    predict = next(node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef))
+    first, last = predict.body[1], predict.body[-1]  # after the docstring
+    assert (predict.name, last.end_lineno - first.lineno + 1) == ("predict", 3)
+    assert len(source.splitlines()) <= (68 if reading.value_range else 45)
     assert max(map(len, source.splitlines())) <= 120

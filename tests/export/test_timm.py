@@ -16,7 +16,7 @@ from references import reference
 from torch import Tensor, nn
 
 from mnas.errors import BadInput, MissingDependency
-from mnas.export.timm import export_timm, load_timm, timm_source, timm_weights
+from mnas.export.timm import export_timm, load_timm, need_timm, timm_source, timm_weights
 from mnas.io.presets import preset_names
 from mnas.nn.network import Network, build
 from mnas.nn.pretrained import load_reference
@@ -185,6 +185,15 @@ def test_what_timm_lacks_is_named(arch: Architecture, where: str, tmp_path: Path
         export_timm(build(arch, CLASSES), arch, tmp_path, title="a network")
     assert f" {where}: " in str(caught.value)
     assert not [*tmp_path.iterdir()]
+
+
+def test_a_torchvision_that_fits_no_torch_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(name: str) -> None:
+        raise RuntimeError("operator torchvision::nms does not exist")
+
+    monkeypatch.setattr("mnas.export.timm.importlib.import_module", broken)
+    with pytest.raises(MissingDependency, match=r"nms does not exist.*torchvision.*torch \d"):
+        need_timm()
 
 
 def test_without_timm_its_pip_command_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -288,6 +288,20 @@ def test_networks_are_prepared_twice_but_once_where_that_takes_long(
     assert [one.rounds for one in found] == [2, 2]
 
 
+def test_networks_that_take_long_to_prepare_are_announced(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    archs = [zoo.get("mobilenet_v3_small", 0.35, size) for size in (32, 48)]
+    for seconds, lines in ((30.0, 0), (0.0, 1)):
+        caplog.clear()
+        monkeypatch.setattr(measuring, "SLOW_S", seconds)
+        with caplog.at_level("INFO", "mnas"):
+            measure_networks(archs, Conditions("torch"), RoundLimits(2), anchors=(), rng=random.Random(0))
+        said = [line for line in caplog.messages if "preparing" in line]
+        assert len({line.partition(", about")[0] for line in said}) == lines
+        assert all("2 networks with torch" in line for line in said)
+
+
 def test_a_figure_from_two_measurements() -> None:
     first = Measurement(10.0, 0.2, 15, anchor_ms=4.0, unstable="busy")
     second = Measurement(10.5, 0.3, 15, anchor_ms=4.0, unstable="busy")

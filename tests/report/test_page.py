@@ -79,7 +79,7 @@ def test_a_search_leaves_its_report(done: Result, page: Parsed) -> None:
         "provenance",
     }  # fmt: skip
     for one in done.metrics["verdicts"]:
-        assert f"it and {one['baseline']}: {one['verdict']}." in page.text
+        assert f"it and {one['baseline']}: {one['verdict'].replace('+-', '±')}." in page.text
     row = done.metrics["networks"][0]
     assert f"{row['test_accuracy']:.2%}" in page.text
     assert f"{row['latency_ms']:.2f} ms" in page.text
@@ -251,7 +251,10 @@ def test_a_benchmark_is_read_tolerantly(done: Result, tmp_path: Path) -> None:
     rows = [
         {"format": "onnx", "precision": "fp32", "file": "model.onnx", "bytes": 1_234_567, "latency_ms": 1.5,
          "latency_interval_ms": [1.4, 1.6], "top1": 0.975, "agreement": 1.0, "largest_difference": 1.5e-6,
-         "status": "ok"},
+         "status": "ok", "files": ["model.onnx"]},
+        {"format": "onnx", "precision": "int8", "files": ["model_int8.onnx"], "latency_ms": 1.0,
+         "latency_interval_ms": [0.998, 1.002], "of_float32": 0.67, "pays": False, "status": "ok",
+         "float_operators": {"HardSigmoid": 9}, "kept_in_float": ["stem.conv"], "accuracy_lost": 0.03},
         {"format": "litert", "precision": "int8", "latency_ms": None, "status": "failed: <b>differs</b>"},
         "no row",
     ]  # fmt: skip
@@ -259,7 +262,10 @@ def test_a_benchmark_is_read_tolerantly(done: Result, tmp_path: Path) -> None:
         path.write_text(json.dumps(content))
         shown = Parsed(render(gather(run)))
         assert "formats" in shown.sections
-        for expected in ("1.23", "1.40 to 1.60", "97.50%", "2e-06", "failed: <b>differs</b>"):
+        for expected in (
+            "1.23", "1.40 to 1.60", "0.998 to 1.002", "97.50%", "2e-06", "litert int8: failed: <b>differs</b>",
+            "model_int8.onnx", "0.67 of float32's time", "9 HardSigmoid", "stem.conv", "3.0 points",
+        ):  # fmt: skip
             assert expected in shown.text
     path.write_text("{")
     assert "formats" not in Parsed(render(gather(run))).sections

@@ -273,6 +273,17 @@ def test_argmin_and_argmax_are_brute_forces(small: SearchSpace, f: Callable[[Arc
     assert f(small.argmin(f)) == min(values) and f(small.argmax(f)) == max(values)
 
 
+@pytest.mark.parametrize("width", [0.75, 1.0, 1.3])
+def test_channels_of_feature_maps_are_multiples_of_8(width: float) -> None:
+    """onnxruntime takes more than twice as long for a convolution with other ones, whatever a file asks for."""
+    stages = [{"channels": 18, "expansion": [1.3, 2.1]}, {"channels": 126, "stride": 2, "expansion": 3.1}]
+    odd = tiny(*stages, width=[width], stem={"channels": 13, "activation": "relu"},
+               head={"channels": 126, "activation": "relu"})  # fmt: skip
+    layers = [layer for layer in space_of(odd).layers() if layer.operator != "linear"]
+    channels = {count for layer in layers for count in (layer.in_channels, layer.hidden, layer.out_channels)} - {0, 3}
+    assert channels and {count % 8 for count in channels} == {0}
+
+
 def test_dead_choices_do_not_exist() -> None:
     space = space_of(TINY["operators, own"])
     asked: dict[str, list[Option]] = {}

@@ -104,6 +104,12 @@ def file_name(name: str, precision: str, pixels: bool = False) -> str:
     return f"{'_'.join(words)}{path.suffix}"
 
 
+def stated_in(path: Path) -> tuple[str, bool]:
+    """The precision of a file, and whether it takes pixels, by its name as `file_name` makes it."""
+    words = path.stem.split("_")
+    return "int8" if "int8" in words else "fp32", "pixels" in words
+
+
 def quantising(form: Format) -> QuantisingFormat | None:
     """The format, if it has int8 files."""
     return cast(QuantisingFormat, form) if hasattr(form, "quantise") else None

@@ -12,7 +12,9 @@ from torch import Tensor
 
 from mnas.export.checks import plain_copy
 from mnas.export.formats import Model
-from mnas.export.timm import export_timm, load_timm
+from mnas.export.timm import export_timm, load_timm, need_timm
+
+need_timm()  # before any work
 
 RUNTIME = None
 FREE_BATCH = True

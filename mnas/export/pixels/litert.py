@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 
 from mnas.export.pixels import factors
-from mnas.export.tflite_graph import Buffer, packed, schema
+from mnas.export.tflite_graph import Buffer, packed, parsed, schema
 
 BUILTIN, OPTIONS, TYPES = schema.BuiltinOperator, schema.BuiltinOptions, schema.TensorType
 
 
 def with_pixel_input(content: bytes) -> bytes:
     """The model of `content`, which takes one normalised image (1, h, w, c), for the pixels of one."""
-    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
+    model = parsed(content)
     model.buffers = [_inside(buffer, content) for buffer in model.buffers]
     graph = model.subgraphs[0]
     images = int(graph.inputs[0])

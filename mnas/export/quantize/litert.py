@@ -22,7 +22,7 @@ try:
     qsv: Any = importlib.import_module("litert_quantizer.utils.qsv_utils")
     recipes: Any = importlib.import_module("litert_quantizer.recipe_manager")
     from mnas.export.quantize.ranges import beyond_32_bits, widened
-    from mnas.export.tflite_graph import nhwc, schema, tflite_model
+    from mnas.export.tflite_graph import nhwc, parsed, schema, tflite_model
 except ImportError as error:
     raise MissingDependency(
         f"litert_int8, and int8 files for LiteRT, need a package ({error}): pip install litert-quantizer flatbuffers"
@@ -49,8 +49,9 @@ def quantised_tflite(module: nn.Module, images: Tensor, kept: Collection[str] = 
         # by default ranges are a moving average, and the last images decide them
         calibrator = calibrators.Calibrator(content, torch.get_num_threads(), qsv_update_func=qsv.min_max_update)
         calibrator.calibrate({None: _samples(images)}, _recipe(()))
-        ranges = widened(calibrator.get_model_qsvs(), content)
-        recipe = _recipe([*outputs, *beyond_32_bits(ranges, content)])
+        exact = parsed(content)
+        ranges = widened(calibrator.get_model_qsvs(), exact)
+        recipe = _recipe([*outputs, *beyond_32_bits(ranges, exact)])
         quantizer = quantizers.Quantizer(content, recipe.get_quantization_recipe())
         result = quantizer.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
     return bytes(result.quantized_model)
@@ -73,7 +74,7 @@ def _samples(images: Tensor) -> list[dict[str, Any]]:
 
 def float_operators(content: bytes) -> dict[str, int]:
     """Of each operator that computes in float32: its name and how often the file has it."""
-    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
+    model = parsed(content)
     names = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
     graph, counts = model.subgraphs[0], Counter[str]()
     for operator in graph.operators:

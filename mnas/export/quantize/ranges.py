@@ -20,15 +20,12 @@ PRODUCT = 1 / 128
 SUMMAND = 1 / 256
 """The least part of a sum's range that each summand has."""
 WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
-
-
 LARGEST_BIAS = 2.0**30
 """In steps of the accumulator."""
 
 
-def beyond_32_bits(ranges: Mapping[str, Mapping[str, Any]], content: bytes) -> list[str]:
-    """The outputs of the operators of a float32 .tflite file that have a bias too large beside their weights."""
-    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
+def beyond_32_bits(ranges: Mapping[str, Mapping[str, Any]], model: Any) -> list[str]:
+    """The outputs of the operators of a float32 model (schema.ModelT) whose bias is too large beside their weights."""
     graph, found = model.subgraphs[0], []
 
     def values(tensor: int) -> Any:
@@ -50,9 +47,8 @@ def beyond_32_bits(ranges: Mapping[str, Mapping[str, Any]], content: bytes) -> l
     return found
 
 
-def widened(ranges: Mapping[str, Mapping[str, Any]], content: bytes) -> dict[str, dict[str, Any]]:
-    """The `min` and `max` of each tensor of a float32 .tflite file, those of activations wide enough."""
-    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
+def widened(ranges: Mapping[str, Mapping[str, Any]], model: Any) -> dict[str, dict[str, Any]]:
+    """The `min` and `max` of each tensor of a float32 model (schema.ModelT), those of activations wide enough."""
     names = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
     graph = model.subgraphs[0]
     found = {name: dict(values) for name, values in ranges.items()}

@@ -100,6 +100,22 @@ def test_openvino_files_keep_float32_weights(model: Model, tmp_path: Path) -> No
     assert (tmp_path / "model.bin").stat().st_size > 4 * weights
 
 
+def test_a_bias_beyond_32_bits_keeps_its_layer_in_float(images: torch.Tensor, tmp_path: Path) -> None:
+    """A channel of tiny weights with a usual bias, as of a dead filter: the quantizer would let the bias overflow."""
+    form, model, path = int8("litert"), model_of("inverted_residuals"), tmp_path / "model_int8.tflite"
+    layer = model.network.get_submodule("classifier")
+    with torch.no_grad():
+        layer.get_parameter("weight")[0] *= 1e-9
+        layer.get_parameter("bias")[0] = 2.0
+        expected = model.network(images[:1]).numpy()
+    form.quantise(model, images, (), path)
+    assert "FULLY_CONNECTED" in form.operators(path)
+    from mnas.latency.runtimes import get_runtime
+
+    said = get_runtime("litert").open_file(path, images[:1], 1)(images[:1])
+    np.testing.assert_allclose(said[0, 0], expected[0, 0], atol=0.05)
+
+
 def test_dead_parts_keep_their_scales_within_what_xnnpack_takes(images: torch.Tensor, tmp_path: Path) -> None:
     """A gate that never sees anything, and a branch whose last scale is zero, as those that start as a shortcut."""
     form, model, path = int8("litert"), model_of("inverted_residuals"), tmp_path / "model_int8.tflite"
