@@ -8,7 +8,23 @@ from typing import Annotated, Any
 
 import typer
 
-from mnas.cli.options import Batch, Channels, Classes, Json, Runtime, Seed, Sizes, Threads, Without, one_size, sizes
+from mnas.cli.options import (
+    Batch,
+    Channels,
+    Classes,
+    Head,
+    HeadClasses,
+    Json,
+    OutputStride,
+    Runtime,
+    Seed,
+    Sizes,
+    Threads,
+    Without,
+    one_size,
+    outputs,
+    sizes,
+)
 from mnas.cli.output import print_table, show
 from mnas.config import MAX_TABLE_ERROR
 from mnas.errors import BadInput
@@ -25,9 +41,9 @@ def latency_measure(
     runtime: Runtime = "torch",
     threads: Threads = 1,
     batch: Batch = 1,
-    classes: Annotated[int, typer.Option(
-        min=2, help="Outputs of the classifier, for zoo names and architecture files.",
-    )] = 1000,
+    classes: HeadClasses = None,
+    head: Head = None,
+    output_stride: OutputStride = None,
     resolution: Annotated[str | None, typer.Option(
         metavar="PX",
         help="Input size, of a rectangle HEIGHTxWIDTH; by default the architecture's own (a model file's from the "
@@ -41,6 +57,8 @@ def latency_measure(
 ) -> None:  # fmt: skip
     """Latency of whole networks, timed in turn, in random order, in rounds.
 
+    Zoo names and architecture files have so many --classes; with --head they, and runs, are backbones under that head.
+
     Example: mnas latency measure mobilenet_v3_large mobilenet_v3_small@0.75 --runtime onnxruntime
     """
     from mnas.commands import latency as latency_commands
@@ -49,7 +67,7 @@ def latency_measure(
 
     done = latency_commands.measure_latency(
         targets, Conditions(runtime, threads, batch), RoundLimits(rounds, seconds, precision / 100),
-        resolution=one_size(resolution), num_classes=classes, seed=seed,
+        resolution=one_size(resolution), num_classes=outputs(classes, head, output_stride), seed=seed,
     )  # fmt: skip
 
     def table() -> None:
@@ -70,7 +88,9 @@ def latency_build(
     runtime: Runtime = "torch",
     threads: Threads = 1,
     batch: Batch = 1,
-    classes: Classes = 1000,
+    classes: HeadClasses = None,
+    head: Head = None,
+    output_stride: OutputStride = None,
     resolution: Sizes = None,
     channels: Channels = None,
     output: Annotated[Path | None, typer.Option(
@@ -84,11 +104,14 @@ def latency_build(
     An interrupted build continues where it stopped.
 
     Example: mnas latency build --space v3_large --runtime onnxruntime -o table.yaml
+
+    Example: mnas latency build --space v3_large --head lraspp --classes 21 -o segmentation.yaml
     """
     from mnas.commands import latency as latency_commands
     from mnas.latency.conditions import Conditions
 
-    choice = latency_commands.SpaceChoice(space, classes, sizes(resolution), channels, without or "")
+    wanted = outputs(classes, head, output_stride)
+    choice = latency_commands.SpaceChoice(space, wanted, sizes(resolution), channels, without or "")
     done = latency_commands.build_latency_table(choice, Conditions(runtime, threads, batch), output=output, seed=seed)
 
     def lines() -> None:
@@ -113,6 +136,38 @@ def _suggest(done: Mapping[str, Any]) -> None:
 
     if line := in_words(done["suggestions"]):
         typer.echo(line)
+
+
+@latency_app.command("predict")
+def latency_predict(
+    table: Annotated[Path, typer.Argument(metavar="TABLE", help="A latency table's file.")],
+    targets: Annotated[list[str], typer.Argument(
+        metavar="ARCH|RUN...", help="Zoo names, architecture files, runs.",
+    )],
+    classes: Annotated[int | None, typer.Option(
+        min=2, help="Outputs of the classifier or head; by default the most that the table has one for.",
+    )] = None,
+    resolution: Annotated[str | None, typer.Option(
+        metavar="PX", help="Input size; by default the architecture's own, 224 for zoo names.",
+    )] = None,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Latencies of networks by a table, under the head that it was made for, if any; nothing is measured.
+
+    Example: mnas latency predict table.yaml mobilenet_v3_large mobilenet_v3_small@0.75
+    """
+    from mnas.commands import latency as latency_commands
+
+    done = latency_commands.predict_latency(table, targets, num_classes=classes, resolution=one_size(resolution))
+
+    def shown() -> None:
+        head = f"under {done['head']}, " if done["head"] else ""
+        error = "" if done["mean_error"] is None else f"; mean error {done['mean_error']:.1%}"
+        rows = [[one["name"], str(one["resolution"]), f"{one['latency_ms']:.2f}"] for one in done["networks"]]
+        where = f"{done['device']}, {done['runtime']}, {head}{done['classes']} classes{error}"
+        print_table(where, ["network", "size", "ms"], rows)
+
+    show(done, as_json, shown)
 
 
 @latency_app.command("check")
