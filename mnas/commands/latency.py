@@ -145,6 +145,7 @@ def build_latency_table(
     choice: SpaceChoice, conditions: Conditions, *, output: str | Path | None = None, seed: int = 0
 ) -> dict[str, Any]:
     """Measures every layer of the space, and calibrates; layers that the table has already are kept."""
+    check_runs(conditions.runtime, choice.num_classes)
     space = choice.load()
     path = output or cache_path(space, conditions, outputs=choice.num_classes)
     table = table_for(space, choice.num_classes, conditions, seed=seed, path=output)

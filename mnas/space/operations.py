@@ -109,12 +109,12 @@ def operations(layer: Layer) -> Operations:
 
 def peak_values(steps: Operations) -> int:
     """The largest number of values in memory during a step: what it reads and gives, and what is still needed later."""
-    counts, peak = steps.inputs, 0
+    counts, peak, end = steps.inputs, 0, len(steps.steps)
     last = {name: number for number, step in enumerate(steps.steps) for name in step.reads}
     for number, step in enumerate(steps.steps):
         counts[step.gives] = step.values
         peak = max(peak, sum(counts.values()))
-        counts = {name: count for name, count in counts.items() if last.get(name, number) > number}
+        counts = {name: count for name, count in counts.items() if last.get(name, end) > number}  # an output stays
     return peak
 
 
