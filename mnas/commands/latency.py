@@ -1,4 +1,4 @@
-"""What `mnas latency ...` does: measure, build, check, kit, import."""
+"""What `mnas latency ...` does: measure, build, predict, check."""
 
 from __future__ import annotations
 
@@ -19,8 +19,6 @@ from mnas.export.folder import ARCHITECTURE_FILE, load_model, model_folder
 from mnas.export.formats import FILES
 from mnas.io.size import Size, written
 from mnas.latency.conditions import Conditions
-from mnas.latency.importers import tables as importers
-from mnas.latency.kit import kit
 from mnas.latency.machine import measuring
 from mnas.latency.measure import (
     ONE_NETWORK,
@@ -150,9 +148,9 @@ def build_latency_table(
     path = output or cache_path(space, conditions, outputs=choice.num_classes)
     table = table_for(space, choice.num_classes, conditions, seed=seed, path=output)
     layers = space.layers(choice.num_classes)
-    fastest, slowest = (None, None) if table.missing(layers) else _range_ms(space, table, choice.num_classes)
+    fastest, slowest = (None, None) if table.missing(layers) else range_ms(space, table, choice.num_classes)
     return {
-        "path": str(path), **_about(table), "layers": len(table.entries), "failed": len(table.failed),
+        "path": str(path), **about(table), "layers": len(table.entries), "failed": len(table.failed),
         "space": under(space.name, choice.num_classes), "fastest_ms": fastest, "slowest_ms": slowest,
         "calibration": table.calibration and table.calibration.to_dict(),
         "suggestions": [one.to_dict() for one in suggestions(table, layers)],
@@ -172,7 +170,7 @@ def predict_latency(
     predicted = table.predict_many(archs, outputs).tolist()
     fit = table.calibration
     return {
-        "path": str(path), **_about(table), "classes": classes_of(outputs),
+        "path": str(path), **about(table), "classes": classes_of(outputs),
         "head": str(outputs) if isinstance(outputs, DenseHead) else None,
         "mean_error": None if fit is None else fit.error.mean_error,
         "networks": [
@@ -272,85 +270,15 @@ def _fitted_networks(stated: Calibration | None, space: SearchSpace, outputs: Ou
     return calibrate.calibration_networks(space)[: stated.networks.fitted]
 
 
-def _about(table: LatencyTable) -> dict[str, Any]:
+def about(table: LatencyTable) -> dict[str, Any]:
+    """What was measured, in plain data."""
     return {"device": table.device, "runtime": table.runtime, "threads": table.threads, "batch": table.batch}
 
 
-def _range_ms(space: SearchSpace, table: LatencyTable, num_classes: Outputs) -> tuple[float, float]:
+def range_ms(space: SearchSpace, table: LatencyTable, num_classes: Outputs) -> tuple[float, float]:
     """Milliseconds of the fastest and the slowest network of a space."""
 
     def ms(arch: Architecture) -> float:
         return table.predict(arch, num_classes)
 
     return ms(space.argmin(ms)), ms(space.argmax(ms))
-
-
-# --- kit and import ---------------------------------------------------------------------------------------------
-
-
-def make_latency_kit(
-    choice: SpaceChoice, conditions: Conditions, *, output: str | Path, seed: int = 0
-) -> dict[str, Any]:
-    """Writes every layer of the space as a model file into a .zip that measures them where python3 runs it."""
-    output = _new(output)
-    if isinstance(choice.num_classes, DenseHead):
-        raise BadInput(f"a kit has no heads, such as {choice.num_classes.name}")
-    with progress("kit") as shown:
-        manifest = kit.make_kit(
-            output, choice.load(), conditions, num_classes=choice.num_classes, rng=random.Random(seed),
-            progress=lambda count, total: shown.update(count, total, f"{count} files"),
-        )
-    return {
-        "path": str(output), "kit": manifest["kit"], "space": manifest["space"], "runtime": conditions.runtime,
-        "needs": manifest["needs"], "threads": conditions.threads, "batch": conditions.batch,
-        "layers": len(manifest["layers"]), "networks": len(manifest["networks"]),
-        "megabytes": output.stat().st_size / 1e6,
-    }  # fmt: skip
-
-
-def import_kit(source: str | Path, *, device: str | None, output: str | Path) -> dict[str, Any]:
-    """Writes a kit's results as a table."""
-    output = _new(output)
-    table = kit.import_results(source)
-    if device:
-        table = replace(table, provenance=replace(table.provenance, device=device))
-    table.save(output)
-    return {
-        "path": str(output), **_about(table), "layers": len(table.entries), "failed": len(table.failed),
-        "calibration": table.calibration and table.calibration.to_dict(),
-        "suggestions": [one.to_dict() for one in suggestions(table)],
-    }  # fmt: skip
-
-
-def import_table(
-    source: str | Path, choice: SpaceChoice, conditions: Conditions, *, device: str, runtime_version: str,
-    unit: str | None, output: str | Path,
-) -> dict[str, Any]:  # fmt: skip
-    """Writes those layers of the space that another tool's table has as a table of ours; missing ones are logged."""
-    output = _new(output)
-    space = choice.load()
-    layers = sorted(space.layers(choice.num_classes), key=str)
-    table = importers.import_table(
-        source, layers, conditions, device=device, runtime_version=runtime_version, unit=unit
-    )
-    missing = table.missing(layers)
-    if missing:
-        log.warning(
-            "%s lacks %d of the %d layers of space '%s' for %d classes, and networks with such a layer cannot be "
-            "predicted: %s%s", source, len(missing), len(layers), space.name, choice.num_classes,
-            "; ".join(map(str, missing[:3])), "; ..." * (len(missing) > 3),
-        )  # fmt: skip
-    table.save(output)
-    fastest, slowest = (None, None) if missing else _range_ms(space, table, choice.num_classes)
-    return {
-        "path": str(output), **_about(table), "space": space.name, "layers": len(layers) - len(missing),
-        "missing": len(missing), "fastest_ms": fastest, "slowest_ms": slowest,
-        "suggestions": [one.to_dict() for one in suggestions(table, layers)],
-    }  # fmt: skip
-
-
-def _new(output: str | Path) -> Path:
-    """The file to write; BadInput where it exists."""
-    if Path(output).exists():
-        raise BadInput(f"{output}: exists; name another file with -o")
-    return Path(output)
