@@ -109,7 +109,7 @@ def _outputs(conv: nn.Module) -> int:
 def _resized(graph: Graph, x: str, shape: Sequence[int]) -> str:
     """Bilinear, as torch.onnx exports it."""
     sizes = graph.weight(np.array(shape, np.int64))
-    return graph.node("Resize", x, "", "", sizes, mode="linear", coordinate_transformation_mode="pytorch_half_pixel")
+    return graph.node("Resize", x, "", "", sizes, mode="linear", coordinate_transformation_mode="half_pixel")
 
 
 def _reshaped(graph: Graph, x: str, shape: Sequence[int]) -> str:
