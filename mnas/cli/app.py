@@ -12,7 +12,7 @@ from mnas.cli.catalogue import config, doctor, spaces, zoo
 from mnas.cli.credentials import hide_from_process_list
 from mnas.cli.errors import end
 from mnas.cli.files import files_csv, print_files
-from mnas.cli.latency import latency_app
+from mnas.cli.latency_kit import latency_app
 from mnas.cli.options import (
     FORMATS,
     RUNTIMES,

@@ -8,10 +8,24 @@ from typing import Annotated, Any
 
 import typer
 
-from mnas.cli.options import Batch, Channels, Classes, Json, Runtime, Seed, Sizes, Threads, Without, one_size, sizes
+from mnas.cli.options import (
+    Batch,
+    Channels,
+    Head,
+    HeadClasses,
+    Json,
+    OutputStride,
+    Runtime,
+    Seed,
+    Sizes,
+    Threads,
+    Without,
+    one_size,
+    outputs,
+    sizes,
+)
 from mnas.cli.output import print_table, show
 from mnas.config import MAX_TABLE_ERROR
-from mnas.errors import BadInput
 
 latency_app = typer.Typer(no_args_is_help=True, help="Measure latencies on this machine.\n\n"
                           "Example: mnas latency measure mobilenet_v3_large --runtime onnxruntime")
@@ -25,9 +39,9 @@ def latency_measure(
     runtime: Runtime = "torch",
     threads: Threads = 1,
     batch: Batch = 1,
-    classes: Annotated[int, typer.Option(
-        min=2, help="Outputs of the classifier, for zoo names and architecture files.",
-    )] = 1000,
+    classes: HeadClasses = None,
+    head: Head = None,
+    output_stride: OutputStride = None,
     resolution: Annotated[str | None, typer.Option(
         metavar="PX",
         help="Input size, of a rectangle HEIGHTxWIDTH; by default the architecture's own (a model file's from the "
@@ -41,6 +55,8 @@ def latency_measure(
 ) -> None:  # fmt: skip
     """Latency of whole networks, timed in turn, in random order, in rounds.
 
+    Zoo names and architecture files have so many --classes; with --head they, and runs, are backbones under that head.
+
     Example: mnas latency measure mobilenet_v3_large mobilenet_v3_small@0.75 --runtime onnxruntime
     """
     from mnas.commands import latency as latency_commands
@@ -49,7 +65,7 @@ def latency_measure(
 
     done = latency_commands.measure_latency(
         targets, Conditions(runtime, threads, batch), RoundLimits(rounds, seconds, precision / 100),
-        resolution=one_size(resolution), num_classes=classes, seed=seed,
+        resolution=one_size(resolution), num_classes=outputs(classes, head, output_stride), seed=seed,
     )  # fmt: skip
 
     def table() -> None:
@@ -70,7 +86,9 @@ def latency_build(
     runtime: Runtime = "torch",
     threads: Threads = 1,
     batch: Batch = 1,
-    classes: Classes = 1000,
+    classes: HeadClasses = None,
+    head: Head = None,
+    output_stride: OutputStride = None,
     resolution: Sizes = None,
     channels: Channels = None,
     output: Annotated[Path | None, typer.Option(
@@ -84,17 +102,20 @@ def latency_build(
     An interrupted build continues where it stopped.
 
     Example: mnas latency build --space v3_large --runtime onnxruntime -o table.yaml
+
+    Example: mnas latency build --space v3_large --head lraspp --classes 21 -o segmentation.yaml
     """
     from mnas.commands import latency as latency_commands
     from mnas.latency.conditions import Conditions
 
-    choice = latency_commands.SpaceChoice(space, classes, sizes(resolution), channels, without or "")
+    wanted = outputs(classes, head, output_stride)
+    choice = latency_commands.SpaceChoice(space, wanted, sizes(resolution), channels, without or "")
     done = latency_commands.build_latency_table(choice, Conditions(runtime, threads, batch), output=output, seed=seed)
 
     def lines() -> None:
         if done["fastest_ms"] is None:
             typer.echo(f"{done['path']}: {done['layers']} layers; {runtime} failed on {done['failed']}")
-            _suggest(done)
+            suggest(done)
             return
         fit = done["calibration"]
         typer.echo(
@@ -102,17 +123,49 @@ def latency_build(
             f"{done['slowest_ms']:.2f} ms; error on {fit['held_out']} whole networks: mean {fit['mean_error']:.1%}, "
             f"largest {fit['max_error']:.1%}"
         )
-        _suggest(done)
+        suggest(done)
 
     show(done, as_json, lines)
 
 
-def _suggest(done: Mapping[str, Any]) -> None:
+def suggest(done: Mapping[str, Any]) -> None:
     """Print what a search on the table's device may leave out, if anything."""
     from mnas.latency.table.suggestions import in_words
 
     if line := in_words(done["suggestions"]):
         typer.echo(line)
+
+
+@latency_app.command("predict")
+def latency_predict(
+    table: Annotated[Path, typer.Argument(metavar="TABLE", help="A latency table's file.")],
+    targets: Annotated[list[str], typer.Argument(
+        metavar="ARCH|RUN...", help="Zoo names, architecture files, runs.",
+    )],
+    classes: Annotated[int | None, typer.Option(
+        min=2, help="Outputs of the classifier or head; by default the most that the table has one for.",
+    )] = None,
+    resolution: Annotated[str | None, typer.Option(
+        metavar="PX", help="Input size; by default the architecture's own, 224 for zoo names.",
+    )] = None,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Latencies of networks by a table, under the head that it was made for, if any; nothing is measured.
+
+    Example: mnas latency predict table.yaml mobilenet_v3_large mobilenet_v3_small@0.75
+    """
+    from mnas.commands import latency as latency_commands
+
+    done = latency_commands.predict_latency(table, targets, num_classes=classes, resolution=one_size(resolution))
+
+    def shown() -> None:
+        head = f"under {done['head']}, " if done["head"] else ""
+        error = "" if done["mean_error"] is None else f"; mean error {done['mean_error']:.1%}"
+        rows = [[one["name"], str(one["resolution"]), f"{one['latency_ms']:.2f}"] for one in done["networks"]]
+        where = f"{done['device']}, {done['runtime']}, {head}{done['classes']} classes{error}"
+        print_table(where, ["network", "size", "ms"], rows)
+
+    show(done, as_json, shown)
 
 
 @latency_app.command("check")
@@ -167,103 +220,3 @@ def _verdict(check: Mapping[str, Any]) -> str:
         return f"{sentence}, at most {MAX_TABLE_ERROR:.0%}; the table states none"
     bound = f"{check['stated']['mean_error']:.1%} stated plus {check['repeatability']:.1%} repeatability"
     return f"{sentence}, {'above' if check['verdict'] == 'worse than stated' else 'within'} the {bound}"
-
-
-@latency_app.command("kit")
-def latency_kit(
-    output: Annotated[Path, typer.Option("--output", "-o", help="The .zip to write.")],
-    space: Annotated[str, typer.Option(help="A preset's name or a YAML file's path.")] = "v3_large",
-    without: Without = None,
-    runtime: Annotated[str, typer.Option(help="What executes the layers there: onnxruntime, litert.")] = "onnxruntime",
-    threads: Threads = 1,
-    batch: Batch = 1,
-    classes: Classes = 1000,
-    resolution: Sizes = None,
-    channels: Channels = None,
-    seed: Seed = 0,
-    as_json: Json = False,
-) -> None:
-    """Bundle every layer of a space with a script that measures them on a device where mnas is not installed.
-
-    Copy the .zip there and run: python3 kit.zip. It needs only the runtime and numpy. Then import its results.json.
-
-    Example: mnas latency kit --space v3_large --runtime litert -o kit.zip
-    """
-    from mnas.commands import latency as latency_commands
-    from mnas.latency.conditions import Conditions
-
-    choice = latency_commands.SpaceChoice(space, classes, sizes(resolution), channels, without or "")
-    done = latency_commands.make_latency_kit(choice, Conditions(runtime, threads, batch), output=output, seed=seed)
-    show(done, as_json, lambda: typer.echo(
-        f"{done['path']}: {done['layers']} layers of space {done['space']} and {done['networks']} networks, "
-        f"{done['megabytes']:.1f} MB; on the device: pip install {done['needs']} numpy; python3 {output.name}"
-    ))  # fmt: skip
-
-
-@latency_app.command("import")
-def latency_import(
-    context: typer.Context,
-    source: Annotated[Path, typer.Argument(
-        metavar="SOURCE",
-        help="A kit's results.json (the rest is in it), OFA-like YAML or JSON, a folder of it by resolution, or a CSV.",
-    )],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The table's file to write.")],
-    device: Annotated[str | None, typer.Option(
-        help='The device that the table was measured on: "Galaxy Note10".',
-    )] = None,
-    space: Annotated[str | None, typer.Option(
-        help="The space whose layers are looked up: a preset's name or a YAML file's path.",
-    )] = None,
-    without: Without = None,
-    runtime: Annotated[str, typer.Option(help="What executed the layers there, in your words: tflite.")] = "unknown",
-    runtime_version: Annotated[str, typer.Option(help="Its version.")] = "unknown",
-    threads: Annotated[int, typer.Option(min=1, help="Threads that it used.")] = 1,
-    batch: Batch = 1,
-    classes: Annotated[int, typer.Option(
-        min=2, help="Outputs of the classifier, scaled where the table has others.",
-    )] = 1000,
-    unit: Annotated[str | None, typer.Option(help="ms, us or s; milliseconds by default, if plausible.")] = None,
-    resolution: Sizes = None,
-    channels: Channels = None,
-    as_json: Json = False,
-) -> None:  # fmt: skip
-    """Bring what a kit measured, or a latency table of others, into the form that a search reads.
-
-    Example: mnas latency import results.json -o table.yaml
-
-    Example: mnas latency import note10 --space ofa_mbv3 --device "Galaxy Note10" -o note10.yaml
-    """
-    from mnas.commands import latency as latency_commands
-    from mnas.latency.conditions import Conditions
-    from mnas.latency.kit.kit import is_results
-
-    if is_results(source):
-        stated = [
-            parameter.opts[0] for parameter in context.command.params
-            if parameter.name not in ("source", "output", "device", "as_json")
-            and getattr(context.get_parameter_source(parameter.name or ""), "name", "") == "COMMANDLINE"
-        ]  # fmt: skip
-        if stated:
-            raise BadInput(f"{source}: leave out {', '.join(stated)}: a kit's results state what was measured")
-        brought = latency_commands.import_kit(source, device=device, output=output)
-        fit = brought["calibration"]
-        error = f"; error on {fit['held_out']} whole networks: mean {fit['mean_error']:.1%}" if fit else ""
-        _show_import(brought, as_json, f"{brought['layers']} layers measured on {brought['device']}{error}")
-        return
-    if device is None or space is None:
-        raise BadInput(f"{source}: state --device and --space; only a kit's results.json says both itself")
-    choice = latency_commands.SpaceChoice(space, classes, sizes(resolution), channels, without or "")
-    done = latency_commands.import_table(
-        source, choice, Conditions(runtime, threads, batch), device=device, runtime_version=runtime_version, unit=unit,
-        output=output,
-    )  # fmt: skip
-    takes = "" if done["missing"] else f", which takes {done['fastest_ms']:.2f} to {done['slowest_ms']:.2f} ms"
-    _show_import(done, as_json, f"{done['layers']} layers of space {done['space']} on {done['device']}{takes}")
-
-
-def _show_import(done: Mapping[str, Any], as_json: bool, text: str) -> None:
-    def lines() -> None:
-        typer.echo(f"{done['path']}: {text}")
-        _suggest(done)
-
-    show(done, as_json, lines)

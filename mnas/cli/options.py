@@ -13,6 +13,7 @@ import typer
 from mnas.config import MAX_THREADS
 from mnas.errors import BadInput
 from mnas.io.size import SMALLEST, Size, sides, size_of
+from mnas.space.dense import DenseHead, Outputs
 
 log = logging.getLogger("mnas")
 
@@ -28,6 +29,15 @@ Runtime = Annotated[str, typer.Option(help=RUNTIMES)]
 Threads = Annotated[int, typer.Option(min=1, max=MAX_THREADS, help="Threads that the runtime may use.")]
 Batch = Annotated[int, typer.Option(min=1, help="Images per inference.")]
 Classes = Annotated[int, typer.Option(min=2, help="Outputs of the classifier.")]
+Head = Annotated[str | None, typer.Option(
+    metavar="lraspp|deeplabv3|ssdlite", help="A head for segmentation or detection in place of the classifier.",
+)]  # fmt: skip
+OutputStride = Annotated[int | None, typer.Option(
+    metavar="8|16|32", help="Of the last feature map under a head; 16 in segmentation and 32 in detection by default.",
+)]  # fmt: skip
+HeadClasses = Annotated[int | None, typer.Option(
+    min=2, help="Outputs of the classifier, 1000 by default; under a head 21 in segmentation and 91 in detection.",
+)]  # fmt: skip
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 Flip = Annotated[bool | None, typer.Option(
     "--flip/--no-flip",
@@ -82,6 +92,15 @@ def sizes(text: str | None) -> list[Size] | None:
         raise BadInput(
             f"--resolution {text}: expected sizes in pixels, such as 160,192,224, or HEIGHTxWIDTH, such as 96x160"
         ) from None
+
+
+def outputs(classes: int | None, head: str | None, output_stride: int | None) -> Outputs:
+    """What --classes, --head and --output-stride ask for. Raises BadInput."""
+    if head is not None:
+        return DenseHead(head, classes or 0, output_stride or 0)  # type: ignore[arg-type]
+    if output_stride is not None:
+        raise BadInput(f"--output-stride {output_stride}: it is of a head: --head lraspp, deeplabv3 or ssdlite")
+    return 1000 if classes is None else classes
 
 
 def one_size(text: str | None) -> Size | None:

@@ -1,4 +1,4 @@
-"""What `mnas latency ...` does: measure, build, check, kit, import."""
+"""What `mnas latency ...` does: measure, build, predict, check."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from mnas.config import MAX_TABLE_ERROR
 from mnas.errors import BadInput
-from mnas.export.folder import load_model, model_folder
+from mnas.export.folder import ARCHITECTURE_FILE, load_model, model_folder
 from mnas.export.formats import FILES
-from mnas.io.size import Size
+from mnas.io.size import Size, written
 from mnas.latency.conditions import Conditions
-from mnas.latency.importers import tables as importers
-from mnas.latency.kit import kit
 from mnas.latency.machine import measuring
 from mnas.latency.measure import (
     ONE_NETWORK,
@@ -29,17 +28,19 @@ from mnas.latency.measure import (
     measure,
     measure_networks,
 )
-from mnas.latency.runtimes import Runtime, get_runtime
+from mnas.latency.runtimes import Runtime, check_runs, get_runtime
 from mnas.latency.table import calibrate
 from mnas.latency.table.cache import cache_path, table_for
 from mnas.latency.table.calibration import Calibration
 from mnas.latency.table.suggestions import suggestions
-from mnas.latency.table.table import LatencyTable, differences
+from mnas.latency.table.table import LatencyTable, differences, load_table
 from mnas.latency.timing.device import clock_mhz
 from mnas.latency.timing.rounds import Inference, RoundLimits
 from mnas.monitor.console import progress
+from mnas.nn.dense import network_for
 from mnas.nn.network import Network, build
 from mnas.space.architecture import Architecture
+from mnas.space.dense import UNDER, DenseHead, Outputs, classes_of, under
 from mnas.space.narrowing import WITHOUT
 from mnas.space.space import SearchSpace, load_space
 from mnas.space.zoo import NETWORKS, load_architecture
@@ -54,7 +55,8 @@ class SpaceChoice:
     """The layers that a table is about: a space by its preset's name or file, its input sizes, a number of classes."""
 
     name: str
-    num_classes: int = 1000
+    num_classes: Outputs = 1000
+    """Or the head that its networks are under."""
     resolution: Sequence[Size] | None = None
     """All sizes of the space by default."""
     channels: int | None = None
@@ -73,10 +75,14 @@ class SpaceChoice:
 
 def measure_latency(
     targets: Sequence[str], conditions: Conditions, limits: RoundLimits = ONE_NETWORK, *,
-    resolution: Size | None = None, num_classes: int = 1000, seed: int = 0,
+    resolution: Size | None = None, num_classes: Outputs = 1000, seed: int = 0,
 ) -> dict[str, Any]:  # fmt: skip
-    """Latency of whole networks in the same rounds: zoo names, architecture files, run folders, model files."""
+    """Latency of whole networks in the same rounds: zoo names, architecture files, run folders, model files.
+
+    Under a head all but model files, in place of their classifier.
+    """
     check_limits(limits)
+    check_runs(conditions.runtime, num_classes)
     adapter = get_runtime(conditions.runtime)
     version = adapter.version()
     with measuring(adapter, conditions.threads), torch.random.fork_rng(devices=[]):
@@ -100,11 +106,13 @@ def measure_latency(
 
 
 def _prepared(
-    target: str, adapter: Runtime, conditions: Conditions, resolution: Size | None, num_classes: int
+    target: str, adapter: Runtime, conditions: Conditions, resolution: Size | None, num_classes: Outputs
 ) -> Inference:
     """The network that a command's argument names, prepared for a runtime."""
     path = NETWORKS.path(target)
     if path is not None and path.suffix in MODEL_FILES:
+        if isinstance(num_classes, DenseHead):
+            raise BadInput(f"{target}: --head is for architectures and runs; a model file has its own head")
         beside = path.with_name("architecture.yaml")
         arch = load_architecture(beside if beside.exists() else "mobilenet_v3_large")
         images = torch.rand(replace(arch, resolution=resolution or arch.resolution).input_shape(conditions.batch))
@@ -114,35 +122,69 @@ def _prepared(
     return adapter.prepare(network, images, conditions.threads)
 
 
-def _network(target: str, resolution: Size | None, num_classes: int) -> tuple[Network, Architecture]:
-    """A trained network from its folder, or a fresh one by name or architecture file."""
+def _network(target: str, resolution: Size | None, num_classes: Outputs) -> tuple[nn.Module, Architecture]:
+    """A trained network from its folder, or a fresh one by name or architecture file, perhaps under a head."""
     path = NETWORKS.path(target)
+    trained: Network | None = None
     if path is not None and path.is_dir():
-        network, arch = load_model(model_folder(path))
+        trained, arch = load_model(model_folder(path))
     else:
         arch = load_architecture(target, resolution or 224)
-        network = build(arch, num_classes).eval()
-    return network, replace(arch, resolution=resolution) if resolution else arch
+    arch = replace(arch, resolution=resolution) if resolution else arch
+    if isinstance(num_classes, DenseHead):
+        return network_for(arch, num_classes, trained), arch
+    return trained or build(arch, num_classes).eval(), arch
 
 
-# --- build and check --------------------------------------------------------------------------------------------
+# --- build, predict and check ---------------------------------------------------------------------------------------
 
 
 def build_latency_table(
     choice: SpaceChoice, conditions: Conditions, *, output: str | Path | None = None, seed: int = 0
 ) -> dict[str, Any]:
     """Measures every layer of the space, and calibrates; layers that the table has already are kept."""
+    check_runs(conditions.runtime, choice.num_classes)
     space = choice.load()
-    path = output or cache_path(space, conditions)
+    path = output or cache_path(space, conditions, outputs=choice.num_classes)
     table = table_for(space, choice.num_classes, conditions, seed=seed, path=output)
     layers = space.layers(choice.num_classes)
-    fastest, slowest = (None, None) if table.missing(layers) else _range_ms(space, table, choice.num_classes)
+    fastest, slowest = (None, None) if table.missing(layers) else range_ms(space, table, choice.num_classes)
     return {
-        "path": str(path), **_about(table), "layers": len(table.entries), "failed": len(table.failed),
-        "space": space.name, "fastest_ms": fastest, "slowest_ms": slowest,
+        "path": str(path), **about(table), "layers": len(table.entries), "failed": len(table.failed),
+        "space": under(space.name, choice.num_classes), "fastest_ms": fastest, "slowest_ms": slowest,
         "calibration": table.calibration and table.calibration.to_dict(),
         "suggestions": [one.to_dict() for one in suggestions(table, layers)],
     }  # fmt: skip
+
+
+def predict_latency(
+    path: str | Path, targets: Sequence[str], *, num_classes: int | None = None, resolution: Size | None = None
+) -> dict[str, Any]:
+    """Latencies of networks by a table: zoo names, architecture files and runs, at their own size or `resolution`.
+
+    The classifier or head and the classes are those that `check_table` takes.
+    """
+    table = load_table(path)
+    outputs = _outputs_of(table, num_classes)
+    archs = [_architecture(target, resolution) for target in targets]
+    predicted = table.predict_many(archs, outputs).tolist()
+    fit = table.calibration
+    return {
+        "path": str(path), **about(table), "classes": classes_of(outputs),
+        "head": str(outputs) if isinstance(outputs, DenseHead) else None,
+        "mean_error": None if fit is None else fit.error.mean_error,
+        "networks": [
+            {"name": name, "resolution": written(arch.resolution), "latency_ms": ms}
+            for name, arch, ms in zip(targets, archs, predicted, strict=True)
+        ],
+    }  # fmt: skip
+
+
+def _architecture(target: str, resolution: Size | None) -> Architecture:
+    path = NETWORKS.path(target)
+    folder = path is not None and path.is_dir()
+    arch = load_architecture(model_folder(Path(target)) / ARCHITECTURE_FILE if folder else target, resolution or 224)
+    return replace(arch, resolution=resolution) if resolution else arch
 
 
 def check_table(
@@ -151,7 +193,8 @@ def check_table(
 ) -> dict[str, Any]:
     """The error of the table's predictions for fresh random networks of the space, measured here and now.
 
-    Without `num_classes` the networks have the most classes that the table has a classifier for. `today` is the error
+    The networks are under the head that the table was calibrated for, if any. Without `num_classes` they have the most
+    classes that the table has a classifier or a head for. `today` is the error
     as measured; `same_speed` the error at the machine's speed when the table was made, which the networks of its
     calibration show; `verdict` is that of `verdict_of`.
     """
@@ -166,19 +209,19 @@ def check_table(
         raise BadInput(f"{path}: has no calibration that names its space; name it: --space v3_large")
     if not resolution and stated is not None:
         resolution = stated.networks.resolutions
-    num_classes = num_classes or max(table.classes(), default=1000)
-    name, _, without = str(stated and stated.networks.space).partition(WITHOUT)
+    outputs = _outputs_of(table, num_classes)
+    name, _, without = str(stated and stated.networks.space).partition(UNDER)[0].partition(WITHOUT)
     if space is not None and load_space(space).name != name:
         without = ""
-    choice = SpaceChoice(space or name, num_classes, resolution, without=without)
+    choice = SpaceChoice(space or name, outputs, resolution, without=without)
     loaded = choice.load()
     rng = random.Random(seed)
     archs = [loaded.sample(rng) for _ in range(networks)]
-    predicted = table.predict_many(archs, num_classes)  # missing layers are reported before anything is measured
-    fitted = _fitted_networks(stated, loaded)
+    predicted = table.predict_many(archs, outputs)  # missing layers are reported before anything is measured
+    fitted = _fitted_networks(stated, loaded, outputs)
     with progress("check", 1.0) as shown:
         measurements = measure_networks(
-            [*archs, *fitted], table.conditions, calibrate.round_limits(), num_classes=num_classes, rng=rng,
+            [*archs, *fitted], table.conditions, calibrate.round_limits(), num_classes=outputs, rng=rng,
             progress=lambda count, total: shown.update(count / total, 1.0, "whole networks"),
         )  # fmt: skip
     ms = np.array([measurement.median_ms for measurement in measurements[:networks]])
@@ -187,8 +230,8 @@ def check_table(
     same_speed = calibrate.table_error(predicted, ms / slower) if slower else None
     repeatability = float(np.mean([measurement.repeatability or 0.0 for measurement in measurements]))
     return {
-        "path": str(path), "device": table.device, "runtime": table.runtime, "space": loaded.name, "networks": networks,
-        "classes": num_classes,
+        "path": str(path), "device": table.device, "runtime": table.runtime, "networks": networks,
+        "space": under(loaded.name, outputs), "classes": classes_of(outputs),
         "verdict": verdict_of((same_speed or today).mean_error, stated, repeatability),
         "stated": stated and stated.to_dict(), "today": asdict(today),
         "same_speed": same_speed and asdict(same_speed), "slower": slower, "repeatability": repeatability,
@@ -208,90 +251,34 @@ def verdict_of(mean_error: float, stated: Calibration | None, repeatability: flo
     return "worse than stated" if worse else "good"
 
 
-def _fitted_networks(stated: Calibration | None, space: SearchSpace) -> list[Architecture]:
+def _outputs_of(table: LatencyTable, num_classes: int | None) -> Outputs:
+    """The head that a table was calibrated for, or its only one, with so many classes; or a number of classes.
+
+    The most that the table has, unless they are stated.
+    """
+    head = "" if table.calibration is None else table.calibration.networks.space.partition(UNDER)[2]
+    heads = [one for one in table.heads() if str(one) == head or not (head or table.classes() or table.calibration)]
+    if heads:
+        return max(heads, key=classes_of) if num_classes is None else replace(heads[-1], num_classes=num_classes)
+    return num_classes or max(table.classes(), default=1000)
+
+
+def _fitted_networks(stated: Calibration | None, space: SearchSpace, outputs: Outputs) -> list[Architecture]:
     """The networks that the table's correction was fitted on, where it was on this space; else none."""
-    if stated is None or not stated.is_of(space):
+    if stated is None or not stated.is_of(space, outputs):
         return []
     return calibrate.calibration_networks(space)[: stated.networks.fitted]
 
 
-def _about(table: LatencyTable) -> dict[str, Any]:
+def about(table: LatencyTable) -> dict[str, Any]:
+    """What was measured, in plain data."""
     return {"device": table.device, "runtime": table.runtime, "threads": table.threads, "batch": table.batch}
 
 
-def _range_ms(space: SearchSpace, table: LatencyTable, num_classes: int) -> tuple[float, float]:
+def range_ms(space: SearchSpace, table: LatencyTable, num_classes: Outputs) -> tuple[float, float]:
     """Milliseconds of the fastest and the slowest network of a space."""
 
     def ms(arch: Architecture) -> float:
         return table.predict(arch, num_classes)
 
     return ms(space.argmin(ms)), ms(space.argmax(ms))
-
-
-# --- kit and import ---------------------------------------------------------------------------------------------
-
-
-def make_latency_kit(
-    choice: SpaceChoice, conditions: Conditions, *, output: str | Path, seed: int = 0
-) -> dict[str, Any]:
-    """Writes every layer of the space as a model file into a .zip that measures them where python3 runs it."""
-    output = _new(output)
-    with progress("kit") as shown:
-        manifest = kit.make_kit(
-            output, choice.load(), conditions, num_classes=choice.num_classes, rng=random.Random(seed),
-            progress=lambda count, total: shown.update(count, total, f"{count} files"),
-        )
-    return {
-        "path": str(output), "kit": manifest["kit"], "space": manifest["space"], "runtime": conditions.runtime,
-        "needs": manifest["needs"], "threads": conditions.threads, "batch": conditions.batch,
-        "layers": len(manifest["layers"]), "networks": len(manifest["networks"]),
-        "megabytes": output.stat().st_size / 1e6,
-    }  # fmt: skip
-
-
-def import_kit(source: str | Path, *, device: str | None, output: str | Path) -> dict[str, Any]:
-    """Writes a kit's results as a table."""
-    output = _new(output)
-    table = kit.import_results(source)
-    if device:
-        table = replace(table, provenance=replace(table.provenance, device=device))
-    table.save(output)
-    return {
-        "path": str(output), **_about(table), "layers": len(table.entries), "failed": len(table.failed),
-        "calibration": table.calibration and table.calibration.to_dict(),
-        "suggestions": [one.to_dict() for one in suggestions(table)],
-    }  # fmt: skip
-
-
-def import_table(
-    source: str | Path, choice: SpaceChoice, conditions: Conditions, *, device: str, runtime_version: str,
-    unit: str | None, output: str | Path,
-) -> dict[str, Any]:  # fmt: skip
-    """Writes those layers of the space that another tool's table has as a table of ours; missing ones are logged."""
-    output = _new(output)
-    space = choice.load()
-    layers = sorted(space.layers(choice.num_classes), key=str)
-    table = importers.import_table(
-        source, layers, conditions, device=device, runtime_version=runtime_version, unit=unit
-    )
-    missing = table.missing(layers)
-    if missing:
-        log.warning(
-            "%s lacks %d of the %d layers of space '%s' for %d classes, and networks with such a layer cannot be "
-            "predicted: %s%s", source, len(missing), len(layers), space.name, choice.num_classes,
-            "; ".join(map(str, missing[:3])), "; ..." * (len(missing) > 3),
-        )  # fmt: skip
-    table.save(output)
-    fastest, slowest = (None, None) if missing else _range_ms(space, table, choice.num_classes)
-    return {
-        "path": str(output), **_about(table), "space": space.name, "layers": len(layers) - len(missing),
-        "missing": len(missing), "fastest_ms": fastest, "slowest_ms": slowest,
-        "suggestions": [one.to_dict() for one in suggestions(table, layers)],
-    }  # fmt: skip
-
-
-def _new(output: str | Path) -> Path:
-    """The file to write; BadInput where it exists."""
-    if Path(output).exists():
-        raise BadInput(f"{output}: exists; name another file with -o")
-    return Path(output)

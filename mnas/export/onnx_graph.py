@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import nn
 
 from mnas.errors import BadInput
 from mnas.nn import blocks
+from mnas.nn.dense import Dense
 from mnas.nn.gates import clipped_gates
 from mnas.nn.network import Network
 
@@ -21,14 +23,19 @@ OPSET = 18
 
 
 def onnx_model(module: nn.Module, example: torch.Tensor, *, pool: str = "ReduceMean") -> onnx.ModelProto:
-    """`module` in eval mode as a float32 model with one input (shaped as `example`) and one output.
+    """`module` in eval mode as a float32 model with one input (shaped as `example`) and one output, of a detector two.
 
     Batch normalisation is folded into the convolution before it, as runtimes do on loading. Convolutions and linear
     layers have the names that they have in `module`. `pool` is the operator of means.
     """
-    graph = _Graph(clipped_gates(module), pool)
-    last = _emit(graph, graph.module, "input")
-    return _model(graph, "input", list(example.shape), last, None)
+    graph = Graph(clipped_gates(module), pool)
+    if isinstance(graph.module, Dense):
+        from mnas.export.onnx_dense import dense  # which needs this module
+
+        last = dense(graph, graph.module, "input", list(example.shape))
+    else:
+        last = [emit(graph, graph.module, "input")]
+    return _model(graph, "input", list(example.shape), dict.fromkeys(last))
 
 
 def free_batch_model(network: Network, shape: Sequence[int]) -> onnx.ModelProto:
@@ -36,25 +43,26 @@ def free_batch_model(network: Network, shape: Sequence[int]) -> onnx.ModelProto:
 
     Of a ReduceMean, which `onnx_model` writes, onnxruntime 1.32 has no int8 form.
     """
-    graph = _Graph(clipped_gates(network), pool="GlobalAveragePool")
-    _emit(graph, graph.module, "images")
+    graph = Graph(clipped_gates(network), pool="GlobalAveragePool")
+    emit(graph, graph.module, "images")
     graph.nodes[-1].output[0] = "logits"
     classes = network.get_parameter("classifier.bias").shape[0]
-    return _model(graph, "images", ["batch", *shape[1:]], "logits", ["batch", classes])
+    return _model(graph, "images", ["batch", *shape[1:]], {"logits": ["batch", classes]})
 
 
 def _model(
-    graph: _Graph, first: str, shape: list[Any], last: str, out_shape: list[Any] | None
+    graph: Graph, first: str, shape: list[Any], last: Mapping[str, list[Any] | None]
 ) -> onnx.ModelProto:
     value = helper.make_tensor_value_info
     body = helper.make_graph(
         graph.nodes, type(graph.module).__name__,
-        [value(first, TensorProto.FLOAT, shape)], [value(last, TensorProto.FLOAT, out_shape)], graph.weights,
+        [value(first, TensorProto.FLOAT, shape)],
+        [value(name, TensorProto.FLOAT, out_shape) for name, out_shape in last.items()], graph.weights,
     )  # fmt: skip
     return helper.make_model(body, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)
 
 
-class _Graph:
+class Graph:
     """The nodes and weights of a model; every value gets a unique name."""
 
     def __init__(self, module: nn.Module, pool: str = "ReduceMean") -> None:
@@ -76,32 +84,27 @@ class _Graph:
         return out
 
 
-def _emit(graph: _Graph, module: nn.Module, x: str) -> str:
+def emit(graph: Graph, module: nn.Module, x: str) -> str:
     """Adds the nodes of `module` applied to value `x`; returns the name of the output."""
     match module:
         case Network():
-            x = _emit(graph, module.conv_head, _emit(graph, module.blocks, _emit(graph, module.stem, x)))
-            return _emit(graph, module.classifier, _emit(graph, module.hidden, _emit(graph, module.pool, x)))
+            x = emit(graph, module.conv_head, emit(graph, module.blocks, emit(graph, module.stem, x)))
+            return emit(graph, module.classifier, emit(graph, module.hidden, emit(graph, module.pool, x)))
         case nn.Sequential():
-            for child in module:
-                x = _emit(graph, child, x)
-            return x
+            return sequence(graph, module, x)
         case blocks.ConvBNAct():
-            out = _emit(graph, module.act1, _conv(graph, module.conv, module.bn1, x))
+            out = emit(graph, module.act1, conv(graph, module.conv, module.bn1, x))
             return _add_shortcut(graph, module.shortcut, x, out)
         case blocks.SepConv():
-            out = _emit(graph, module.act1, _conv(graph, module.conv_dw, module.bn1, x))
-            out = _conv(graph, module.conv_pw, module.bn2, _emit(graph, module.se, out))
-            return _add_shortcut(graph, module.shortcut, x, _emit(graph, module.act2, out))
+            out = emit(graph, module.act1, conv(graph, module.conv_dw, module.bn1, x))
+            out = conv(graph, module.conv_pw, module.bn2, emit(graph, module.se, out))
+            return _add_shortcut(graph, module.shortcut, x, emit(graph, module.act2, out))
         case blocks.MBConv():
-            out = _emit(graph, module.act1, _conv(graph, module.conv_pw, module.bn1, x))
-            out = _emit(graph, module.act2, _conv(graph, module.conv_dw, module.bn2, out))
-            out = _conv(graph, module.conv_pwl, module.bn3, _emit(graph, module.se, out))
-            return _add_shortcut(graph, module.shortcut, x, out)
+            return mbconv(graph, module, x)[1]
         case blocks.SqueezeExcite():
             scale = _mean(graph, x, keepdims=1)
-            scale = _emit(graph, module.act, _conv(graph, module.conv_reduce, None, scale))
-            return graph.node("Mul", x, _emit(graph, module.gate, _conv(graph, module.conv_expand, None, scale)))
+            scale = emit(graph, module.act, conv(graph, module.conv_reduce, None, scale))
+            return graph.node("Mul", x, emit(graph, module.gate, conv(graph, module.conv_expand, None, scale)))
         case blocks.PoolSkip():
             return _pool_skip(graph, module, x)
         case blocks.Pool():
@@ -109,7 +112,7 @@ def _emit(graph: _Graph, module: nn.Module, x: str) -> str:
         case nn.AdaptiveAvgPool2d(output_size=1):  # as a frame ends
             return graph.node("GlobalAveragePool", x)
         case blocks.LinearAct():
-            return _emit(graph, module.act, _emit(graph, module.linear, x))
+            return emit(graph, module.act, emit(graph, module.linear, x))
         case nn.Linear():
             weights = [graph.weight(_array(module.weight)), graph.weight(_array(module.bias))]
             return graph.node("Gemm", x, *weights, of=module, transB=1)
@@ -127,12 +130,31 @@ def _emit(graph: _Graph, module: nn.Module, x: str) -> str:
     raise BadInput(f"{type(module).__name__}: no ONNX form is known for this module; export the network to a file")
 
 
-def _conv(graph: _Graph, conv: nn.Conv2d, bn: nn.BatchNorm2d | None, x: str) -> str:
+def sequence(graph: Graph, modules: Sequence[nn.Module] | nn.Sequential, x: str) -> str:
+    modules = list(modules)
+    for module, following in zip_longest(modules, modules[1:]):
+        if isinstance(module, nn.Conv2d):
+            x = conv(graph, module, following if isinstance(following, nn.BatchNorm2d) else None, x)
+        elif not isinstance(module, nn.BatchNorm2d):  # which the convolution before it has
+            x = emit(graph, module, x)
+    return x
+
+
+def mbconv(graph: Graph, block: blocks.MBConv, x: str) -> tuple[str, str]:
+    """What its expansion gives, and its output."""
+    expanded = emit(graph, block.act1, conv(graph, block.conv_pw, block.bn1, x))
+    out = emit(graph, block.act2, conv(graph, block.conv_dw, block.bn2, expanded))
+    out = conv(graph, block.conv_pwl, block.bn3, emit(graph, block.se, out))
+    return expanded, _add_shortcut(graph, block.shortcut, x, out)
+
+
+def conv(graph: Graph, conv: nn.Conv2d, bn: nn.BatchNorm2d | None, x: str) -> str:
     weight, bias = _folded(conv, bn)
-    pad = conv.kernel_size[0] // 2
+    pad = conv.dilation[0] * (conv.kernel_size[0] // 2)
+    dilations = {"dilations": list(conv.dilation)} if conv.dilation[0] > 1 else {}
     return graph.node(
         "Conv", x, graph.weight(weight), graph.weight(bias), of=conv, kernel_shape=list(conv.kernel_size),
-        strides=list(conv.stride), pads=[pad] * 4, group=conv.groups,
+        strides=list(conv.stride), pads=[pad] * 4, group=conv.groups, **dilations,
     )  # fmt: skip
 
 
@@ -148,11 +170,11 @@ def _folded(conv: nn.Conv2d, bn: nn.BatchNorm2d | None) -> tuple[NDArray[np.floa
     return weight * scale[:, None, None, None], _array(bn.bias) + (bias - _array(bn.running_mean)) * scale
 
 
-def _add_shortcut(graph: _Graph, shortcut: nn.Module | None, x: str, out: str) -> str:
-    return out if shortcut is None else graph.node("Add", out, _emit(graph, shortcut, x))
+def _add_shortcut(graph: Graph, shortcut: nn.Module | None, x: str, out: str) -> str:
+    return out if shortcut is None else graph.node("Add", out, emit(graph, shortcut, x))
 
 
-def _pool_skip(graph: _Graph, skip: blocks.PoolSkip, x: str) -> str:
+def _pool_skip(graph: Graph, skip: blocks.PoolSkip, x: str) -> str:
     stride = skip.pool.stride if isinstance(skip.pool.stride, int) else skip.pool.stride[0]
     x = graph.node("AveragePool", x, kernel_shape=[3, 3], strides=[stride] * 2, pads=[1] * 4, count_include_pad=0)
     if skip.missing > 0:
@@ -163,7 +185,7 @@ def _pool_skip(graph: _Graph, skip: blocks.PoolSkip, x: str) -> str:
     return x
 
 
-def _mean(graph: _Graph, x: str, keepdims: int) -> str:
+def _mean(graph: Graph, x: str, keepdims: int) -> str:
     if graph.pool == "GlobalAveragePool":
         out = graph.node(graph.pool, x)
         return out if keepdims else graph.node("Flatten", out)

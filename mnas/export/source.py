@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from mnas.export.literals import WIDTH
 from mnas.io.size import sides
 from mnas.nn import blocks
-from mnas.nn.features import body_of, usual_taps
 from mnas.space.architecture import Architecture
 from mnas.space.layer import Layer
+from mnas.space.taps import body_of, usual_taps
 
 CLASS_NAMES = {"conv": "ConvBNAct", "sepconv": "SepConv", "mbconv": "MBConv"}
 DEFINITIONS = (

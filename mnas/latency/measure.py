@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 from mnas.errors import BadInput
 from mnas.latency.conditions import Conditions
 from mnas.latency.machine import measuring, on_cores
-from mnas.latency.runtimes import Runtime, get_runtime
+from mnas.latency.runtimes import Runtime, check_runs, get_runtime
 from mnas.latency.timing.quiet import Watch
 from mnas.latency.timing.rounds import (
     Inference,
@@ -29,6 +29,7 @@ from mnas.latency.timing.rounds import (
 )
 from mnas.space import zoo
 from mnas.space.architecture import Architecture
+from mnas.space.dense import DenseHead, Outputs
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -114,12 +115,13 @@ def _with_instability(measurement: Measurement, disturbance: str) -> Measurement
 
 def measure_networks(
     archs: Sequence[Architecture], conditions: Conditions, limits: RoundLimits | None = None, *,
-    num_classes: int | Sequence[int] = 1000, anchors: Sequence[Architecture] | None = None, rng: random.Random,
+    num_classes: Outputs | Sequence[Outputs] = 1000, anchors: Sequence[Architecture] | None = None, rng: random.Random,
     progress: Progress | None = None,
 ) -> list[Measurement]:  # fmt: skip
     """Latency of each whole network, with random weights, all in the same rounds.
 
-    `num_classes` is that of all networks, or of each one. `anchors` are timed beside them; `ANCHORS` by default.
+    `num_classes`, or the head that they are under, is that of all networks, or of each one. `anchors` are timed beside
+    them; `ANCHORS` by default.
 
     In two passes of half the rounds and half the seconds each, with at least ten rounds a pass. For the second pass the
     networks are prepared again, unless that takes longer than timing them: where weights lie in memory changes a
@@ -129,13 +131,13 @@ def measure_networks(
     """
     import torch
 
-    from mnas.nn.network import build
+    from mnas.nn.dense import network_for
 
     def prepare(indices: Sequence[int]) -> dict[int, Inference]:
         inferences, began = {}, time.perf_counter()
         for i in indices:
             images = torch.rand(archs[i].input_shape(conditions.batch))
-            inferences[i] = adapter.prepare(build(archs[i], classes[i]).eval(), images, conditions.threads)
+            inferences[i] = adapter.prepare(network_for(archs[i], classes[i]), images, conditions.threads)
             seconds = (time.perf_counter() - began) * len(indices)
             if len(inferences) == 1 and seconds > SLOW_S:
                 log.info("preparing %d networks with %s, about %.0f s", len(indices), adapter.name, seconds)
@@ -143,7 +145,9 @@ def measure_networks(
 
     limits = limits or RoundLimits()
     check_limits(limits)
-    classes = [num_classes] * len(archs) if isinstance(num_classes, int) else num_classes
+    classes = [num_classes] * len(archs) if isinstance(num_classes, int | DenseHead) else num_classes
+    for outputs in set(classes):
+        check_runs(conditions.runtime, outputs)
     adapter = get_runtime(conditions.runtime)
     parts = -(-len(archs) // NETWORKS_AT_ONCE)
     measurements: dict[int, Measurement] = {}

@@ -26,6 +26,7 @@ from mnas.latency.table.table import LatencyTable
 from mnas.latency.timing.rounds import Measurement, RoundLimits
 from mnas.run import Run
 from mnas.space.architecture import Architecture
+from mnas.space.dense import Outputs
 from mnas.space.space import SearchSpace
 
 log = logging.getLogger("mnas")
@@ -118,7 +119,7 @@ def with_budget(model: LatencyModel, budget_ms: float | None) -> LatencyModel:
 
 
 def latency_model(
-    run: Run, space: SearchSpace, config: RunConfig, user_latency: LatencyCallable | None, num_classes: int,
+    run: Run, space: SearchSpace, config: RunConfig, user_latency: LatencyCallable | None, num_classes: Outputs,
     others: Iterable[Architecture] = (),
 ) -> LatencyModel:  # fmt: skip
     """The latency model of a run: the user's callable; or for each target its table, or whole networks timed.
@@ -136,7 +137,7 @@ def latency_model(
     return LatencyModel(tuple(devices))
 
 
-def tabled_model(config: RunConfig, tables: Sequence[LatencyTable], num_classes: int) -> LatencyModel:
+def tabled_model(config: RunConfig, tables: Sequence[LatencyTable], num_classes: Outputs) -> LatencyModel:
     """The latency model of a run elsewhere, by the tables of its targets: nothing is measured here."""
     pairs = zip(config.targets, tables, strict=True)
     return LatencyModel(tuple(_by_table(table, target.latency_ms, num_classes) for target, table in pairs))
@@ -152,7 +153,7 @@ def _by_callable(user_latency: LatencyCallable, config: RunConfig) -> DeviceLate
 
 
 def _of_target(
-    config: RunConfig, index: int, table: LatencyTable | None, here: bool, num_classes: int
+    config: RunConfig, index: int, table: LatencyTable | None, here: bool, num_classes: Outputs
 ) -> DeviceLatency:
     target = config.targets[index]
     if table is not None and not here:
@@ -176,7 +177,7 @@ def _of_target(
     )  # fmt: skip
 
 
-def _expectation(table: LatencyTable | None, num_classes: int) -> Expectation | None:
+def _expectation(table: LatencyTable | None, num_classes: Outputs) -> Expectation | None:
     """What a calibrated table says about networks of which it has all layers."""
     if table is None or table.calibration is None:
         return None
@@ -210,7 +211,7 @@ def _caveat(table: LatencyTable | None) -> str:
     )
 
 
-def _by_table(table: LatencyTable, budget_ms: float | None, num_classes: int) -> DeviceLatency:
+def _by_table(table: LatencyTable, budget_ms: float | None, num_classes: Outputs) -> DeviceLatency:
     """A device that is elsewhere: finalists are predicted by its table too."""
     error = 0.0 if table.calibration is None else table.calibration.error.mean_error
 

@@ -16,6 +16,7 @@ from mnas.io.jsonl import append_record, read_records
 from mnas.latency.table.anchors import Anchor
 from mnas.latency.timing.rounds import Measurement
 from mnas.space.architecture import Architecture
+from mnas.space.dense import Outputs
 
 log = logging.getLogger("mnas")
 
@@ -32,22 +33,22 @@ class Remembered:
     table: str
     """The table's anchors, as a hash: measured anew, it has others."""
 
-    def of(self, archs: Sequence[Architecture], num_classes: int) -> list[tuple[float, float] | None]:
+    def of(self, archs: Sequence[Architecture], num_classes: Outputs) -> list[tuple[float, float] | None]:
         """Each network's milliseconds and half the width of their interval, by its last measurement."""
-        wanted, known = {"table": self.table, "classes": num_classes}, dict[str, tuple[float, float]]()
+        wanted, known = {"table": self.table, "classes": _recorded(num_classes)}, dict[str, tuple[float, float]]()
         for record in self._records():
             if wanted.items() <= record.items():
                 known[record["network"]] = record["ms"], record["half_width_ms"]
         return [known.get(arch.id) for arch in archs]
 
-    def keep(self, arch: Architecture, num_classes: int, measurement: Measurement) -> None:
+    def keep(self, arch: Architecture, num_classes: Outputs, measurement: Measurement) -> None:
         """Remember a measurement at the table's speed, if it was taken at rest and there is room for it."""
         if measurement.spread_ms > AT_REST * measurement.median_ms:
             return
         with contextlib.suppress(OSError):  # such as a cache that is read-only: nothing is lost but this memory
             self.path.parent.mkdir(parents=True, exist_ok=True)
             append_record(self.path, {
-                "table": self.table, "network": arch.id, "classes": num_classes, "ms": measurement.median_ms,
+                "table": self.table, "network": arch.id, "classes": _recorded(num_classes), "ms": measurement.median_ms,
                 "half_width_ms": measurement.spread_ms,
             })  # fmt: skip
 
@@ -57,6 +58,10 @@ class Remembered:
         except (BadInput, OSError) as error:
             log.warning("what was measured in earlier searches cannot be read, and is left out: %s", error)
             return []
+
+
+def _recorded(outputs: Outputs) -> int | str:
+    return outputs if isinstance(outputs, int) else f"{outputs.num_classes}, {outputs}"
 
 
 def remembered_beside(anchors: Sequence[Anchor]) -> Remembered | None:

@@ -17,6 +17,7 @@ from mnas.latency.table.cache import table_for
 from mnas.latency.table.suggestions import in_words, suggestions
 from mnas.latency.table.table import LatencyTable, differences, load_table
 from mnas.run import Run
+from mnas.space.dense import Outputs, classes_of, options_of, under
 from mnas.space.layer import Layer
 from mnas.space.space import SearchSpace
 
@@ -24,7 +25,7 @@ log = logging.getLogger("mnas")
 
 
 def resolve_table(
-    run: Run, space: SearchSpace, config: RunConfig, index: int, num_classes: int, others: Iterable[Layer] = ()
+    run: Run, space: SearchSpace, config: RunConfig, index: int, num_classes: Outputs, others: Iterable[Layer] = ()
 ) -> tuple[LatencyTable | None, bool]:
     """The table of the run's target number `index`, and whether it is of this machine.
 
@@ -119,7 +120,7 @@ def _with_classifier(table: LatencyTable, where: str, layers: set[Layer]) -> Lat
 
 
 def _refuse_incomplete(
-    table: LatencyTable, where: str, space: SearchSpace, config: RunConfig, layers: set[Layer], num_classes: int
+    table: LatencyTable, where: str, space: SearchSpace, config: RunConfig, layers: set[Layer], num_classes: Outputs
 ) -> None:
     """BadInput where a table lacks some of `layers`, with the command that adds them."""
     missing = sorted(table.missing(layers), key=str)
@@ -127,7 +128,7 @@ def _refuse_incomplete(
         return
     examples = "; ".join(map(str, missing[:3])) + "; ..." * (len(missing) > 3)
     lacks = f"lacks {len(missing):,} layer{'s' * (len(missing) > 1)}"
-    message = f"{where}: {lacks} of space '{space.name}' for {num_classes} classes: {examples}."
+    message = f"{where}: {lacks} of space '{space.name}' for {classes_of(num_classes)} classes: {examples}."
     failed = next((layer for layer in missing if layer in table.failed), None)
     if failed is not None:
         again = f"{_build(table, config, num_classes)} -o NEW.yaml"
@@ -158,14 +159,14 @@ def _refuse_incomplete(
     )
 
 
-def _space_options(config: RunConfig, num_classes: int) -> str:
+def _space_options(config: RunConfig, num_classes: Outputs) -> str:
     """The options that determine the layers of a search."""
     sizes = f" --resolution {','.join(map(shown, config.resolution))}" if config.resolution else ""
     without = f" --without {','.join(config.without)}" * bool(config.without)
-    return f"--space {config.space}{without} --classes {num_classes}{sizes}"
+    return f"--space {config.space}{without} {options_of(num_classes)}{sizes}"
 
 
-def _build(table: LatencyTable, config: RunConfig, num_classes: int) -> str:
+def _build(table: LatencyTable, config: RunConfig, num_classes: Outputs) -> str:
     """The command that measures a search's table."""
     return f"mnas latency build {_space_options(config, num_classes)} {table.conditions.options}"
 
@@ -189,15 +190,16 @@ def _postpone_inexact(table: LatencyTable, where: str, run: Run, config: RunConf
 
 
 def _refuse_inexact(
-    table: LatencyTable, where: str, space: SearchSpace, config: RunConfig, num_classes: int, here: bool
+    table: LatencyTable, where: str, space: SearchSpace, config: RunConfig, num_classes: Outputs, here: bool
 ) -> None:
     """BadInput where a table's mean error is above the run's limit; a warning where it has none."""
     if table.calibration is None:
         log.warning("%s: not calibrated: its error on whole networks is unknown", where)
         return
     error, networks = table.calibration.error.mean_error, table.calibration.networks
-    if networks.space not in (space.name, space.file.name):  # the latter has all networks of the former
-        log.warning("%s: its error was measured on networks of '%s', not of '%s'", where, networks.space, space.name)
+    named = under(space.name, num_classes)
+    if networks.space not in (named, under(space.file.name, num_classes)):  # the latter has all networks of the former
+        log.warning("%s: its error was measured on networks of '%s', not of '%s'", where, networks.space, named)
     if error <= config.max_table_error:
         return
     again = f"measure it again on {table.device} while nothing else runs there"

@@ -24,8 +24,9 @@ from mnas.latency.remembered import Remembered
 from mnas.latency.runtimes import Runtime
 from mnas.latency.table.anchors import Anchor
 from mnas.latency.timing.rounds import Inference, Measurement, RoundLimits
-from mnas.nn.network import build
+from mnas.nn.dense import network_for
 from mnas.space.architecture import Architecture
+from mnas.space.dense import Outputs
 
 log = logging.getLogger("mnas")
 
@@ -67,7 +68,7 @@ def at_table_speed(measurement: Measurement, speed: Speed) -> Measurement:
 
 def prepared(anchor: Anchor, adapter: Runtime, conditions: Conditions) -> Inference:
     """An anchor with random weights, as it was when the table was calibrated."""
-    network = build(anchor.architecture, anchor.num_classes).eval()
+    network = network_for(anchor.architecture, anchor.num_classes)
     return adapter.prepare(network, torch.rand(anchor.architecture.input_shape(conditions.batch)), conditions.threads)
 
 
@@ -109,7 +110,7 @@ class MeasuredHere:
 
     conditions: Conditions
     limits: RoundLimits
-    num_classes: int
+    num_classes: Outputs
     rng: random.Random
     anchors: tuple[Anchor, ...] = ()
     expected: Expectation | None = None

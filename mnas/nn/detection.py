@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from mnas.errors import BadInput
 from mnas.nn.boxes import clipped, decode, default_boxes, suppress
-from mnas.nn.features import Features, Tap, expansion_at, last_at
+from mnas.nn.features import Features
 from mnas.nn.heads.ssdlite import SSDLite
 from mnas.nn.network import Network, build
 from mnas.nn.pretrained import check_shapes, load_reference
 from mnas.space.architecture import Architecture
+from mnas.space.taps import Tap, expansion_at, last_at
 
 LAST_STRIDE = 32
 

@@ -6,8 +6,9 @@ from typing import Literal, overload
 
 from torch import Tensor, nn
 
+from mnas.errors import BadInput
 from mnas.nn import blocks
-from mnas.nn.features import Features, features_of
+from mnas.nn.features import Features, dilate, features_of
 from mnas.space.architecture import Architecture
 from mnas.space.layer import Layer
 
@@ -63,7 +64,14 @@ def build(
 
 
 def module_of(layer: Layer, bn_eps: float = 1e-5) -> nn.Module:
-    """The module that computes one layer."""
+    """The module that computes one layer; a head's is in `mnas.nn.dense`."""
+    module = _undilated(layer, bn_eps)
+    if layer.dilation > 1:
+        dilate(module, layer.dilation)
+    return module
+
+
+def _undilated(layer: Layer, bn_eps: float) -> nn.Module:
     shape = (layer.in_channels, layer.out_channels, layer.kernel, layer.stride)
     match layer.operator:
         case "conv":
@@ -84,3 +92,5 @@ def module_of(layer: Layer, bn_eps: float = 1e-5) -> nn.Module:
             if layer.activation == "none":
                 return nn.Linear(layer.in_channels, layer.out_channels)
             return blocks.LinearAct(layer.in_channels, layer.out_channels, layer.activation)
+        case _:
+            raise BadInput(f"{layer.operator}: a head reads several feature maps, so it is no module of one")

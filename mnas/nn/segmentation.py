@@ -9,13 +9,14 @@ from torch import Tensor, nn
 
 from mnas.errors import BadInput
 from mnas.nn import blocks
-from mnas.nn.features import Features, first_at, last_at
-from mnas.nn.heads.deeplabv3 import FCN, DeepLabV3
+from mnas.nn.features import Features
+from mnas.nn.heads.deeplabv3 import FCN, DeepLabV3, rates_at
 from mnas.nn.heads.layers import resized
 from mnas.nn.heads.lraspp import LRASPP
 from mnas.nn.network import Network, build
 from mnas.nn.pretrained import check_shapes, load_reference
 from mnas.space.architecture import Architecture
+from mnas.space.taps import first_at, last_at
 
 SegmentationHead = Literal["lraspp", "deeplabv3"]
 OUTPUT_STRIDE, LOW_STRIDE, LAST_STRIDE = 16, 8, 32
@@ -46,21 +47,22 @@ class SegmentationNetwork(nn.Module):
 
 def segmentation_network(
     arch: Architecture, head: SegmentationHead, num_classes: int, *, network: Network | None = None,
-    auxiliary: bool = False,
+    auxiliary: bool = False, output_stride: int = OUTPUT_STRIDE,
 ) -> SegmentationNetwork:  # fmt: skip
     """`arch` as a backbone under a head, with fresh weights or with those of `network` in the backbone.
 
-    `auxiliary` adds DeepLabv3's second head, which helps in training. Raises BadInput for an architecture without
+    `auxiliary` adds DeepLabv3's second head, which helps in training. `output_stride` 8 or 32 makes the last feature
+    map larger or smaller than 16, which torchvision's networks have. Raises BadInput for an architecture without
     feature maps at strides 8 and 32, and for an unknown head.
     """
     low, high = first_at(arch, LOW_STRIDE), last_at(arch, LAST_STRIDE)
     both = head == "lraspp" or auxiliary
-    backbone = Features(network or build(arch), arch, [low, high] if both else [high], OUTPUT_STRIDE)
+    backbone = Features(network or build(arch), arch, [low, high] if both else [high], output_stride)
     match head:
         case "lraspp":
             parts: tuple[nn.Module, ...] = (LRASPP(low.channels, high.channels, num_classes),)
         case "deeplabv3":
-            parts = (DeepLabV3(high.channels, num_classes),)
+            parts = (DeepLabV3(high.channels, num_classes, rates=rates_at(output_stride)),)
             if auxiliary:
                 parts += (FCN(low.channels, num_classes),)
         case _:

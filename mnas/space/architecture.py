@@ -14,6 +14,7 @@ import yaml
 from mnas.errors import BadInput
 from mnas.io.size import SMALLEST, Size, SizeField, shown, sides, size_of, written
 from mnas.io.strict_yaml import parse_yaml, validate
+from mnas.space.dense import DenseHead, Outputs, dense_numbers, packed_numbers
 from mnas.space.layer import (
     IMAGE_CHANNELS,
     Activation,
@@ -118,12 +119,16 @@ class Architecture(_Layers):
         """The blocks of all stages, in order."""
         return tuple(block for stage in self.stages for block in stage)
 
-    def layers(self, num_classes: int = 1000) -> tuple[Layer, ...]:
-        """Every layer from stem to classifier; cost, latency, building and export read these."""
+    def layers(self, num_classes: Outputs = 1000) -> tuple[Layer, ...]:
+        """Every layer from stem to classifier, or to a head; cost, latency, building and export read these."""
+        if isinstance(num_classes, DenseHead):
+            return tuple(map(layer_of, dense_numbers(self, num_classes)))
         return (*self._layers, layer_of(_classifier_number(self._layers[-1].out_channels, num_classes)))
 
-    def layer_numbers(self, num_classes: int = 1000) -> bytes:
+    def layer_numbers(self, num_classes: Outputs = 1000) -> bytes:
         """The numbers of `layers()` as C's unsigned int, for numpy; `layer_of` is the inverse."""
+        if isinstance(num_classes, DenseHead):
+            return packed_numbers(self, num_classes)
         classifier = _classifier_number(self._layers[-1].out_channels, num_classes)
         return self._numbers + array("I", (classifier,)).tobytes()
 

@@ -6,7 +6,9 @@ from typing import NamedTuple
 
 from mnas.io.size import pixels
 from mnas.space.architecture import Architecture
-from mnas.space.layer import Layer
+from mnas.space.dense import DenseHead, Outputs, tap_indices
+from mnas.space.layer import HEADS, Layer
+from mnas.space.operations import operations, peak_values
 
 
 class Cost(NamedTuple):
@@ -16,7 +18,7 @@ class Cost(NamedTuple):
     """Multiply-adds of convolutions and linear layers; 1 MAdd = 2 FLOPs."""
     params: int
     activation_bytes: int
-    """The largest float32 memory of one layer's input, output and shortcut together."""
+    """The largest float32 memory of one layer's input, output and shortcut together, and of what a head reads later."""
 
     @property
     def activation_mb(self) -> float:
@@ -24,13 +26,14 @@ class Cost(NamedTuple):
         return self.activation_bytes / 1_000_000
 
 
-def cost(arch: Architecture, num_classes: int = 1000) -> Cost:
-    """The costs of `arch` with a classifier for `num_classes`."""
+def cost(arch: Architecture, num_classes: Outputs = 1000) -> Cost:
+    """The costs of `arch` with a classifier for `num_classes`, or as a backbone under a head."""
     layers = arch.layers(num_classes)
+    held = _Held(arch, num_classes) if isinstance(num_classes, DenseHead) else None
     return Cost(
         madds=sum(layer_madds(layer) for layer in layers),
         params=sum(layer_params(layer) for layer in layers),
-        activation_bytes=4 * max(_peak_activations(layer) for layer in layers),
+        activation_bytes=4 * (max(map(_peak_activations, layers)) if held is None else held.peak(layers)),
     )
 
 
@@ -51,6 +54,8 @@ def layer_madds(layer: Layer) -> int:
             )
         case "pool":
             return 0
+        case "lraspp" | "deeplabv3" | "ssdlite":
+            return sum(step.madds for step in operations(layer).steps)
 
 
 def layer_params(layer: Layer) -> int:
@@ -68,10 +73,17 @@ def layer_params(layer: Layer) -> int:
             return expand + hidden * (layer.kernel**2 + 2) + excite + (hidden + 2) * layer.out_channels
         case "pool":
             return 0
+        case "lraspp" | "deeplabv3" | "ssdlite":
+            return sum(step.params for step in operations(layer).steps)
 
 
-def _peak_activations(layer: Layer) -> int:
-    """The largest number of values in memory at once: one operation's input and output, and the shortcut."""
+def _peak_activations(layer: Layer, keeps_input: bool = False, keeps_expanded: bool = False) -> int:
+    """The largest number of values in memory at once: one operation's input and output, and the shortcut.
+
+    And the layer's input or its expanded feature map, where a head reads that later.
+    """
+    if layer.operator in HEADS:
+        return peak_values(operations(layer))
     pixels_in, pixels_out = pixels(layer.size), pixels(layer.out_size)
     inputs = layer.in_channels * pixels_in
     outputs = layer.out_channels * pixels_out
@@ -79,7 +91,27 @@ def _peak_activations(layer: Layer) -> int:
         return inputs + outputs
     hidden = layer.hidden or layer.in_channels
     wide, narrow = hidden * pixels_in, hidden * pixels_out
-    shortcut = inputs if layer.skip != "none" else 0
+    shortcut = inputs if layer.skip != "none" or keeps_input else 0
     expand = inputs + wide if layer.hidden else 0
     depthwise = wide + narrow + (shortcut if layer.hidden else 0)
-    return max(expand, depthwise, narrow + outputs + shortcut)
+    return max(expand, depthwise, narrow + outputs + shortcut + (wide if keeps_expanded else 0))
+
+
+class _Held:
+    """The feature maps of a backbone that its head reads later: they stay in memory until then."""
+
+    def __init__(self, arch: Architecture, head: DenseHead):
+        taps = tap_indices(arch, head)
+        self._maps = [index for index, tap in taps if not tap.expanded]
+        self._expanded = [index for index, tap in taps if tap.expanded]
+
+    def peak(self, layers: tuple[Layer, ...]) -> int:
+        """The largest number of values in memory at once."""
+        return max(self._during(number, layers) for number in range(len(layers)))
+
+    def _during(self, number: int, layers: tuple[Layer, ...]) -> int:
+        if layers[number].operator in HEADS:
+            return _peak_activations(layers[number])
+        maps = [layers[i].out_channels * pixels(layers[i].out_size) for i in self._maps if i < number - 1]
+        maps += [layers[i].hidden * pixels(layers[i].size) for i in self._expanded if i < number]
+        return sum(maps) + _peak_activations(layers[number], number - 1 in self._maps, number in self._expanded)

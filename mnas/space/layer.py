@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 from dataclasses import asdict, dataclass, fields
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from mnas.io.size import Size, SizeField, shown, strided, written
 
@@ -13,6 +13,10 @@ Operator = Literal["conv", "sepconv", "mbconv"]
 Activation = Literal["none", "relu", "relu6", "hard_swish"]
 Gate = Literal["sigmoid", "hard_sigmoid"]
 Skip = Literal["none", "identity", "pool"]
+
+DenseOperator = Literal["lraspp", "deeplabv3", "ssdlite"]
+"""A head for segmentation or detection, which is one layer."""
+HEADS: tuple[DenseOperator, ...] = get_args(DenseOperator)
 
 IMAGE_CHANNELS = (1, 3)
 """Grey images, and colours."""
@@ -42,19 +46,26 @@ class CachedHash:
 class Layer(CachedHash):
     """One entry of `Architecture.layers()`: everything that its cost depends on."""
 
-    operator: Literal["conv", "sepconv", "mbconv", "pool", "linear"]
+    operator: Literal["conv", "sepconv", "mbconv", "pool", "linear", "lraspp", "deeplabv3", "ssdlite"]
     size: Annotated[Size, SizeField()]
-    """Of the input feature map: a square's side, or (height, width) in pixels."""
+    """Of the input feature map, or under a head of the images: a square's side, or (height, width) in pixels."""
     in_channels: int
+    """Of a head those of the last feature map."""
     out_channels: int
+    """Of a head the number of classes."""
     kernel: int = 1
     stride: int = 1
+    """Of a head the output stride: pixels of the image for one of the last feature map."""
     hidden: int = 0
     se: int = 0
     gate: Gate = "sigmoid"
     activation: Activation = "none"
     output_activation: Activation = "none"
     skip: Skip = "none"
+    dilation: int = 1
+    """Of the spatial convolution, which keeps the size then."""
+    low_channels: int = 0
+    """Of the larger feature map that a head reads beside the last one; 0 is none."""
 
     __hash__ = CachedHash.__hash__
 
@@ -66,6 +77,8 @@ class Layer(CachedHash):
     @property
     def out_size(self) -> Size:
         """Of the output feature map, in pixels."""
+        if self.operator in HEADS:
+            return self.size
         return 1 if self.operator == "pool" else strided(self.size, self.stride)
 
     def to_dict(self) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import random
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -17,6 +18,7 @@ from mnas.io.strict_yaml import load_yaml, validate
 from mnas.space.architecture import Architecture
 from mnas.space.choices import Choices, Option
 from mnas.space.count import count_networks
+from mnas.space.dense import LAST_STRIDE, LOW_STRIDES, DenseHead, Outputs
 from mnas.space.layer import IMAGE_CHANNELS, Layer
 from mnas.space.narrowing import adapted, called, narrowed
 from mnas.space.recognise import recognise
@@ -179,9 +181,9 @@ class SearchSpace:
         self._walk(choose)
         return options_of
 
-    def layers(self, num_classes: int = 1000) -> set[Layer]:
-        """Every layer that a network of the space can have."""
-        layers: set[Layer] = set()
+    def layers(self, num_classes: Outputs = 1000) -> set[Layer]:
+        """Every layer that a network of the space can have, with a classifier or under a head."""
+        layers = self._heads(num_classes) if isinstance(num_classes, DenseHead) else set[Layer]()
         for index in range(1, len(self.file.stages) + 1):
             deciding = (f"stage{index}.", f"stage{index - 1}.channels", "resolution", "width")
 
@@ -194,6 +196,21 @@ class SearchSpace:
             for arch in self._walk.alike(varies, deepest):
                 layers.update(arch.layers(num_classes))
         return layers
+
+    def _heads(self, head: DenseHead) -> set[Layer]:
+        """The head's layers behind every combination of the feature maps that it reads."""
+        stem, strides = self.file.stem.stride, [stage.stride for stage in self.file.stages]
+        at = [*itertools.accumulate(strides, int.__mul__, initial=stem)][1:]  # each stage's stride in the image
+        low, deep = (at.index(stride) + 1 if stride in at else 0 for stride in (LOW_STRIDES["lraspp"], LAST_STRIDE))
+        deciding = {"resolution", "width"} | {f"stage{number}.channels" for number in (low, deep - 1, deep)}
+        deciding |= {f"stage{number}.channels" for number, stride in enumerate(at, start=1) if stride == LAST_STRIDE}
+
+        def varies(name: str) -> bool:
+            name = plain_name(name)
+            expands = name.startswith(f"stage{deep}.") and name.endswith((".operator", ".expansion"))
+            return name in deciding or expands
+
+        return {arch.layers(head)[-1] for arch in self._walk.alike(varies, lambda name, options: options[0])}
 
     # --- extremes
 

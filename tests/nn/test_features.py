@@ -12,9 +12,10 @@ from torch import nn
 
 import mnas
 from mnas.errors import BadInput
-from mnas.nn.features import body_of, features_of, first_at
+from mnas.nn.features import features_of
 from mnas.nn.pretrained import load_reference
 from mnas.space import zoo
+from mnas.space.taps import body_of, first_at
 
 
 @pytest.mark.parametrize("output_stride", [8, 16, 32])

@@ -43,6 +43,8 @@ class Dialect:
         squeezed = (0, round_channels(hidden / 4)) if "{se}" in row else (0,)
         if not row or layer.se not in squeezed or (layer.activation == "hard_swish" and not self.hard_swish):
             return None
+        if layer.dilation > 1:
+            return None
         return row.format(
             input=_map(layer.size, layer.in_channels), output=_map(layer.out_size, layer.out_channels),
             hidden=hidden, ratio=f"{hidden / layer.in_channels:g}", kernel=layer.kernel, stride=layer.stride,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, cast
 
 from mnas.errors import BadInput, nearest
+from mnas.space.dense import DenseHead, Outputs
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,6 +21,11 @@ _NAMES = (
     "cuda", "cuda_graph", "executorch", "executorch_int8", "litert", "litert_int8", "onnxruntime", "onnxruntime_int8",
     "opencv", "openvino", "openvino_int8", "torch", "torch_compile",
 )  # fmt: skip
+_RUN_HEADS: dict[str, tuple[str, ...]] = {
+    "lraspp": ("cuda", "cuda_graph", "onnxruntime", "opencv", "openvino", "torch", "torch_compile"),
+    "deeplabv3": ("cuda", "cuda_graph", "onnxruntime", "openvino", "torch", "torch_compile"),
+    "ssdlite": ("cuda", "cuda_graph", "onnxruntime", "opencv", "openvino", "torch", "torch_compile"),
+}  # fmt: skip
 
 
 USUAL_RUNTIMES = {
@@ -90,6 +96,15 @@ def runtime_names() -> list[str]:
 def dtype_of(name: str) -> Literal["float32", "int8"]:
     """What the runtime called `name` computes in."""
     return "int8" if name.endswith(INT8) else "float32"
+
+
+def check_runs(name: str, outputs: Outputs) -> None:
+    """BadInput where the runtime called `name` cannot run networks under this head."""
+    if isinstance(outputs, DenseHead) and name in _NAMES and name not in _RUN_HEADS[outputs.name]:
+        raise BadInput(
+            f"--runtime {name}: does not run networks under {outputs.name} here; expected "
+            f"{', '.join(_RUN_HEADS[outputs.name])}"
+        )
 
 
 def get_runtime(name: str) -> Runtime:

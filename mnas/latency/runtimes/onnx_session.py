@@ -43,9 +43,9 @@ def session(model: bytes | str, threads: int) -> Any:
 
 
 def run_of(session: Any, images: NDArray[np.float32]) -> Callable[[], object]:
-    """Runs a session of one input and one output, once already to check it; `images` are read without a copy."""
+    """Runs a session of one input, once already to check it, to its first output; `images` are read without a copy."""
     feed = {session.get_inputs()[0].name: images}
-    outputs = [session.get_outputs()[0].name]
+    outputs = [output.name for output in session.get_outputs()]
     _run_and_give_back(session, outputs, feed)
 
     def run() -> object:

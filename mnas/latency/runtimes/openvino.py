@@ -104,11 +104,11 @@ def _compiled(model: Any, threads: int) -> Any:
 
 
 def run_of(model: Any, example: Tensor, threads: int) -> Callable[[], object]:
-    """Compiles a model of OpenVINO and runs it on `example`."""
+    """Compiles a model of OpenVINO and runs it on `example`; gives its first output."""
     request = _compiled(model, threads).create_infer_request()
     images = example.detach().contiguous().numpy()
     request.set_input_tensor(ov.Tensor(images, shared_memory=True))
-    out = request.get_output_tensor().data
+    out = request.get_output_tensor(0).data
 
     def run() -> object:
         request.infer(share_outputs=True)  # otherwise it also gives a copy

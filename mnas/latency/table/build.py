@@ -122,7 +122,7 @@ def _prepared(
             b, c, h, w = shape
             example = example.view(b, h, w, c).permute(0, 3, 1, 2)
         try:
-            module = timed_module(layer, in_frame=adapter.framed)
+            module = timed_module(layer, conditions.batch, in_frame=adapter.framed)
             inferences[layer] = adapter.prepare(module, example, conditions.threads)
         except Exception as error:  # whatever a runtime raises, the other layers are measured
             inferences[layer] = reason(error)

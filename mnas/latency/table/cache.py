@@ -15,11 +15,12 @@ from mnas.io.files import user_cache
 from mnas.io.size import in_order, shown
 from mnas.latency.conditions import Conditions
 from mnas.latency.machine import await_rest, check_threads, exclusive
-from mnas.latency.runtimes import get_runtime
+from mnas.latency.runtimes import check_runs, get_runtime
 from mnas.latency.table.build import build_table
 from mnas.latency.table.calibrate import calibrate
 from mnas.latency.table.table import LatencyTable, differences
 from mnas.monitor.console import progress
+from mnas.space.dense import DenseHead, Outputs
 from mnas.space.layer import Layer
 from mnas.space.space import SearchSpace
 
@@ -32,7 +33,7 @@ INEXACT = MAX_TABLE_ERROR
 
 
 def table_for(
-    space: SearchSpace, num_classes: int, conditions: Conditions, *, seed: int = 0, path: str | Path | None = None,
+    space: SearchSpace, num_classes: Outputs, conditions: Conditions, *, seed: int = 0, path: str | Path | None = None,
     accepted: float = 0.0,
 ) -> LatencyTable:
     """A calibrated table of the space's layers, from `path` (the user's cache by default).
@@ -43,9 +44,10 @@ def table_for(
     kept; a mean error up to `accepted` is exact enough.
     """
     check_threads(conditions.threads)
+    check_runs(conditions.runtime, num_classes)
     with exclusive():  # a second process waits for the whole table, and then finds it in the file
         if path is None:
-            path = cache_path(space, conditions)
+            path = cache_path(space, conditions, outputs=num_classes)
             table = _cached(path) or _of_whole(space, num_classes, conditions)
         else:
             path = Path(path)
@@ -58,7 +60,7 @@ def table_for(
 
 
 def _updated(
-    table: LatencyTable | None, path: Path, space: SearchSpace, num_classes: int, conditions: Conditions,
+    table: LatencyTable | None, path: Path, space: SearchSpace, num_classes: Outputs, conditions: Conditions,
     rng: random.Random, limit: float,
 ) -> LatencyTable:  # fmt: skip
     """The table with all layers of `space`, calibrated on it, saved in `path`."""
@@ -116,14 +118,14 @@ def _completed(
 
 
 def _calibrated(
-    table: LatencyTable, space: SearchSpace, num_classes: int, rng: random.Random, limit: float
+    table: LatencyTable, space: SearchSpace, num_classes: Outputs, rng: random.Random, limit: float
 ) -> LatencyTable:
     """The table calibrated on networks of `space`, unless it is already, with a mean error up to `limit`.
 
     A calibration without anchors, of an earlier version of mnas, is made anew.
     """
     fit = table.calibration
-    if fit is not None and fit.is_exact(limit) and fit.is_of(space) and fit.anchors:
+    if fit is not None and fit.is_exact(limit) and fit.is_of(space, num_classes) and fit.anchors:
         return table
     await_rest(table.conditions.threads)
     with progress("calibration", 1.0) as shown:
@@ -135,20 +137,24 @@ def _calibrated(
     return table
 
 
-def cache_path(space: SearchSpace, conditions: Conditions, name: str = "") -> Path:
-    """Where this device's table of a space is kept between runs; of one with another `name`, where that is stated."""
+def cache_path(space: SearchSpace, conditions: Conditions, name: str = "", outputs: Outputs = 1000) -> Path:
+    """Where this device's table of a space is kept between runs; of one with another `name`, where that is stated.
+
+    Tables for each head and output stride are apart; one for a head, or for classifiers, has any number of classes.
+    """
     adapter = get_runtime(conditions.runtime)
     sizes = "-".join(map(shown, in_order(space.resolutions)))
     where = f"threads {conditions.threads} batch {conditions.batch} {adapter.device_name()}"
     grey = " grey" * (space.channels == 1)
     name = (name or space.name)[:LONGEST_NAME]
-    words = f"{name} {sizes} px{grey} {adapter.name} {adapter.version()} {where}{' framed' * adapter.framed}"
+    head = f" {outputs.name} stride {outputs.output_stride}" if isinstance(outputs, DenseHead) else ""
+    words = f"{name}{head} {sizes} px{grey} {adapter.name} {adapter.version()} {where}{' framed' * adapter.framed}"
     return user_cache("latency") / (re.sub(r"[^a-z0-9.]+", "-", words.lower()).strip("-.") + ".yaml")
 
 
-def _of_whole(space: SearchSpace, num_classes: int, conditions: Conditions) -> LatencyTable | None:
+def _of_whole(space: SearchSpace, num_classes: Outputs, conditions: Conditions) -> LatencyTable | None:
     """The layers that the cached table of a space has, of the same space without some choices."""
-    whole = _cached(cache_path(space, conditions, space.file.name)) if space.file.without else None
+    whole = _cached(cache_path(space, conditions, space.file.name, num_classes)) if space.file.without else None
     if whole is None or differences(whole, conditions):
         return None
     kept = whole.only(space.layers(num_classes)).uncalibrated()

@@ -20,6 +20,7 @@ from mnas.latency.table.provenance import today
 from mnas.latency.table.table import LatencyTable
 from mnas.latency.timing.rounds import Measurement, RoundLimits
 from mnas.space.architecture import Architecture
+from mnas.space.dense import Outputs, under
 from mnas.space.space import SearchSpace
 
 FITTED = 40
@@ -39,7 +40,7 @@ class MeasuredNetworks:
 
     archs: Sequence[Architecture]
     measurements: Sequence[Measurement]
-    num_classes: int
+    num_classes: Outputs
     space: str
     resolutions: tuple[Size, ...]
 
@@ -49,7 +50,7 @@ class MeasuredNetworks:
 
 
 def calibrate(
-    table: LatencyTable, space: SearchSpace, num_classes: int, *, rng: random.Random,
+    table: LatencyTable, space: SearchSpace, num_classes: Outputs, *, rng: random.Random,
     progress: Callable[[int, int], None] | None = None,
 ) -> LatencyTable:
     """`table` with a correction fitted on 40 random networks of `space`, measured here; its error is that on 20 others.
@@ -61,7 +62,7 @@ def calibrate(
     measurements = measure_networks(
         archs, table.conditions, round_limits(), num_classes=num_classes, rng=rng, progress=progress
     )
-    networks = MeasuredNetworks(archs, measurements, num_classes, space.name, space.resolutions)
+    networks = MeasuredNetworks(archs, measurements, num_classes, under(space.name, num_classes), space.resolutions)
     return _with_anchors(calibrated(table, networks), networks)
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from mnas.io.size import Size, in_order, written
 from mnas.latency.table.anchors import Anchor
+from mnas.space.dense import Outputs, under
 from mnas.space.space import SearchSpace
 
 LEAST = 0.1
@@ -38,7 +39,7 @@ class CalibrationNetworks:
     held_out: int
     """Number of other networks, on which the error was measured."""
     space: str
-    """Name of the space that they were drawn from."""
+    """Name of the space that they were drawn from, and the head that they are under, if any."""
     resolutions: tuple[Size, ...]
     """Input sizes of that space, ascending."""
     date: str
@@ -79,9 +80,9 @@ class Calibration:
         whole: NDArray[np.float64] = np.maximum(self.offset_ms + self.factor * sums, LEAST * self.factor * sums)
         return whole
 
-    def is_of(self, space: SearchSpace) -> bool:
-        """Whether it was made on networks of `space` and its sizes."""
-        here = space.name, tuple(in_order(space.resolutions))
+    def is_of(self, space: SearchSpace, num_classes: Outputs = 1000) -> bool:
+        """Whether it was made on networks of `space` and its sizes, with a classifier, or under the same head."""
+        here = under(space.name, num_classes), tuple(in_order(space.resolutions))
         return (self.networks.space, self.networks.resolutions) == here
 
     def __str__(self) -> str:

@@ -24,7 +24,8 @@ from mnas.latency.table.anchors import Anchor
 from mnas.latency.table.calibration import Calibration, CalibrationNetworks, TableError
 from mnas.latency.table.provenance import Provenance
 from mnas.space.architecture import Architecture
-from mnas.space.layer import Layer
+from mnas.space.dense import DenseHead, Outputs, classes_of
+from mnas.space.layer import DenseOperator, Layer
 
 MAX_BYTES = 32_000_000
 NonNegativeInt = Annotated[int, pydantic.Field(ge=0)]
@@ -81,7 +82,12 @@ class _Calibration(Strict):
 class _Anchor(Strict):
     ms: Positive
     num_classes: Count
+    head: DenseOperator | None = None
+    output_stride: NonNegativeInt = 0
     architecture: dict[str, Any]
+
+    def outputs(self) -> Outputs:
+        return DenseHead(self.head, self.num_classes, self.output_stride) if self.head else self.num_classes
 
 
 class _File(Strict):
@@ -223,15 +229,17 @@ def _check_corrected(
 def _anchors(rows: Sequence[_Anchor], path: Path) -> tuple[Anchor, ...]:
     """The anchors in a file; BadInput for what is no architecture."""
     return tuple(
-        Anchor(Architecture.from_dict(row.architecture, f"{path}: anchors[{i}].architecture"), row.num_classes, row.ms)
+        Anchor(Architecture.from_dict(row.architecture, f"{path}: anchors[{i}].architecture"), row.outputs(), row.ms)
         for i, row in enumerate(rows)
     )
 
 
 def _anchor_row(anchor: Anchor) -> str:
     """One line of YAML."""
+    outputs = anchor.num_classes
+    head = {"head": outputs.name, "output_stride": outputs.output_stride} if isinstance(outputs, DenseHead) else {}
     row = {
-        "ms": anchor.ms, "num_classes": anchor.num_classes,
+        "ms": anchor.ms, "num_classes": classes_of(outputs), **head,
         "architecture": yaml.safe_load(anchor.architecture.to_yaml()),
     }  # fmt: skip
     return f"- {yaml.dump(row, Dumper=_Dumper, default_flow_style=True, sort_keys=False, width=math.inf)}"

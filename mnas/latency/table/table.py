@@ -19,7 +19,8 @@ from mnas.latency.table import file as table_file
 from mnas.latency.table.calibration import Calibration
 from mnas.latency.table.provenance import Provenance
 from mnas.space.architecture import Architecture
-from mnas.space.layer import Layer, layer_of
+from mnas.space.dense import DenseHead, Outputs, head_of, options_of
+from mnas.space.layer import HEADS, Layer, layer_of
 
 
 @dataclass
@@ -45,12 +46,12 @@ class LatencyTable:
     device = property(lambda self: self.provenance.device)
     origin = property(lambda self: self.provenance.origin)
 
-    def predict(self, arch: Architecture, num_classes: int = 1000) -> float:
+    def predict(self, arch: Architecture, num_classes: Outputs = 1000) -> float:
         """Milliseconds of `arch`: the sum over its layers, calibrated if the table is. BadInput for a missing layer."""
         total = sum(self.layer_times(arch, num_classes))
         return total if self.calibration is None else self.calibration.whole_ms(total)
 
-    def layer_times(self, arch: Architecture, num_classes: int = 1000) -> list[float]:
+    def layer_times(self, arch: Architecture, num_classes: Outputs = 1000) -> list[float]:
         """Milliseconds of each of a network's layers, of whose sum `predict` makes a whole network's. Raises BadInput.
         """
         own, times = self.at_resolution.get(arch.resolution, {}), self.corrected or self.entries
@@ -59,17 +60,17 @@ class LatencyTable:
         except KeyError:
             raise self._lacks([arch], num_classes) from None
 
-    def predict_many(self, archs: Sequence[Architecture], num_classes: int = 1000) -> NDArray[np.float64]:
+    def predict_many(self, archs: Sequence[Architecture], num_classes: Outputs = 1000) -> NDArray[np.float64]:
         """`predict` for n architectures: (n,) milliseconds. One BadInput names all missing layers."""
         sums = self._sums(archs, num_classes, self.corrected or self.entries)
         return sums if self.calibration is None else self.calibration.all_whole_ms(sums)
 
-    def layer_sums(self, archs: Sequence[Architecture], num_classes: int = 1000) -> NDArray[np.float64]:
+    def layer_sums(self, archs: Sequence[Architecture], num_classes: Outputs = 1000) -> NDArray[np.float64]:
         """The sum over layers as measured, neither corrected nor calibrated, for n architectures: (n,) milliseconds."""
         return self._sums(archs, num_classes, self.entries)
 
     def _sums(
-        self, archs: Sequence[Architecture], num_classes: int, times: Mapping[Layer, float]
+        self, archs: Sequence[Architecture], num_classes: Outputs, times: Mapping[Layer, float]
     ) -> NDArray[np.float64]:
         rows = [arch.layer_numbers(num_classes) for arch in archs]
         numbers = np.frombuffer(b"".join(rows), np.uintc)
@@ -124,12 +125,17 @@ class LatencyTable:
         classifiers = (layer for layer in self.entries if layer.operator == "linear" and layer.activation == "none")
         return sorted({layer.out_channels for layer in classifiers})
 
-    def _lacks(self, archs: Sequence[Architecture], num_classes: int) -> BadInput:
+    def heads(self) -> list[DenseHead]:
+        """The heads that the table has, by name, output stride and number of classes."""
+        heads = {head_of(layer) for layer in self.entries if layer.operator in HEADS}
+        return sorted(heads, key=lambda head: (head.name, head.output_stride, head.num_classes))
+
+    def _lacks(self, archs: Sequence[Architecture], num_classes: Outputs) -> BadInput:
         summed = replace(self, entries=self.corrected or self.entries)
         missing = summed.missing(layer for arch in archs for layer in arch.layers(num_classes))
         examples = "; ".join(map(str, missing[:3])) + (f"; and {len(missing) - 3:,} more" if len(missing) > 3 else "")
         sizes = ",".join(map(shown, in_order({arch.resolution for arch in archs})))
-        wanted = f"--space SPACE --classes {num_classes} --resolution {sizes}"
+        wanted = f"--space SPACE {options_of(num_classes)} --resolution {sizes}"
         way = (
             f"Import its source again for that space: mnas latency import SOURCE {wanted} -o NEW.yaml"
             if self.origin == "imported" else

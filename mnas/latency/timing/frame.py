@@ -9,17 +9,25 @@ layers of a network these cancel.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import nn
 
 from mnas.io.size import sides
+from mnas.nn.dense import head_alone, head_input
 from mnas.nn.network import module_of
-from mnas.space.layer import Layer
+from mnas.space.layer import HEADS, Layer
 
 FRAME_CHANNELS = 1
 
 
 def frame(layer: Layer) -> Layer:
-    """The layer that makes the input of `layer` from one channel; a trivial one where `layer` takes images itself."""
+    """The layer that makes the input of `layer` from one channel; a trivial one where `layer` takes images itself.
+
+    The feature maps of a head are made by the head of no classes.
+    """
+    if layer.operator in HEADS:
+        return replace(layer, out_channels=0)
     if layer.operator == "linear":
         return Layer("linear", 1, FRAME_CHANNELS, layer.in_channels)
     if _begins(layer):
@@ -27,8 +35,13 @@ def frame(layer: Layer) -> Layer:
     return Layer("conv", layer.size, FRAME_CHANNELS, layer.in_channels)
 
 
-def timed_module(layer: Layer, *, in_frame: bool) -> nn.Module:
-    """The module timed for a layer, in eval mode: the layer alone, or in its frame. For a frame, the frame alone."""
+def timed_module(layer: Layer, batch: int = 1, *, in_frame: bool) -> nn.Module:
+    """The module timed for a layer, in eval mode: the layer alone, or in its frame. For a frame, the frame alone.
+
+    The batch is that of a head alone, whose feature maps lie in one piece of memory.
+    """
+    if layer.operator in HEADS:
+        return head_alone(layer, batch, in_frame=in_frame)
     if not in_frame:
         return module_of(layer).eval()
     opening = [] if _begins(layer) else [module_of(frame(layer))]
@@ -37,7 +50,9 @@ def timed_module(layer: Layer, *, in_frame: bool) -> nn.Module:
 
 
 def input_shape(layer: Layer, batch: int, *, in_frame: bool) -> tuple[int, ...]:
-    """The input shape of `timed_module`: (b, c) or (b, c, h, w)."""
+    """The input shape of `timed_module`: (b, c) or (b, c, h, w); of a head alone the values of all its maps, (n,)."""
+    if layer.operator in HEADS:
+        return head_input(layer, batch, in_frame=in_frame)
     first = frame(layer) if in_frame and not _begins(layer) else layer
     return (batch, first.in_channels) if first.operator == "linear" else (batch, first.in_channels, *sides(first.size))
 

@@ -6,10 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mnas.nn.heads.layers import conv_bn_relu, resized
-
-WIDTH = 256
-RATES = (12, 24, 36)
-"""Dilations of the pyramid at output stride 16."""
+from mnas.space.operations import DEEPLAB_RATES, DEEPLAB_WIDTH
 
 
 class ImagePool(nn.Sequential):
@@ -43,12 +40,19 @@ class ASPP(nn.Module):
 
 
 class DeepLabV3(nn.Sequential):
-    """The last feature map (b, c, h, w), at output stride 16, to scores (b, num_classes, h, w)."""
+    """The last feature map (b, c, h, w), at output stride 16 by the usual rates, to scores (b, num_classes, h, w)."""
 
-    def __init__(self, in_channels: int, num_classes: int, width: int = WIDTH, rates: tuple[int, ...] = RATES):
+    def __init__(
+        self, in_channels: int, num_classes: int, width: int = DEEPLAB_WIDTH, rates: tuple[int, ...] = DEEPLAB_RATES
+    ):
         super().__init__(
             ASPP(in_channels, width, rates), *conv_bn_relu(width, width, 3), nn.Conv2d(width, num_classes, 1)
         )
+
+
+def rates_at(output_stride: int) -> tuple[int, ...]:
+    """The dilations of the pyramid where the last feature map has this stride: as far in pixels of the image."""
+    return tuple(rate * 16 // output_stride for rate in DEEPLAB_RATES)
 
 
 class FCN(nn.Sequential):

@@ -5,15 +5,13 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from mnas.nn.heads.layers import conv_bn_relu, resized
-
-WIDTH = 128
-"""Channels of the branch of the coarse feature map."""
+from mnas.space.operations import LRASPP_WIDTH
 
 
 class LRASPP(nn.Module):
     """Scores of classes from two feature maps; attention over the whole image scales the coarse one."""
 
-    def __init__(self, low_channels: int, high_channels: int, num_classes: int, width: int = WIDTH):
+    def __init__(self, low_channels: int, high_channels: int, num_classes: int, width: int = LRASPP_WIDTH):
         super().__init__()
         self.cbr = nn.Sequential(*conv_bn_relu(high_channels, width))
         self.scale = nn.Sequential(

@@ -7,10 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-EXTRA = (512, 256, 256, 128)
-"""Channels of the extra feature maps, each half as large as the one before."""
-ANCHORS = 6
-"""Default boxes at each place of a feature map."""
+from mnas.space.operations import SSD_ANCHORS, SSD_EXTRA
+
 BN_EPS, BN_MOMENTUM = 0.001, 0.03
 
 
@@ -34,13 +32,13 @@ def _predictor(channels: int, outputs: int) -> nn.Sequential:
 class SSDLite(nn.Module):
     """Extra feature maps, and predictors on all maps: for each default box scores of classes and four offsets."""
 
-    def __init__(self, channels: Sequence[int], num_classes: int, extra: Sequence[int] = EXTRA):
+    def __init__(self, channels: Sequence[int], num_classes: int, extra: Sequence[int] = SSD_EXTRA):
         super().__init__()
         before = [channels[-1], *extra[:-1]]
         self.extra = nn.ModuleList(map(extra_layer, before, extra))
         every = [*channels, *extra]
-        self.scores = nn.ModuleList(_predictor(one, ANCHORS * num_classes) for one in every)
-        self.offsets = nn.ModuleList(_predictor(one, ANCHORS * 4) for one in every)
+        self.scores = nn.ModuleList(_predictor(one, SSD_ANCHORS * num_classes) for one in every)
+        self.offsets = nn.ModuleList(_predictor(one, SSD_ANCHORS * 4) for one in every)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.normal_(module.weight, std=0.03)
@@ -59,5 +57,6 @@ class SSDLite(nn.Module):
 
 def _by_box(outputs: list[Tensor]) -> Tensor:
     """(b, boxes * values, h, w) of each map to (b, all boxes, values): rows first, then columns, then boxes there."""
-    rows = [one.view(len(one), ANCHORS, -1, *one.shape[-2:]).permute(0, 3, 4, 1, 2).flatten(1, 3) for one in outputs]
+    apart = [one.view(len(one), SSD_ANCHORS, -1, *one.shape[-2:]) for one in outputs]
+    rows = [one.permute(0, 3, 4, 1, 2).flatten(1, 3) for one in apart]
     return torch.cat(rows, 1)
