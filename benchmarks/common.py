@@ -16,6 +16,7 @@ from mnas.data.sources import ImageData
 from mnas.io.versions import versions
 from mnas.latency.timing.device import device_name
 from mnas.monitor.console import log_to_console
+from mnas.tasks.classification import Classification
 from mnas.training.sizes import FULL_SIZE
 from mnas.training.trainer import Trainer
 
@@ -70,4 +71,4 @@ def _write(name: str, content: dict[str, Any]) -> None:
 
 def cpu_trainer(data: ImageData, flip: bool = False, seed: int = 0) -> Trainer:
     """Trains each architecture on the CPU at its own resolution."""
-    return Trainer(replace(data, flip=flip), FULL_SIZE, torch.device("cpu"), seed)
+    return Trainer(Classification(replace(data, flip=flip)), FULL_SIZE, torch.device("cpu"), seed)

@@ -20,6 +20,7 @@ import mnas
 from mnas.config import Recipe, SupernetRecipe
 from mnas.data.sources import load_data
 from mnas.data.splits import ArraySplit
+from mnas.tasks.classification import Classification
 from mnas.training.sizes import TrainingSizes
 from mnas.training.supernet import SupernetTraining
 from mnas.training.trainer import Trainer
@@ -38,7 +39,7 @@ def noise(images: int, size: int) -> mnas.ImageData:
 
 def trainer_of(data: mnas.ImageData, job: Job) -> Trainer:
     """On the CPU at each architecture's own resolution; earlier commits have no precision."""
-    trainer = Trainer(data, TrainingSizes(0, 0), torch.device("cpu"), job.get("seed", 0))
+    trainer = Trainer(Classification(data), TrainingSizes(0, 0), torch.device("cpu"), job.get("seed", 0))
     return replace(trainer, precision=job["precision"]) if "precision" in job else trainer
 
 

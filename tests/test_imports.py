@@ -19,7 +19,7 @@ commands api
 pipeline report
 study
 latency estimators
-export training
+export training tasks
 nn
 data space
 config run

@@ -10,6 +10,7 @@ import torch
 from mnas.data.sources import ImageData
 from mnas.data.splits import Split
 from mnas.space.architecture import Architecture
+from mnas.tasks.classification import Classification
 from mnas.training.precision import Precision
 from mnas.training.sizes import TrainingSizes
 from mnas.training.trainer import Trainer
@@ -34,4 +35,4 @@ def trainer(
     if size is not None:
         sizes = SizesBy(0, 0, size if callable(size) else lambda arch: size)
     data = replace(data, train=data.train if train is None else train, flip=flip)
-    return Trainer(data, sizes, torch.device("cpu"), seed, precision)
+    return Trainer(Classification(data), sizes, torch.device("cpu"), seed, precision)

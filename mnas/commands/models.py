@@ -37,6 +37,7 @@ from mnas.pipeline.metrics import accuracy_facts, add_latencies, rows_of, warn_o
 from mnas.pipeline.origins import check_start, training_origins
 from mnas.run import Run
 from mnas.space.zoo import NETWORKS, load_architecture
+from mnas.tasks.classification import Classification
 from mnas.training.device import pick_device, restored_threads
 from mnas.training.full import FullTraining
 from mnas.training.loop import accuracy
@@ -122,7 +123,7 @@ def train(
     origins, start = training_origins(name, arch, images, init=init, pretrained=options.pretrained)
     if origins:
         arch, recipe = replace(arch, bn_eps=origins[0].architecture.bn_eps), fine_tuning(recipe)
-    trainer = Trainer(images, FULL_SIZE, pick_device(options.device), seed, origins=origins)
+    trainer = Trainer(Classification(images), FULL_SIZE, pick_device(options.device), seed, origins=origins)
     output.mkdir(parents=True, exist_ok=True)
     require_space(output, NEEDED_BYTES)
     recipe = lengthened(recipe, len(images.train))

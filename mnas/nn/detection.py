@@ -58,6 +58,10 @@ class DetectionNetwork(nn.Module):
         scores, offsets, maps = self.head(self.backbone(x))
         return scores, offsets, default_boxes(maps, (x.shape[-2], x.shape[-1])).to(x.device)
 
+    def in_order(self) -> list[nn.Module]:
+        """The layers from the stem to the head."""
+        return [*self.backbone.body(), self.head]
+
     def detect(self, x: Tensor, threshold: Threshold | None = None) -> list[Detections]:
         """What is in each of the images (b, 3, h, w); call it in eval mode."""
         scores, offsets, defaults = self(x)

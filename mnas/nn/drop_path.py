@@ -6,10 +6,11 @@ from torch import Tensor, is_grad_enabled, nn
 from torch.nn import functional as F
 
 from mnas.nn.blocks import ConvBNAct, MBConv, SepConv
+from mnas.nn.features import Features
 from mnas.nn.network import Network
 
 
-def set_drop_path(network: Network, rate: float) -> None:
+def set_drop_path(network: Network | Features, rate: float) -> None:
     """From now on leave blocks of `network` out at random, for single images, where a shortcut replaces them.
 
     Stochastic depth (arXiv 1603.09382) as in timm: block i of n with the probability rate * i / n (i from 0), and what

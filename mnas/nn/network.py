@@ -41,6 +41,10 @@ class Network(nn.Module):
         logits: Tensor = self.classifier(self.dropout(x))
         return logits
 
+    def in_order(self) -> list[nn.Module]:
+        """The layers from the stem to the classifier."""
+        return [self.stem, *self.blocks, self.conv_head, self.hidden, self.classifier]
+
 
 @overload
 def build(

@@ -40,6 +40,11 @@ class SegmentationNetwork(nn.Module):
         maps = self.backbone(x)
         return resized(self._scores(maps), x), resized(self.aux_classifier(maps[0]), x)
 
+    def in_order(self) -> list[nn.Module]:
+        """The layers from the stem to the heads, which are one."""
+        heads = [self.classifier, *([self.aux_classifier] if self.aux_classifier else [])]
+        return [*self.backbone.body(), nn.ModuleList(heads)]
+
     def _scores(self, maps: list[Tensor]) -> Tensor:
         scores: Tensor = self.classifier(maps if isinstance(self.classifier, LRASPP) else maps[-1])
         return scores

@@ -32,6 +32,7 @@ from mnas.space.schema import SpaceFile
 from mnas.space.space import SearchSpace
 from mnas.study.constraints import Constraints
 from mnas.study.trial import Trial
+from mnas.tasks.classification import Classification
 from mnas.training.device import pick_device
 from mnas.training.distributed import ProcessGroup
 from mnas.training.sizes import TrainingSizes, decoded_size, followed_resolutions
@@ -197,6 +198,5 @@ def make_trainer(config: RunConfig, space: SearchSpace, data: ImageData) -> Trai
         warn_of_near_duplicates(data.train, data.val, "search-validation")
     if config.recipe.flip is None:
         data = with_mirroring_decided(data)
-    return Trainer(
-        data, sizes, pick_device(config.device), config.seed, metric=config.metric, delivers=delivers_of(config, data)
-    )
+    task, device = Classification(data, config.metric), pick_device(config.device)
+    return Trainer(task, sizes, device, config.seed, delivers=delivers_of(config, data))

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from mnas.pipeline.verdict import seed_facts, verdicts
+from mnas.tasks.classification import Metric
 from mnas.training.full import Trained
 from mnas.training.judgement import Judgement
-from mnas.training.trainer import Metric, Trainer
+from mnas.training.trainer import Trainer
 
 MATRIX_CLASSES = 100
 """Of more classes, metrics.json has the most confused pairs in place of the whole confusion matrix."""

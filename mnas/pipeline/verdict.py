@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mnas.tasks.classification import Metric
 from mnas.training.judgement import Judgement
-from mnas.training.trainer import Metric
 
 CONFIDENCE = 0.95
 

@@ -57,10 +57,14 @@ class Standing:
     finished: bool = False
     weights: NDArray[np.float64] | None = None
     """Of each image, (n,), where classes count alike (the metric balanced); their mean is 1."""
+    value: float | None = None
+    """The task's figure (0..1) where it is no mean over images."""
 
     @property
     def accuracy(self) -> float:
-        """Accuracy (0..1) on the search-validation split."""
+        """The task's figure (0..1) on the search-validation split."""
+        if self.value is not None:
+            return self.value
         return float(np.average(self.correct, weights=self.weights)) if len(self.correct) else 0.0
 
 
@@ -118,17 +122,22 @@ class FullTraining:
         return _Advance(self, saved).to(epochs)
 
     def trained(self) -> Trained:
-        """The trained network; what is left of its training is done first."""
+        """The trained classifier; what is left of its training is done first."""
+        network, standing = self.finished()
+        assert isinstance(network, Network)
+        return Trained(
+            self.name, self.architecture, network, standing.accuracy, self.weights, standing.epochs, standing.seconds
+        )
+
+    def finished(self) -> tuple[nn.Module, Standing]:
+        """The trained network of any task, on the CPU; what is left of its training is done first."""
         standing = self.advance(self.recipe.epochs)
         saved = self._load()
         assert saved is not None
         network = self.trainer.build(self.architecture, self.recipe.dropout)
         network.load_state_dict(saved["weights"])
         network.to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-        return Trained(
-            self.name, self.architecture, network.eval(), standing.accuracy, self.weights, standing.epochs,
-            standing.seconds,
-        )  # fmt: skip
+        return network.eval(), standing
 
     def _load(self) -> dict[str, Any] | None:
         """What an earlier process, or this one, saved last; the training begins again where that is damaged."""
@@ -177,8 +186,8 @@ class _Advance:
             raise
         self._save()
         if self._standing.finished:
-            accuracy = 100 * self._standing.accuracy
-            log.info("%s: trained for %d epochs, validation accuracy %.2f%%", whole.name, training.epochs, accuracy)
+            name, value = whole.trainer.task.figure, 100 * self._standing.accuracy
+            log.info("%s: trained for %d epochs, validation %s %.2f%%", whole.name, training.epochs, name, value)
         return self._standing
 
     def _is_out_of_patience(self) -> bool:
@@ -197,9 +206,8 @@ class _Advance:
         if finished and self._best["weights"]:
             averaged.load_state_dict(self._best["weights"])
         whole.trainer.finish(averaged, whole.architecture, STATISTICS_IMAGES)
-        judgement = whole.trainer.judge(averaged, whole.architecture, exact=True)
-        weights = judgement.class_weights if whole.trainer.metric == "balanced" else None
-        self._standing = Standing(self._training.epochs, judgement.correct, self._elapsed_s(), finished, weights)
+        correct, weights, value = whole.trainer.grade(averaged, whole.architecture)
+        self._standing = Standing(self._training.epochs, correct, self._elapsed_s(), finished, weights, value)
 
     def _quick_accuracy(self) -> float:
         """The averaged weights' accuracy on some search-validation images, for the curve and for patience."""
@@ -214,7 +222,7 @@ class _Advance:
     def _show(self, epoch: Epoch, accuracy: float | None, shown: Progress, last: int) -> None:
         figures = {"loss": epoch.loss, "lr": epoch.lr, "images_per_s": epoch.images_per_s}
         if accuracy is not None:
-            figures["accuracy"] = accuracy
+            figures[self._whole.trainer.task.figure] = accuracy
             shown.update(self._training.step, last, f"loss {epoch.loss:.3f}, validation {accuracy:.2%}")
         if self._whole.board is not None:
             self._whole.board.training(self._whole.name, epoch.number, figures)
@@ -231,6 +239,8 @@ class _Advance:
             "finished": standing.finished,
             "image_weights": None if standing.weights is None else torch.from_numpy(standing.weights),
         }  # fmt: skip
+        if standing.value is not None:
+            saved["value"] = standing.value
         if standing.finished:
             saved["weights"] = self._training.averaged.state_dict()
         else:
@@ -262,5 +272,5 @@ def _standing(saved: dict[str, Any]) -> Standing:
     weights = saved.get("image_weights")
     return Standing(
         saved["epochs"], saved["correct"].numpy(), saved["seconds"], saved["finished"],
-        None if weights is None else weights.numpy(),
+        None if weights is None else weights.numpy(), saved.get("value"),
     )  # fmt: skip

@@ -7,7 +7,7 @@ import copy
 import math
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,18 +16,18 @@ import torch
 from torch import Tensor, nn
 
 from mnas.config import Recipe
-from mnas.data.augment import augment, normalise
-from mnas.data.balance import loss_weights
+from mnas.data.augment import normalise
 from mnas.data.loader import batches
-from mnas.data.mixing import mix
 from mnas.data.splits import Split, limited
 from mnas.errors import BadInput, MnasError
 from mnas.io.size import Size
 from mnas.nn.drop_path import set_drop_path
+from mnas.nn.features import Features
 from mnas.nn.network import Network
+from mnas.training.lessons import ClassLessons, Lessons
 from mnas.training.memory import accumulate, judged_at_once
 from mnas.training.precision import Precision, autocast, training_heap, training_pass
-from mnas.training.recipe import augments_trivially, lr_at, optimizer, set_lr
+from mnas.training.recipe import lr_at, optimizer, set_lr
 
 
 class Diverged(MnasError):
@@ -66,13 +66,9 @@ class Training:
     """One network's training by a recipe, step by step; it may be stopped after any step and continued elsewhere.
 
     A step depends only on the seed and its number, so that a continued training gives what an uninterrupted one would.
-    With a `teacher`, half of the loss is against its outputs for the same images (arXiv 1503.02531). An undecided
-    `recipe.flip` mirrors nothing: see `with_flip`.
     """
 
-    def __init__(
-        self, network: nn.Module, split: Split, recipe: Recipe, setting: Setting, teacher: nn.Module | None = None
-    ):
+    def __init__(self, network: nn.Module, lessons: Lessons, recipe: Recipe, setting: Setting):
         network.to(setting.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.network, self.recipe = network, recipe
         self.averaged = copy.deepcopy(network).requires_grad_(False) if recipe.ema else network
@@ -81,14 +77,13 @@ class Training:
         self._weights: list[Tensor] = list(network.parameters())
         self._averages: list[Tensor] = list(self.averaged.parameters())
         self.step = 0
-        self.steps_an_epoch = max(1, len(split) // recipe.batch_size)
-        self._split, self._setting, self._teacher = split, setting, teacher
+        self.steps_an_epoch = max(1, len(lessons) // recipe.batch_size)
+        self._lessons, self._setting = lessons, setting
         self._optim = optimizer(network, recipe)
         self._parts = setting.parts
-        weights = loss_weights(recipe.class_weights, split.labels, setting.num_classes)
-        self._class_weights = None if weights is None else weights.to(setting.device)
-        if recipe.drop_path and isinstance(network, Network):
-            set_drop_path(network, recipe.drop_path)
+        body = getattr(network, "backbone", network)
+        if recipe.drop_path and isinstance(body, Network | Features):
+            set_drop_path(body, recipe.drop_path)
 
     @property
     def epochs(self) -> int:
@@ -109,13 +104,13 @@ class Training:
         self.network.train()
         began, images, losses = time.perf_counter(), 0, torch.zeros((), device=self._setting.device)
         with training_heap(self._setting.device):
-            for raw, labels in self._data():
-                loss = self._train_step(raw, labels)
-                losses += loss * len(labels)
-                images += len(labels)
+            for raw, known in self._data():
+                loss = self._train_step(raw, known)
+                losses += loss * len(raw)
+                images += len(raw)
                 stepped(self.step)
         if not images:
-            raise BadInput(f"none of {len(self._split)} training images could be decoded; repair or delete them")
+            raise BadInput(f"none of {len(self._lessons)} training images could be decoded; repair or delete them")
         mean = float(losses) / images
         if not math.isfinite(mean):
             raise Diverged(
@@ -130,30 +125,20 @@ class Training:
     def _steps(self) -> int:
         return self.steps_an_epoch * self.recipe.epochs
 
-    def _data(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def _data(self) -> Iterator[tuple[Tensor, Any]]:
         """The batches of the current epoch that are left."""
         epoch, first = divmod(self.step, self.steps_an_epoch)
-        order = np.random.default_rng((self._setting.seed, epoch)).permutation(len(self._split))
+        order = np.random.default_rng((self._setting.seed, epoch)).permutation(len(self._lessons))
         size = min(self.recipe.batch_size, len(order))
-        yield from batches(
-            self._split, order=order[first * size : self.steps_an_epoch * size], batch_size=size,
-            size=self._setting.size, device=self._setting.device,
-        )  # fmt: skip
+        yield from self._lessons.batches(order[first * size : self.steps_an_epoch * size], size)
 
-    def _train_step(self, raw: Tensor, labels: Tensor) -> Tensor:
-        """One optimizer step on images uint8 (b, 3, h, w) and labels (b,); returns the loss."""
+    def _train_step(self, raw: Tensor, known: Any) -> Tensor:
+        """One optimizer step on images uint8 (b, 3, h, w) and what is known of them; returns the loss."""
         recipe, setting = self.recipe, self._setting
         seed = random.Random(f"{setting.seed}/{self.step}").getrandbits(62)
         generator = torch.Generator().manual_seed(seed)
         set_lr(self._optim, min(1.0, (self.step + 1) / self._steps), recipe)
-        x = augment(
-            raw, setting.size, generator=generator, flip=bool(recipe.flip), crop=recipe.crop, ratio=recipe.ratio,
-            trivial=augments_trivially(recipe),
-        )  # fmt: skip
-        x, targets = mix(
-            x, labels, setting.num_classes, mixup=recipe.mixup, cutmix=recipe.cutmix,
-            label_smoothing=recipe.label_smoothing, generator=generator,
-        )  # fmt: skip
+        x, targets = self._lessons.augmented(raw, known, generator)
         losses: list[Tensor] = []
 
         def begin() -> None:
@@ -174,15 +159,11 @@ class Training:
             self._update_average()
         return torch.stack(losses).sum()
 
-    def _loss(self, x: Tensor, targets: Tensor) -> Tensor:
-        """The mean loss of images (b, 3, h, w) with soft targets (b, classes)."""
+    def _loss(self, x: Tensor, targets: Any) -> Tensor:
+        """The mean loss of images (b, 3, h, w)."""
         setting = self._setting
         with training_pass(setting.device, setting.precision, setting.size):
-            logits = self.network(x).float()
-            loss = nn.functional.cross_entropy(logits, targets, self._class_weights)
-            if self._teacher is not None:
-                loss = (loss + nn.functional.cross_entropy(logits, _probabilities(self._teacher, x))) / 2
-        return loss
+            return self._lessons.loss(self.network, x, targets)
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -223,22 +204,23 @@ def copied(state: Any) -> Any:
 def fit(
     network: nn.Module, split: Split, recipe: Recipe, setting: Setting, teacher: nn.Module | None = None
 ) -> Iterator[Epoch]:
-    """Train `network` in place by all epochs of a recipe; yields after each. See `Training`."""
-    return Training(network, split, recipe, setting, teacher).rest()
+    """Train a classifier in place by all epochs of a recipe; yields after each. See `Training` and `ClassLessons`."""
+    return Training(network, ClassLessons(split, recipe, setting, teacher), recipe, setting).rest()
 
 
-@torch.no_grad()
-def _probabilities(network: nn.Module, x: Tensor) -> Tensor:
-    """The probabilities (b, classes) that a network gives for images (b, 3, h, w)."""
-    probabilities: Tensor = network(x).float().softmax(1)
-    return probabilities
-
-
-@torch.no_grad()
 def recalibrate(
     network: nn.Module, split: Split, *, images: int, size: Size, device: torch.device, batch_size: int = 64
 ) -> None:
-    """Replace the running statistics of batch normalisation by their mean over about `images` training images.
+    """`recalibrate_on` about this number of images of `split`."""
+    generator = torch.Generator().manual_seed(0)
+    sample = limited(split, images, 0)
+    seen = batches(sample, batch_size=batch_size, size=size, device=device, generator=generator)
+    recalibrate_on(network, (normalise(raw, size) for raw, _ in seen), device)
+
+
+@torch.no_grad()
+def recalibrate_on(network: nn.Module, inputs: Iterable[Tensor], device: torch.device) -> None:
+    """Replace the running statistics of batch normalisation by their mean over batches of inputs (b, 3, h, w).
 
     After a short training the moving averages still contain the first steps.
     """
@@ -250,11 +232,9 @@ def recalibrate(
     network.eval()  # no dropout
     for norm in norms:
         norm.train()
-    generator = torch.Generator().manual_seed(0)
-    sample = limited(split, images, 0)
-    for raw, _ in batches(sample, batch_size=batch_size, size=size, device=device, generator=generator):
+    for x in inputs:
         with autocast(device):
-            network(normalise(raw, size))
+            network(x)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
 

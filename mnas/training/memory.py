@@ -12,6 +12,7 @@ import torch
 
 from mnas.io.size import Size, pixels, sides, strided
 from mnas.space.architecture import Architecture
+from mnas.space.dense import Outputs
 
 log = logging.getLogger("mnas")
 
@@ -22,7 +23,7 @@ KEPT = 3
 """Tensors of a layer's size that its backward pass needs: of convolution, normalisation and activation."""
 
 
-def parts_of(batch: int, arch: Architecture, size: Size, device: torch.device) -> int:
+def parts_of(batch: int, arch: Architecture, size: Size, device: torch.device, outputs: Outputs = 1000) -> int:
     """Into how many parts a batch of images of `size` is split: 1 where the activations of `arch` are few.
 
     On a GPU always 1: `accumulate` splits it where memory is short.
@@ -30,7 +31,7 @@ def parts_of(batch: int, arch: Architecture, size: Size, device: torch.device) -
     if device.type != "cpu":
         return 1
     (height, width), (full_height, full_width) = sides(size), sides(arch.resolution)
-    needed = batch * activation_bytes(arch) * (height / full_height) * (width / full_width)
+    needed = batch * activation_bytes(arch, outputs) * (height / full_height) * (width / full_width)
     return max(1, min(batch // 2, math.ceil(needed / LIMIT_BYTES)))
 
 
@@ -39,10 +40,10 @@ def judged_at_once(size: Size) -> int:
     return max(16, min(256, 256 * 112**2 // pixels(size)))
 
 
-def activation_bytes(arch: Architecture) -> float:
+def activation_bytes(arch: Architecture, outputs: Outputs = 1000) -> float:
     """About how many bytes the backward pass of `arch` needs for an image at its resolution, in float32."""
     elements = 0.0
-    for layer in arch.layers():
+    for layer in arch.layers(outputs):
         out = pixels(strided(layer.size, layer.stride))
         if layer.operator == "mbconv":
             elements += layer.hidden * (pixels(layer.size) + out)

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import nn
 
 from mnas.config import Recipe
 from mnas.data.sources import ImageData
-from mnas.nn.network import Network
 
 R = TypeVar("R", bound=Recipe)
+
+
+@runtime_checkable
+class Layered(Protocol):
+    """A network whose layers may be trained at rates of their own."""
+
+    def in_order(self) -> list[nn.Module]:
+        """From the stem to the classifier, or the head."""
 
 
 def optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
@@ -42,10 +49,10 @@ def optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 
 def _layers(network: nn.Module, recipe: Recipe) -> list[tuple[list[nn.Parameter], bool]]:
     """The parameters by layer, the last first, and whether they are the classifier's; all in one if that does."""
-    if (recipe.layer_decay == 1 and not recipe.classifier_first) or not isinstance(network, Network):
+    if (recipe.layer_decay == 1 and not recipe.classifier_first) or not isinstance(network, Layered):
         return [(list(network.parameters()), False)]
-    layers = [network.stem, *network.blocks, network.conv_head, network.hidden, network.classifier]
-    return [(list(layer.parameters()), layer is network.classifier) for layer in reversed(layers)]
+    layers = network.in_order()
+    return [(list(layer.parameters()), layer is layers[-1]) for layer in reversed(layers)]
 
 
 def set_lr(optimizer: torch.optim.Optimizer, progress: float, recipe: Recipe) -> None:

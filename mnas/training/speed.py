@@ -27,7 +27,7 @@ WORTH = 1.1
 def training_speed(arch: Architecture, recipe: Recipe, trainer: Trainer) -> float:
     """Images/s of training `arch` here: the median of some short epochs, after a first one that warms up."""
     sample = trainer.limited(train=2 * recipe.batch_size, seed=0)
-    batch_size = min(recipe.batch_size, len(sample.data.train))
+    batch_size = min(recipe.batch_size, sample.task.images)
     short = recipe.model_copy(update={"epochs": SHORT_EPOCHS, "batch_size": batch_size, "images": None, "flip": False})
     speeds, began = list[float](), time.perf_counter()
     for epoch in sample.fit(sample.build(arch), arch, short):

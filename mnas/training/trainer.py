@@ -4,47 +4,60 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 from torch import nn
 
 from mnas.config import Recipe
 from mnas.data.sources import ImageData
-from mnas.data.splits import limited
-from mnas.nn.network import Network, build
+from mnas.nn.network import Network
 from mnas.nn.origin import Origin, best_origin
 from mnas.space.architecture import Architecture
-from mnas.training.judgement import Judgement, judge
-from mnas.training.loop import Epoch, Setting, Training, accuracy, recalibrate
+from mnas.space.dense import classes_of
+from mnas.tasks.classification import Classification, Metric
+from mnas.tasks.task import Grade, Part, Place, Task
+from mnas.training.judgement import Judgement
+from mnas.training.loop import Epoch, Setting, Training
 from mnas.training.memory import parts_of
 from mnas.training.precision import Precision
-from mnas.training.recipe import with_flip
 from mnas.training.sizes import FULL_SIZE, TrainingSizes
 
-Metric = Literal["accuracy", "balanced"]
 Delivers = Callable[[Network, Architecture], nn.Module]
 """Makes a module on the CPU that computes what a network's file does, such as one in int8."""
 
 
 @dataclass(frozen=True)
 class Trainer:
-    """Trains and judges networks: the data, the size of each architecture's images, the device, the seed."""
+    """Trains and judges networks: the task, the size of each architecture's images, the device, the seed."""
 
-    data: ImageData
+    task: Task
     sizes: TrainingSizes
     device: torch.device
     seed: int
     precision: Precision = "float32"
     """Of training; networks are judged in float32, on CUDA in bfloat16 where that need not be exact."""
-    metric: Metric = "accuracy"
-    """What `accuracy` and the standing of a full training give; balanced: the mean of the classes' recalls."""
 
     origins: tuple[Origin, ...] = ()
     """Trained networks from whose weights those of the same design start."""
 
     delivers: Delivers | None = None
     """Makes what is handed over of a network: exact judgements are of that. None: the network itself."""
+
+    @property
+    def classification(self) -> Classification:
+        """The task, where it is this one."""
+        assert isinstance(self.task, Classification), self.task.name
+        return self.task
+
+    @property
+    def data(self) -> ImageData:
+        """The images of a classification."""
+        return self.classification.data
+
+    @property
+    def metric(self) -> Metric:
+        """What `accuracy` and the standing of a full training give for a classification."""
+        return self.classification.metric
 
     def origin_of(self, arch: Architecture) -> Origin | None:
         """The trained network from whose weights one of `arch` starts; None where none fits."""
@@ -54,13 +67,10 @@ class Trainer:
         """The same trainer with each architecture at its own resolution."""
         return replace(self, sizes=FULL_SIZE)
 
-    def build(self, arch: Architecture, dropout: float = 0.0) -> Network:
-        """A network for the classes of the data, with an origin's weights or fresh ones, which the seed decides."""
+    def build(self, arch: Architecture, dropout: float = 0.0) -> nn.Module:
+        """A network for the task's data, with an origin's weights or fresh ones, which the seed decides."""
         torch.manual_seed(self.seed)
-        network, origin = build(arch, self.data.num_classes, dropout), self.origin_of(arch)
-        if origin is not None:
-            origin.fill(network, arch)
-        return network
+        return self.task.build(arch, dropout, self.origin_of(arch))
 
     def fit(
         self, network: nn.Module, arch: Architecture, recipe: Recipe, teacher: nn.Module | None = None
@@ -72,41 +82,44 @@ class Trainer:
         self, network: nn.Module, arch: Architecture, recipe: Recipe, teacher: nn.Module | None = None
     ) -> Training:
         """The training of `fit`, step by step."""
-        images = limited(self.data.train, recipe.images, self.seed)
-        size = self.sizes.of(arch)
-        parts = parts_of(min(recipe.batch_size, len(images)), arch, size, self.device)
-        setting = Setting(size, self.device, self.seed, self.data.num_classes, self.precision, parts)
-        return Training(network, images, with_flip(recipe, self.data), setting, teacher)
+        task, size = self.task.limited(train=recipe.images, seed=self.seed), self.sizes.of(arch)
+        parts = parts_of(min(recipe.batch_size, task.images), arch, size, self.device, task.outputs)
+        setting = Setting(size, self.device, self.seed, classes_of(task.outputs), self.precision, parts)
+        return Training(network, task.lessons(recipe, setting, teacher), recipe, setting)
 
     def finish(self, network: nn.Module, arch: Architecture, images: int) -> None:
         """Set batch normalisation's statistics from this number of training images."""
-        recalibrate(network, self.data.train, images=images, size=self.sizes.of(arch), device=self.device)
+        self.task.recalibrate(network, images, self._place(arch))
 
     def accuracy(
-        self, network: nn.Module, arch: Architecture, split: Literal["train", "val", "test"] = "val", *,
-        exact: bool = False,
+        self, network: nn.Module, arch: Architecture, split: Part = "val", *, exact: bool = False
     ) -> float:  # fmt: skip
-        """Accuracy (0..1) on a split, by `metric`; `exact` in float32, as the exported network computes."""
-        if self.metric == "balanced":
-            return self.judge(network, arch, split, exact=exact).balanced_accuracy
-        images = {"train": self.data.train, "val": self.data.val, "test": self.data.test}[split]
-        return accuracy(network, images, size=self.sizes.of(arch), device=self.device, exact=exact)
+        """The task's figure (0..1) on a split; `exact` in float32, as the exported network computes."""
+        return self.task.value(network, split, self._place(arch), exact=exact)
 
     def judge(
-        self, network: nn.Module, arch: Architecture, split: Literal["train", "val", "test"] = "val", *,
-        exact: bool = False,
+        self, network: nn.Module, arch: Architecture, split: Part = "val", *, exact: bool = False
     ) -> Judgement:  # fmt: skip
-        """`accuracy`, image by image; where a network is handed over as another file, `exact` is what that says."""
-        images = {"train": self.data.train, "val": self.data.val, "test": self.data.test}[split]
-        size, device, classes = self.sizes.of(arch), self.device, self.data.num_classes
-        if exact and self.delivers is not None and isinstance(network, Network):
-            network, size, device = self.delivers(network, arch), arch.resolution, torch.device("cpu")
-        return judge(network, images, size=size, device=device, num_classes=classes, exact=exact)
+        """The accuracy of a classification, image by image.
+
+        Where a network is handed over as another file, `exact` is what that says.
+        """
+        network, place = self._delivered(network, arch) if exact else (network, self._place(arch))
+        return self.classification.judge(network, split, place, exact=exact)
+
+    def grade(self, network: nn.Module, arch: Architecture) -> Grade:
+        """How what is handed over of a network does on the search-validation split, exactly."""
+        return self.task.grade(*self._delivered(network, arch))
 
     def limited(self, *, train: int | None = None, val: int | None = None, seed: int | None = None) -> Trainer:
         """The same trainer on at most these numbers of images, drawn evenly from the classes."""
-        seed = self.seed if seed is None else seed
-        data = self.data
-        return replace(self, data=replace(
-            data, train=limited(data.train, train, seed), val=limited(data.val, val, seed)
-        ))  # fmt: skip
+        return replace(self, task=self.task.limited(train=train, val=val, seed=self.seed if seed is None else seed))
+
+    def _place(self, arch: Architecture) -> Place:
+        return Place(self.sizes.of(arch), self.device)
+
+    def _delivered(self, network: nn.Module, arch: Architecture) -> tuple[nn.Module, Place]:
+        """What is handed over of a network, and where it is judged."""
+        if self.delivers is not None and isinstance(network, Network):
+            return self.delivers(network, arch), Place(arch.resolution, torch.device("cpu"))
+        return network, self._place(arch)

@@ -31,6 +31,7 @@ from mnas.run import Run
 from mnas.space.architecture import Architecture
 from mnas.space.cost import cost
 from mnas.space.space import SearchSpace, load_space
+from mnas.tasks.classification import Classification
 from mnas.training.sizes import TrainingSizes
 from mnas.training.speed import supernet_speed
 from mnas.training.supernet import SupernetTraining
@@ -45,7 +46,7 @@ FINETUNE = Recipe(epochs=1, batch_size=16, lr=2.0, dropout=0.0)
 def data_trainer() -> Trainer:
     digits = load_data("digits")
     parts = {name: limited(getattr(digits, name), count, 0) for name, count in (("train", 170), ("val", 288))}
-    return Trainer(replace(digits, **parts), TrainingSizes(base=48, proxy=16), CPU, 0)
+    return Trainer(Classification(replace(digits, **parts)), TrainingSizes(base=48, proxy=16), CPU, 0)
 
 
 @pytest.fixture

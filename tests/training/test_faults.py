@@ -13,6 +13,7 @@ from mnas.config import Recipe
 from mnas.latency.timing.rounds import Measurement
 from mnas.pipeline.race import Contender
 from mnas.pipeline.trainings import Leg, Trainings
+from mnas.tasks.classification import Classification
 from mnas.training.faults import cause_of
 from mnas.training.loop import Diverged
 from mnas.training.sizes import FULL_SIZE
@@ -45,7 +46,7 @@ class TooLarge:
 
 
 def test_a_contender_without_memory_is_dropped(few: mnas.ImageData, tmp_path: Path) -> None:
-    trainer = Trainer(few, FULL_SIZE, torch.device("cpu"), 0)
+    trainer = Trainer(Classification(few), FULL_SIZE, torch.device("cpu"), 0)
     arch = mnas.zoo.get("mobilenet_v3_small", 0.35, 32)
     contender = Contender("trial 0", arch, "found", Measurement(1.0, 0.0, 1), "inherited", epochs=1)
     trainings = Trainings(trainer, TooLarge(), tmp_path)  # type: ignore[arg-type]

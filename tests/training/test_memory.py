@@ -8,6 +8,7 @@ import torch
 import mnas
 from mnas.config import Recipe
 from mnas.data.sources import load_data
+from mnas.training.lessons import ClassLessons
 from mnas.training.loop import Setting, Training
 from mnas.training.memory import LIMIT_BYTES, accumulate, activation_bytes, bounds, judged_at_once, parts_of
 
@@ -69,7 +70,8 @@ def test_parts_train_as_the_whole_batch(parts: int) -> None:
     for split in (1, parts):
         torch.manual_seed(0)
         network = Apart()
-        training = Training(network, digits.train, Recipe(epochs=1, mixup=0.2), Setting(32, CPU, 0, 10, parts=split))
+        recipe, setting = Recipe(epochs=1, mixup=0.2), Setting(32, CPU, 0, 10, parts=split)
+        training = Training(network, ClassLessons(digits.train, recipe, setting), recipe, setting)
         found.append((training.epoch().loss, network.linear.weight.detach().clone()))
     assert found[0][0] == pytest.approx(found[1][0], rel=1e-4)
     torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-3, atol=1e-5)

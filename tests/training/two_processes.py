@@ -21,6 +21,7 @@ from mnas.monitor.tensorboard import TensorBoard
 from mnas.pipeline import plan, running_race, torchrun
 from mnas.pipeline.trainings import Leg, Trainings
 from mnas.space.cost import cost
+from mnas.tasks.classification import Classification
 from mnas.training import speed, supernet
 from mnas.training.distributed import ProcessGroup, process_group
 from mnas.training.full import Standing
@@ -42,7 +43,8 @@ def training(space: mnas.SearchSpace, group: ProcessGroup, seed: int = 0) -> Sup
     torch.manual_seed(seed)
     digits = mnas.load_data("digits")
     return SupernetTraining(
-        mnas.Supernet(space, 10), RECIPE, Trainer(digits, TrainingSizes(32, 32), torch.device("cpu"), 0), group=group
+        mnas.Supernet(space, 10), RECIPE,
+        Trainer(Classification(digits), TrainingSizes(32, 32), torch.device("cpu"), 0), group=group,
     )
 
 

@@ -1,0 +1,80 @@
+"""What training needs to know of a task."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from mnas.config import Recipe
+from mnas.io.size import Size
+from mnas.nn.origin import Origin
+from mnas.space.architecture import Architecture
+from mnas.space.dense import Outputs
+from mnas.training.lessons import Lessons
+
+if TYPE_CHECKING:
+    from mnas.training.loop import Setting
+
+Part = Literal["train", "val", "test"]
+"""A split of the data."""
+
+
+class Place(NamedTuple):
+    """Where a network is judged, and at which size."""
+
+    size: Size
+    """Of its input, in pixels."""
+    device: torch.device
+
+
+class Grade(NamedTuple):
+    """How a network does on the search-validation split."""
+
+    correct: NDArray[np.bool_]
+    """Whether each image is right, (n,), where the figure is a mean over images; empty elsewhere."""
+    weights: NDArray[np.float64] | None = None
+    """Of each image, (n,), where they do not count alike; their mean is 1."""
+    value: float | None = None
+    """The figure (0..1) where it is no mean over images."""
+
+
+class Task(Protocol):
+    """Data in three splits, a head, a loss and a metric: all in which tasks differ."""
+
+    @property
+    def name(self) -> str:
+        """Such as classification."""
+
+    @property
+    def figure(self) -> str:
+        """The name of the value (0..1) by which networks are ranked: accuracy, miou, map."""
+
+    @property
+    def outputs(self) -> Outputs:
+        """What networks give: scores of so many classes for an image, or what a head gives."""
+
+    @property
+    def images(self) -> int:
+        """In the training split."""
+
+    def limited(self, *, train: int | None = None, val: int | None = None, seed: int) -> Task:
+        """The same task on at most these numbers of images."""
+
+    def build(self, arch: Architecture, dropout: float, origin: Origin | None) -> nn.Module:
+        """A network for the data, with an origin's weights or fresh ones, by torch's generator."""
+
+    def lessons(self, recipe: Recipe, setting: Setting, teacher: nn.Module | None) -> Lessons:
+        """What a training learns from."""
+
+    def recalibrate(self, network: nn.Module, images: int, place: Place) -> None:
+        """Set batch normalisation's statistics from this number of training images."""
+
+    def value(self, network: nn.Module, part: Part, place: Place, *, exact: bool) -> float:
+        """The figure (0..1) on a split; `exact` in float32, as the exported network computes."""
+
+    def grade(self, network: nn.Module, place: Place) -> Grade:
+        """How a network does on the search-validation split, exactly."""

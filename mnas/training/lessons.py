@@ -1,0 +1,89 @@
+"""What a training learns from: images in batches, and the loss on them; those of classification."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from mnas.config import Recipe
+from mnas.data.augment import augment
+from mnas.data.balance import loss_weights
+from mnas.data.loader import batches
+from mnas.data.mixing import mix
+from mnas.data.splits import Split
+from mnas.training.recipe import augments_trivially
+
+if TYPE_CHECKING:
+    from mnas.training.loop import Setting
+
+
+class Lessons(Protocol):
+    """The images of one training and its loss; what is known of the images is the task's own."""
+
+    def __len__(self) -> int:
+        """The number of images."""
+
+    def batches(self, order: NDArray[np.int64], batch_size: int) -> Iterator[tuple[Tensor, Any]]:
+        """Images uint8 (b, 3, h, w) of these rows on the training's device, and what is known of them.
+
+        Images that cannot be decoded are left out.
+        """
+
+    def augmented(self, raw: Tensor, known: Any, generator: torch.Generator) -> tuple[Tensor, Any]:
+        """A batch as network input (b, 3, *size), and targets that take slices of it."""
+
+    def loss(self, network: nn.Module, x: Tensor, targets: Any) -> Tensor:
+        """The mean loss of images (b, 3, *size)."""
+
+
+class ClassLessons:
+    """Images of one class each: soft targets (b, classes) and cross entropy.
+
+    With a `teacher`, half of the loss is against its outputs for the same images (arXiv 1503.02531). An undecided
+    `recipe.flip` mirrors nothing: see `with_flip`.
+    """
+
+    def __init__(self, split: Split, recipe: Recipe, setting: Setting, teacher: nn.Module | None = None):
+        self._split, self._recipe, self._setting, self._teacher = split, recipe, setting, teacher
+        weights = loss_weights(recipe.class_weights, split.labels, setting.num_classes)
+        self._class_weights = None if weights is None else weights.to(setting.device)
+
+    def __len__(self) -> int:
+        return len(self._split)
+
+    def batches(self, order: NDArray[np.int64], batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Images, and labels (b,)."""
+        setting = self._setting
+        yield from batches(
+            self._split, order=order, batch_size=batch_size, size=setting.size, device=setting.device
+        )
+
+    def augmented(self, raw: Tensor, known: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        recipe, setting = self._recipe, self._setting
+        x = augment(
+            raw, setting.size, generator=generator, flip=bool(recipe.flip), crop=recipe.crop, ratio=recipe.ratio,
+            trivial=augments_trivially(recipe),
+        )  # fmt: skip
+        return mix(
+            x, known, setting.num_classes, mixup=recipe.mixup, cutmix=recipe.cutmix,
+            label_smoothing=recipe.label_smoothing, generator=generator,
+        )  # fmt: skip
+
+    def loss(self, network: nn.Module, x: Tensor, targets: Tensor) -> Tensor:
+        logits = network(x).float()
+        loss = nn.functional.cross_entropy(logits, targets, self._class_weights)
+        if self._teacher is not None:
+            loss = (loss + nn.functional.cross_entropy(logits, _probabilities(self._teacher, x))) / 2
+        return loss
+
+
+@torch.no_grad()
+def _probabilities(network: nn.Module, x: Tensor) -> Tensor:
+    """The probabilities (b, classes) that a network gives for images (b, 3, h, w)."""
+    probabilities: Tensor = network(x).float().softmax(1)
+    return probabilities
