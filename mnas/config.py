@@ -306,9 +306,10 @@ def _mirrored_alike(config: RunConfig) -> dict[str, Recipe]:
     }
 
 
-def recipe_with(class_weights: str | None) -> Recipe:
-    """The default recipe with the weights of the classes that --class-weights states; None: as the default has them."""
-    return Recipe() if class_weights is None else updated(Recipe(), {"class_weights": class_weights}, "--class-weights")
+def recipe_with(class_weights: str | None, usual: Mapping[str, Any] = {}) -> Recipe:
+    """The default recipe but for the keys in `usual`, and for the weights of classes that --class-weights states."""
+    recipe = Recipe(**usual)
+    return recipe if class_weights is None else updated(recipe, {"class_weights": class_weights}, "--class-weights")
 
 
 def updated(model: Model, changes: Mapping[str, Any], source: str) -> Model:

@@ -25,6 +25,7 @@ from mnas.cli.options import (
     Fit,
     Flip,
     GroupBy,
+    Head,
     Init,
     Json,
     Labels,
@@ -52,6 +53,7 @@ from mnas.cli.options import (
 )
 from mnas.cli.output import (
     only_main_process,
+    print_figures,
     print_networks,
     print_predictions,
     print_result,
@@ -260,7 +262,9 @@ def worker(
 def train(
     architecture: Annotated[str, typer.Argument(metavar="ARCH", help="A zoo name, NAME@WIDTH, or an architecture.yaml.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")],
-    data: Data = "digits",
+    data: Annotated[str | None, typer.Option(help="digits (the default), a folder of class folders, an .npz, or torchvision:NAME; with --task shapes, or a folder of masks or boxes.")] = None,
+    task: Annotated[str, typer.Option(metavar="classification|segmentation|detection", help="What the network is for.")] = "classification",
+    head: Head = None,
     resolution: Annotated[str | None, typer.Option(metavar="PX", help="Input size, of a rectangle HEIGHTxWIDTH; by default what the images have.")] = None,
     seed: Seed = 0,
     labels: Labels = None,
@@ -282,15 +286,24 @@ def train(
     """Train one architecture and write the same files as for a winner.
 
     Example: mnas train mobilenet_v3_small --data photos -o trained --set epochs=10
+
+    Under a head: mnas train mobilenet_v3_small --task segmentation --head lraspp --data masks -o trained
     """
-    from mnas.commands import models
+    from mnas.commands import dense, models
     from mnas.config import parse_count, recipe_with, with_keys
     from mnas.data.reading import FOUND_OUT, reading_of
+    from mnas.tasks.kinds import chosen_task
 
-    recipe = with_keys(recipe_with(class_weights), _flipped("flip", flip) | assignments(set_))
+    chosen = chosen_task(task, head)
+    usual, source = (dense.RECIPE, "shapes") if chosen else ({}, "digits")
+    recipe = with_keys(recipe_with(class_weights, usual), _flipped("flip", flip) | assignments(set_))
     reading = reading_of(fit, parse_count(max_pixels, "--max-pixels"), channels or 3)
-    options = models.DataOptions(data, seed, max_broken, reading, group_by, labels, finds_fit=fit == FOUND_OUT)
+    options = models.DataOptions(data or source, seed, max_broken, reading, group_by, labels, finds_fit=fit == FOUND_OUT)
     how = models.TrainOptions(one_size(resolution), recipe, device, precision, init, stated_weights(pretrained, no_pretrained))
+    if chosen is not None:
+        trained = dense.train(architecture, chosen, options, output=output, options=how)
+        show(trained, as_json, lambda: print_figures(trained, trained["test"]))
+        return
     done = models.train(architecture, options, output=output, options=how)
     show(done, as_json, lambda: print_networks(done))
 
@@ -305,14 +318,18 @@ def evaluate(
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Accuracy of a trained network on one split of the data of its training, or on new images.
+    """Accuracy of a trained network, mIoU or mAP of one with a head, on one split of the data of its training, or on new images.
 
     Example: mnas evaluate runs/v3_large-15ms-20260101-120000
 
     New images: --data FOLDER, with a folder for each of the classes, or some of them; all of its images count.
     """
-    from mnas.commands import models
+    from mnas.commands import dense, models
 
+    if dense.is_dense(target):
+        judged = dense.evaluate(target, data=data, split=split, seed=seed, max_broken=max_broken, device=device)
+        show(judged, as_json, lambda: print_figures(judged, judged))
+        return
     done = models.evaluate(target, data=data, split=split, seed=seed, max_broken=max_broken, device=device)
     show(done, as_json, lambda: typer.echo(
         f"{done['accuracy']:.2%} of {done['images']} {done['split']} images of {done['data']} at {done['resolution']} px"

@@ -75,6 +75,21 @@ def print_networks(done: dict[str, Any]) -> None:
     typer.echo("\n".join(winner["folder"] for winner in done.get("winners", [])) or done["folder"])
 
 
+def print_figures(done: dict[str, Any], figures: dict[str, Any]) -> None:
+    """The figures of a network with a head on a split, by class too."""
+    kinds = {"miou": ("iou", "IoU"), "map": ("ap", "AP")}
+    (by_class, title), = (kinds[key] for key in figures if key in kinds)
+    rows = [[one_line(name), _share(value)] for name, value in figures[by_class].items()]
+    plain = {"miou": "mIoU", "pixel_accuracy": "pixel accuracy", "map": "mAP", "map_50": "AP50", "map_75": "AP75"}
+    shown = ", ".join(f"{plain[key]} {_share(value)}" for key, value in figures.items() if key in plain)
+    print_table(f"{done['folder']}, {done['resolution']} px", ["class", title], rows)
+    typer.echo(f"{shown} of {figures['images']} {done.get('split', 'test')} images, in {done['judged_at']}")
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2%}"
+
+
 def print_trials(done: dict[str, Any]) -> None:
     """The trials that were handed over, with their folders."""
     rows = []

@@ -34,7 +34,7 @@ from mnas.latency.timing.device import device_name
 from mnas.pipeline.evidence import evidence, judged
 from mnas.pipeline.front import hand_over_trials
 from mnas.pipeline.metrics import accuracy_facts, add_latencies, rows_of, warn_of_majority
-from mnas.pipeline.origins import check_start, training_origins
+from mnas.pipeline.origins import are_photographs, check_start, training_origins
 from mnas.run import Run
 from mnas.space.zoo import NETWORKS, load_architecture
 from mnas.tasks.classification import Classification
@@ -120,7 +120,9 @@ def train(
     path = NETWORKS.path(name)
     label = name if path is None else path.stem
     check_start(init, options.pretrained, re.split("[@:]", name)[0])
-    origins, start = training_origins(name, arch, images, init=init, pretrained=options.pretrained)
+    origins, start = training_origins(
+        name, arch, are_photographs(images), init=init, pretrained=options.pretrained
+    )
     if origins:
         arch, recipe = replace(arch, bn_eps=origins[0].architecture.bn_eps), fine_tuning(recipe)
     trainer = Trainer(Classification(images), FULL_SIZE, pick_device(options.device), seed, origins=origins)

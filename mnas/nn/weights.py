@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import safetensors.torch
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mnas.errors import BadInput
 from mnas.io.checksum import check_sum
@@ -116,7 +116,7 @@ def load_weights(network: Network, path: str | Path) -> None:
     load_state(network, read_safetensors(path), path)
 
 
-def load_state(network: Network, state: Mapping[str, Tensor], path: str | Path) -> None:
+def load_state(network: nn.Module, state: Mapping[str, Tensor], path: str | Path) -> None:
     """Fill `network` from the state dict of an equal one, read from `path`. Raises BadInput."""
     try:
         network.load_state_dict(state)

@@ -47,9 +47,11 @@ def kept_origins(run: Run, space: SearchSpace) -> tuple[Origin, ...]:
 
 
 def training_origins(
-    network: str, arch: Architecture, data: ImageData, *, init: str | None, pretrained: str
+    network: str, arch: Architecture, photographs: bool, *, init: str | None, pretrained: str
 ) -> tuple[tuple[Origin, ...], dict[str, Any]]:
     """What a single training starts from, and the facts that its card has; `network` is its name, or a file's path.
+
+    Of `photographs` published weights are looked for by default.
 
     Raises BadInput where a file does not fit, and where stated weights cannot be had.
     """
@@ -59,7 +61,7 @@ def training_origins(
         if not origin.fits(arch):
             raise BadInput(f"{init}: its network has another design than {network}")
         return (origin,), facts | {"origins": [{"name": init, "network": network}]}
-    if not wants_published(pretrained, data):
+    if not wants_published(pretrained, photographs):
         return (), facts
     exact, _, _ = network.partition(":")
     try:
@@ -88,7 +90,9 @@ def _decide(run: Run, config: RunConfig, space: SearchSpace, data: ImageData) ->
     missing, origins = None, list[dict[str, Any]]()
     if config.init is not None:
         origins = [_kept(run, Path(config.init), {"name": str(config.init), "network": space.reference})]
-    elif wants_published(config.pretrained, data) and not (config.from_scratch or config.shared_supernet):
+    elif not (config.from_scratch or config.shared_supernet) and wants_published(
+        config.pretrained, are_photographs(data)
+    ):
         try:
             chosen = _chosen(config.pretrained, kind_of(space.reference), space.name)
             origins = [_kept(run, fetch(weights), facts_of(weights)) for weights in chosen]
@@ -128,11 +132,14 @@ def check_start(init: str | None, pretrained: str, reference: str) -> None:
             raise BadInput(f"--pretrained {pretrained}: weights of {weights.network}, expected those of {reference}")
 
 
-def wants_published(pretrained: str, data: ImageData) -> bool:
+def wants_published(pretrained: str, photographs: bool) -> bool:
     """Whether published weights are looked for: as stated, or by default for colour photographs."""
-    if pretrained == "auto":
-        return data.train.reading.channels == 3 and data.image_size >= LEAST_PIXELS
-    return pretrained != "none"
+    return photographs if pretrained == "auto" else pretrained != "none"
+
+
+def are_photographs(data: ImageData) -> bool:
+    """Whether images are in colours and large enough."""
+    return data.train.reading.channels == 3 and data.image_size >= LEAST_PIXELS
 
 
 def _chosen(pretrained: str, networks: Sequence[str], space: str = "") -> list[PublishedWeights]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mnas.data.dense.geometry import fitting, moved_inside
-from mnas.data.dense.samples import Boxes, Look, Sample, boxes_of
+from mnas.data.dense.samples import Boxes, Look, Sample, Truth, boxes_of
 from mnas.data.dense.upright import Header, drawn_sideways, header_of, turned_boxes
 from mnas.data.images import BrokenImages, decode, fitted
 from mnas.data.reading import Reading
@@ -75,6 +75,12 @@ class DetectionSplit:
         boxes = in_image(one, header)
         pixels = decode(one.path, size, self.reading)
         return Sample(pixels, moved_inside(boxes, fitting(header.width, header.height, size, self.reading), size))
+
+    def truth(self, row: int) -> Truth[Boxes]:
+        """The boxes in the image's own pixels. Raises BrokenImage."""
+        one = self.files[row]
+        header = header_of(one.path)
+        return Truth(header.height, header.width, in_image(one, header))
 
     def fit(self, sample: Sample[Boxes], size: Size) -> Sample[Boxes]:
         return boxed_resized(sample, size, self.reading)

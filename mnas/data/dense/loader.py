@@ -35,19 +35,24 @@ class Batch(NamedTuple, Generic[T]):
 
 def batches(
     split: DenseSplit[T], *, batch_size: int, size: Size, generator: torch.Generator | None = None,
-    workers: int | None = None,
+    order: NDArray[np.int64] | None = None, workers: int | None = None,
 ) -> Iterator[Batch[T]]:  # fmt: skip
     """Batches at `size`, on the CPU.
 
     With a generator, images are shuffled and the last partial batch is dropped unless it is the only one; without, they
-    come in order. Faulty images are named, and left out: a batch may be smaller. Raises BadInput past their limit.
+    come in `order`, a list of rows, or as they are. Faulty images are named, and left out: a batch may be smaller.
+    Raises BadInput past their limit.
     """
-    order = torch.arange(len(split)) if generator is None else torch.randperm(len(split), generator=generator)
-    if generator is not None and len(order) > batch_size:
-        order = order[: len(order) // batch_size * batch_size]
+    if generator is not None:
+        order = torch.randperm(len(split), generator=generator).numpy()
+        if len(order) > batch_size:
+            order = order[: len(order) // batch_size * batch_size]
+    elif order is None:
+        order = np.arange(len(split))
+    if workers is None:
+        workers = 0 if isinstance(split, MemorySplit) else default_workers()
     for start in range(0, len(order), batch_size):
-        rows = order[start : start + batch_size].tolist()
-        found = _read(split, rows, size, default_workers() if workers is None else workers)
+        found = _read(split, order[start : start + batch_size].tolist(), size, workers)
         if found:
             pixels = torch.from_numpy(np.stack([sample.image for sample in found.values()]))
             yield Batch(pixels.permute(0, 3, 1, 2), [sample.target for sample in found.values()], list(found))

@@ -59,6 +59,14 @@ class Sample(NamedTuple, Generic[T]):
     target: T
 
 
+class Truth(NamedTuple, Generic[T]):
+    """What is known of an image in its own pixels, upright."""
+
+    height: int
+    width: int
+    target: T
+
+
 class Look(NamedTuple):
     """What an image's mask or boxes say, without its pixels."""
 
@@ -88,6 +96,9 @@ class DenseSplit(Protocol[T]):
     def read(self, row: int, size: Size) -> Sample[T]:
         """An image and its target at `size`. Raises BrokenImage."""
 
+    def truth(self, row: int) -> Truth[T]:
+        """What is known of an image, without its pixels. Raises BrokenImage."""
+
     def fit(self, sample: Sample[T], size: Size) -> Sample[T]:
         """A sample that was read, in another size."""
 
@@ -112,7 +123,7 @@ class MemorySplit(Generic[T]):
         return f"image {row}"
 
     def subset(self, rows: Sequence[int]) -> MemorySplit[T]:
-        return MemorySplit(self.images[list(rows)], [self.targets[row] for row in rows], self._resize)
+        return MemorySplit(self.images[list(rows)], [self.targets[row] for row in rows], self._resize, self.reading)
 
     def look(self, row: int) -> Look:
         target = self.targets[row]
@@ -121,6 +132,10 @@ class MemorySplit(Generic[T]):
 
     def read(self, row: int, size: Size) -> Sample[T]:
         return self.fit(Sample(self.images[row], self.targets[row]), size)
+
+    def truth(self, row: int) -> Truth[T]:
+        height, width = self.images.shape[1:3]
+        return Truth(height, width, self.targets[row])
 
     def fit(self, sample: Sample[T], size: Size) -> Sample[T]:
         return sample if sample.image.shape[:2] == sides(size) else self._resize(sample, size)

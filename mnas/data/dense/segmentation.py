@@ -17,7 +17,7 @@ from mnas.data.dense.classes import named_classes
 from mnas.data.dense.folders import Home, Pair, by_stem, files_below, homes_of, is_below, pairs, unpacked
 from mnas.data.dense.geometry import mask_fitted
 from mnas.data.dense.masks import classes_in, read_mask
-from mnas.data.dense.samples import IGNORE_INDEX, Look, Sample
+from mnas.data.dense.samples import IGNORE_INDEX, Look, Sample, Truth
 from mnas.data.dense.upright import header_of
 from mnas.data.images import BrokenImages, decode, fitted, log, placed
 from mnas.data.reading import Reading
@@ -77,6 +77,13 @@ class SegmentationSplit:
         place = placed(header.width, header.height, size, self.reading)
         pixels = decode(image, size, self.reading)
         return Sample(pixels, mask_fitted(torch.from_numpy(indices), place, size, self.ignore_index))
+
+    def truth(self, row: int) -> Truth[Tensor]:
+        """The mask int32 (height, width) as it was drawn. Raises BrokenImage."""
+        image, mask = self.files[row]
+        header = header_of(image)
+        indices = read_mask(mask, header, self.reading.max_pixels)
+        return Truth(header.height, header.width, torch.from_numpy(indices))
 
     def fit(self, sample: Sample[Tensor], size: Size) -> Sample[Tensor]:
         return masked_resized(sample, size, self.reading, self.ignore_index)

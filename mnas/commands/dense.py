@@ -1,0 +1,215 @@
+"""`mnas train --task` and `evaluate`: a network under a head for segmentation or detection."""
+
+from __future__ import annotations
+
+import logging
+import re
+import shutil
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from mnas.commands.models import NEEDED_BYTES, PRECISIONS, DataOptions, TrainOptions
+from mnas.config import MAX_BROKEN, Recipe
+from mnas.data.dense.samples import WHOLE, DenseData
+from mnas.data.dense.sources import DATA_SETS
+from mnas.data.division import summary
+from mnas.data.evaluation import SPLITS
+from mnas.errors import BadInput, nearest
+from mnas.export.dense import DenseModel, is_dense, load_dense, write_dense
+from mnas.export.folder import METRICS_FILE
+from mnas.io.files import read_json, require_space, write_json
+from mnas.io.names import absolute_path
+from mnas.io.size import written
+from mnas.io.versions import versions
+from mnas.pipeline.origins import LEAST_PIXELS, check_start, training_origins
+from mnas.space.architecture import Architecture
+from mnas.space.cost import cost
+from mnas.space.zoo import NETWORKS, load_architecture
+from mnas.tasks.dense import RECIPE, check_recipe, prepared, usual_size
+from mnas.tasks.kinds import KINDS, Chosen, DenseTasks
+from mnas.tasks.task import Part, Place
+from mnas.training.device import pick_device, restored_threads
+from mnas.training.full import FullTraining
+from mnas.training.recipe import fine_tuning, lengthened
+from mnas.training.sizes import FULL_SIZE
+from mnas.training.speed import Pace, fastest
+from mnas.training.trainer import Trainer
+
+__all__ = ["RECIPE", "evaluate", "is_dense", "train"]
+
+log = logging.getLogger("mnas")
+
+FIGURES: dict[str, Part] = {"validation": "val", "test": "test"}
+"""What metrics.json calls the figures of each split."""
+BEGUN_FOLDER, BEGUN_FILE = ".weights", "begun.json"
+"""Where a training is kept while it lasts, and what it was asked for."""
+
+
+def train(
+    name: str, chosen: Chosen, data: DataOptions, *, output: str | Path, options: TrainOptions
+) -> dict[str, Any]:
+    """Train one architecture (a zoo name or a YAML file) under a head; write weights and figures into a folder.
+
+    A folder with a training by the same options that was interrupted is continued. Raises BadInput, before any
+    training, for what cannot be used.
+    """
+    _check_options(chosen, data)
+    if options.precision not in PRECISIONS:
+        raise BadInput(f"--precision {options.precision}{nearest(options.precision, PRECISIONS)}")
+    output, path = Path(output), NETWORKS.path(name)
+    begun, label = _begun(output), name if path is None else path.stem
+    init = None if options.init is None else absolute_path(options.init)
+    check_start(init, options.pretrained, re.split("[@:]", name)[0])
+    reading = replace(data.reading, fit=WHOLE.fit)
+    images = chosen.kind.load(data.source, seed=data.seed, max_broken=data.max_broken, reading=reading)
+    task = chosen.of(images)
+    check_recipe(options.recipe, task.name)
+    arch = _architecture(name, images, options, reading.channels)
+    task.head.taps(arch)  # refused before images are decoded
+    photographs = reading.channels == 3 and usual_size(images) >= LEAST_PIXELS
+    origins, start = training_origins(name, arch, photographs, init=init, pretrained=options.pretrained)
+    recipe = options.recipe
+    if origins:
+        arch, recipe = replace(arch, bn_eps=origins[0].architecture.bn_eps), fine_tuning(recipe)
+    recipe = lengthened(recipe, len(images.train))
+    asked = {
+        "architecture": arch.to_yaml(), "task": task.name, "head": task.head.name, "seed": data.seed,
+        "data": str(DATA_SETS.absolute(data.source)), "images": len(images.train), "device": options.device,
+        "precision": options.precision, "recipe": recipe.model_dump(mode="json"),
+        "start": [one["name"] for one in start["origins"]],
+    }  # fmt: skip
+    _check_same(begun, asked, output)
+    (output / BEGUN_FOLDER).mkdir(parents=True, exist_ok=True)
+    require_space(output, NEEDED_BYTES)
+    decoded = chosen.of(prepared(images, arch.resolution))
+    trainer = Trainer(decoded, FULL_SIZE, pick_device(options.device), data.seed, origins=origins)
+    with restored_threads():
+        pace = _pace(begun, arch, recipe, trainer, options.precision)
+        write_json(output / BEGUN_FOLDER / BEGUN_FILE, {"asked": asked, "pace": asdict(pace)})
+        torch.set_num_threads(pace.threads)
+        trainer = replace(trainer, precision=pace.precision)
+        log.info("training in %s, threads: %d, %.0f images/s", pace.precision, pace.threads, pace.images_per_s)
+        training = FullTraining(label, arch, recipe, trainer, output / BEGUN_FOLDER)
+        network, standing = training.finished()
+    task.handed_over(network)
+    place = Place(arch.resolution, trainer.device)
+    figures = {name: _figures(task, network, part, place) for name, part in FIGURES.items()}
+    write_dense(output, DenseModel(network, arch, task.name, task.head, images.classes, images.train.reading))
+    counted = cost(arch, task.head)
+    metrics = {
+        "title": f"{label} under {task.head}", "task": task.name, "head": task.head.name,
+        "output_stride": task.head.output_stride, "resolution": written(arch.resolution), "judged_at": task.judged_at,
+        **figures, "network": {"params": counted.params, "madds": counted.madds},
+        "data": {
+            "name": images.name, "source": str(DATA_SETS.absolute(data.source)), "description": images.description,
+            "classes": list(images.classes), "images": _counts(images), "seed": data.seed,
+            "max_broken": data.max_broken,
+        },
+        "training": {
+            "epochs": standing.epochs, "seconds": standing.seconds, "weights": training.weights, **asdict(pace),
+            "recipe": asked["recipe"],
+        },
+        "pretrained": start, "versions": versions(),
+    }  # fmt: skip
+    write_json(output / METRICS_FILE, metrics)
+    shutil.rmtree(output / BEGUN_FOLDER)
+    return {"folder": str(output), **metrics}
+
+
+def evaluate(
+    folder: str | Path, *, data: str | Path | None = None, split: str | None = None, seed: int | None = None,
+    max_broken: int | None = None, device: str = "auto",
+) -> dict[str, Any]:  # fmt: skip
+    """The figures of a network that `train` wrote, on one split of the data of its training, or of other data.
+
+    Raises BadInput for data of other classes.
+    """
+    if split is not None and split not in SPLITS:
+        raise BadInput(f"--split {split}{nearest(split, SPLITS)}")
+    part = cast(Part, split or "test")
+    model, known = load_dense(folder), read_json(Path(folder) / METRICS_FILE, "data")["data"]
+    if seed not in (None, known["seed"]):
+        raise BadInput(
+            f"--seed {seed}: the training divided its data by the seed {known['seed']}; divided by another one, images "
+            "of the training would be called test images"
+        )
+    source = known["source"] if data is None else data
+    broken = known.get("max_broken", MAX_BROKEN) if max_broken is None else max_broken
+    kind = KINDS[model.task]
+    images = kind.load(source, seed=known["seed"], max_broken=broken, reading=model.reading)
+    if images.classes != model.classes:
+        raise BadInput(
+            f"{source}: has the classes {summary(images.classes)}; the network knows {summary(model.classes)}"
+        )
+    if data is None and _counts(images) != known["images"]:
+        log.warning(
+            "%s: has other numbers of images than at the training (%s, then %s): images of the training may be among "
+            "those of the test split", source, _counts(images), known["images"],
+        )  # fmt: skip
+    task, size = kind.of(images, model.head.name), model.architecture.resolution
+    figures = _figures(task, model.network, part, Place(size, pick_device(device)))
+    return {
+        "folder": str(folder), "task": model.task, "data": images.name, "split": part, "resolution": written(size),
+        "judged_at": task.judged_at, **figures,
+    }  # fmt: skip
+
+
+def _check_options(chosen: Chosen, data: DataOptions) -> None:
+    """Refuse what only images in classes have a use for. Raises BadInput."""
+    for option, value in (("--labels", data.labels), ("--group-by", data.group_by)):
+        if value is not None:
+            raise BadInput(f"{option} {value}: for classification alone; {chosen.head}'s images have masks or boxes")
+    if not data.finds_fit and data.reading.fit != WHOLE.fit:
+        raise BadInput(f"--fit {data.reading.fit}: images under {chosen.head} are read whole; expected {WHOLE.fit}")
+
+
+def _architecture(name: str, images: DenseData[Any], options: TrainOptions, channels: int) -> Architecture:
+    arch = load_architecture(name, options.resolution or usual_size(images), channels)
+    if arch.channels != channels:
+        raise BadInput(f"{name}: takes images of {arch.channels} channels: state --channels {arch.channels}")
+    return arch if options.resolution is None else replace(arch, resolution=options.resolution)
+
+
+def _figures(task: DenseTasks, network: nn.Module, part: Part, place: Place) -> dict[str, Any]:
+    """A network's figures on a split, and the number of images."""
+    return {"images": len(task.split(part)), **task.judged(network, part, place)}
+
+
+def _counts(images: DenseData[Any]) -> dict[str, int]:
+    return {"train": len(images.train), "val": len(images.val), "test": len(images.test)}
+
+
+# --- a training that was interrupted
+
+
+def _begun(output: Path) -> dict[str, Any] | None:
+    """What a training in the folder was asked for; None where there is none. Raises BadInput for a folder in use."""
+    path = output / BEGUN_FOLDER / BEGUN_FILE
+    if path.exists():
+        return read_json(path, "asked", "pace")
+    others = output.exists() and (not output.is_dir() or any(one.name != BEGUN_FOLDER for one in output.iterdir()))
+    if others:
+        raise BadInput(f"{output}: exists and is not empty; name another folder with -o")
+    return None
+
+
+def _check_same(begun: dict[str, Any] | None, asked: dict[str, Any], output: Path) -> None:
+    """Raise BadInput where the folder's training was asked for something else."""
+    for key, value in asked.items() if begun is not None else ():
+        before = begun["asked"].get(key) if begun is not None else None
+        if before != value:
+            raise BadInput(
+                f"{output}: holds a training that was begun with another {key}; state the same options to continue it, "
+                "or name another folder with -o"
+            )
+
+
+def _pace(begun: dict[str, Any] | None, arch: Architecture, recipe: Recipe, trainer: Trainer, precision: str) -> Pace:
+    """How the training is computed: as it was begun, so that it goes on as if unbroken, or else the fastest way."""
+    if begun is not None:
+        return Pace(**begun["pace"])
+    return fastest(arch, recipe, trainer, precision=precision)  # type: ignore[arg-type]

@@ -1,0 +1,153 @@
+"""What segmentation and detection have in common: a backbone under a head, and images that are read whole."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from mnas.config import Recipe
+from mnas.data.augment import normalise
+from mnas.data.dense.augment import Augmentation
+from mnas.data.dense.loader import batches, in_memory
+from mnas.data.dense.samples import DenseData, DenseSplit, T
+from mnas.errors import BadInput
+from mnas.io.size import Size, sides, sized
+from mnas.nn.network import Network, build
+from mnas.nn.origin import Origin
+from mnas.space.architecture import Architecture
+from mnas.space.dense import DenseHead
+from mnas.tasks.task import Part, Place
+from mnas.training.loop import Setting, recalibrate_on
+from mnas.training.memory import judged_at_once
+from mnas.training.sizes import native_size
+
+ENLARGED = 1.5
+"""Training images are decoded at this many times the network's input: random windows enlarge parts of them."""
+LARGEST = 320
+"""The input size, unless one is stated, of larger images."""
+LOOKED_AT = 20
+"""Images whose size decides it."""
+LEAST_IMAGES = 2
+"""Batch normalisation of maps of one pixel needs so many in a batch."""
+RECIPE: Mapping[str, Any] = {
+    "batch_size": 16, "label_smoothing": 0.0, "dropout": 0.0, "crop": 0.5, "ratio": 4 / 3, "trivial_augment": False,
+}  # fmt: skip
+"""What differs from the recipe of classification. The peak learning rate is 0.025 at this batch size."""
+UNUSED = ("dropout", "trivial_augment", "mixup", "cutmix", "class_weights")
+"""Keys of a recipe that classification alone has a use for."""
+
+Self = TypeVar("Self", bound="DenseTask[Any]")
+
+
+@dataclass(frozen=True)
+class DenseTask(Generic[T]):
+    """The part of a `mnas.tasks.task.Task` that is the same for masks and boxes."""
+
+    data: DenseData[T]
+    head: DenseHead
+
+    @property
+    def outputs(self) -> DenseHead:
+        return self.head
+
+    @property
+    def images(self) -> int:
+        return len(self.data.train)
+
+    def limited(self: Self, *, train: int | None = None, val: int | None = None, seed: int) -> Self:
+        """The same task on at most these numbers of images, drawn at random."""
+        data = self.data
+        return replace(self, data=replace(
+            data, train=drawn(data.train, train, seed), val=drawn(data.val, val, seed)
+        ))  # fmt: skip
+
+    def recalibrate(self, network: nn.Module, images: int, place: Place) -> None:
+        sample, generator = drawn(self.data.train, images, 0), torch.Generator().manual_seed(0)
+        at_once = judged_at_once(place.size)
+        seen = batches(sample, batch_size=at_once, size=enlarged(place.size), generator=generator)
+        inputs = (normalise(batch.images.to(place.device), place.size) for batch in seen if len(batch.rows) > 1)
+        recalibrate_on(network, inputs, place.device)
+
+    def split(self, part: Part) -> DenseSplit[T]:
+        """The images of a split."""
+        return {"train": self.data.train, "val": self.data.val, "test": self.data.test}[part]
+
+    def seen(self, part: Part, place: Place) -> Iterator[tuple[list[int], Tensor]]:
+        """Batches of a split: the rows of the images, and the network's input (b, 3, *size)."""
+        for batch in batches(self.split(part), batch_size=judged_at_once(place.size), size=place.size):
+            yield batch.rows, normalise(batch.images.to(place.device), place.size)
+
+
+@dataclass(frozen=True)
+class DenseLessons(Generic[T]):
+    """The part of `mnas.training.lessons.Lessons` that is the same for masks and boxes."""
+
+    train: DenseSplit[T]
+    recipe: Recipe
+    setting: Setting
+
+    def __len__(self) -> int:
+        return len(self.train)
+
+    def batches(self, order: NDArray[np.int64], batch_size: int) -> Iterator[tuple[Tensor, list[T]]]:
+        """Images, larger than the network's input, and what is known of each in their pixels."""
+        size = enlarged(self.setting.size)
+        for batch in batches(self.train, batch_size=batch_size, size=size, order=order):
+            if len(batch.rows) > 1:
+                yield batch.images.to(self.setting.device), batch.targets
+
+    @property
+    def augmentation(self) -> Augmentation:
+        """As the recipe has it; images are mirrored unless it states otherwise."""
+        recipe = self.recipe
+        return Augmentation(crop=recipe.crop, ratio=recipe.ratio, flip=recipe.flip is not False)
+
+
+def backbone(arch: Architecture, origin: Origin | None) -> Network:
+    """The network whose body stands under a head, with an origin's weights or fresh ones."""
+    network = build(arch, 1)
+    if origin is not None:
+        origin.fill(network, arch)
+    return network
+
+
+def prepared(data: DenseData[T], size: Size) -> DenseData[T]:
+    """`data` with its training images decoded once for networks of this input size. Raises BadInput for too few."""
+    train = in_memory(data.train, enlarged(size))
+    if len(train) < LEAST_IMAGES:
+        raise BadInput(f"{data.name}: {len(train)} training image; expected at least {LEAST_IMAGES}")
+    return replace(data, train=train)
+
+
+def usual_size(data: DenseData[T]) -> int:
+    """The input size for the images of the data: that of the shorter sides of the first ones, at most LARGEST."""
+    truths = [data.train.truth(row) for row in range(min(LOOKED_AT, len(data.train)))]
+    return native_size(round(statistics.median(min(one.height, one.width) for one in truths)), LARGEST)
+
+
+def enlarged(size: Size) -> Size:
+    """The size at which training images are decoded for networks of an input size."""
+    return sized(*(math.ceil(ENLARGED * side) for side in sides(size)))
+
+
+def drawn(split: DenseSplit[T], images: int | None, seed: int) -> DenseSplit[T]:
+    """At most this number of images of a split, in their order."""
+    if images is None or images >= len(split):
+        return split
+    return split.subset(sorted(np.random.default_rng(seed).permutation(len(split))[:images].tolist()))
+
+
+def check_recipe(recipe: Recipe, task: str) -> None:
+    """Raise BadInput for what is stated but has no use in a task with a head."""
+    usual = Recipe(**RECIPE)
+    for key in UNUSED:
+        if getattr(recipe, key) != getattr(usual, key):
+            raise BadInput(f"--set {key}: of no use for {task}; it is for classification alone")

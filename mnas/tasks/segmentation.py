@@ -1,0 +1,139 @@
+"""Semantic segmentation: images with masks, LR-ASPP or DeepLabv3, cross entropy of pixels, mIoU."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mnas.config import Recipe
+from mnas.data.dense.augment import augment_masks
+from mnas.metrics.segmentation import SegmentationScores, confusion, segmentation_scores
+from mnas.nn.origin import Origin
+from mnas.nn.segmentation import SegmentationNetwork, segmentation_network
+from mnas.space.architecture import Architecture
+from mnas.tasks.dense import DenseLessons, DenseTask, backbone
+from mnas.tasks.task import Grade, Part, Place
+from mnas.training.loop import Setting
+from mnas.training.precision import autocast
+
+WITH_AUXILIARY = ("deeplabv3",)
+"""Heads that are trained beside a second one."""
+AUXILIARY = 0.5
+"""The weight of its loss, as in torchvision."""
+
+
+@dataclass(frozen=True)
+class Segmentation(DenseTask[Tensor]):
+    """The task of `mnas.tasks.task.Task` for images with masks.
+
+    Networks are judged in the masks' own pixels: scores are resized to the mask, never the mask to the scores. So the
+    benchmarks of the field do (Pascal VOC, Cityscapes, ADE20K), and networks of unequal input sizes compare.
+    """
+
+    name = "segmentation"
+    figure = "miou"
+    judged_at = "the masks' own pixels"
+
+    def build(self, arch: Architecture, dropout: float, origin: Origin | None) -> SegmentationNetwork:
+        """A network, with an auxiliary head where the head has one; heads have a dropout of their own."""
+        name = cast(Literal["lraspp", "deeplabv3"], self.head.name)
+        return segmentation_network(
+            arch, name, self.head.num_classes, network=backbone(arch, origin), auxiliary=name in WITH_AUXILIARY,
+            output_stride=self.head.output_stride,
+        )  # fmt: skip
+
+    def lessons(self, recipe: Recipe, setting: Setting, teacher: nn.Module | None) -> MaskLessons:
+        assert teacher is None, "no teacher for segmentation"
+        return MaskLessons(self.data.train, recipe, setting, self.data.ignore_index)
+
+    def value(self, network: nn.Module, part: Part, place: Place, *, exact: bool) -> float:
+        return _number(self.judge(network, part, place, exact=exact).miou)
+
+    def grade(self, network: nn.Module, place: Place) -> Grade:
+        return Grade(np.zeros(0, bool), value=self.value(network, "val", place, exact=True))
+
+    @torch.inference_mode()
+    def judge(self, network: nn.Module, part: Part, place: Place, *, exact: bool) -> SegmentationScores:
+        """What a network says about the pixels of a split; it is then in eval mode."""
+        network.to(place.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network.eval()
+        classes, ignored = self.head.num_classes, self.data.ignore_index
+        matrix, split = torch.zeros(classes, classes, dtype=torch.int64), self.split(part)
+        for rows, x in self.seen(part, place):
+            with contextlib.nullcontext() if exact else autocast(place.device):
+                scores = network(x).float()
+            for row, one in zip(rows, scores, strict=True):
+                truth = split.truth(row)
+                said = likeliest(one, truth.height, truth.width).cpu()
+                matrix += confusion(said, truth.target, classes, ignored)
+        return segmentation_scores(matrix)
+
+    def judged(self, network: nn.Module, part: Part, place: Place) -> dict[str, Any]:
+        """The scores on a split, exactly, as metrics.json has them; None is what cannot be said."""
+        scores = self.judge(network, part, place, exact=True)
+        iou = dict(zip(self.data.classes, map(_known, scores.iou), strict=True))
+        return {"miou": _known(scores.miou), "pixel_accuracy": _known(scores.pixel_accuracy), "iou": iou}
+
+    def handed_over(self, network: nn.Module) -> None:
+        """Take off a trained network what is for training alone: the auxiliary head."""
+        assert isinstance(network, SegmentationNetwork)
+        network.aux_classifier = None
+
+
+@dataclass(frozen=True)
+class MaskLessons(DenseLessons[Tensor]):
+    """Images with masks; pixels of the ignore index are left out of the loss."""
+
+    ignore_index: int
+
+    def augmented(self, raw: Tensor, known: list[Tensor], generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Input and masks (b, *size)."""
+        x, masks = augment_masks(
+            raw, known, self.setting.size, generator=generator, augmentation=self.augmentation
+        )
+        return x, masks.to(x.device)
+
+    def loss(self, network: nn.Module, x: Tensor, targets: Tensor) -> Tensor:
+        """Cross entropy, of the auxiliary head too."""
+        assert isinstance(network, SegmentationNetwork)
+        if network.aux_classifier is None:
+            return self._cross_entropy(network(x), targets)
+        scores, auxiliary = network.with_auxiliary(x)
+        return self._cross_entropy(scores, targets) + AUXILIARY * self._cross_entropy(auxiliary, targets)
+
+    def _cross_entropy(self, scores: Tensor, masks: Tensor) -> Tensor:
+        """The mean over the pixels of a class; 0 where there are none."""
+        total = F.cross_entropy(
+            scores.float(), masks, ignore_index=self.ignore_index, reduction="sum",
+            label_smoothing=self.recipe.label_smoothing,
+        )  # fmt: skip
+        return total / (masks != self.ignore_index).sum().clamp(min=1)
+
+
+def likeliest(scores: Tensor, height: int, width: int) -> Tensor:
+    """The class of each pixel, int64 (height, width), by scores (classes, h, w) that are resized to that size.
+
+    Class by class, since all of a photograph's at once may take gigabytes.
+    """
+    best = scores.new_full((height, width), -torch.inf)
+    said = torch.zeros(height, width, dtype=torch.int64, device=scores.device)
+    for number, one in enumerate(scores):
+        resized = F.interpolate(one[None, None], (height, width), mode="bilinear", align_corners=False)[0, 0]
+        said[resized > best] = number
+        best = torch.maximum(best, resized)
+    return said
+
+
+def _number(value: float) -> float:
+    return 0.0 if math.isnan(value) else value
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value
