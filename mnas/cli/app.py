@@ -287,7 +287,7 @@ def train(
 
     Example: mnas train mobilenet_v3_small --data photos -o trained --set epochs=10
 
-    Under a head: mnas train mobilenet_v3_small --task segmentation --head lraspp --data masks -o trained
+    Under a head, its weights and figures: mnas train mobilenet_v3_small --task segmentation --head lraspp --data masks -o trained
     """
     from mnas.commands import dense, models
     from mnas.config import parse_count, recipe_with, with_keys
@@ -298,7 +298,7 @@ def train(
     usual, source = (dense.RECIPE, "shapes") if chosen else ({}, "digits")
     recipe = with_keys(recipe_with(class_weights, usual), _flipped("flip", flip) | assignments(set_))
     reading = reading_of(fit, parse_count(max_pixels, "--max-pixels"), channels or 3)
-    options = models.DataOptions(data or source, seed, max_broken, reading, group_by, labels, finds_fit=fit == FOUND_OUT)
+    options = models.DataOptions(source if data is None else data, seed, max_broken, reading, group_by, labels, finds_fit=fit == FOUND_OUT)
     how = models.TrainOptions(one_size(resolution), recipe, device, precision, init, stated_weights(pretrained, no_pretrained))
     if chosen is not None:
         trained = dense.train(architecture, chosen, options, output=output, options=how)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from safetensors.torch import save
 from torch import nn
@@ -22,6 +20,7 @@ from mnas.nn.dense import dense_network
 from mnas.nn.weights import load_state, read_safetensors
 from mnas.space.architecture import Architecture
 from mnas.space.dense import DenseHead
+from mnas.tasks.kinds import KINDS
 
 KEYS = ("task", "head", "output_stride", "num_classes", "classes", "channels")
 
@@ -72,7 +71,9 @@ def load_dense(folder: str | Path) -> DenseModel:
         low_high = stated.get("value_range")
         value_range = None if low_high is None else (float(low_high[0]), float(low_high[1]))
         reading = Reading(WHOLE.fit, value_range, int(stated.get("max_pixels", MAX_PIXELS)), int(stated["channels"]))
-        classes, task = _texts(stated["classes"]), str(stated["task"])
+        classes, task = tuple(map(str, stated["classes"])), str(stated["task"])
+        if head.name not in KINDS[task].heads or head.num_classes != len(classes) + KINDS[task].background:
+            raise BadInput(f"{len(classes)} classes and {head.num_classes} outputs of {head.name} for {task}")
     except (BadInput, IndexError, KeyError, TypeError, ValueError) as error:
         raise BadInput(f"{path}: damaged ({error}); restore it, or train the network again") from None
     if stated.get("fit", WHOLE.fit) != WHOLE.fit:
@@ -80,10 +81,6 @@ def load_dense(folder: str | Path) -> DenseModel:
     network = dense_network(arch, head)
     _fill(network, folder / WEIGHTS_FILE)
     return DenseModel(network, arch, task, head, classes, reading)
-
-
-def _texts(names: Sequence[Any]) -> tuple[str, ...]:
-    return tuple(map(str, names))
 
 
 def _fill(network: nn.Module, path: Path) -> None:

@@ -24,6 +24,7 @@ from mnas.monitor.console import Progress, progress
 from mnas.monitor.tensorboard import TensorBoard
 from mnas.nn.network import Network
 from mnas.space.architecture import Architecture
+from mnas.space.dense import DenseHead
 from mnas.training.loop import Epoch, copied
 from mnas.training.trainer import Trainer
 
@@ -104,8 +105,9 @@ class FullTraining:
     @property
     def file(self) -> Path:
         """Holds the training while it lasts, then the trained network."""
-        size = shown(self.trainer.sizes.of(self.architecture))
-        stem = f"{self.architecture.id}-{size}px-seed{self.trainer.seed}-{self.weights}"
+        size, outputs = shown(self.trainer.sizes.of(self.architecture)), self.trainer.task.outputs
+        under = f"-{outputs.name}" if isinstance(outputs, DenseHead) else ""
+        stem = f"{self.architecture.id}-{size}px-seed{self.trainer.seed}-{self.weights}{under}"
         return self.folder / f"{stem}.pt"
 
     def advance(self, epochs: int) -> Standing:

@@ -145,5 +145,7 @@ def test_what_there_is_not_yet_says_so(mnas: Mnas, tmp_path: Path) -> None:
     refused(mnas, "evaluate", "out", "--seed", "3")
     refused(mnas, "evaluate", "out", "--split", "dev")
     refused(mnas, "evaluate", "out", "--data", write_masked(tmp_path / "others"))
-    (tmp_path / "out" / "task.json").write_text('{"task": "segmentation"}')
-    refused(mnas, "evaluate", "out")
+    stated = json.loads((tmp_path / "out" / "task.json").read_text())
+    for change in ({"head": "ssdlite"}, {"num_classes": 10**12}, {"task": "poetry"}, {"classes": 5}, {"head": []}):
+        (tmp_path / "out" / "task.json").write_text(json.dumps(stated | change))
+        refused(mnas, "evaluate", "out")

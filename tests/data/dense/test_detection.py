@@ -171,7 +171,10 @@ def test_boxes_of_images_that_exif_turns(tmp_path: Path, orientation: int) -> No
         write_picture(tmp_path / "images" / f"{number}.jpg", orientation=orientation)
     with Image.open(tmp_path / "images" / "0.jpg") as image:
         assert image.size == (WIDTH, HEIGHT)
-    assert load_detection(tmp_path).train.read(0, (WIDTH, HEIGHT)).target.boxes.tolist() == [wanted]
+    split = load_detection(tmp_path).train
+    assert split.read(0, (WIDTH, HEIGHT)).target.boxes.tolist() == [wanted]
+    truth = split.truth(0)  # in the upright image's pixels, whatever size is read
+    assert (truth.height, truth.width, truth.target.boxes.tolist()) == (WIDTH, HEIGHT, [wanted])
 
 
 # --- YOLO

@@ -37,6 +37,8 @@ def test_in_order_and_shuffled() -> None:
     )
     assert first == again != other and [len(rows) for rows in first] == [25, 25]
     assert len(next(batches(split, batch_size=100, size=64, generator=seeded(0))).rows) == 60
+    stated = [part.rows for part in batches(split, batch_size=2, size=64, order=np.array([7, 3, 59, 0, 3]))]
+    assert stated == [[7, 3], [59, 0], [3]]
 
 
 @pytest.mark.parametrize("workers", [0, 3])

@@ -169,6 +169,8 @@ def test_masks_of_images_that_exif_turns(tmp_path: Path) -> None:
             if name in "01":
                 image, mask = split.read(row, (WIDTH, HEIGHT))
                 assert ((image[..., 0] > 128) == (mask.numpy() == 1)).all()
+                truth = split.truth(row)  # whatever size is read
+                assert (truth.height, truth.width) == (WIDTH, HEIGHT) and (truth.target == mask).all()
                 seen += 1
     assert seen == 2
 
