@@ -76,12 +76,7 @@ def train(
     if origins:
         arch, recipe = replace(arch, bn_eps=origins[0].architecture.bn_eps), fine_tuning(recipe)
     recipe = lengthened(recipe, len(images.train))
-    asked = {
-        "architecture": arch.to_yaml(), "task": task.name, "head": task.head.name, "seed": data.seed,
-        "data": str(DATA_SETS.absolute(data.source)), "images": len(images.train), "device": options.device,
-        "precision": options.precision, "recipe": recipe.model_dump(mode="json"),
-        "start": [one["name"] for one in start["origins"]],
-    }  # fmt: skip
+    asked = _asked(arch, task, data, options) | {"recipe": recipe.model_dump(mode="json"), "start": start["origins"]}
     _check_same(begun, asked, output)
     (output / BEGUN_FOLDER).mkdir(parents=True, exist_ok=True)
     require_space(output, NEEDED_BYTES)
@@ -99,16 +94,9 @@ def train(
     place = Place(arch.resolution, trainer.device)
     figures = {name: _figures(task, network, part, place) for name, part in FIGURES.items()}
     write_dense(output, DenseModel(network, arch, task.name, task.head, images.classes, images.train.reading))
-    counted = cost(arch, task.head)
     metrics = {
-        "title": f"{label} under {task.head}", "task": task.name, "head": task.head.name,
-        "output_stride": task.head.output_stride, "resolution": written(arch.resolution), "judged_at": task.judged_at,
-        **figures, "network": {"params": counted.params, "madds": counted.madds},
-        "data": {
-            "name": images.name, "source": str(DATA_SETS.absolute(data.source)), "description": images.description,
-            "classes": list(images.classes), "images": _counts(images), "seed": data.seed,
-            "max_broken": data.max_broken,
-        },
+        "title": f"{label} under {task.head}", **_network_facts(arch, task), **figures,
+        "data": _data_facts(images, data),
         "training": {
             "epochs": standing.epochs, "seconds": standing.seconds, "weights": training.weights, **asdict(pace),
             "recipe": asked["recipe"],
@@ -165,6 +153,31 @@ def _check_options(chosen: Chosen, data: DataOptions) -> None:
             raise BadInput(f"{option} {value}: for classification alone; {chosen.head}'s images have masks or boxes")
     if not data.finds_fit and data.reading.fit != WHOLE.fit:
         raise BadInput(f"--fit {data.reading.fit}: images under {chosen.head} are read whole; expected {WHOLE.fit}")
+
+
+def _asked(arch: Architecture, task: DenseTasks, data: DataOptions, options: TrainOptions) -> dict[str, Any]:
+    """What decides a training, so that one with other options is not continued by mistake."""
+    return {
+        "architecture": arch.to_yaml(), "task": task.name, "head": task.head.name,
+        "data": str(DATA_SETS.absolute(data.source)), "images": task.images, "seed": data.seed,
+        "device": options.device, "precision": options.precision,
+    }  # fmt: skip
+
+
+def _network_facts(arch: Architecture, task: DenseTasks) -> dict[str, Any]:
+    counted = cost(arch, task.head)
+    return {
+        "task": task.name, "head": task.head.name, "output_stride": task.head.output_stride,
+        "resolution": written(arch.resolution), "judged_at": task.judged_at,
+        "network": {"params": counted.params, "madds": counted.madds},
+    }  # fmt: skip
+
+
+def _data_facts(images: DenseData[Any], data: DataOptions) -> dict[str, Any]:
+    return {
+        "name": images.name, "source": str(DATA_SETS.absolute(data.source)), "description": images.description,
+        "classes": list(images.classes), "images": _counts(images), "seed": data.seed, "max_broken": data.max_broken,
+    }  # fmt: skip
 
 
 def _architecture(name: str, images: DenseData[Any], options: TrainOptions, channels: int) -> Architecture:

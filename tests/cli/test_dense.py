@@ -86,11 +86,10 @@ def test_a_killed_training_is_continued_bit_by_bit(
     command = ("train", *FEW, "--task", "segmentation")
     assert mnas(*command, "-o", "whole").code == 0
     monkeypatch.setattr(full, "SAVE_S", 0.0)
-    steps, step = [0], Training._train_step
+    step = Training._train_step
 
     def dies(self: Training, *args: Any) -> Tensor:
-        steps[0] += 1
-        if steps[0] > 3 and len(self._lessons) == 8 and self.step == 3:
+        if self.recipe.epochs == 2 and self.step == 3:  # not while the speed is measured
             raise KeyboardInterrupt
         return step(self, *args)
 
