@@ -46,6 +46,9 @@ PROXIES = {
     "156_steps_of_1000_images": {"epochs": 5, "images": 1000},
 }
 """Changes to the recipe of candidates (batches of 32)."""
+BEFOREHAND = ("naswot", "madds", "params", *PROXIES)
+FEW = 5
+"""Of no more networks a tau says nothing."""
 Networks = dict[str, Architecture]
 
 
@@ -104,20 +107,22 @@ def beforehand(arch: Architecture, trainer: Trainer, score: ZeroCostEstimator) -
 
 
 def taus(rows: Sequence[dict[str, Any]], epochs: int) -> dict[str, Any]:
-    """Kendall's tau of everything that is known beforehand with the final accuracy."""
-    names = ["naswot", "madds", "params", *PROXIES]
-    known = {name: [row[name] for row in rows] for name in names}
-    known |= {f"after epoch {n}": [row["after_epochs"][str(n)] for row in rows] for n in (1, epochs // 3)}
-    accuracies = [row["accuracy"] for row in rows]
-    return {name: round(float(kendalltau(values, accuracies).statistic), 3) for name, values in known.items()}
+    """Kendall's tau of everything that is known beforehand with the final accuracy, and the number of networks."""
+    known = {name: [(row[name], row["accuracy"]) for row in rows if name in row] for name in BEFOREHAND}
+    known |= {
+        f"after epoch {n}": [(row["after_epochs"][str(n)], row["accuracy"]) for row in rows] for n in (1, epochs // 3)
+    }
+    return {
+        name: [round(float(kendalltau(*zip(*pairs, strict=True)).statistic), 3), len(pairs)]
+        for name, pairs in known.items() if len(pairs) > FEW
+    }  # fmt: skip
 
 
 def figures(rows: dict[str, dict[str, Any]], epochs: int) -> dict[str, Any]:
-    whole = [row for row in rows.values() if "naswot" in row]
-    by_resolution = {size: [row for row in whole if row["resolution"] == size] for size in SIZES}
+    by_resolution = {size: [row for row in rows.values() if row["resolution"] == size] for size in SIZES}
     return {
-        "tau": {"all": taus(whole, epochs)} | {
-            f"{size} px": taus(some, epochs) for size, some in by_resolution.items() if len(some) > 4
+        "tau": {"all": taus(list(rows.values()), epochs)} | {
+            f"{size} px": taus(some, epochs) for size, some in by_resolution.items() if len(some) > FEW
         }, "networks": dict(sorted(rows.items(), key=lambda row: row[1]["accuracy"], reverse=True)),
     }  # fmt: skip
 
@@ -144,7 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         row = rows.get(name, {"resolution": arch.resolution})
         if "accuracy" not in row:
             row |= trained(arch, trainer, recipe)
-        if "naswot" not in row:
+        if any(one not in row for one in BEFOREHAND):
             row |= beforehand(arch, trainer, score)
             rows[name] = row
             save_part("within_budget", part, figures(rows, options.epochs))

@@ -10,7 +10,8 @@ from typing import Any
 import typer
 
 from mnas.cli.output import print_table
-from mnas.monitor.files import decimals, precision, remarks
+from mnas.monitor.figures import with_spread
+from mnas.monitor.files import precision, remarks
 
 COLUMNS = (
     "network", "format", "precision", "files", "bytes", "latency_ms", "latency_low_ms", "latency_high_ms", "of_float32",
@@ -52,8 +53,7 @@ def _latency(row: Mapping[str, Any]) -> str:
     if "latency_ms" not in row:
         return ""
     low, high = row["latency_interval_ms"]
-    half = (high - low) / 2
-    return f"{row['latency_ms']:.{decimals(half)}f} +- {half:.{decimals(half)}f}"
+    return with_spread(row["latency_ms"], (high - low) / 2)
 
 
 def _percent(share: float | None, digits: int) -> str:

@@ -26,6 +26,7 @@ from mnas.cli.options import (
 )
 from mnas.cli.output import print_table, show
 from mnas.config import MAX_TABLE_ERROR
+from mnas.monitor.figures import with_spread
 
 latency_app = typer.Typer(no_args_is_help=True, help="Measure latencies on this machine.\n\n"
                           "Example: mnas latency measure mobilenet_v3_large --runtime onnxruntime")
@@ -71,7 +72,7 @@ def latency_measure(
     def table() -> None:
         where = f"{done['device']}, {runtime} {done['runtime_version']}, threads: {threads}, batch {batch}"
         rows = [
-            [n["name"], f"{n['latency_ms']:.2f} +- {n['spread_ms']:.2f}", n["rounds"], n["unstable"] or ""]
+            [n["name"], with_spread(n["latency_ms"], n["spread_ms"]), n["rounds"], n["unstable"] or ""]
             for n in done["networks"]
         ]
         print_table(where, ["network", "ms (median, 95%)", "rounds", "unstable"], rows)

@@ -12,7 +12,7 @@ import typer
 
 from mnas.errors import Infeasible, MnasError, one_line
 from mnas.io.interrupt import INTERRUPTED
-from mnas.monitor.figures import as_measured
+from mnas.monitor.figures import as_measured, with_spread
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -160,9 +160,9 @@ def _accuracy(row: dict[str, Any]) -> str:
 def _latency(latency: dict[str, Any]) -> str:
     if latency["latency_ms"] is None:
         return str(latency["how"])
-    spread = f" +- {latency['spread_ms']:.2f}" if latency["spread_ms"] else ""
     measured = as_measured(latency.get("measured_ms"), latency.get("speed_factor"))
-    return f"{latency['latency_ms']:.2f}{spread}{measured}" + " (over budget)" * (latency["keeps"] is False)
+    shown = with_spread(latency["latency_ms"], latency["spread_ms"] or 0.0)
+    return f"{shown}{measured}" + " (over budget)" * (latency["keeps"] is False)
 
 
 PIPE_WIDTH = 100

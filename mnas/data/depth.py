@@ -38,7 +38,7 @@ def _folder_range(root: Path, paths: Sequence[str]) -> tuple[float, float] | Non
     if not ranges:
         return None
     value_range = min(low for low, _ in ranges), max(high for _, high in ranges)
-    told(f"{root}: {len(deep)} images", value_range)
+    told(f"{root}: {len(deep)} image{'s' * (len(deep) != 1)}", value_range)
     return value_range
 
 
@@ -46,7 +46,7 @@ def told(what: str, value_range: tuple[float, float]) -> None:
     """Log the range; as a warning where an application that ignores it would see something else."""
     level = logging.INFO if value_range[0] < 2**13 and 2**15 <= value_range[1] < 2**16 else logging.WARNING
     log.log(
-        level, "%s have more than 8 bits: their values %g to %g become 0 to 255 (preprocessing.json has the range)",
+        level, "%s of more than 8 bits: values %g to %g become 0 to 255 (preprocessing.json has the range)",
         what, *value_range,
     )  # fmt: skip
 
@@ -57,12 +57,12 @@ def warn_of_depth(paths: Sequence[str], reading: Reading) -> None:
         deep = [path for path in paths if Path(path).suffix.lower() in DEEP_SUFFIXES and _is_deep(path)]
     if deep and reading.value_range is None:
         log.warning(
-            "%d images have more than 8 bits, and those of the training had not, such as %s: their values 0 to 65535 "
-            "become 0 to 255", len(deep), deep[0],
+            "images of more than 8 bits: %d, such as %s, and the training had none: values 0 to 65535 become 0 to "
+            "255", len(deep), deep[0],
         )  # fmt: skip
     if reading.value_range is not None and len(deep) < len(paths):
         log.warning(
-            "%d images have 8 bits, and the training had images of more, with values %g to %g: theirs are not scaled",
+            "images of 8 bits: %d, and the training had images of more, with values %g to %g: theirs are not scaled",
             len(paths) - len(deep), *reading.value_range,
         )  # fmt: skip
 

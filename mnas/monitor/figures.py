@@ -6,6 +6,17 @@ ALIKE = 0.01
 """Where the machine's speed differs from that of its table by no larger part, the figure as measured is not shown."""
 
 
+def decimals(half_width: float) -> int:
+    """Of milliseconds and their uncertainty: at least two, and as many as show it, up to four."""
+    return 2 if half_width >= 0.01 or half_width <= 0 else 3 if half_width >= 0.001 else 4
+
+
+def with_spread(ms: float, half_width: float) -> str:
+    """'16.20 +- 0.18', or '0.052 +- 0.003' where two decimals would show no uncertainty; '16.20' without any."""
+    places = decimals(half_width)
+    return f"{ms:.{places}f}" + (f" +- {half_width:.{places}f}" if half_width else "")
+
+
 def differs(speed_factor: float | None) -> bool:
     """Whether a machine's speed, against that of its table, is worth showing; None is no table."""
     return speed_factor is not None and abs(speed_factor - 1) > ALIKE

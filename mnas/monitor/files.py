@@ -31,11 +31,6 @@ def precision(row: Row) -> str:
     return f"{row.get('precision')}{', pixels' if row.get('input') == 'pixels' else ''}"
 
 
-def decimals(half_width: float) -> int:
-    """Of milliseconds and their uncertainty: at least two, and as many as show it, up to four."""
-    return 2 if half_width >= 0.01 or half_width <= 0 else 3 if half_width >= 0.001 else 4
-
-
 def _failure(row: Row) -> list[str]:
     return [] if row.get("status", "ok") == "ok" else [str(row["status"])]
 

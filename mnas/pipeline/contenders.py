@@ -14,7 +14,7 @@ from mnas.errors import Infeasible
 from mnas.io.size import Size
 from mnas.latency.model import PREDICTED, Measure, keeps
 from mnas.latency.timing.rounds import Measurement
-from mnas.monitor.figures import as_measured
+from mnas.monitor.figures import as_measured, with_spread
 from mnas.nn.network import build
 from mnas.pipeline.context import Context, full_trainer
 from mnas.pipeline.race import Contender, Rank
@@ -214,9 +214,9 @@ def _none_finished(budget_ms: float | None) -> str:
 def _log_measured(trials: Sequence[Trial], latencies: Sequence[Measurement], budget_ms: float) -> None:
     for trial, latency in zip(trials, latencies, strict=True):
         log.info(
-            "finalist: trial %d, %s, predicted %.2f ms, %s %.2f +- %.2f ms%s: %s", trial.number, trial.summary,
+            "finalist: trial %d, %s, predicted %.2f ms, %s %s ms%s: %s", trial.number, trial.summary,
             trial.latency_ms, "measured" if latency.rounds != PREDICTED else "by the device's table",
-            latency.median_ms, latency.spread_ms, as_measured(latency.measured_ms, latency.speed_factor),
+            with_spread(latency.median_ms, latency.spread_ms), as_measured(latency.measured_ms, latency.speed_factor),
             "within the budget" if keeps(latency.median_ms, latency.spread_ms, budget_ms) else "over the budget",
         )  # fmt: skip
     ratio = statistics.median(

@@ -27,7 +27,7 @@ from mnas.latency.runtimes import get_runtime
 from mnas.latency.speed import at_table_speed, prepared, speed_of
 from mnas.latency.table.anchors import Anchor
 from mnas.latency.timing.rounds import Inference, RoundLimits
-from mnas.monitor.figures import as_measured
+from mnas.monitor.figures import as_measured, with_spread
 from mnas.monitor.tensorboard import markdown_table
 from mnas.pipeline.context import Context
 from mnas.pipeline.evidence import Judged, accuracy_row, evidence
@@ -174,14 +174,14 @@ def _warn_over_budget(latency: dict[str, Any]) -> None:
     budget_ms = latency["budget_ms"]
     if latency["keeps"] is False:
         log.warning(
-            "the winner takes %.2f +- %.2f ms with %s%s, over the budget of %g ms: was the machine busy?",
-            latency["latency_ms"], latency["spread_ms"], latency["runtime"],
+            "the winner takes %s ms with %s%s, over the budget of %g ms: was the machine busy?",
+            with_spread(latency["latency_ms"], latency["spread_ms"]), latency["runtime"],
             as_measured(latency.get("measured_ms"), latency.get("speed_factor")), budget_ms,
         )  # fmt: skip
     if latency.get("exported_keeps") is False:
         log.warning(
-            "%s takes %.2f +- %.2f ms%s, over the budget of %g ms: was the machine busy?", latency["exported_file"],
-            latency["exported_latency_ms"], latency["exported_spread_ms"],
+            "%s takes %s ms%s, over the budget of %g ms: was the machine busy?", latency["exported_file"],
+            with_spread(latency["exported_latency_ms"], latency["exported_spread_ms"]),
             as_measured(latency.get("exported_measured_ms"), latency.get("speed_factor")), budget_ms,
         )  # fmt: skip
 

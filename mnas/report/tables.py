@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mnas.io.size import written
-from mnas.monitor.files import decimals, precision, remarks
+from mnas.monitor.figures import decimals
+from mnas.monitor.files import precision, remarks
 from mnas.report.facts import Facts, Handed
 from mnas.study.trial import ZERO_COST, Trial
 

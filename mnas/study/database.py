@@ -149,7 +149,12 @@ class PatientStorage(optuna.storages.RDBStorage):
     """Optuna's storage, each of whose operations waits for a server that is away, with growing pauses."""
 
     def __init__(self, url: str, engine_kwargs: dict[str, Any], *, patience_s: float, **options: Any):
-        super().__init__(url, engine_kwargs, **options)
+        try:
+            super().__init__(url, engine_kwargs, **options)
+        except BaseException:
+            if hasattr(self, "scoped_session"):  # it may have failed when it was connected
+                self.close()
+            raise
         self.patience_s = patience_s
         self.back_at = float("-inf")
         """When the server was there again after it was away, on time.monotonic()."""

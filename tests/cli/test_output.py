@@ -42,6 +42,7 @@ def test_on_a_pipe(repeats: int, capsys: pytest.CaptureFixture[str]) -> None:
     ({}, "14.00 +- 0.20"),
     ({"speed_factor": 1.2, "measured_ms": 16.8}, "14.00 +- 0.20, 16.80 as measured"),
     ({"speed_factor": 1.005, "measured_ms": 14.07}, "14.00 +- 0.20"),
+    ({"spread_ms": 0.004, "latency_ms": 0.0523}, "0.052 +- 0.004"), ({"spread_ms": 0.0}, "14.00"),
 ])  # fmt: skip
 def test_a_latency_at_the_tables_speed_and_as_measured(speed: dict[str, float], cell: str) -> None:
     latency: dict[str, Any] = {

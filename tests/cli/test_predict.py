@@ -151,10 +151,10 @@ def test_damaged_images_are_named_and_skipped(mnas: Mnas, folder: Path, photos: 
 def test_more_or_fewer_bits_than_in_training(mnas: Mnas, folder: Path, photos: Path, tmp_path: Path) -> None:
     deep = write_deep_pictures(tmp_path / "deep", 4095)
     done = mnas("predict", "run", tmp_path / "deep", "--json")
-    assert len(done.json["images"]) == len(deep) - 1 and f"{len(deep)} images have more than 8 bits" in done.err
+    assert len(done.json["images"]) == len(deep) - 1 and f"more than 8 bits: {len(deep)}" in done.err
     write_network(folder, reading=Reading(value_range=(0, 4095)))
     done = mnas("predict", "run", tmp_path / "deep", photos / "RGB.png", "--json")
-    assert len(done.json["images"]) == len(deep) + 1 and "1 images have 8 bits" in done.err
+    assert len(done.json["images"]) == len(deep) + 1 and "images of 8 bits: 1" in done.err
     assert "8 bits" not in mnas("predict", "run", tmp_path / "deep").err
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -32,18 +33,19 @@ def saved_step(run: Path) -> int:
 
 def test_ctrl_c_finishes_the_step_and_keeps_it(tmp_path: Path) -> None:
     """The real command, with its usual intervals: nothing would be due for 20 seconds."""
-    process = subprocess.Popen(
+    run, deadline = tmp_path / "run", time.monotonic() + 120
+    with subprocess.Popen(
         [sys.executable, "-m", "mnas", *search(tmp_path).command()], stderr=subprocess.PIPE, text=True, cwd=tmp_path,
         env=os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")},
-    )  # fmt: skip
-    run, deadline = tmp_path / "run", time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        if (run / "run.log").exists() and "a supernet is trained for" in (run / "run.log").read_text():
-            break
-        time.sleep(0.05)
-    time.sleep(3)
-    process.send_signal(signal.SIGINT)
-    stderr = process.communicate(timeout=GONE_S)[1]
+    ) as process, contextlib.ExitStack() as ended:  # fmt: skip
+        ended.callback(process.kill)
+        while time.monotonic() < deadline and process.poll() is None:
+            if (run / "run.log").exists() and "a supernet is trained for" in (run / "run.log").read_text():
+                break
+            time.sleep(0.05)
+        time.sleep(3)
+        process.send_signal(signal.SIGINT)
+        stderr = process.communicate(timeout=GONE_S)[1]
     assert process.returncode == 130, stderr
     lines = stderr.splitlines()
     assert lines[-1] == "error: interrupted"

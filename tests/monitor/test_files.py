@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from mnas.monitor.files import decimals, remarks
+from mnas.monitor.figures import decimals
+from mnas.monitor.files import remarks
 
 
 def row(format: str, precision: str = "fp32", **more: Any) -> dict[str, Any]:

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from damage import damage
 from small_search import QUICK, TINY_SPACE, milliseconds, no_extras
 
 import mnas
 from mnas.monitor.tensorboard import TensorBoard
 from mnas.training import supernet as supernet_training
+from mnas.training.device import restored_threads
 
 SMALL: dict[str, Any] = {
     "estimator": "supernet", "trials": 3, "latency": milliseconds, "latency_ms": 0.6,
     "baseline": ["mobilenet_v3_small@0.35"], "set": {**QUICK, "recipe.epochs": 1, "recipe.images": 100,
             "references": 1, "supernet.batch_size": 32, "precision": "float32"},
 }  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """A run takes one thread or all, whichever is faster when it begins; its last bits differ with that."""
+    with restored_threads():
+        torch.set_num_threads(1)
+        yield
 
 
 @pytest.fixture(scope="module")
