@@ -55,7 +55,7 @@ class Detection(DenseTask[Boxes]):
     def grade(self, network: nn.Module, place: Place) -> Grade:
         return Grade(np.zeros(0, bool), value=self.value(network, "val", place, exact=True))
 
-    @torch.inference_mode()
+    @torch.no_grad()  # not inference_mode: a network may be trained on after it was judged
     def judge(self, network: nn.Module, part: Part, place: Place, *, exact: bool) -> DetectionScores:
         """What a network detects in the images of a split; it is then in eval mode."""
         assert isinstance(network, DetectionNetwork)

@@ -59,7 +59,7 @@ class Segmentation(DenseTask[Tensor]):
     def grade(self, network: nn.Module, place: Place) -> Grade:
         return Grade(np.zeros(0, bool), value=self.value(network, "val", place, exact=True))
 
-    @torch.inference_mode()
+    @torch.no_grad()  # not inference_mode: a network may be trained on after it was judged
     def judge(self, network: nn.Module, part: Part, place: Place, *, exact: bool) -> SegmentationScores:
         """What a network says about the pixels of a split; it is then in eval mode."""
         network.to(place.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
