@@ -19,6 +19,7 @@ from mnas.nn.importance import sort_channels
 from mnas.nn.origin import Origin
 from mnas.space import zoo
 from mnas.space.architecture import Architecture
+from mnas.tasks.classification import Classification
 from mnas.training.trainer import Trainer
 
 ARCH = zoo.get("mobilenet_v3_small", 0.5, 32)
@@ -71,6 +72,6 @@ def test_balanced_accuracy_counts_classes_alike(started: Trainer) -> None:
     data = started.data
     zeros, ones = (np.flatnonzero(data.val.labels == label) for label in (0, 1))
     skewed = data.val.subset(np.concatenate([zeros, ones[:2]]))
-    found = ProbeEstimator(replace(started, data=replace(data, val=skewed), metric="balanced"))(ARCH, never)
-    plain = ProbeEstimator(replace(started, data=replace(data, val=skewed)))(ARCH, never)
+    found = ProbeEstimator(replace(started, task=Classification(replace(data, val=skewed), "balanced")))(ARCH, never)
+    plain = ProbeEstimator(replace(started, task=Classification(replace(data, val=skewed))))(ARCH, never)
     assert 0 < found <= 1 and 0 < plain <= 1

@@ -221,7 +221,7 @@ def test_outputs_for_classes_of_the_same_name_are_kept(
     if names is not None:
         write_division(run.given_supernet.parent, division)
     config = RunConfig(space="tiny", targets=(Target(latency_ms=15.0),), objective=load_objective("mnasnet"))
-    ours = WeightSharing(run, config, space, replace(data_trainer, data=data)).supernet.state_dict()
+    ours = WeightSharing(run, config, space, replace(data_trainer, task=Classification(data))).supernet.state_dict()
     there = theirs.state_dict()
     for name, tensor in ours.items():
         if name.startswith("head.3."):
