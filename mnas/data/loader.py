@@ -53,24 +53,31 @@ def batches(
     processes cannot be forked safely (macOS, Windows). Broken images are left out with their labels, so a batch may be
     smaller. Raises BadInput past their limit.
     """
-    if generator is not None:
-        order = torch.randperm(len(split), generator=generator).numpy()
-        if len(order) > batch_size:
-            order = order[: len(order) // batch_size * batch_size]
-    elif order is None:
-        order = np.arange(len(split))
-    batch_rows = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+    rows_of_batches = batch_rows(len(split), batch_size, generator, order)
     if isinstance(split, FolderSplit):
-        yield from _streamed(split, batch_rows, size, device, default_workers() if workers is None else workers)
+        yield from _streamed(split, rows_of_batches, size, device, default_workers() if workers is None else workers)
         return
     labels = torch.from_numpy(split.labels.copy())
     pixels = None
     if device.type == "cuda" and isinstance(split, ArraySplit):
         pixels = on_device(split, device, torch.cuda.mem_get_info(device)[0], size)
-    for batch in batch_rows:
+    for batch in rows_of_batches:
         rows = torch.from_numpy(batch)
         images = split.fetch(batch, size).to(device) if pixels is None else pixels[rows.to(device)]
         yield images, labels[rows].to(device)
+
+
+def batch_rows(
+    images: int, batch_size: int, generator: torch.Generator | None, order: NDArray[np.int64] | None
+) -> list[NDArray[np.int64]]:
+    """The rows of each batch: shuffled whole batches (or the only one) with a generator, else `order`, or all rows."""
+    if generator is not None:
+        order = torch.randperm(images, generator=generator).numpy()
+        if len(order) > batch_size:
+            order = order[: len(order) // batch_size * batch_size]
+    elif order is None:
+        order = np.arange(images)
+    return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
 
 
 def cached(split: Split, size: Size, limit_bytes: int = 40 * 2**30) -> Split:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mnas.data.dense.samples import DenseSplit, MemorySplit, Sample, T
 from mnas.data.images import BrokenImage, log, quiet_pillow
-from mnas.data.loader import default_workers
+from mnas.data.loader import batch_rows, default_workers
 from mnas.errors import BadInput
 from mnas.io.size import Size, sides
 
@@ -43,16 +43,10 @@ def batches(
     come in `order`, a list of rows, or as they are. Faulty images are named, and left out: a batch may be smaller.
     Raises BadInput past their limit.
     """
-    if generator is not None:
-        order = torch.randperm(len(split), generator=generator).numpy()
-        if len(order) > batch_size:
-            order = order[: len(order) // batch_size * batch_size]
-    elif order is None:
-        order = np.arange(len(split))
     if workers is None:
         workers = 0 if isinstance(split, MemorySplit) else default_workers()
-    for start in range(0, len(order), batch_size):
-        found = _read(split, order[start : start + batch_size].tolist(), size, workers)
+    for rows in batch_rows(len(split), batch_size, generator, order):
+        found = _read(split, rows.tolist(), size, workers)
         if found:
             pixels = torch.from_numpy(np.stack([sample.image for sample in found.values()]))
             yield Batch(pixels.permute(0, 3, 1, 2), [sample.target for sample in found.values()], list(found))
