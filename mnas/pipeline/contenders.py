@@ -17,6 +17,7 @@ from mnas.latency.timing.rounds import Measurement
 from mnas.monitor.figures import as_measured, with_spread
 from mnas.nn.network import build
 from mnas.pipeline.context import Context, full_trainer
+from mnas.pipeline.neighbours import is_near
 from mnas.pipeline.race import Contender, Rank
 from mnas.pipeline.references import Reference
 from mnas.space.cost import cost
@@ -65,22 +66,11 @@ def contenders(
         log.info("finalists for %g ms:", budget_ms)
         slowest_ms = budget_ms * context.config.objective.evaluate_up_to
         complete = [trial for trial in complete if trial.latency_ms <= slowest_ms]
-    entered = _best_references(context, references)
-    rank = ranking(context, budget_ms)
-    known = {contender.architecture for contender in entered}
-    others = [trial for trial in complete if trial.architecture not in known]
-    if entered and context.run.state().estimator in UNTRAINED:
-        # published networks are there already, scaled to the budget; their smaller sizes are no discovery
-        others = [trial for trial in others if not trial.name] or others
-    count = finalists_of(context)
-    try:
-        found = finalists(others, context.latency.measure, rank, budget_ms, count)
-    except Infeasible as error:
-        if not entered:
-            raise
-        log.warning("%s; the race is among the reference networks", error)
-        found = []
-    trainer = full_trainer(context)
+    entered = [
+        Contender(one.name, one.architecture, "reference", one.latency) for one in best_references(context, references)
+    ]
+    found = _of_the_search(context, complete, entered, budget_ms)
+    count, trainer = finalists_of(context), full_trainer(context)
     found, entered = ([with_start(one, trainer) for one in some] for some in (found, entered))
     _log_starts([*found, *entered], trainer)
     if context.run.state().estimator == "supernet" and not context.config.from_scratch:
@@ -90,6 +80,35 @@ def contenders(
             found = [replace(one, weights="inherited") for one in found]
             entered = _inheriting(entered, context.space)
     return [*found, *entered]
+
+
+def _of_the_search(
+    context: Context, trials: Sequence[Trial], references: Sequence[Contender], budget_ms: float
+) -> list[Contender]:
+    """The best of `trials`, no reference among them; Infeasible where there is none and no reference either.
+
+    Scored without training, half of them are neighbours of the references.
+    """
+    published = [one.architecture for one in references]
+    others = [trial for trial in trials if trial.architecture not in published]
+    near, count = list[Trial](), finalists_of(context)
+    if references and context.run.state().estimator in UNTRAINED:
+        # published networks are there already, scaled to the budget; their smaller sizes are no discovery
+        others = [trial for trial in others if not trial.name] or others
+        near = [one for one in others if any(is_near(context.space, one.architecture, arch) for arch in published)]
+    rank, found = ranking(context, budget_ms), list[Contender]()
+    far = [trial for trial in others if trial not in near]
+    parts = [(near, -(-count // 2)), (far, count)] if near and far else [(others, count)]
+    for part, wanted in parts:
+        if len(found) == wanted:
+            break
+        try:
+            found += finalists(part, context.latency.measure, rank, budget_ms, wanted - len(found))
+        except Infeasible as error:
+            if not references:
+                raise
+            log.warning("%s; the race goes on without them", error)
+    return found
 
 
 def with_start(contender: Contender, trainer: Trainer) -> Contender:
@@ -169,8 +188,8 @@ def _by_turns(ranked: Sequence[Trial]) -> list[Trial]:
     return [trial for _, trial in sorted(zip(turns, ranked, strict=True), key=lambda pair: pair[0])]
 
 
-def _best_references(context: Context, references: Sequence[Reference]) -> list[Contender]:
-    """The references with the most multiply-adds: without training, nothing says more about their accuracy.
+def best_references(context: Context, references: Sequence[Reference]) -> list[Reference]:
+    """The references that enter a race: those with the most multiply-adds, as nothing says more without training.
 
     Those for all of whose weights there are trained ones come before those for a part of whose weights there are.
     Where there are several, one is of the images' own size: it trains fastest, and is what one would try first.
@@ -182,7 +201,7 @@ def _best_references(context: Context, references: Sequence[Reference]) -> list[
     at_own_size = [one for one in allowed if one.architecture.resolution == own]
     if len(chosen) > 1 and at_own_size and not any(one in at_own_size for one in chosen):
         chosen[-1] = at_own_size[0]
-    return [Contender(one.name, one.architecture, "reference", one.latency) for one in chosen]
+    return chosen
 
 
 def _log_starts(contenders: Sequence[Contender], trainer: Trainer) -> None:

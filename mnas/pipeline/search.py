@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -20,6 +21,7 @@ from mnas.monitor.console import log_file
 from mnas.monitor.tensorboard import TensorBoard
 from mnas.pipeline.assignment import budgets_of, end_workers, publish, why_alone
 from mnas.pipeline.clock import RunClock, now
+from mnas.pipeline.contenders import UNTRAINED, best_references
 from mnas.pipeline.context import (
     Context,
     Overrides,
@@ -29,6 +31,7 @@ from mnas.pipeline.context import (
     searched_space,
     space_like,
 )
+from mnas.pipeline.neighbours import neighbours
 from mnas.pipeline.origins import run_origins
 from mnas.pipeline.pacing import Pacing
 from mnas.pipeline.plan import EXPORT_S, RACE_COST, Plan, limits_of, trainings_of
@@ -110,7 +113,12 @@ def _search(run: Run, config: RunConfig, overrides: Overrides, group: ProcessGro
     estimator = make_estimator(
         config, context.space, context.trainer, overrides.estimator, sharing, candidate.recipe, candidate.select
     )
-    study = _study(context, plan, overrides, (fastest, slowest_ms), estimator.images, alone)
+    problem = Problem(
+        context.space, config.objective, context.latency.predict, slowest_ms=slowest_ms,
+        first=(fastest, *_neighbours(context, references, plan.trials)), budgets_ms=budgets_of(config),
+        constraints=context.constraints, num_classes=context.data.num_classes,
+    )  # fmt: skip
+    study = _study(context, plan, overrides, problem, estimator.images, alone)
     with contextlib.closing(study):
         random_trials = _evaluate(context, study, plan, estimator, overrides.callbacks, clock)
     group.release()
@@ -217,19 +225,34 @@ def _extremes(context: Context) -> tuple[Architecture, float]:
     return fastest, slowest_ms
 
 
+def _neighbours(
+    context: Context, references: Mapping[float | None, Sequence[Reference]], trials: int | None
+) -> tuple[Architecture, ...]:
+    """Networks near the references of each budget, to be among the `trials` where those are scored without training."""
+    if context.run.state().estimator not in UNTRAINED or trials is None:
+        return ()
+    found: dict[Architecture, None] = {}
+    for budget_ms, scaled in references.items():
+
+        def allows(arch: Architecture, budget_ms: float | None = budget_ms) -> bool:
+            if not context.constraints.satisfied_by(arch):
+                return False
+            return budget_ms is None or not context.latency.quick or context.latency.predict(arch) <= budget_ms
+
+        near = [one.architecture for one in best_references(context, scaled)]
+        rng = random.Random(context.config.seed)
+        found |= dict.fromkeys(neighbours(context.space, near, trials // (3 * len(references)), allows, rng))
+    return tuple(found)
+
+
 def _study(
-    context: Context, plan: Plan, overrides: Overrides, extremes: tuple[Architecture, float], counted: int | None,
-    alone: str | None,
-) -> Study:  # fmt: skip
-    """The study of the run; `extremes` are the fastest network and the slowest one's milliseconds.
+    context: Context, plan: Plan, overrides: Overrides, problem: Problem, counted: int | None, alone: str | None
+) -> Study:
+    """The study of the run.
 
     `counted` is the number of images on which accuracies are measured; `alone` says why no worker shares the study.
     """
     config, latency = context.config, context.latency
-    problem = Problem(
-        context.space, config.objective, latency.predict, fastest=extremes[0], slowest_ms=extremes[1],
-        budgets_ms=budgets_of(config), constraints=context.constraints, num_classes=context.data.num_classes,
-    )  # fmt: skip
     sampler = overrides.sampler or search_sampler(
         config.sampler, problem, seed=config.seed, quick=latency.quick, counted=counted
     )

@@ -28,6 +28,7 @@ from mnas.latency.timing.rounds import Measurement, RoundLimits
 from mnas.monitor.tensorboard import TensorBoard
 from mnas.pipeline.contenders import contenders, finalists, ranking
 from mnas.pipeline.context import Context
+from mnas.pipeline.neighbours import neighbours
 from mnas.pipeline.race import Contender, Rank
 from mnas.pipeline.races import enter
 from mnas.pipeline.references import Reference
@@ -230,6 +231,29 @@ def test_published_networks_enter_once(context: Callable[..., Context]) -> None:
     assert numbers(contenders(made, candidates, [], 10)) == [7, 1, 0], "without references they may"
     made.run.update_state(estimator="train")
     assert numbers(contenders(made, candidates, [reference(3)], 10)) == [7, 1, 0, None]
+
+
+@pytest.mark.parametrize(("count", "expected"), [(1, [8]), (2, [8, 0]), (3, [8, 9, 0]), (4, [8, 9, 0, 2])])
+def test_half_of_those_scored_are_near_a_reference(
+    context: Callable[..., Context], count: int, expected: list[int]
+) -> None:
+    """Their scores are the lowest: near a good network is known to be good, and a score says little."""
+    device = Device([9] * 6)
+    made = context(device, finalists=count, references=1)
+    made.run.update_state(estimator="zero_cost")
+    rng = random.Random(0)
+    near = neighbours(made.space, [ARCHS[3]], 2, lambda arch: True, rng)
+    far = [made.space.sample(rng) for _ in range(3)]
+    device.ms = dict.fromkeys([*far, *near], 9.0)
+    scored = [
+        Trial(number, "complete", arch, 9, accuracy, evaluation=Evaluation(ZERO_COST))
+        for number, arch, accuracy in zip((0, 1, 2, 8, 9), [*far, *near], (0.8, 0.5, 0.7, 0.3, 0.2), strict=True)
+    ]
+    found = contenders(made, scored, [reference(3)], 10)
+    assert [one.trial for one in found if one.kind == "found"] == expected
+    device.ms |= dict.fromkeys(near, 11.0)
+    found = contenders(made, scored, [reference(3)], 10)
+    assert [one.trial for one in found if one.kind == "found"] == [0, 2, 1][:count], "the near ones break the budget"
 
 
 @pytest.mark.parametrize(("estimator", "stated", "expected"), [
