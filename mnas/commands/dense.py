@@ -12,8 +12,9 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from mnas.commands.models import NEEDED_BYTES, PRECISIONS, DataOptions, TrainOptions
-from mnas.config import MAX_BROKEN, Recipe
+from mnas.commands.begun import begin, begun_in, check_same, pace_of
+from mnas.commands.models import NEEDED_BYTES, PRECISIONS, DataOptions, TrainOptions, asked_of
+from mnas.config import MAX_BROKEN
 from mnas.data.dense.samples import WHOLE, DenseData
 from mnas.data.dense.sources import DATA_SETS
 from mnas.data.division import summary
@@ -36,7 +37,7 @@ from mnas.training.device import pick_device, restored_threads
 from mnas.training.full import FullTraining
 from mnas.training.recipe import fine_tuning, lengthened
 from mnas.training.sizes import FULL_SIZE
-from mnas.training.speed import Pace, fastest
+from mnas.training.speed import fastest
 from mnas.training.trainer import Trainer
 
 __all__ = ["RECIPE", "evaluate", "is_dense", "train"]
@@ -45,8 +46,6 @@ log = logging.getLogger("mnas")
 
 FIGURES: dict[str, Part] = {"validation": "val", "test": "test"}
 """What metrics.json calls the figures of each split."""
-BEGUN_FOLDER, BEGUN_FILE = ".weights", "begun.json"
-"""Where a training is kept while it lasts, and what it was asked for."""
 
 
 def train(
@@ -61,7 +60,7 @@ def train(
     if options.precision not in PRECISIONS:
         raise BadInput(f"--precision {options.precision}{nearest(options.precision, PRECISIONS)}")
     output, path = Path(output), NETWORKS.path(name)
-    begun, label = _begun(output), name if path is None else path.stem
+    begun, label = begun_in(output), name if path is None else path.stem
     init = None if options.init is None else absolute_path(options.init)
     check_start(init, options.pretrained, re.split("[@:]", name)[0])
     reading = replace(data.reading, fit=WHOLE.fit)
@@ -76,19 +75,22 @@ def train(
     if origins:
         arch, recipe = replace(arch, bn_eps=origins[0].architecture.bn_eps), fine_tuning(recipe)
     recipe = lengthened(recipe, len(images.train))
-    asked = _asked(arch, task, data, options) | {"recipe": recipe.model_dump(mode="json"), "start": start["origins"]}
-    _check_same(begun, asked, output)
-    (output / BEGUN_FOLDER).mkdir(parents=True, exist_ok=True)
+    asked = asked_of(arch, data, options, recipe) | {
+        "task": task.name, "head": task.head.name, "data": str(DATA_SETS.absolute(data.source)),
+        "images": task.images, "start": start["origins"],
+    }  # fmt: skip
+    check_same(begun, asked, output)
+    output.mkdir(parents=True, exist_ok=True)
     require_space(output, NEEDED_BYTES)
     decoded = chosen.of(prepared(images, arch.resolution))
     trainer = Trainer(decoded, FULL_SIZE, pick_device(options.device), data.seed, origins=origins)
     with restored_threads():
-        pace = _pace(begun, arch, recipe, trainer, options.precision)
-        write_json(output / BEGUN_FOLDER / BEGUN_FILE, {"asked": asked, "pace": asdict(pace)})
+        pace = pace_of(begun) or fastest(arch, recipe, trainer, precision=options.precision)  # type: ignore[arg-type]
+        kept = begin(output, asked, pace)
         torch.set_num_threads(pace.threads)
         trainer = replace(trainer, precision=pace.precision)
         log.info("training in %s, threads: %d, %.0f images/s", pace.precision, pace.threads, pace.images_per_s)
-        training = FullTraining(label, arch, recipe, trainer, output / BEGUN_FOLDER)
+        training = FullTraining(label, arch, recipe, trainer, kept)
         network, standing = training.finished()
     task.handed_over(network)
     place = Place(arch.resolution, trainer.device)
@@ -104,7 +106,7 @@ def train(
         "pretrained": start, "versions": versions(),
     }  # fmt: skip
     write_json(output / METRICS_FILE, metrics)
-    shutil.rmtree(output / BEGUN_FOLDER)
+    shutil.rmtree(kept)
     return {"folder": str(output), **metrics}
 
 
@@ -155,15 +157,6 @@ def _check_options(chosen: Chosen, data: DataOptions) -> None:
         raise BadInput(f"--fit {data.reading.fit}: images under {chosen.head} are read whole; expected {WHOLE.fit}")
 
 
-def _asked(arch: Architecture, task: DenseTasks, data: DataOptions, options: TrainOptions) -> dict[str, Any]:
-    """What decides a training, so that one with other options is not continued by mistake."""
-    return {
-        "architecture": arch.to_yaml(), "task": task.name, "head": task.head.name,
-        "data": str(DATA_SETS.absolute(data.source)), "images": task.images, "seed": data.seed,
-        "device": options.device, "precision": options.precision,
-    }  # fmt: skip
-
-
 def _network_facts(arch: Architecture, task: DenseTasks) -> dict[str, Any]:
     counted = cost(arch, task.head)
     return {
@@ -194,35 +187,3 @@ def _figures(task: DenseTasks, network: nn.Module, part: Part, place: Place) -> 
 
 def _counts(images: DenseData[Any]) -> dict[str, int]:
     return {"train": len(images.train), "val": len(images.val), "test": len(images.test)}
-
-
-# --- a training that was interrupted
-
-
-def _begun(output: Path) -> dict[str, Any] | None:
-    """What a training in the folder was asked for; None where there is none. Raises BadInput for a folder in use."""
-    path = output / BEGUN_FOLDER / BEGUN_FILE
-    if path.exists():
-        return read_json(path, "asked", "pace")
-    others = output.exists() and (not output.is_dir() or any(one.name != BEGUN_FOLDER for one in output.iterdir()))
-    if others:
-        raise BadInput(f"{output}: exists and is not empty; name another folder with -o")
-    return None
-
-
-def _check_same(begun: dict[str, Any] | None, asked: dict[str, Any], output: Path) -> None:
-    """Raise BadInput where the folder's training was asked for something else."""
-    for key, value in asked.items() if begun is not None else ():
-        before = begun["asked"].get(key) if begun is not None else None
-        if before != value:
-            raise BadInput(
-                f"{output}: holds a training that was begun with another {key}; state the same options to continue it, "
-                "or name another folder with -o"
-            )
-
-
-def _pace(begun: dict[str, Any] | None, arch: Architecture, recipe: Recipe, trainer: Trainer, precision: str) -> Pace:
-    """How the training is computed: as it was begun, so that it goes on as if unbroken, or else the fastest way."""
-    if begun is not None:
-        return Pace(**begun["pace"])
-    return fastest(arch, recipe, trainer, precision=precision)  # type: ignore[arg-type]

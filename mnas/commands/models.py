@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from mnas.commands.begun import begin, begun_in, check_same, pace_of
 from mnas.config import MAX_BROKEN, Recipe
 from mnas.data.division import DIVISION_FILE, Division, read_division
 from mnas.data.evaluation import SPLITS, Evaluated, is_data_of, new_images
@@ -36,6 +37,7 @@ from mnas.pipeline.front import hand_over_trials
 from mnas.pipeline.metrics import accuracy_facts, add_latencies, rows_of, warn_of_majority
 from mnas.pipeline.origins import are_photographs, check_start, training_origins
 from mnas.run import Run
+from mnas.space.architecture import Architecture
 from mnas.space.zoo import NETWORKS, load_architecture
 from mnas.tasks.classification import Classification
 from mnas.training.device import pick_device, restored_threads
@@ -94,13 +96,15 @@ class TrainOptions:
 def train(
     name: str, data: DataOptions, *, output: str | Path, options: TrainOptions = TrainOptions()
 ) -> dict[str, Any]:
-    """Train one architecture (a zoo name or a YAML file) by a recipe and write the same files as for a winner."""
+    """Train one architecture (a zoo name or a YAML file) by a recipe and write the same files as for a winner.
+
+    A folder with a training by the same options that was interrupted is continued.
+    """
     resolution, recipe, precision = options.resolution, options.recipe, options.precision
     if precision not in PRECISIONS:
         raise BadInput(f"--precision {precision}{nearest(precision, PRECISIONS)}")
     output, seed, init = Path(output), data.seed, None if options.init is None else absolute_path(options.init)
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise BadInput(f"{output}: exists and is not empty; name another folder with -o")
+    begun = begun_in(output)
     require_exporters()
     images = data.load()
     if data.finds_fit:
@@ -126,17 +130,20 @@ def train(
     if origins:
         arch, recipe = replace(arch, bn_eps=origins[0].architecture.bn_eps), fine_tuning(recipe)
     trainer = Trainer(Classification(images), FULL_SIZE, pick_device(options.device), seed, origins=origins)
+    recipe = lengthened(recipe, len(images.train))
+    asked = asked_of(arch, data, options, recipe) | {"images": len(images.train), "start": start["origins"]}
+    check_same(begun, asked, output)
     output.mkdir(parents=True, exist_ok=True)
     require_space(output, NEEDED_BYTES)
-    recipe = lengthened(recipe, len(images.train))
     with restored_threads():
-        pace = fastest(arch, recipe, trainer, precision=precision)  # type: ignore[arg-type]
+        pace = pace_of(begun) or fastest(arch, recipe, trainer, precision=precision)  # type: ignore[arg-type]
+        kept = begin(output, asked, pace)
         torch.set_num_threads(pace.threads)
         trainer = replace(trainer, precision=pace.precision)
         log_classes(images)
         log.info("training in %s, threads: %d, %.0f images/s", pace.precision, pace.threads, pace.images_per_s)
-        trained = FullTraining(label, arch, recipe, trainer, output / ".weights").trained()
-    shutil.rmtree(output / ".weights")
+        trained = FullTraining(label, arch, recipe, trainer, kept).trained()
+    shutil.rmtree(kept)
     network = judged([trained], trainer)
     rows = rows_of([network], "trained", images.num_classes)
     write_model(output, trained, images, title=label)
@@ -156,6 +163,16 @@ def train(
     write_metrics(output, metrics, images.classes)
     warn_of_majority(rows[0], metrics["majority_share"])
     return {"folder": str(output), **metrics}
+
+
+def asked_of(arch: Architecture, data: DataOptions, options: TrainOptions, recipe: Recipe) -> dict[str, Any]:
+    """What decides a training, so that one with other options is not continued by mistake."""
+    return {
+        "architecture": arch.to_yaml(), "data": str(DATA_SETS.absolute(data.source)), "seed": data.seed,
+        "fit": data.reading.fit, "labels": None if data.labels is None else str(absolute_path(data.labels)),
+        "group-by": data.group_by, "device": options.device, "precision": options.precision,
+        "recipe": recipe.model_dump(mode="json"),
+    }  # fmt: skip
 
 
 def evaluate(
