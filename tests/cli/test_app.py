@@ -12,14 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from command import Mnas
+from killed_training import check_continued
 from PIL import Image
-from safetensors.torch import load_file
 
 from mnas.run import Run
-from mnas.training import full
-from mnas.training.loop import Training
 
 COMMANDS = [
     "search", "resume", "train", "evaluate", "export", "report", "spaces", "zoo", "doctor", "latency measure",
@@ -162,31 +159,10 @@ def test_train(mnas: Mnas, tmp_path: Path) -> None:
     assert "not empty" in refused.err
 
 
-def test_a_killed_training_is_continued_bit_by_bit(
-    mnas: Mnas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:  # fmt: skip
+def test_a_killed_training_is_continued(mnas: Mnas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     command = ("train", "mobilenet_v3_small@0.35:32", "--precision", "float32", "--set", "epochs=3", "--set",
                "batch_size=16", "--set", "images=64")  # fmt: skip
-    assert mnas(*command, "-o", "whole").code == 0
-    monkeypatch.setattr(full, "SAVE_S", 0.0)
-    step = Training._train_step
-
-    def dies(self: Training, *args: Any) -> Any:
-        if self.recipe.epochs == 3 and self.step == 7:  # not while the speed is measured
-            raise KeyboardInterrupt
-        return step(self, *args)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Training, "_train_step", dies)
-        assert mnas(*command, "-o", "killed").code == 130
-    assert not (tmp_path / "killed" / "metrics.json").exists()
-    other = mnas(*command, "--seed", "1", "-o", "killed")
-    assert other.code == 2 and "seed" in other.err
-    assert mnas(*command, "-o", "killed").code == 0
-    whole, killed = (load_file(tmp_path / name / "weights.safetensors") for name in ("whole", "killed"))
-    assert whole.keys() == killed.keys()
-    assert all(torch.equal(whole[name], killed[name]) for name in whole)
-    assert not (tmp_path / "killed" / ".weights").exists()
+    check_continued(mnas, tmp_path, monkeypatch, command, step=7, other="lr=0.01")
 
 
 def write(path: Path, text: str) -> Path:

@@ -5,19 +5,15 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from command import Mnas
+from killed_training import check_continued
 from made_up_dense import write_coco, write_masked
-from safetensors.torch import load_file
-from torch import Tensor
 
 from mnas import build, zoo
 from mnas.export.dense import load_dense
-from mnas.training import full
-from mnas.training.loop import Training
 
 SMALL = ("mobilenet_v3_small@0.35", "--resolution", "32", "--no-pretrained", "--set", "batch_size=4")
 FEW = (*SMALL, "--set", "images=8", "--set", "epochs=2")
@@ -80,29 +76,9 @@ def test_a_network_is_trained_written_and_evaluated_again(
     assert sum(one.numel() for one in model.network.parameters()) == written["network"]["params"]
 
 
-def test_a_killed_training_is_continued_bit_by_bit(
-    mnas: Mnas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:  # fmt: skip
-    command = ("train", *FEW, "--task", "segmentation")
-    assert mnas(*command, "-o", "whole").code == 0
-    monkeypatch.setattr(full, "SAVE_S", 0.0)
-    step = Training._train_step
-
-    def dies(self: Training, *args: Any) -> Tensor:
-        if self.recipe.epochs == 2 and self.step == 3:  # not while the speed is measured
-            raise KeyboardInterrupt
-        return step(self, *args)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Training, "_train_step", dies)
-        assert mnas(*command, "-o", "killed").code == 130
-    assert not (tmp_path / "killed" / "metrics.json").exists()
-    assert "recipe" in refused(mnas, *command, "--set", "epochs=3", "-o", "killed")
-    assert mnas(*command, "-o", "killed").code == 0
-    whole, killed = (load_file(tmp_path / name / "weights.safetensors") for name in ("whole", "killed"))
-    assert whole.keys() == killed.keys()
-    assert all(torch.equal(whole[name], killed[name]) for name in whole)
-    assert not (tmp_path / "killed" / ".weights").exists()
+def test_a_killed_training_is_continued(mnas: Mnas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = ("train", *SMALL, "--set", "images=8", "--set", "epochs=3", "--task", "segmentation")
+    check_continued(mnas, tmp_path, monkeypatch, command, step=3, other="epochs=4")
     assert "not empty" in refused(mnas, *command, "-o", "killed")
 
 
