@@ -39,6 +39,8 @@ class RunState(Strict):
     """The input sizes that are searched, in pixels."""
     estimator: Literal["supernet", "train", "probe", "zero_cost"] | None = None
     """The estimator of accuracy, decided by the plan where the objective leaves it to it."""
+    budget_s: Positive | None = None
+    """Seconds of the whole run: those of the configuration, or more where most of them were gone before it trained."""
     precision: Literal["float32", "bfloat16"] | None = None
     """The precision of training, decided by the plan where the configuration leaves it to it."""
     threads: Annotated[int, pydantic.Field(ge=1)] | None = None

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import torch
 
 from mnas.data.sources import ImageData
 from mnas.io.size import shown
+from mnas.pipeline.clock import duration
 from mnas.pipeline.context import Context
-from mnas.pipeline.plan import Plan, Speeds, Workload, limits_of, make_plan, make_supernet_plan, trainings_of
+from mnas.pipeline.plan import EXPORT_S, Plan, Speeds, Workload, limits_of, make_plan, make_supernet_plan, trainings_of
 from mnas.space.architecture import Architecture
 from mnas.training.recipe import steps_an_epoch
 from mnas.training.speed import fastest, supernet_speed
@@ -19,6 +21,28 @@ log = logging.getLogger("mnas")
 MIN_SUPERNET_STEPS = 400
 """A supernet that gets fewer steps is not trained: after 75 to 108 it told no network from another, after 937 it ranked
 with a tau of 0.57 (benchmarks/rank_correlation.py)."""
+
+LEAST_LEFT = 0.6
+"""The part of a time budget that search and race get whatever the latency table and waiting for a busy machine took: so
+much that the race has half of it."""
+
+
+def with_time(context: Context, elapsed_s: float) -> Context:
+    """The context with a time budget of which enough is left for trainings; decided once, `elapsed_s` into the run."""
+    config, run = context.config, context.run
+    if config.budget_s is None:
+        return context
+    least_s = elapsed_s + LEAST_LEFT * config.budget_s + EXPORT_S
+    budget_s = run.state().budget_s or max(config.budget_s, least_s)
+    if run.state().budget_s is None:
+        run.update_state(budget_s=budget_s)
+        if budget_s > config.budget_s:
+            log.warning(
+                "%s of the budget of %s were gone before anything could be trained, with the latency table and waiting "
+                "for other processes; trainings get their part all the same, so that the run ends %s later",
+                duration(elapsed_s), duration(config.budget_s), duration(budget_s - config.budget_s),
+            )  # fmt: skip
+    return replace(context, config=config.model_copy(update={"budget_s": budget_s}))
 
 
 def plan_run(context: Context, reference: Architecture, elapsed_s: float) -> Plan:

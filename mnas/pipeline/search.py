@@ -36,7 +36,7 @@ from mnas.pipeline.origins import run_origins
 from mnas.pipeline.pacing import Pacing
 from mnas.pipeline.plan import EXPORT_S, RACE_COST, Plan, limits_of, trainings_of
 from mnas.pipeline.plan_log import log_plan
-from mnas.pipeline.planning import plan_run
+from mnas.pipeline.planning import plan_run, with_time
 from mnas.pipeline.race import Contender
 from mnas.pipeline.races import enter, run_races
 from mnas.pipeline.races_file import races_of
@@ -93,6 +93,7 @@ def _search(run: Run, config: RunConfig, overrides: Overrides, group: ProcessGro
     context, baselines = open_run(run, config, overrides, group)
     fastest, slowest_ms = _extremes(context)
     references = _references(context)
+    context = with_time(context, clock.elapsed_s())
     plan = plan_run(context, _largest(context, references, baselines), clock.elapsed_s())
     context = context.decided()
     config = context.config
