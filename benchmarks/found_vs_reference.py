@@ -4,6 +4,7 @@
     python benchmarks/found_vs_reference.py fashion_mnist --budget 40m
     python benchmarks/found_vs_reference.py cifar10 --budget 40m
     python benchmarks/found_vs_reference.py photos --budget 40m
+    python benchmarks/found_vs_reference.py photos --photographs photos --budget 25m --latency-ms 8.5
     python benchmarks/found_vs_reference.py cifar10 --budget 3m --device cuda
 
 Each part runs `mnas search` and keeps its own figures: test accuracies of winner and opponent (trained by the same
@@ -13,11 +14,13 @@ and `cifar10` use 20,000 images and the budget that MobileNetV3-Small at 1.5 tim
 Runtime; `plain` beside them is that network at the native size, trained as torchvision's classification reference does
 (SGD, 0.1 for 256 images, a tenth every 30 epochs; random resized crops, mirrored), 30 epochs; what the result file has
 of it is not trained again. `photos` is a folder of 2,000 CIFAR-10 images at 64 px, against `mnas train
-mobilenet_v3_large` for as long as the whole search took. Other options than those below are the search's.
+mobilenet_v3_large` for as long as the whole search took; `photos --photographs FOLDER` takes your own, and runs both at
+the same time, each on one core (Linux). Other options than those below are the search's.
 """
 
 from __future__ import annotations
 
+import concurrent.futures
 import datetime
 import json
 import os
@@ -39,6 +42,7 @@ from PIL import Image
 from recipe_parts import opened
 
 import mnas
+from mnas.config import parse_duration
 from mnas.data.augment import augment
 from mnas.data.loader import batches
 from mnas.data.splits import Split, limited
@@ -48,11 +52,11 @@ IMAGES = 20_000
 CPU = torch.device("cpu")
 
 
-def searched(options: Sequence[str], folder: Path) -> dict[str, Any]:
-    """The figures of one search; its latency table is built anew."""
+def searched(options: Sequence[str], folder: Path, core: int | None = None) -> dict[str, Any]:
+    """The figures of one search; its latency table is built anew. It runs on the core of that number alone, or all."""
     began = time.perf_counter()
     run = folder / "run"
-    result = mnas_json(["search", *options, "--run", str(run)], XDG_CACHE_HOME=str(folder / "cache"))
+    result = mnas_json(["search", *options, "--run", str(run)], core, XDG_CACHE_HOME=str(folder / "cache"))
     wall_s = time.perf_counter() - began
     peak_kb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss  # of the largest of all commands so far
     log = (run / "run.log").read_text().replace(str(folder), "FOLDER")
@@ -71,9 +75,10 @@ def searched(options: Sequence[str], folder: Path) -> dict[str, Any]:
     return figures
 
 
-def mnas_json(arguments: Sequence[str], **environment: str) -> dict[str, Any]:
-    """The JSON of one `mnas` command; a failed command ends the benchmark with its exit code."""
-    command = [sys.executable, "-m", "mnas", *arguments, "--json"]
+def mnas_json(arguments: Sequence[str], core: int | None = None, **environment: str) -> dict[str, Any]:
+    """The JSON of one `mnas` command, on one core or all; a failed command ends the benchmark with its exit code."""
+    pinned = [] if core is None else ["taskset", "--cpu-list", str(core)]
+    command = [*pinned, sys.executable, "-m", "mnas", *arguments, "--json"]
     completed = subprocess.run(command, env=os.environ | environment, stdout=subprocess.PIPE, text=True)
     if completed.returncode:
         sys.exit(completed.returncode)
@@ -199,37 +204,55 @@ def photos(options: Sequence[str]) -> dict[str, Any]:
                 Image.fromarray(image).resize((64, 64), Image.Resampling.BICUBIC).save(path)
         budget_ms = 1.05 * latency_ms("mobilenet_v3_large", 64, "torch")
         found = searched(["--data", str(folder / "photos"), "--latency-ms", f"{budget_ms:.4f}", *options], folder)
-        alone = trained_alone(str(folder / "photos"), found["wall_s"])
+        alone = trained_alone(["--data", str(folder / "photos")], found["wall_s"])
     return {"budget_ms": budget_ms, **found, "mobilenet_v3_large_alone": alone}
 
 
-def trained_alone(source: str, seconds: float) -> dict[str, Any]:
+def side_by_side(options: Sequence[str], photographs: str, budget: str) -> dict[str, Any]:
+    """A search among photographs and its opponent at the same time, each on a core of its own."""
+    data = ["--data", photographs]
+    with tempfile.TemporaryDirectory() as folder, concurrent.futures.ThreadPoolExecutor() as pool:
+        alone = pool.submit(trained_alone, data, parse_duration(budget), 1)
+        found = searched([*data, "--budget", budget, *options], Path(folder), 0)
+        return {**found, "mobilenet_v3_large_alone": alone.result()}
+
+
+def trained_alone(data: Sequence[str], seconds: float, core: int | None = None) -> dict[str, Any]:
     """MobileNetV3-Large by `mnas train`, for about as many seconds; its speed is that of a short training first."""
 
     def trained(epochs: int) -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as folder:
-            command = ["train", "mobilenet_v3_large", "--data", source, "-o", f"{folder}/alone"]
-            return shown(mnas_json([*command, "--set", f"epochs={epochs}"])["networks"][0])
+            command = ["train", "mobilenet_v3_large", *data, "-o", f"{folder}/alone"]
+            return shown(mnas_json([*command, "--set", f"epochs={epochs}"], core)["networks"][0])
 
-    short = trained(10)
-    return trained(max(30, round(seconds * short["epochs"] / short["seconds"])))
+    began = time.perf_counter()
+    short = trained(10 if core is None else 2)
+    if core is not None:  # the short training is of the same time
+        seconds -= time.perf_counter() - began
+    return trained(max(30 if core is None else 1, round(seconds * short["epochs"] / short["seconds"])))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = options_parser(__doc__)
     parser.add_argument("part", choices=("default", "fashion_mnist", "cifar10", "photos"))
     parser.add_argument("--seeds", type=int, help="runs of `default` (5), or trainings of winner and opponent (3)")
+    parser.add_argument("--photographs", type=Path, metavar="FOLDER", help="class folders, for `photos`")
+    parser.add_argument("--budget", default="40m", help="of each search but the default command's")
     parser.add_argument("--before", metavar="COMMIT", help="time the default command at this commit too")
     options, others = parser.parse_known_args(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # a raised exception ends the search that runs, too
-    match options.part:
+    part, in_time = options.part, [*others, "--budget", options.budget]
+    match part:
         case "default":
             figures = default(options.seeds or 5, options.before, others)
+        case "photos" if options.photographs is not None:
+            part = f"photos, {options.photographs.name}"
+            figures = side_by_side(others, str(options.photographs), options.budget)
         case "photos":
-            figures = photos(others)
-        case part:
-            figures = small_images(part, others, options.seeds or 3)
-    save_part("found_vs_reference", options.part, figures)
+            figures = photos(in_time)
+        case _:
+            figures = small_images(part, in_time, options.seeds or 3)
+    save_part("found_vs_reference", part, figures)
 
 
 if __name__ == "__main__":
