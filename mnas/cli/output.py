@@ -111,6 +111,28 @@ def print_predictions(done: dict[str, Any]) -> None:
     print_table(f"{done['file']}, {done['runtime']}, {done['resolution']} px: {count}", columns, rows)
 
 
+def print_answers(done: dict[str, Any]) -> None:
+    """What a network with a head says of each image, and the files that were written."""
+    rows = []
+    for image in done["images"]:
+        said = image["predictions"] or [{"class": "nothing"}]
+        rows += [[one_line(image["image"]), one_line(one["class"]), *_answer(one)] for one in said]
+    count = f"{len(done['images'])} image{'s' * (len(done['images']) != 1)}"
+    title = f"{done['file']}, {done['runtime']}, {done['resolution']} px: {count}"
+    print_table(title, ["image", "class", "", "x1, y1, x2, y2 (px)"], rows)
+    for image in done["images"]:
+        if "file" in image:
+            typer.echo(image["file"])
+    for image in done["skipped"]:
+        typer.echo(f"skipped {one_line(image['image'])}: {one_line(image['reason'])}")
+
+
+def _answer(one: dict[str, Any]) -> list[str]:
+    """The share or the probability, and the box."""
+    share = one.get("share", one.get("probability"))
+    return ["" if share is None else f"{share:.1%}", ", ".join(f"{side:.0f}" for side in one.get("box", []))]
+
+
 def networks_table(done: dict[str, Any]) -> tuple[str, list[str], list[list[str]]]:
     """Title, columns and rows of the comparison: winners first, then the baselines that are other networks."""
     devices, winners = done["networks"][0]["latencies"], done.get("winners", [])
