@@ -17,6 +17,8 @@ from mnas.monitor.figures import as_measured, with_spread
 if TYPE_CHECKING:
     from rich.table import Table
 
+ANSWERS = {"segmentation": ("share",), "detection": ("probability", "x1, y1, x2, y2 (px)")}
+"""The columns of what a network with a head says of an image."""
 
 @contextmanager
 def only_main_process() -> Iterator[None]:
@@ -113,13 +115,13 @@ def print_predictions(done: dict[str, Any]) -> None:
 
 def print_answers(done: dict[str, Any]) -> None:
     """What a network with a head says of each image, and the files that were written."""
-    rows = []
+    rows, columns = [], ["image", "class", *ANSWERS[done["task"]]]
     for image in done["images"]:
-        said = image["predictions"] or [{"class": "nothing"}]
-        rows += [[one_line(image["image"]), one_line(one["class"]), *_answer(one)] for one in said]
+        said = image["predictions"] or [{"class": "-"}]
+        rows += [[one_line(image["image"]), one_line(one["class"]), *_answer(one)][: len(columns)] for one in said]
     count = f"{len(done['images'])} image{'s' * (len(done['images']) != 1)}"
     title = f"{done['file']}, {done['runtime']}, {done['resolution']} px: {count}"
-    print_table(title, ["image", "class", "", "x1, y1, x2, y2 (px)"], rows)
+    print_table(title, columns, rows)
     for image in done["images"]:
         if "file" in image:
             typer.echo(image["file"])

@@ -16,7 +16,7 @@ from mnas.data.dense.upright import header_of
 from mnas.data.depth import warn_of_depth
 from mnas.data.images import BrokenImage, BrokenImages, decode
 from mnas.data.walk import named_images
-from mnas.errors import BadInput, nearest
+from mnas.errors import BadInput
 from mnas.export.dense import DenseModel, load_dense
 from mnas.export.dense_files import network_input, run_session
 from mnas.export.heads import FORMS
@@ -76,7 +76,7 @@ def predict(folder: Path, images: Sequence[str | Path], options: PredictOptions)
                 }  # fmt: skip
                 if output is not None:
                     pixels = decode(path, sized(header.height, header.width), model.reading)
-                    picture = form.file(Image.fromarray(pixels), answer, model.classes)
+                    picture = form.file(Image.fromarray(pixels), answer, model.classes, options.least)
                     row["file"] = _written(picture, output, Path(path).stem, names)
                 found.append(row)
             except BrokenImage as error:
@@ -103,7 +103,7 @@ def _predictor(folder: Path, model: DenseModel, options: PredictOptions) -> _Pre
     """The network with the folder's weights, or an ONNX file. Raises BadInput."""
     runtime = options.runtime or ("torch" if options.file is None else "onnxruntime")
     if runtime not in RUNTIMES:
-        raise BadInput(f"--runtime {runtime}{nearest(runtime, RUNTIMES)}: what runs networks with a head here")
+        raise BadInput(f"--runtime {runtime}: does not run networks with a head here; expected {', '.join(RUNTIMES)}")
     if runtime == "onnxruntime":
         return _exported(options.file or folder / ONNX_FILE, model)
     if options.file is not None:

@@ -160,22 +160,24 @@ def _write_onnx(folder: Path, model: DenseModel, judge: _Judge) -> list[Checked]
     runtime = importlib.import_module("onnxruntime")
     options = runtime.SessionOptions()
     options.log_severity_level = 3  # errors only; warnings would go to stderr
-    form, files, outputs = judge.form, list[Checked](), list[list[Outputs]]()
-    for name, file in form.onnx.items():
-        content = form.model(name, judge.network, model.architecture.resolution)
-        session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    form, size = judge.form, model.architecture.resolution
+    contents, outputs = dict[str, bytes](), list[list[Outputs]]()
+    for name in form.onnx:
+        contents[name] = form.model(name, judge.network, size)
+        session = runtime.InferenceSession(contents[name], options, providers=["CPUExecutionProvider"])
         outputs.append([run_session(session, one[None]) for one in judge.images])
-        if len(outputs) == 1:
-            raw = judge.check_raw(outputs[0], ONNX_TOLERANCE, str(folder / file))
-        write_atomic(folder / file, content)
-        files.append(Checked(name, folder / file, Likeness(1.0, raw), judge.real))
+    paths = {name: folder / file for name, file in form.onnx.items()}
+    first, last = next(iter(paths.values())), [*paths.values()][-1]
+    raw = judge.check_raw(outputs[0], ONNX_TOLERANCE, str(first))
     follows = [form.finished(one) for one in outputs[0]]
     alike = mean_likeness(form, outputs[-1], follows)
     if alike.agreement < ALIKE:
-        raise MnasError(
-            f"{files[-1].path}: agrees in {alike.agreement:.1%} with what follows from its raw outputs; do not use it"
-        )
-    return [*files[:-1], files[-1]._replace(likeness=judge.likeness(outputs[-1]))]
+        raise MnasError(f"{last}: agrees in {alike.agreement:.1%} with what its raw outputs lead to; do not use it")
+    likenesses = [judge.likeness(follows)._replace(difference=raw), judge.likeness(outputs[-1])]
+    for name, path in paths.items():
+        write_atomic(path, contents[name])
+    pairs = zip(paths.items(), likenesses[-len(paths) :], strict=True)
+    return [Checked(name, path, likeness, judge.real) for (name, path), likeness in pairs]
 
 
 def run_session(session: Any, x: Tensor) -> Outputs:

@@ -77,7 +77,10 @@ def _backbone(arch: Architecture, head: DenseHead, layers: list[Layer]) -> str:
     for layer in blocks:
         rows += row_source(layer, size_comment(layer) if layer.out_size != previous.out_size else "")
         previous = layer
-    dilated = [(number, layer.dilation) for number, layer in enumerate(blocks) if layer.dilation > 1]
+    dilated = [
+        (dilation, tuple(number for number, layer in enumerate(blocks) if layer.dilation == dilation))
+        for dilation in sorted({layer.dilation for layer in blocks} - {1})
+    ]
     expanded = [index - 1 for index, tap in taps if tap.expanded]
     inner = [index - 1 for index, tap in taps if not tap.expanded and index <= len(blocks)]
     info = [

@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from mnas.data.dense.geometry import inside
+from mnas.data.dense.samples import Boxes
 from mnas.export.dense_source import HeadSource
 from mnas.export.heads.form import Likeness, Outputs
 from mnas.io.size import Size, sides, sized
@@ -81,13 +82,18 @@ class BoxesForm:
                 for box, score, label in found if score >= (SHOWN if least is None else least)]  # fmt: skip
 
     def drawn(self, image: Image.Image, answer: Any, classes: tuple[str, ...]) -> Image.Image:
-        scores = getattr(answer, "scores", torch.ones(len(answer.labels)))  # a truth has none
-        seen = scores >= SHOWN
-        names = [classes[label - 1] for label in answer.labels[seen].tolist()]
-        if hasattr(answer, "scores"):
-            names = [f"{name} {score:.0%}" for name, score in zip(names, scores[seen].tolist(), strict=True)]
-        return boxed(image, answer.boxes[seen].tolist(), names, answer.labels[seen].tolist())
+        return _drawn(image, answer, classes, SHOWN)
 
-    def file(self, image: Image.Image, answer: Any, classes: tuple[str, ...]) -> Image.Image:
+    def file(self, image: Image.Image, answer: Any, classes: tuple[str, ...], least: float | None) -> Image.Image:
         """The image with its boxes."""
-        return self.drawn(image, answer, classes)
+        return _drawn(image, answer, classes, SHOWN if least is None else least)
+
+
+def _drawn(image: Image.Image, answer: Boxes | Detections, classes: tuple[str, ...], least: float) -> Image.Image:
+    """A truth's boxes with their names, or those of a prediction with their probabilities."""
+    labels, names = answer.labels.tolist(), [classes[label - 1] for label in answer.labels.tolist()]
+    if isinstance(answer, Boxes):
+        return boxed(image, answer.boxes.tolist(), names, labels)
+    seen = int((answer.scores >= least).sum())  # the best come first
+    texts = [f"{name} {score:.0%}" for name, score in zip(names[:seen], answer.scores[:seen].tolist(), strict=True)]
+    return boxed(image, answer.boxes[:seen].tolist(), texts, labels[:seen])

@@ -58,5 +58,5 @@ class Form(Protocol):
     def drawn(self, image: Image.Image, answer: Any, classes: tuple[str, ...]) -> Image.Image:
         """An answer, or a truth, over its image."""
 
-    def file(self, image: Image.Image, answer: Any, classes: tuple[str, ...]) -> Image.Image:
+    def file(self, image: Image.Image, answer: Any, classes: tuple[str, ...], least: float | None) -> Image.Image:
         """What `mnas predict -o` writes for an image."""

@@ -70,7 +70,7 @@ class MasksForm:
     def drawn(self, image: Image.Image, answer: Any, classes: tuple[str, ...]) -> Image.Image:
         return masked(image, answer.numpy(), len(classes))
 
-    def file(self, image: Image.Image, answer: Any, classes: tuple[str, ...]) -> Image.Image:
+    def file(self, image: Image.Image, answer: Any, classes: tuple[str, ...], least: float | None) -> Image.Image:
         """A PNG with the class's index in each pixel, and a palette to see them by."""
-        del image
+        del image, least
         return palette_image(answer.numpy(), len(classes))
