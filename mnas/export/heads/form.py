@@ -37,6 +37,12 @@ class Form(Protocol):
     def model(self, name: str, network: nn.Module, size: Size) -> bytes:
         """The content of an ONNX file by its name in `onnx`."""
 
+    def witness(self, network: nn.Module, size: Size) -> bytes | None:
+        """The last ONNX file, which gives the first one's outputs behind its own; None where both are one file."""
+
+    def decided(self, raw: Outputs) -> bool:
+        """Whether scores differ enough to decide what is found; those of a hardly trained network are equal."""
+
     def raw(self, network: nn.Module, x: Tensor) -> Outputs:
         """What the first file of `onnx` gives for an image (1, c, h, w), by PyTorch: continuous, so it compares."""
 
