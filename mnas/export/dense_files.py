@@ -22,6 +22,7 @@ from mnas.errors import MnasError
 from mnas.export.checks import check_tensor, plain_copy
 from mnas.export.dense import DenseModel, write_dense, write_weights
 from mnas.export.dense_source import dense_source
+from mnas.export.folder import PICTURE_FILE
 from mnas.export.heads import FORMS
 from mnas.export.heads.form import Form, Likeness, Outputs
 from mnas.export.onnx import TOLERANCE as ONNX_TOLERANCE
@@ -33,7 +34,6 @@ from mnas.monitor.overlays import table_of
 
 log = logging.getLogger("mnas")
 
-PICTURE_FILE = "predictions.png"
 FORMATS = ("pytorch", "onnx")
 """In which networks with a head are written."""
 CHECKED = 8
@@ -177,13 +177,13 @@ def _check_last(form: Form, own: int, seen: Sequence[Outputs], path: Path) -> No
     """Compare the `own` first outputs of a witness with what the others, its raw ones, lead to. Raises MnasError."""
     clear = [one for one in seen if form.decided(one[own:])]
     if not clear:
-        log.warning("%s: what it finds cannot be compared: the network was hardly trained, scores are equal", path)
+        log.warning("%s: what it finds cannot be compared: in a hardly trained network scores are equal", path)
         return
     alike = mean_likeness(form, [one[:own] for one in clear], [form.finished(one[own:]) for one in clear])
     if alike.agreement < ALIKE:
         raise MnasError(
-            f"{path}: agrees in {alike.agreement:.1%} with what its raw outputs lead to; do not use it, and report this "
-            "with architecture.yaml"
+            f"{path}: agrees in {alike.agreement:.1%} with what its raw outputs lead to; do not use it, and report "
+            "this with architecture.yaml"
         )
 
 
