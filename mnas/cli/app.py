@@ -53,6 +53,7 @@ from mnas.cli.options import (
 )
 from mnas.cli.output import (
     only_main_process,
+    print_answers,
     print_figures,
     print_networks,
     print_predictions,
@@ -340,25 +341,36 @@ def evaluate(
 def predict(
     target: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, or a folder that `train` wrote.")],
     images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="Image files, or folders of them.")],
-    top: Annotated[int, typer.Option(min=1, metavar="N", help="How many classes of each image are shown.")] = 5,
+    top: Annotated[int | None, typer.Option(min=1, metavar="N", help="How many classes, or objects, of each image are shown; 5 classes, all objects.")] = None,
+    least: Annotated[float | None, typer.Option(min=0, max=1, metavar="P", help="Of a network with a head: the least probability of an object, or share of a class; 0.3 of objects.")] = None,
     runtime: Annotated[str | None, typer.Option(help="What runs an exported file: onnxruntime, litert, executorch, openvino, opencv, torch; by default PyTorch runs the weights.")] = None,
     file: Annotated[Path | None, typer.Option(help="An exported file; by default the runtime's in the network's folder.")] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write a CSV file, with a row for each image and class.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write a CSV file, with a row for each image and class; of a network with a head a folder with a PNG for each image: its mask, or its objects.")] = None,
     max_broken: Annotated[int | None, typer.Option(min=0, metavar="N", help="Images that cannot be decoded and may be skipped; any number by default.")] = None,
     device: Annotated[str, typer.Option(help="What runs the weights: auto, cpu, cuda, mps.")] = "auto",
     as_json: Json = False,
 ) -> None:  # fmt: skip
-    """The most probable classes of images, by a trained network or a file that was exported from it.
+    """The most probable classes of images, or their masks or objects, by a trained network or a file exported from it.
 
     Example: mnas predict runs/v3_large-15ms-20260101-120000 photo.jpg new_photos --top 3
 
     By a file: --runtime onnxruntime, or --file model.onnx.
     """
     from mnas.commands import predict as command
+    from mnas.export.dense import dense_folder
 
+    if (folder := dense_folder(target)) is not None:
+        from mnas.commands import dense_predict as dense
+
+        options = dense.PredictOptions(top, least, runtime, file, output, device, max_broken)
+        answered = dense.predict(folder, images, options)
+        show(answered, as_json, lambda: print_answers(answered))
+        return
+    if least is not None:
+        raise BadInput("--least: for networks with a head alone; --top says how many classes are shown")
     if output is not None and output.exists():
         raise BadInput(f"{output}: exists; name another file with -o")
-    done = command.predict(target, images, top=top, runtime=runtime, file=file, device=device, max_broken=max_broken)
+    done = command.predict(target, images, top=5 if top is None else top, runtime=runtime, file=file, device=device, max_broken=max_broken)
     if output is not None:
         command.write_csv(output, done)
     show(done, as_json, lambda: print_predictions(done))
@@ -383,16 +395,19 @@ def export(
 
     Another trial than the winner: --trial 12; leaderboard.csv in the run's folder lists them.
     """
+    from mnas.commands import dense_files, models
     from mnas.commands import export as exporting
-    from mnas.commands import models
+    from mnas.export.dense import dense_folder
 
     if one_of_export(trial, front, format):
         handed_over = models.export_trials(target, trial=trial, output=output)
         show(handed_over, as_json, lambda: print_trials(handed_over))
         return
-    done = exporting.export(target, exporting.ExportOptions(
-        words(format, "onnx"), words(precision, "fp32"), output, opset, words(check), embed,
-    ))  # fmt: skip
+    options = exporting.ExportOptions(
+        words(format, "onnx"), words(precision, "fp32"), output, opset, words(check), embed
+    )
+    folder = dense_folder(target)
+    done = exporting.export(target, options) if folder is None else dense_files.export(folder, options)
     checked = [f"{one['runtime']} {one['version']}: as PyTorch, to {one['largest_difference']:.1g}" for one in done["checked"]]
 
     def table() -> None:
@@ -418,11 +433,16 @@ def benchmark(
     Example: mnas benchmark runs/v3_large-15ms-20260101-120000 --formats onnx,litert --precision fp32,int8
     """
     from mnas.commands import benchmark as benchmarking
+    from mnas.commands import dense_files
+    from mnas.export.dense import dense_folder
 
-    options = benchmarking.BenchmarkOptions(
-        words(formats), words(precision, "fp32,int8"), threads, one_size(resolution) or 224, seed
-    )
-    done = {"networks": [benchmarking.benchmark(target, options) for target in targets]}
+    def table_of(target: str) -> dict[str, Any]:
+        folder = dense_folder(target)
+        stated = words(precision, "fp32" if folder else "fp32,int8")
+        options = benchmarking.BenchmarkOptions(words(formats), stated, threads, one_size(resolution) or 224, seed)
+        return dense_files.benchmark(folder, options) if folder else benchmarking.benchmark(target, options)
+
+    done = {"networks": [table_of(target) for target in targets]}
     if csv is not None:
         write_atomic(csv, files_csv(done["networks"]))
 

@@ -17,6 +17,8 @@ from mnas.monitor.figures import as_measured, with_spread
 if TYPE_CHECKING:
     from rich.table import Table
 
+ANSWERS = {"segmentation": ("share",), "detection": ("probability", "x1, y1, x2, y2 (px)")}
+"""The columns of what a network with a head says of an image."""
 
 @contextmanager
 def only_main_process() -> Iterator[None]:
@@ -109,6 +111,28 @@ def print_predictions(done: dict[str, Any]) -> None:
     ]
     count = f"{len(images)} image{'s' * (len(images) != 1)}"
     print_table(f"{done['file']}, {done['runtime']}, {done['resolution']} px: {count}", columns, rows)
+
+
+def print_answers(done: dict[str, Any]) -> None:
+    """What a network with a head says of each image, and the files that were written."""
+    rows, columns = [], ["image", "class", *ANSWERS[done["task"]]]
+    for image in done["images"]:
+        said = image["predictions"] or [{"class": "-"}]
+        rows += [[one_line(image["image"]), one_line(one["class"]), *_answer(one)][: len(columns)] for one in said]
+    count = f"{len(done['images'])} image{'s' * (len(done['images']) != 1)}"
+    title = f"{done['file']}, {done['runtime']}, {done['resolution']} px: {count}"
+    print_table(title, columns, rows)
+    for image in done["images"]:
+        if "file" in image:
+            typer.echo(image["file"])
+    for image in done["skipped"]:
+        typer.echo(f"skipped {one_line(image['image'])}: {one_line(image['reason'])}")
+
+
+def _answer(one: dict[str, Any]) -> list[str]:
+    """The share or the probability, and the box."""
+    share = one.get("share", one.get("probability"))
+    return ["" if share is None else f"{share:.1%}", ", ".join(f"{side:.0f}" for side in one.get("box", []))]
 
 
 def networks_table(done: dict[str, Any]) -> tuple[str, list[str], list[list[str]]]:

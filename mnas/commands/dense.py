@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
@@ -20,12 +21,17 @@ from mnas.data.dense.sources import DATA_SETS
 from mnas.data.division import summary
 from mnas.data.evaluation import SPLITS
 from mnas.errors import BadInput, nearest
-from mnas.export.dense import DenseModel, is_dense, load_dense, write_dense
+from mnas.export.dense import DenseModel, is_dense, load_dense
+from mnas.export.dense_files import hand_over
 from mnas.export.folder import METRICS_FILE
+from mnas.export.onnx import require_exporters
 from mnas.io.files import read_json, require_space, write_json
 from mnas.io.names import absolute_path
 from mnas.io.size import written
 from mnas.io.versions import versions
+from mnas.latency.model_files import timed_rows
+from mnas.latency.timing.device import device_name
+from mnas.monitor.tensorboard import TensorBoard
 from mnas.pipeline.origins import LEAST_PIXELS, check_start, training_origins
 from mnas.space.architecture import Architecture
 from mnas.space.cost import cost
@@ -46,6 +52,8 @@ log = logging.getLogger("mnas")
 
 FIGURES: dict[str, Part] = {"validation": "val", "test": "test"}
 """What metrics.json calls the figures of each split."""
+BOARD_FOLDER = "tb"
+"""Figures for TensorBoard."""
 
 
 def train(
@@ -59,6 +67,7 @@ def train(
     _check_options(chosen, data)
     if options.precision not in PRECISIONS:
         raise BadInput(f"--precision {options.precision}{nearest(options.precision, PRECISIONS)}")
+    require_exporters()
     output, path = Path(output), NETWORKS.path(name)
     begun, label = begun_in(output), name if path is None else path.stem
     init = None if options.init is None else absolute_path(options.init)
@@ -95,7 +104,12 @@ def train(
     task.handed_over(network)
     place = Place(arch.resolution, trainer.device)
     figures = {name: _figures(task, network, part, place) for name, part in FIGURES.items()}
-    write_dense(output, DenseModel(network, arch, task.name, task.head, images.classes, images.train.reading))
+    model = DenseModel(network, arch, task.name, task.head, images.classes, images.train.reading)
+    handed_over = hand_over(output, model, images, title=label)
+    if handed_over.picture is not None:
+        board = TensorBoard(output / BOARD_FOLDER)
+        board.picture("predictions", handed_over.picture)
+        board.close()
     metrics = {
         "title": f"{label} under {task.head}", **_network_facts(arch, task), **figures,
         "data": _data_facts(images, data),
@@ -103,6 +117,7 @@ def train(
             "epochs": standing.epochs, "seconds": standing.seconds, "weights": training.weights, **asdict(pace),
             "recipe": asked["recipe"],
         },
+        "files": named(timed_rows(handed_over.files, arch.input_shape(1), seed=data.seed)), "device": device_name(),
         "pretrained": start, "versions": versions(),
     }  # fmt: skip
     write_json(output / METRICS_FILE, metrics)
@@ -127,25 +142,40 @@ def evaluate(
             f"--seed {seed}: the training divided its data by the seed {known['seed']}; divided by another one, images "
             "of the training would be called test images"
         )
-    source = known["source"] if data is None else data
-    broken = known.get("max_broken", MAX_BROKEN) if max_broken is None else max_broken
-    kind = KINDS[model.task]
-    images = kind.load(source, seed=known["seed"], max_broken=broken, reading=model.reading)
-    if images.classes != model.classes:
-        raise BadInput(
-            f"{source}: has the classes {summary(images.classes)}; the network knows {summary(model.classes)}"
-        )
+    images = data_of(model, known, data, max_broken)
     if data is None and _counts(images) != known["images"]:
         log.warning(
             "%s: has other numbers of images than at the training (%s, then %s): images of the training may be among "
-            "those of the test split", source, _counts(images), known["images"],
+            "those of the test split", known["source"], _counts(images), known["images"],
         )  # fmt: skip
-    task, size = kind.of(images, model.head.name), model.architecture.resolution
+    task, size = KINDS[model.task].of(images, model.head.name), model.architecture.resolution
     figures = _figures(task, model.network, part, Place(size, pick_device(device)))
     return {
         "folder": str(folder), "task": model.task, "data": images.name, "split": part, "resolution": written(size),
         "judged_at": task.judged_at, **figures,
     }  # fmt: skip
+
+
+def data_of(
+    model: DenseModel, known: Mapping[str, Any], data: str | Path | None = None, max_broken: int | None = None
+) -> DenseData[Any]:
+    """The data of a training as its metrics.json states them in `known`, or others of the same classes.
+
+    Raises BadInput for data that are gone, or of other classes.
+    """
+    source = known["source"] if data is None else data
+    broken = known.get("max_broken", MAX_BROKEN) if max_broken is None else max_broken
+    images = KINDS[model.task].load(source, seed=known["seed"], max_broken=broken, reading=model.reading)
+    if images.classes != model.classes:
+        raise BadInput(
+            f"{source}: has the classes {summary(images.classes)}; the network knows {summary(model.classes)}"
+        )
+    return images
+
+
+def named(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of a table of files, with the files' names in place of their paths: a folder may be moved."""
+    return [{**row, "files": [Path(name).name for name in row["files"]]} for row in rows]
 
 
 def _check_options(chosen: Chosen, data: DataOptions) -> None:

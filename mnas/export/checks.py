@@ -41,9 +41,17 @@ def check_equal(network: nn.Module, images: Tensor, logits: Tensor, tolerance: f
     with torch.inference_mode():
         expected = network(images)
         exact = copy.deepcopy(network).double()(images.double())
-    if expected.shape != logits.shape:
-        raise MnasError(f"{source}: expected logits of shape {tuple(expected.shape)}, got {tuple(logits.shape)}")
-    difference = float((expected - logits).abs().max())
+    check_tensor(logits, expected, exact, tolerance, source)
+
+
+def check_tensor(own: Tensor, expected: Tensor, exact: Tensor, tolerance: float, source: str) -> float:
+    """The largest difference between an output of `source` and PyTorch's; `exact` is the latter in float64.
+
+    Raises MnasError for differences as `check_equal` states.
+    """
+    if expected.shape != own.shape:
+        raise MnasError(f"{source}: expected logits of shape {tuple(expected.shape)}, got {tuple(own.shape)}")
+    difference = float((expected - own).abs().max())
     rounding = float((expected - exact).abs().max())
     allowed = tolerance * max(1.0, float(expected.abs().max())) + 10 * rounding
     if not difference <= allowed:  # also true if the difference is NaN
@@ -51,6 +59,7 @@ def check_equal(network: nn.Module, images: Tensor, logits: Tensor, tolerance: f
             f"{source}: its logits differ from the trained network's by {difference:.3g}, more than {allowed:.3g}; "
             "do not use this file. Look for NaN in the weights; if there is none, report this with architecture.yaml."
         )
+    return difference
 
 
 def check_runtime(network: Network, path: Path, size: Size, runtime: Runtime) -> dict[str, Any]:

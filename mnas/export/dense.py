@@ -46,11 +46,15 @@ def is_dense(folder: str | Path) -> bool:
     return (Path(folder) / TASK_FILE).is_file()
 
 
+def dense_folder(target: str | Path) -> Path | None:
+    """The folder of a network with a head: winner/ of a run, or `target` itself; None where it is none."""
+    return next((one for one in (Path(target) / "winner", Path(target)) if is_dense(one)), None)
+
+
 def write_dense(folder: str | Path, model: DenseModel) -> None:
     """Write weights.safetensors with its SHA-256, architecture.yaml and task.json."""
     folder, reading = Path(folder), model.reading
-    state = {name: value.detach().cpu().contiguous() for name, value in model.network.state_dict().items()}
-    write_with_sum(folder / WEIGHTS_FILE, save(state))
+    write_weights(folder, model.network)
     write_atomic(folder / ARCHITECTURE_FILE, model.architecture.to_yaml())
     write_json(folder / TASK_FILE, {
         "task": model.task, "head": model.head.name, "output_stride": model.head.output_stride,
@@ -58,6 +62,12 @@ def write_dense(folder: str | Path, model: DenseModel) -> None:
         "fit": reading.fit, "max_pixels": reading.max_pixels,
         "value_range": None if reading.value_range is None else list(reading.value_range),
     })  # fmt: skip
+
+
+def write_weights(folder: Path, network: nn.Module) -> None:
+    """Write weights.safetensors with its SHA-256."""
+    state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    write_with_sum(folder / WEIGHTS_FILE, save(state))
 
 
 def load_dense(folder: str | Path) -> DenseModel:

@@ -24,7 +24,7 @@ from mnas.space.architecture import Architecture
 from mnas.training.full import Trained
 
 ARCHITECTURE_FILE, METRICS_FILE, CARD_FILE = "architecture.yaml", "metrics.json", "README.md"
-TASK_FILE = "task.json"
+TASK_FILE, PICTURE_FILE = "task.json", "predictions.png"
 """Of a network with a head for segmentation or detection: see `mnas.export.dense`."""
 
 
@@ -32,7 +32,7 @@ def model_folder(target: str | Path) -> Path:
     """The folder of a trained classifier: winner/ of the run `target`, or `target` itself. Raises BadInput."""
     target = Path(target)
     if (target / TASK_FILE).exists():
-        raise BadInput(f"{target}: a network for segmentation or detection: so far `mnas evaluate` alone takes those")
+        raise BadInput(f"{target}: has a network for segmentation or detection, which this command does not take")
     for folder in (target / "winner", target):
         if (folder / ARCHITECTURE_FILE).exists():
             return folder

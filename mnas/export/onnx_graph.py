@@ -83,6 +83,12 @@ class Graph:
         self.nodes.append(helper.make_node(op, inputs, [out], name=name, **attributes))
         return out
 
+    def several(self, op: str, *inputs: str, outputs: int, **attributes: Any) -> list[str]:
+        """Adds an operator of several outputs; returns their names."""
+        out = [f"x{len(self.nodes)}/{number}" for number in range(outputs)]
+        self.nodes.append(helper.make_node(op, inputs, out, name=f"x{len(self.nodes)}", **attributes))
+        return out
+
 
 def emit(graph: Graph, module: nn.Module, x: str) -> str:
     """Adds the nodes of `module` applied to value `x`; returns the name of the output."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,14 @@ class Preprocessing:
     reading: Reading
 
 
-def write_preprocessing(path: str | Path, size: Size, classes: Sequence[str], reading: Reading = AS_USUAL) -> None:
-    """Write the steps for images of this size, in order, and the names of the classes."""
+def write_preprocessing(
+    path: str | Path, size: Size, classes: Sequence[str], reading: Reading = AS_USUAL,
+    output: Mapping[str, Any] | None = None,
+) -> None:  # fmt: skip
+    """Write the steps for images of this size, in order, and the names of the classes.
+
+    `output`: what the network gives; by default logits of the classes.
+    """
     channels, colours = reading.channels, reading.channels == 3
     deep = {} if reading.value_range is None else {"more_than_8_bits": {
         "range": list(reading.value_range), "formula": "clip((value - low) * 255 / (high - low), 0, 255), rounded",
@@ -42,7 +48,9 @@ def write_preprocessing(path: str | Path, size: Size, classes: Sequence[str], re
         **(_square(reading.fit, size) if isinstance(size, int) else _rectangle(reading.fit, *size)),
         "normalise": {"formula": "(value * scale - mean) / std, by channel", **_normalisation(channels)},
         "input": {"name": "images", "shape": ["batch", channels, *sides(size)], "layout": "NCHW", "dtype": "float32"},
-        "output": {"name": "logits", "shape": ["batch", len(classes)], "probabilities": "softmax over the last axis"},
+        "output": dict(output) if output is not None else {
+            "name": "logits", "shape": ["batch", len(classes)], "probabilities": "softmax over the last axis",
+        },
         "classes": list(classes),
     })  # fmt: skip
 

@@ -132,12 +132,12 @@ def export_pytorch(
     write_atomic(model_path, source)
     images = torch.randn(arch.input_shape(2), generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        logits = _load(model_path, source)(images)
+        logits = network_in(model_path, source)(images)
     check_equal(plain, images, logits, TOLERANCE, str(model_path))
     return [model_path, *written]
 
 
-def _load(path: Path, source: str) -> nn.Module:
+def network_in(path: Path, source: str) -> nn.Module:
     """The network that the written model.py builds; run without an import, which would leave a __pycache__."""
     module: dict[str, Any] = {"__name__": "model", "__file__": str(path)}
     exec(compile(source, str(path), "exec"), module)

@@ -24,12 +24,15 @@ DEFINITIONS = (
 # --- building blocks --------------------------------------------------------------------------------------------
 
 
-def block_sources(arch: Architecture) -> str:
-    """The definitions from mnas/nn/blocks.py that `arch` needs, without the options that it does not use."""
-    layers = arch.layers()
-    sources = {name: _without_unused_options(_source(name), arch) for name in DEFINITIONS}
+def block_sources(arch: Architecture, layers: Sequence[Layer] | None = None) -> str:
+    """The definitions from mnas/nn/blocks.py that `arch` needs, without the options that it does not use.
+
+    `layers`: those of its layers that are used; by default all.
+    """
+    layers = arch.layers() if layers is None else layers
+    sources = {name: _without_unused_options(_source(name), arch, layers) for name in DEFINITIONS}
     needed = {CLASS_NAMES[layer.operator] for layer in layers if layer.operator in CLASS_NAMES}
-    if arch.head.hidden and arch.head.activation != "none":
+    if any(layer.operator == "linear" and layer.activation != "none" for layer in layers):
         needed.add("LinearAct")
     queue = list(needed)
     while queue:
@@ -43,11 +46,10 @@ def _source(name: str) -> str:
     return inspect.getsource(getattr(blocks, name)).replace("  # fmt: skip", "").rstrip()
 
 
-def _without_unused_options(text: str, arch: Architecture) -> str:
+def _without_unused_options(text: str, arch: Architecture, layers: Sequence[Layer]) -> str:
     """One definition with the defaults of `arch`, and without pooled shortcuts, SE or activations that it lacks."""
     text = re.sub(r"(eps: float = )[\d.e-]+", rf"\g<1>{_number(arch.bn_eps)}", text)
     text = re.sub(r'(gate: str = )"\w+"', rf'\1"{arch.gate}"', text)
-    layers = arch.layers()
     if not any(layer.skip == "pool" for layer in layers):
         text = text.replace(
             "shortcut(skip, in_channels, out_channels, stride)", 'nn.Identity() if skip == "identity" else None'
@@ -93,20 +95,20 @@ def network_source(arch: Architecture, num_classes: int) -> str:
     stem, rows = layers[0], layers[1:last]
     channels = "in, hidden and out" if any(layer.operator == "mbconv" for layer in rows) else "in and out"
     lines = [
-        f"self.stem = {_call(stem)}{_size(stem)}",
+        f"self.stem = {call_source(stem)}{size_comment(stem)}",
         f"# {channels} channels; a comment gives the feature map's size where it changes",
         "self.blocks = nn.Sequential(",
     ]
     for previous, layer in zip([stem, *rows], rows, strict=False):
-        lines += _row(layer, _size(layer) if layer.out_size != previous.out_size else "")
+        lines += row_source(layer, size_comment(layer) if layer.out_size != previous.out_size else "")
     lines.append(")")
     steps = [f"x = self.stem(x)  # {_shape(stem)}", f"x = self.blocks(x)  # {_shape(rows[-1])}"]
     if arch.head.channels:
-        lines.append(f"self.conv_head = {_call(layers[last])}")
+        lines.append(f"self.conv_head = {call_source(layers[last])}")
         steps.append(f"x = self.conv_head(x)  # {_shape(layers[last])}")
     steps.append(f"x = x.mean((2, 3))  # (b, {layers[pool].out_channels})")
     if arch.head.hidden:
-        lines.append(f"self.hidden = {_call(layers[pool + 1])}")
+        lines.append(f"self.hidden = {call_source(layers[pool + 1])}")
         steps.append(f"x = self.hidden(x)  # (b, {layers[pool + 1].out_channels})")
     lines.append("self.dropout = nn.Dropout(dropout)")
     lines.append(f"self.classifier = nn.Linear({layers[-1].in_channels}, num_classes)")
@@ -158,7 +160,7 @@ def features_source(arch: Architecture) -> str:
     ])  # fmt: skip
 
 
-def _call(layer: Layer) -> str:
+def call_source(layer: Layer) -> str:
     """The expression that builds one layer; arguments equal to the class's defaults are left out."""
     if layer.operator == "linear":
         shape = f"{layer.in_channels}, {layer.out_channels}"
@@ -177,9 +179,9 @@ def _call(layer: Layer) -> str:
     return f"{CLASS_NAMES[layer.operator]}({', '.join(arguments)})"
 
 
-def _row(layer: Layer, comment: str) -> list[str]:
+def row_source(layer: Layer, comment: str) -> list[str]:
     """The lines of one block in `nn.Sequential(...)`."""
-    call = f"    {_call(layer)},"
+    call = f"    {call_source(layer)},"
     if 8 + len(call + comment) <= WIDTH:
         return [call + comment]
     name, _, arguments = call.removesuffix("),").partition("(")
@@ -187,7 +189,7 @@ def _row(layer: Layer, comment: str) -> list[str]:
     return [f"{name}({comment}", *(f"        {line}" for line in wrapped), "    ),"]
 
 
-def _size(layer: Layer) -> str:
+def size_comment(layer: Layer) -> str:
     height, width = sides(layer.out_size)
     return f"  # {height}x{width}"
 

@@ -18,6 +18,7 @@ from mnas.monitor.confusion import draw_confusion
 from mnas.monitor.pareto import PlottedTrial, draw_pareto
 
 if TYPE_CHECKING:
+    from PIL import Image
     from torch.utils.tensorboard import SummaryWriter
 
 
@@ -121,6 +122,12 @@ class TensorBoard:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # it draws a box
             self._writer.add_figure(f"confusion_{name}", draw_confusion(confusion, classes, name))
+        self._writer.flush()
+
+    @_while_there_is_room
+    def picture(self, tag: str, image: Image.Image) -> None:
+        """An RGB picture, such as predictions of a network."""
+        self._writer.add_image(tag, np.asarray(image), dataformats="HWC")
         self._writer.flush()
 
     @_while_there_is_room

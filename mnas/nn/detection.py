@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -20,8 +19,7 @@ from mnas.space.taps import Tap, expansion_at, last_at
 LAST_STRIDE = 32
 
 
-@dataclass(frozen=True)
-class Detections:
+class Detections(NamedTuple):
     """What was found in one image, best first."""
 
     boxes: Tensor
@@ -32,8 +30,7 @@ class Detections:
     """(n,): class numbers from 1; 0 is the background."""
 
 
-@dataclass(frozen=True)
-class Threshold:
+class Threshold(NamedTuple):
     """Which boxes are detections."""
 
     score: float = 0.001

@@ -60,8 +60,8 @@ class Features(nn.Module):
         maps = []
         for number, module in enumerate(self.body()):
             if (number, True) in self.taps:
-                expanded, x = _expanded(module, x)
-                maps.append(expanded)
+                wide, x = expanded(module, x)
+                maps.append(wide)
             else:
                 x = module(x)
             if (number, False) in self.taps:
@@ -90,10 +90,10 @@ def dilate(module: nn.Module, dilation: int) -> None:
             part.stride = 1
 
 
-def _expanded(block: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+def expanded(block: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
     """What an MBConv's expansion gives, and what the block gives."""
     assert isinstance(block, MBConv)
-    expanded = block.act1(block.bn1(block.conv_pw(x)))
-    out = block.se(block.act2(block.bn2(block.conv_dw(expanded))))
+    wide = block.act1(block.bn1(block.conv_pw(x)))
+    out = block.se(block.act2(block.bn2(block.conv_dw(wide))))
     out = block.bn3(block.conv_pwl(out))
-    return expanded, out if block.shortcut is None else out + block.shortcut(x)
+    return wide, out if block.shortcut is None else out + block.shortcut(x)

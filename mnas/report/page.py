@@ -60,6 +60,7 @@ def render(facts: Facts) -> str:
         "random": sections.random_chart(facts), "confusions": [
             sections.confusion(one, sections.MOST_MISTAKES // len(facts.winners)) for one in facts.winners
         ],
+        "pictures": [(winner, picture) for winner in facts.winners if (picture := sections.predictions(winner))],
         "leaderboard": leaderboard(facts), "benchmarks": [benchmark(one) for one in facts.winners],
         "run": shlex.quote(str(facts.run.folder)), "facts": facts, "configuration": _configuration(facts.about),
         "command": one_line(re.sub(r"^__main__\.py\b", "mnas", str(facts.about.get("command", "")))),

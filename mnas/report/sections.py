@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 import math
 import shlex
@@ -9,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from mnas.export.folder import PICTURE_FILE
 from mnas.io.size import written
 from mnas.latency.table.table import LatencyTable
 from mnas.pipeline.context import space_of
@@ -235,3 +237,9 @@ def confusion(winner: Handed, most: int) -> dict[str, Any]:
         "per_class": winner.metrics.get("per_class", []),
         "wrong": winner.mistakes.get("wrong"), "mistakes": winner.mistakes.get("mistakes", [])[:most],
     }  # fmt: skip
+
+
+def predictions(winner: Handed) -> str | None:
+    """The picture of a network with a head, as a data URI; None where its folder has none."""
+    path = winner.folder / PICTURE_FILE
+    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}" if path.is_file() else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -69,7 +69,7 @@ class Detection(DenseTask[Boxes]):
                 truth = split.truth(row)
                 back = inverse(fitting(truth.width, truth.height, place.size, split.reading))
                 boxes = inside(moved(one.boxes.float().cpu(), back), sized(truth.height, truth.width))
-                found.append(replace(one, boxes=boxes, scores=one.scores.cpu(), labels=one.labels.cpu()))
+                found.append(one._replace(boxes=boxes, scores=one.scores.cpu(), labels=one.labels.cpu()))
                 truths.append(truth.target)
         return detection_scores(found, truths, len(self.data.classes))
 

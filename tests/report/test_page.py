@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import shutil
@@ -14,6 +15,7 @@ import yaml
 from command import Mnas
 from markdown_it import MarkdownIt
 from odd_names import CLASSES
+from PIL import Image
 
 from mnas import BadInput, Result
 from mnas.report.facts import gather
@@ -128,6 +130,16 @@ def test_the_surest_mistakes_come_first(done: Result, page: Parsed) -> None:
     assert [one["probability"] for one in mistakes] == sorted((one["probability"] for one in mistakes), reverse=True)
     assert all(one["class"] != one["prediction"] for one in mistakes)
     assert all(re.fullmatch(r"<b>\d+&\.png", one["file"]) for one in mistakes)
+
+
+def test_predictions_of_a_network_with_a_head_are_a_picture(done: Result, tmp_path: Path) -> None:
+    run = shutil.copytree(done.folder, tmp_path / "run")
+    before = Parsed(render(gather(Run(run)))).all("img")
+    Image.new("RGB", (3, 2), "red").save(run / "winner" / "predictions.png")
+    added = [one for one in Parsed(render(gather(Run(run)))).all("img") if one not in before]
+    assert [one["src"] for one in added] == [
+        f"data:image/png;base64,{base64.b64encode((run / 'winner' / 'predictions.png').read_bytes()).decode()}"
+    ]
 
 
 def test_the_race_and_the_random_search(done: Result, page: Parsed) -> None:
