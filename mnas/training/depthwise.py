@@ -2,7 +2,8 @@
 
 That of a kernel which is larger than its input: 2 to 6 times as long as it need take with AVX-512; without, in
 MobileNetV3-Large at 32 pixels it took three quarters of a training step. The gradient is a sum of products for each
-position of the kernel, and few positions ever meet such a small input. In bfloat16: see `depthwise_bf16`.
+position of the kernel, and few positions ever meet such a small input. Those of dilated kernels, as backbones under a
+head have: ten times as long, see findings/torch-dilated-depthwise-gradient.sh. In bfloat16: see `depthwise_bf16`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from mnas.training.depthwise_bf16 import DepthwiseBF16
 
 
 class QuickDepthwise(TorchFunctionMode):
-    """While active, depthwise `conv2d`s have fast gradients: all in `bfloat16`, else where kernels exceed inputs.
+    """While active, depthwise `conv2d`s have fast gradients: all in `bfloat16`, else of kernels that are slow.
 
     In bfloat16 too, kernels that exceed their inputs by more than a pixel are computed position by position.
     """
@@ -41,9 +42,14 @@ class QuickDepthwise(TorchFunctionMode):
         dilation: Any = 1, groups: int = 1,
     ) -> Tensor:  # fmt: skip
         kernel, step = weight.shape[-1], stride if isinstance(stride, int) else stride[0]
+        apart = dilation if isinstance(dilation, int) else dilation[0]
         depthwise = groups == weight.shape[0] == x.shape[1] > 1 and weight.requires_grad and bias is None
-        same = padding in (kernel // 2, (kernel // 2, kernel // 2)) and dilation in (1, (1, 1))
+        same = padding in (around := apart * (kernel // 2), (around, around)) and dilation in (apart, (apart, apart))
         if depthwise and same and stride in (step, (step, step)) and x.device.type == "cpu":
+            if apart > 1:
+                return self._dilated(x, weight, apart) if step == 1 else F.conv2d(
+                    x, weight, bias, stride, padding, dilation, groups
+                )
             quick: Tensor
             if max(x.shape[2:]) < kernel - self._bfloat16:
                 quick = _Depthwise.apply(x, weight, step)  # type: ignore[no-untyped-call]
@@ -52,6 +58,17 @@ class QuickDepthwise(TorchFunctionMode):
                 quick = DepthwiseBF16.apply(x, weight, step)  # type: ignore[no-untyped-call]
                 return quick
         return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
+
+    def _dilated(self, x: Tensor, weight: Tensor, apart: int) -> Tensor:
+        """The convolution as that of every `apart`-th row and column, from each of the first ones on, as one batch."""
+        batch, channels, height, width = x.shape
+        x = F.pad(x, (0, -width % apart, 0, -height % apart))
+        rows, columns = x.shape[2] // apart, x.shape[3] // apart
+        parts = x.reshape(batch, channels, rows, apart, columns, apart).permute(3, 5, 0, 1, 2, 4).flatten(0, 2)
+        y = self._conv2d(
+            parts.contiguous(memory_format=torch.channels_last), weight, None, 1, weight.shape[-1] // 2, 1, channels
+        ).reshape(apart, apart, batch, channels, rows, columns).permute(2, 3, 4, 0, 5, 1).flatten(4, 5).flatten(2, 3)
+        return y[:, :, :height, :width].contiguous(memory_format=torch.channels_last)
 
 
 class _Depthwise(torch.autograd.Function):

@@ -14,6 +14,32 @@ from mnas.training import depthwise
 from mnas.training.depthwise import QuickDepthwise
 
 
+@pytest.mark.parametrize(("kernel", "apart", "shape"), [
+    (3, 2, (6, 6)), (5, 2, (6, 6)), (5, 2, (7, 12)), (3, 4, (9, 5)), (7, 2, (20, 15)), (5, 2, (1, 1)),
+])  # fmt: skip
+@pytest.mark.parametrize("bfloat16", [False, True])
+def test_gradients_of_dilated_kernels_are_pytorchs(
+    kernel: int, apart: int, shape: tuple[int, int], bfloat16: bool
+) -> None:
+    torch.manual_seed(0)
+    x, weight = torch.randn(4, 6, *shape), torch.randn(6, 1, kernel, kernel)
+
+    def learned() -> tuple[torch.Tensor, ...]:
+        a, w = x.clone().requires_grad_(), weight.clone().requires_grad_()
+        y = F.conv2d(a, w, None, 1, apart * (kernel // 2), apart, 6)
+        (y.float() * torch.linspace(-1, 1, y.numel()).view(y.shape)).sum().backward()
+        assert a.grad is not None
+        assert w.grad is not None
+        return y.detach().float(), a.grad, w.grad
+
+    plain = learned()
+    with QuickDepthwise(bfloat16):
+        quick = learned()
+    tolerance = {"rtol": 0.02, "atol": 0.2} if bfloat16 else {"rtol": 1e-4, "atol": 1e-4}
+    for one, other in zip(plain, quick, strict=True):
+        torch.testing.assert_close(one, other, **tolerance)
+
+
 @pytest.mark.parametrize(("kernel", "stride", "size"), [
     (3, 1, 1), (3, 1, 2), (3, 2, 2), (5, 1, 1), (5, 2, 2), (5, 1, 3), (5, 2, 4), (7, 1, 4), (7, 2, 5), (7, 1, 6),
     (3, 1, 8),
