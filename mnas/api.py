@@ -25,6 +25,7 @@ from mnas.config import (
     parse_duration,
     recipe_with,
     updated,
+    usual_recipe,
     with_keys,
 )
 from mnas.data.reading import MAX_PIXELS
@@ -43,6 +44,7 @@ from mnas.latency.table.table import load_table
 from mnas.latency.targets import targets_and_budgets
 from mnas.latency.timing.device import device_name
 from mnas.pipeline.context import Overrides, config_data, space_of
+from mnas.pipeline.kinds import kind_of, search_kind
 from mnas.pipeline.origins import check_start, pretrained_name
 from mnas.pipeline.search import run_search
 from mnas.pipeline.supernet_run import run_supernet
@@ -66,6 +68,8 @@ def search(
     *,
     space: str | Path | SearchSpace | None = None,
     without: str | Sequence[str] = (),
+    task: str = "classification",
+    head: str | None = None,
     data: str | Path | ImageData | None = None,
     labels: str | Path | None = None,
     max_broken: int = MAX_BROKEN,
@@ -109,9 +113,11 @@ def search(
 ) -> Result:
     """Search `space` for the most accurate network that keeps `latency_ms`, train it, compare it, write it to disk.
 
-    The arguments are the options of the command `mnas search`; `space` and `data` are those of a given `supernet`, or
-    else v3_large and the digits; `without` leaves choices out of the space, "se,kernel7"; `budget` is seconds, or text
-    such as "30m"; rectangles in `resolution` are (height, width), or text such as "96x160".
+    The arguments are the options of the command `mnas search`; `task` segmentation or detection searches backbones
+    under a `head`, lraspp, deeplabv3 or ssdlite, ranked by mIoU or mAP; `space` and `data` are those of a given
+    `supernet`, or else v3_large and the digits (with a head the built-in shapes); `without` leaves choices out of the
+    space, "se,kernel7"; `budget` is seconds, or text such as "30m"; rectangles in `resolution` are (height, width), or
+    text such as "96x160".
     `estimator(arch)` or `estimator(arch, report)` returns an accuracy from 0 to 1, `latency(arch)` milliseconds; by
     default the objective names the sources of both. `callbacks` are called with each finished Trial.
 
@@ -132,7 +138,8 @@ def search(
     with process_group() as group, restored_threads():
         with group.all_succeed():
             shared = None if supernet is None else source_of(supernet)
-            data = data or ("digits" if shared is None else shared_data(shared))
+            kind = search_kind(task, head)
+            data = data or (kind.usual_data if shared is None else shared_data(shared))
             targets, budgets = targets_and_budgets(latency_ms, runtime, latency_table)
             if shared is not None and space is None:
                 searched, space = shared_space(shared).without(without), shared.config().space
@@ -144,8 +151,8 @@ def search(
                 searched = overrides.space or load_space(space).without(without)  # type: ignore[arg-type]
             options = {
                 "space": searched.file.name if overrides.space else str(space), "without": searched.file.without,
-                "space_file": searched.file.model_dump(mode="json"),
-                "data": overrides.data.name if overrides.data else DATA_SETS.absolute(data),  # type: ignore[arg-type]
+                "space_file": searched.file.model_dump(mode="json"), "task": task, "head": kind.head,
+                "data": overrides.data.name if overrides.data else kind.data_sets.absolute(data),  # type: ignore[arg-type]
                 "labels": None if labels is None else absolute_path(labels),
                 "max_broken": max_broken, "max_pixels": _count(max_pixels, "--max-pixels"), "fit": fit,
                 "channels": searched.channels if channels is None else channels, "group_by": group_by,
@@ -160,7 +167,9 @@ def search(
                 "resolution": _sizes(resolution), "proxy_resolution": proxy_resolution,
                 "init": None if init is None else absolute_path(init), "pretrained": pretrained_name(pretrained),
                 "from_scratch": from_scratch, "shared_supernet": None if supernet is None else absolute_path(supernet),
-                "recipe": recipe_with(class_weights).model_dump(), "compare_random": compare_random,
+                "recipe": recipe_with(class_weights, kind.recipes).model_dump(),
+                **{part: usual_recipe(part, kind.recipes) for part in ("proxy", "supernet", "finetune")},
+                "compare_random": compare_random,
                 "device": device, "storage": None if storage is None else without_password(storage),
                 "workers_only": workers_only, "custom": list(overrides.names()),
             }  # fmt: skip
@@ -287,7 +296,7 @@ def train_supernet(
 
 def _moved(config: RunConfig, data: str | Path | None, storage: str | None) -> RunConfig:
     """The configuration with other places for what it names."""
-    places = {"data": None if data is None else DATA_SETS.absolute(data)}
+    places = {"data": None if data is None else kind_of(config).data_sets.absolute(data)}
     places["storage"] = None if storage is None else without_password(storage)
     return config.model_copy(update={name: place for name, place in places.items() if place is not None})
 
@@ -352,6 +361,8 @@ def _check(config: RunConfig, overrides: Overrides) -> None:
             admit_table(load_table(path), target, config, path)
     if config.workers_only and config.storage is None:
         raise BadInput("--workers-only: state the --storage that the workers share, such as env:NAME")
+    kind = kind_of(config)
+    kind.check(config)
     check_gpus(pick_device(config.device))
     require_exporters()
     check_start(config.init, config.pretrained, space.reference)
@@ -359,7 +370,7 @@ def _check(config: RunConfig, overrides: Overrides) -> None:
         check_shared(config, space)
     if overrides.data is None:
         with _unheard("mnas.data"):  # the run opens them again, and what it says is in its log
-            config_data(config)
+            kind.open(config)
 
 
 @contextmanager

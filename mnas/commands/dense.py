@@ -19,15 +19,15 @@ from mnas.data.dense.sources import DATA_SETS
 from mnas.data.division import summary
 from mnas.data.evaluation import SPLITS
 from mnas.errors import BadInput, nearest
-from mnas.export.dense import DenseModel, is_dense, load_dense, write_dense
+from mnas.export.dense import DenseModel, dense_folder, is_dense, load_dense, write_dense
 from mnas.export.folder import METRICS_FILE
 from mnas.io.files import read_json, require_space, write_json
 from mnas.io.names import absolute_path
 from mnas.io.size import written
 from mnas.io.versions import versions
+from mnas.pipeline.dense import FIGURES, data_facts, image_counts, network_facts
 from mnas.pipeline.origins import LEAST_PIXELS, check_start, training_origins
 from mnas.space.architecture import Architecture
-from mnas.space.cost import cost
 from mnas.space.zoo import NETWORKS, load_architecture
 from mnas.tasks.dense import RECIPE, check_recipe, prepared, usual_size
 from mnas.tasks.kinds import KINDS, Chosen, DenseTasks
@@ -43,8 +43,6 @@ __all__ = ["RECIPE", "evaluate", "is_dense", "train"]
 
 log = logging.getLogger("mnas")
 
-FIGURES: dict[str, Part] = {"validation": "val", "test": "test"}
-"""What metrics.json calls the figures of each split."""
 BEGUN_FOLDER, BEGUN_FILE = ".weights", "begun.json"
 """Where a training is kept while it lasts, and what it was asked for."""
 
@@ -95,8 +93,8 @@ def train(
     figures = {name: _figures(task, network, part, place) for name, part in FIGURES.items()}
     write_dense(output, DenseModel(network, arch, task.name, task.head, images.classes, images.train.reading))
     metrics = {
-        "title": f"{label} under {task.head}", **_network_facts(arch, task), **figures,
-        "data": _data_facts(images, data),
+        "title": f"{label} under {task.head}", **network_facts(arch, task), **figures,
+        "data": data_facts(images, data.source, data.seed, data.max_broken),
         "training": {
             "epochs": standing.epochs, "seconds": standing.seconds, "weights": training.weights, **asdict(pace),
             "recipe": asked["recipe"],
@@ -119,6 +117,7 @@ def evaluate(
     if split is not None and split not in SPLITS:
         raise BadInput(f"--split {split}{nearest(split, SPLITS)}")
     part = cast(Part, split or "test")
+    folder = dense_folder(folder)
     model, known = load_dense(folder), read_json(Path(folder) / METRICS_FILE, "data")["data"]
     if seed not in (None, known["seed"]):
         raise BadInput(
@@ -133,10 +132,10 @@ def evaluate(
         raise BadInput(
             f"{source}: has the classes {summary(images.classes)}; the network knows {summary(model.classes)}"
         )
-    if data is None and _counts(images) != known["images"]:
+    if data is None and image_counts(images) != known["images"]:
         log.warning(
             "%s: has other numbers of images than at the training (%s, then %s): images of the training may be among "
-            "those of the test split", source, _counts(images), known["images"],
+            "those of the test split", source, image_counts(images), known["images"],
         )  # fmt: skip
     task, size = kind.of(images, model.head.name), model.architecture.resolution
     figures = _figures(task, model.network, part, Place(size, pick_device(device)))
@@ -164,22 +163,6 @@ def _asked(arch: Architecture, task: DenseTasks, data: DataOptions, options: Tra
     }  # fmt: skip
 
 
-def _network_facts(arch: Architecture, task: DenseTasks) -> dict[str, Any]:
-    counted = cost(arch, task.head)
-    return {
-        "task": task.name, "head": task.head.name, "output_stride": task.head.output_stride,
-        "resolution": written(arch.resolution), "judged_at": task.judged_at,
-        "network": {"params": counted.params, "madds": counted.madds},
-    }  # fmt: skip
-
-
-def _data_facts(images: DenseData[Any], data: DataOptions) -> dict[str, Any]:
-    return {
-        "name": images.name, "source": str(DATA_SETS.absolute(data.source)), "description": images.description,
-        "classes": list(images.classes), "images": _counts(images), "seed": data.seed, "max_broken": data.max_broken,
-    }  # fmt: skip
-
-
 def _architecture(name: str, images: DenseData[Any], options: TrainOptions, channels: int) -> Architecture:
     arch = load_architecture(name, options.resolution or usual_size(images), channels)
     if arch.channels != channels:
@@ -190,10 +173,6 @@ def _architecture(name: str, images: DenseData[Any], options: TrainOptions, chan
 def _figures(task: DenseTasks, network: nn.Module, part: Part, place: Place) -> dict[str, Any]:
     """A network's figures on a split, and the number of images."""
     return {"images": len(task.split(part)), **task.judged(network, part, place)}
-
-
-def _counts(images: DenseData[Any]) -> dict[str, int]:
-    return {"train": len(images.train), "val": len(images.val), "test": len(images.test)}
 
 
 # --- a training that was interrupted

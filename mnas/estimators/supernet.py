@@ -29,7 +29,7 @@ class SupernetEstimator:
     def __init__(self, supernet: Supernet, trainer: Trainer, finetune: Recipe | None, *, select: bool = False):
         self.supernet, self._select = supernet, select
         self._trainer = trainer.limited(val=MAX_VAL_IMAGES)
-        self.images: int | None = len(self._trainer.data.val)
+        self.images: int | None = self._trainer.task.counted
         self._finetune = None if finetune is None else finetune.model_copy(update={"images": None})
         self._finetune_trainer = trainer.limited(train=finetune.images if finetune else None)
         self._calibration_trainer = trainer.limited(train=STATISTICS_IMAGES, seed=0)

@@ -42,8 +42,14 @@ class DenseModel:
 
 
 def is_dense(folder: str | Path) -> bool:
-    """Whether a folder is one of a network with a head."""
-    return (Path(folder) / TASK_FILE).is_file()
+    """Whether a folder is one of a network with a head, or a run's whose winner has one."""
+    return (dense_folder(folder) / TASK_FILE).is_file()
+
+
+def dense_folder(target: str | Path) -> Path:
+    """The folder of a network with a head: winner/ of the run `target`, or `target` itself."""
+    winner = Path(target) / "winner"
+    return winner if (winner / TASK_FILE).is_file() else Path(target)
 
 
 def write_dense(folder: str | Path, model: DenseModel) -> None:
@@ -62,7 +68,7 @@ def write_dense(folder: str | Path, model: DenseModel) -> None:
 
 def load_dense(folder: str | Path) -> DenseModel:
     """The trained network that `mnas train --task` wrote. Raises BadInput where a file is missing or damaged."""
-    folder = Path(folder)
+    folder = dense_folder(folder)
     path = folder / TASK_FILE
     stated = read_json(path, *KEYS)
     arch = Architecture.from_yaml(read_text(folder / ARCHITECTURE_FILE), str(folder / ARCHITECTURE_FILE))

@@ -119,6 +119,11 @@ def under(space: str, outputs: Outputs) -> str:
     return f"{space}{UNDER}{outputs}" if isinstance(outputs, DenseHead) else space
 
 
+def outputs_in_words(outputs: Outputs) -> str:
+    """'for 10 classes', or 'under lraspp at output stride 16'."""
+    return f"for {outputs} classes" if isinstance(outputs, int) else f"under {outputs}"
+
+
 def options_of(outputs: Outputs) -> str:
     """The options of a command that state them: '--head lraspp --output-stride 16 --classes 21'."""
     head = f"--head {outputs.name} --output-stride {outputs.output_stride} " if isinstance(outputs, DenseHead) else ""

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from mnas.config import Recipe
+from mnas.data.loader import batches
 from mnas.data.sources import ImageData
 from mnas.data.splits import Split, limited
 from mnas.nn.network import Network, build
@@ -31,10 +33,15 @@ class Classification:
     """The value by which networks are ranked; balanced: the mean of the classes' recalls."""
     name = "classification"
     figure = "accuracy"
+    probed = True
 
     @property
     def outputs(self) -> int:
         return self.data.num_classes
+
+    @property
+    def counted(self) -> int:
+        return len(self.data.val)
 
     @property
     def images(self) -> int:
@@ -52,6 +59,14 @@ class Classification:
         if origin is not None:
             origin.fill(network, arch)
         return network
+
+    def pixels(self, images: int, place: Place, seed: int) -> Tensor:
+        drawn = batches(
+            self.data.train, batch_size=images, size=place.size, device=place.device,
+            generator=torch.Generator().manual_seed(seed), workers=0,
+        )  # fmt: skip
+        # one batch is not worth starting processes
+        return next((raw for raw, _ in drawn), torch.empty(0))
 
     def lessons(self, recipe: Recipe, setting: Setting, teacher: nn.Module | None) -> ClassLessons:
         return ClassLessons(self.data.train, with_flip(recipe, self.data), setting, teacher)

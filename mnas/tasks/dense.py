@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -24,7 +23,7 @@ from mnas.nn.network import Network, build
 from mnas.nn.origin import Origin
 from mnas.space.architecture import Architecture
 from mnas.space.dense import DenseHead
-from mnas.tasks.task import Part, Place
+from mnas.tasks.task import Grade, Part, Place
 from mnas.training.loop import Setting, recalibrate_on
 from mnas.training.memory import judged_at_once
 from mnas.training.sizes import native_size
@@ -33,8 +32,6 @@ ENLARGED = 1.5
 """Training images are decoded at this many times the network's input: random windows enlarge parts of them."""
 LARGEST = 320
 """The input size, unless one is stated, of larger images."""
-LOOKED_AT = 20
-"""Images whose size decides it."""
 LEAST_IMAGES = 2
 """Batch normalisation of maps of one pixel needs so many in a batch."""
 RECIPE: Mapping[str, Any] = {
@@ -47,12 +44,29 @@ UNUSED = ("dropout", "trivial_augment", "mixup", "cutmix", "class_weights")
 Self = TypeVar("Self", bound="DenseTask[Any]")
 
 
+class Examined(NamedTuple):
+    """What a network does on a split, by the task's figure and all others."""
+
+    value: float
+    """The figure (0..1)."""
+    parts: NDArray[np.float64]
+    """Its pseudo-values by groups of images, (groups,): see `mnas.metrics.jackknife`."""
+    figures: dict[str, Any]
+    """As metrics.json has them; None is what cannot be said."""
+
+
 @dataclass(frozen=True)
 class DenseTask(Generic[T]):
     """The part of a `mnas.tasks.task.Task` that is the same for masks and boxes."""
 
     data: DenseData[T]
     head: DenseHead
+    probed = False
+    counted = None
+
+    def examine(self, network: nn.Module, part: Part, place: Place) -> Examined:
+        """What a network does on a split, exactly."""
+        raise NotImplementedError
 
     @property
     def outputs(self) -> DenseHead:
@@ -68,6 +82,19 @@ class DenseTask(Generic[T]):
         return replace(self, data=replace(
             data, train=drawn(data.train, train, seed), val=drawn(data.val, val, seed)
         ))  # fmt: skip
+
+    def pixels(self, images: int, place: Place, seed: int) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        drawn = batches(self.data.train, batch_size=images, size=place.size, generator=generator, workers=0)
+        return next((batch.images.to(place.device) for batch in drawn), torch.empty(0))
+
+    def grade(self, network: nn.Module, place: Place) -> Grade:
+        seen = self.examine(network, "val", place)
+        return Grade(np.zeros(0, bool), value=seen.value, parts=seen.parts)
+
+    def judged(self, network: nn.Module, part: Part, place: Place) -> dict[str, Any]:
+        """The scores on a split, exactly, as metrics.json has them; None is what cannot be said."""
+        return self.examine(network, part, place).figures
 
     def recalibrate(self, network: nn.Module, images: int, place: Place) -> None:
         sample, generator = drawn(self.data.train, images, 0), torch.Generator().manual_seed(0)
@@ -128,9 +155,8 @@ def prepared(data: DenseData[T], size: Size) -> DenseData[T]:
 
 
 def usual_size(data: DenseData[T]) -> int:
-    """The input size for the images of the data: that of the shorter sides of the first ones, at most LARGEST."""
-    truths = [data.train.truth(row) for row in range(min(LOOKED_AT, len(data.train)))]
-    return native_size(round(statistics.median(min(one.height, one.width) for one in truths)), LARGEST)
+    """The input size for the images of the data: that of their shorter sides, at most LARGEST."""
+    return native_size(data.image_size, LARGEST)
 
 
 def enlarged(size: Size) -> Size:
@@ -145,9 +171,9 @@ def drawn(split: DenseSplit[T], images: int | None, seed: int) -> DenseSplit[T]:
     return split.subset(sorted(np.random.default_rng(seed).permutation(len(split))[:images].tolist()))
 
 
-def check_recipe(recipe: Recipe, task: str) -> None:
-    """Raise BadInput for what is stated but has no use in a task with a head."""
+def check_recipe(recipe: Recipe, task: str, part: str = "") -> None:
+    """Raise BadInput for what is stated, in a `part` of a configuration, but has no use in a task with a head."""
     usual = Recipe(**RECIPE)
     for key in UNUSED:
         if getattr(recipe, key) != getattr(usual, key):
-            raise BadInput(f"--set {key}: of no use for {task}; it is for classification alone")
+            raise BadInput(f"--set {part}{key}: of no use for {task}; it is for classification alone")

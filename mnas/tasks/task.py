@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from mnas.config import Recipe
+from mnas.data.common import Images
 from mnas.io.size import Size
 from mnas.nn.origin import Origin
 from mnas.space.architecture import Architecture
@@ -40,6 +41,8 @@ class Grade(NamedTuple):
     """Of each image, (n,), where they do not count alike; their mean is 1."""
     value: float | None = None
     """The figure (0..1) where it is no mean over images."""
+    parts: NDArray[np.float64] | None = None
+    """Its pseudo-values by groups of images, (groups,), then: see `mnas.metrics.jackknife`."""
 
 
 class Task(Protocol):
@@ -54,6 +57,18 @@ class Task(Protocol):
         """The name of the value (0..1) by which networks are ranked: accuracy, miou, map."""
 
     @property
+    def probed(self) -> bool:
+        """Whether a linear classifier on features from trained weights says how good a network becomes."""
+
+    @property
+    def data(self) -> Images:
+        """The images."""
+
+    @property
+    def counted(self) -> int | None:
+        """Search-validation images of which the figure is a share; None where it is none."""
+
+    @property
     def outputs(self) -> Outputs:
         """What networks give: scores of so many classes for an image, or what a head gives."""
 
@@ -66,6 +81,9 @@ class Task(Protocol):
 
     def build(self, arch: Architecture, dropout: float, origin: Origin | None) -> nn.Module:
         """A network for the data, with an origin's weights or fresh ones, by torch's generator."""
+
+    def pixels(self, images: int, place: Place, seed: int) -> Tensor:
+        """At most this number of training images in the size of the network's input, uint8 (n, 3, h, w)."""
 
     def lessons(self, recipe: Recipe, setting: Setting, teacher: nn.Module | None) -> Lessons:
         """What a training learns from."""
