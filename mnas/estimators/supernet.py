@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from torch import nn
+
 from mnas.config import Recipe
 from mnas.estimators import Report
 from mnas.estimators.train import MAX_VAL_IMAGES
-from mnas.nn.network import Network
 from mnas.nn.supernet import Supernet
 from mnas.space.architecture import Architecture
 from mnas.training.trainer import Trainer
@@ -61,6 +62,6 @@ class SupernetEstimator:
             self._estimates[arch, FINE_TUNED] = self._accuracy(network, arch)
         return self._estimates[arch, FINE_TUNED]
 
-    def _accuracy(self, network: Network, arch: Architecture) -> float:
+    def _accuracy(self, network: nn.Module, arch: Architecture) -> float:
         self._calibration_trainer.finish(network, arch, STATISTICS_IMAGES)
         return self._trainer.accuracy(network, arch)

@@ -25,15 +25,19 @@ MAPS_FROM = 1
 
 
 def dense_network(
-    arch: Architecture, head: DenseHead, *, network: Network | None = None
+    arch: Architecture, head: DenseHead, *, network: Network | None = None, auxiliary: bool = False
 ) -> SegmentationNetwork | DetectionNetwork:
     """`arch` as a backbone under `head`, with fresh weights or with those of `network` in the backbone.
+
+    `auxiliary` adds DeepLabv3's second head, for training.
 
     Raises BadInput for an architecture without the feature maps that the head reads.
     """
     if head.name == "ssdlite":
         return detection_network(arch, head.num_classes, network=network)
-    return segmentation_network(arch, head.name, head.num_classes, network=network, output_stride=head.output_stride)
+    return segmentation_network(
+        arch, head.name, head.num_classes, network=network, auxiliary=auxiliary, output_stride=head.output_stride
+    )
 
 
 class Dense(nn.Module):

@@ -118,7 +118,8 @@ class DenseSearch:
     def row(self, network: Judged[Examined]) -> dict[str, Any]:
         first, *_ = network.judgements
         return {
-            f"test_{self.figure}": first.value, "seeds": seed_values([one.value for one in network.judgements]),
+            f"test_{self.figure}": first.value, "spread": self.spread(network),
+            "seeds": seed_values([one.value for one in network.judgements]),
             f"val_{self.figure}": network.trained.val_accuracy,
         }  # fmt: skip
 

@@ -8,18 +8,21 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from mnas.config import Recipe
+from mnas.config import Recipe, SupernetRecipe
 from mnas.data.loader import batches
 from mnas.data.sources import ImageData
 from mnas.data.splits import Split, limited
 from mnas.nn.network import Network, build
 from mnas.nn.origin import Origin
+from mnas.nn.supernet import Supernet
 from mnas.space.architecture import Architecture
+from mnas.space.space import SearchSpace
 from mnas.tasks.task import Grade, Part, Place
 from mnas.training.judgement import Judgement, judge
 from mnas.training.lessons import ClassLessons
 from mnas.training.loop import Setting, accuracy, recalibrate
 from mnas.training.recipe import with_flip
+from mnas.training.sandwich import ClassSandwich
 
 Metric = Literal["accuracy", "balanced"]
 
@@ -34,6 +37,7 @@ class Classification:
     name = "classification"
     figure = "accuracy"
     probed = True
+    taught = True
 
     @property
     def outputs(self) -> int:
@@ -70,6 +74,12 @@ class Classification:
 
     def lessons(self, recipe: Recipe, setting: Setting, teacher: nn.Module | None) -> ClassLessons:
         return ClassLessons(self.data.train, with_flip(recipe, self.data), setting, teacher)
+
+    def supernet(self, space: SearchSpace, kernel_transforms: bool) -> Supernet:
+        return Supernet(space, self.data.num_classes, kernel_transforms)
+
+    def supernet_lessons(self, recipe: SupernetRecipe, setting: Setting) -> ClassSandwich:
+        return ClassSandwich(self.data.train, with_flip(recipe, self.data), setting)
 
     def recalibrate(self, network: nn.Module, images: int, place: Place) -> None:
         recalibrate(network, self.data.train, images=images, size=place.size, device=place.device)

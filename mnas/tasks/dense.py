@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -19,10 +19,13 @@ from mnas.data.dense.loader import batches, in_memory
 from mnas.data.dense.samples import DenseData, DenseSplit, T
 from mnas.errors import BadInput
 from mnas.io.size import Size, sides, sized
+from mnas.nn.dense_supernet import DenseSupernet
 from mnas.nn.network import Network, build
 from mnas.nn.origin import Origin
+from mnas.nn.supernet import Supernet
 from mnas.space.architecture import Architecture
 from mnas.space.dense import DenseHead
+from mnas.space.space import SearchSpace
 from mnas.tasks.task import Grade, Part, Place
 from mnas.training.loop import Setting, recalibrate_on
 from mnas.training.memory import judged_at_once
@@ -62,6 +65,7 @@ class DenseTask(Generic[T]):
     data: DenseData[T]
     head: DenseHead
     probed = False
+    taught = False
     counted = None
 
     def examine(self, network: nn.Module, part: Part, place: Place) -> Examined:
@@ -96,6 +100,9 @@ class DenseTask(Generic[T]):
         """The scores on a split, exactly, as metrics.json has them; None is what cannot be said."""
         return self.examine(network, part, place).figures
 
+    def supernet(self, space: SearchSpace, kernel_transforms: bool) -> DenseSupernet:
+        return DenseSupernet(space, self.head, kernel_transforms)
+
     def recalibrate(self, network: nn.Module, images: int, place: Place) -> None:
         sample, generator = drawn(self.data.train, images, 0), torch.Generator().manual_seed(0)
         at_once = judged_at_once(place.size)
@@ -111,6 +118,40 @@ class DenseTask(Generic[T]):
         """Batches of a split: the rows of the images, and the network's input (b, 3, *size)."""
         for batch in batches(self.split(part), batch_size=judged_at_once(place.size), size=place.size):
             yield batch.rows, normalise(batch.images.to(place.device), place.size)
+
+
+@dataclass(frozen=True)
+class DenseSandwich(Generic[T]):
+    """The `mnas.training.lessons.SupernetLessons` of masks and boxes.
+
+    Every subnet learns the truth, by the task's loss; none the largest one's outputs, as those of a classification do.
+    """
+
+    at_largest: Any
+    """The lessons of a network at the largest size."""
+    guessing: float
+
+    def __len__(self) -> int:
+        return len(self.at_largest)
+
+    def batches(self, order: NDArray[np.int64], batch_size: int) -> Iterator[tuple[Tensor, list[T]]]:
+        yield from self.at_largest.batches(order, batch_size)
+
+    def augmented(
+        self, raw: Tensor, known: list[T], sizes: Collection[Size], seed: int
+    ) -> tuple[dict[Size, Tensor], dict[Size, Any]]:
+        images, targets = dict[Size, Tensor](), dict[Size, Any]()
+        for size in sizes:
+            lessons = replace(self.at_largest, setting=replace(self.at_largest.setting, size=size))
+            images[size], targets[size] = lessons.augmented(raw, known, torch.Generator().manual_seed(seed))
+        return images, targets
+
+    def losses(
+        self, supernet: Supernet, images: Mapping[Size, Tensor], targets: Mapping[Size, Any],
+        subnets: Sequence[tuple[Architecture, Size]],
+    ) -> Iterator[Tensor]:  # fmt: skip
+        for arch, size in subnets:
+            yield self.at_largest.loss_of(supernet(images[size], arch), targets[size])
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from mnas.config import Recipe
+from mnas.config import Recipe, SupernetRecipe
 from mnas.data.dense.augment import augment_boxes
 from mnas.data.dense.geometry import fitting, inside, inverse, moved
 from mnas.data.dense.samples import Boxes
@@ -18,11 +18,14 @@ from mnas.metrics.detection import DetectionScores, detection_scores, pycocotool
 from mnas.nn.detection import DetectionNetwork, Detections, detection_network
 from mnas.nn.origin import Origin
 from mnas.space.architecture import Architecture
-from mnas.tasks.dense import DenseLessons, DenseTask, Examined, backbone
-from mnas.tasks.multibox import multibox_loss
+from mnas.tasks.dense import DenseLessons, DenseSandwich, DenseTask, Examined, backbone
+from mnas.tasks.multibox import NEGATIVES, multibox_loss
 from mnas.tasks.task import Part, Place
 from mnas.training.loop import Setting
 from mnas.training.precision import autocast
+
+GUESSED_OFFSETS = 2.0
+"""About the smooth L1 loss of offsets that are all zero."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,10 @@ class Detection(DenseTask[Boxes]):
     def lessons(self, recipe: Recipe, setting: Setting, teacher: nn.Module | None) -> BoxLessons:
         assert teacher is None, "no teacher for detection"
         return BoxLessons(self.data.train, recipe, setting)
+
+    def supernet_lessons(self, recipe: SupernetRecipe, setting: Setting) -> DenseSandwich[Boxes]:
+        guessing = (1 + NEGATIVES) * math.log(self.head.num_classes) + GUESSED_OFFSETS
+        return DenseSandwich(self.lessons(recipe, setting, None), guessing)
 
     def value(self, network: nn.Module, part: Part, place: Place, *, exact: bool) -> float:
         return _number(self.judge(network, part, place, exact=exact).map)
@@ -97,7 +104,11 @@ class BoxLessons(DenseLessons[Boxes]):
         return augment_boxes(raw, alone, self.setting.size, generator=generator, augmentation=self.augmentation)
 
     def loss(self, network: nn.Module, x: Tensor, targets: list[Boxes]) -> Tensor:
-        scores, offsets, defaults = network(x)
+        assert isinstance(network, DetectionNetwork)
+        return self.loss_of(network.for_loss(x), targets)
+
+    def loss_of(self, outputs: tuple[Tensor, ...], targets: list[Boxes]) -> Tensor:
+        scores, offsets, defaults = outputs
         return multibox_loss(scores.float(), offsets.float(), defaults, targets)
 
 

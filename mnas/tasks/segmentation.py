@@ -11,14 +11,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mnas.config import Recipe
+from mnas.config import Recipe, SupernetRecipe
 from mnas.data.dense.augment import augment_masks
 from mnas.metrics.jackknife import groups_of
 from mnas.metrics.segmentation import SegmentationScores, confusion, parts_of_miou, segmentation_scores
+from mnas.nn.dense_supernet import DenseSupernet
 from mnas.nn.origin import Origin
 from mnas.nn.segmentation import SegmentationNetwork, segmentation_network
 from mnas.space.architecture import Architecture
-from mnas.tasks.dense import DenseLessons, DenseTask, Examined, backbone
+from mnas.space.space import SearchSpace
+from mnas.tasks.dense import DenseLessons, DenseSandwich, DenseTask, Examined, backbone
 from mnas.tasks.task import Part, Place
 from mnas.training.loop import Setting
 from mnas.training.precision import autocast
@@ -52,6 +54,13 @@ class Segmentation(DenseTask[Tensor]):
     def lessons(self, recipe: Recipe, setting: Setting, teacher: nn.Module | None) -> MaskLessons:
         assert teacher is None, "no teacher for segmentation"
         return MaskLessons(self.data.train, recipe, setting, self.data.ignore_index)
+
+    def supernet(self, space: SearchSpace, kernel_transforms: bool) -> DenseSupernet:
+        return DenseSupernet(space, self.head, kernel_transforms, self.head.name in WITH_AUXILIARY)
+
+    def supernet_lessons(self, recipe: SupernetRecipe, setting: Setting) -> DenseSandwich[Tensor]:
+        guessing = math.log(max(2, self.head.num_classes)) * (1 + AUXILIARY * (self.head.name in WITH_AUXILIARY))
+        return DenseSandwich(self.lessons(recipe, setting, None), guessing)
 
     def value(self, network: nn.Module, part: Part, place: Place, *, exact: bool) -> float:
         return _number(self.judge(network, part, place, exact=exact).miou)
@@ -107,10 +116,12 @@ class MaskLessons(DenseLessons[Tensor]):
     def loss(self, network: nn.Module, x: Tensor, targets: Tensor) -> Tensor:
         """Cross entropy, of the auxiliary head too."""
         assert isinstance(network, SegmentationNetwork)
-        if network.aux_classifier is None:
-            return self._cross_entropy(network(x), targets)
-        scores, auxiliary = network.with_auxiliary(x)
-        return self._cross_entropy(scores, targets) + AUXILIARY * self._cross_entropy(auxiliary, targets)
+        return self.loss_of(network.for_loss(x), targets)
+
+    def loss_of(self, outputs: tuple[Tensor, ...], targets: Tensor) -> Tensor:
+        scores, *auxiliary = outputs
+        loss = self._cross_entropy(scores, targets)
+        return loss + AUXILIARY * self._cross_entropy(auxiliary[0], targets) if auxiliary else loss
 
     def _cross_entropy(self, scores: Tensor, masks: Tensor) -> Tensor:
         """The mean over the pixels of a class; 0 where there are none."""

@@ -9,13 +9,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mnas.config import Recipe
+from mnas.config import Recipe, SupernetRecipe
 from mnas.data.common import Images
 from mnas.io.size import Size
 from mnas.nn.origin import Origin
+from mnas.nn.supernet import Supernet
 from mnas.space.architecture import Architecture
 from mnas.space.dense import Outputs
-from mnas.training.lessons import Lessons
+from mnas.space.space import SearchSpace
+from mnas.training.lessons import Lessons, SupernetLessons
 
 if TYPE_CHECKING:
     from mnas.training.loop import Setting
@@ -87,6 +89,16 @@ class Task(Protocol):
 
     def lessons(self, recipe: Recipe, setting: Setting, teacher: nn.Module | None) -> Lessons:
         """What a training learns from."""
+
+    @property
+    def taught(self) -> bool:
+        """Whether a network that starts from a supernet's weights learns from the largest one too."""
+
+    def supernet(self, space: SearchSpace, kernel_transforms: bool) -> Supernet:
+        """A supernet for the data with fresh weights, by torch's generator."""
+
+    def supernet_lessons(self, recipe: SupernetRecipe, setting: Setting) -> SupernetLessons:
+        """What a supernet learns from."""
 
     def recalibrate(self, network: nn.Module, images: int, place: Place) -> None:
         """Set batch normalisation's statistics from this number of training images."""
