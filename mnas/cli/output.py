@@ -12,7 +12,7 @@ import typer
 
 from mnas.errors import Infeasible, MnasError, one_line
 from mnas.io.interrupt import INTERRUPTED
-from mnas.monitor.figures import NAMES, as_measured, figure_of, value_on_test, with_spread
+from mnas.monitor.figures import NAMES, OTHERS, as_measured, figure_of, value_on_test, with_spread
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -80,7 +80,7 @@ def print_figures(done: dict[str, Any], figures: dict[str, Any]) -> None:
     kinds = {"miou": ("iou", "IoU"), "map": ("ap", "AP")}
     (by_class, title), = (kinds[key] for key in figures if key in kinds)
     rows = [[one_line(name), _share(value)] for name, value in figures[by_class].items()]
-    plain = {"miou": "mIoU", "pixel_accuracy": "pixel accuracy", "map": "mAP", "map_50": "AP50", "map_75": "AP75"}
+    plain = NAMES | OTHERS
     shown = ", ".join(f"{plain[key]} {_share(value)}" for key, value in figures.items() if key in plain)
     print_table(f"{done['folder']}, {done['resolution']} px", ["class", title], rows)
     typer.echo(f"{shown} of {figures['images']} {done.get('split', 'test')} images, in {done['judged_at']}")

@@ -7,6 +7,8 @@ from typing import Any
 
 NAMES = {"accuracy": "accuracy", "miou": "mIoU", "map": "mAP"}
 """The figures by which networks of a task are ranked: as files and as people have them."""
+OTHERS = {"pixel_accuracy": "pixel accuracy", "map_50": "AP50", "map_75": "AP75"}
+"""Those beside them."""
 ALIKE = 0.01
 """Where the machine's speed differs from that of its table by no larger part, the figure as measured is not shown."""
 

@@ -22,7 +22,7 @@ from mnas.io.files import write_json
 from mnas.io.size import written
 from mnas.latency.runtimes import check_runs
 from mnas.metrics.jackknife import variance_of_mean
-from mnas.monitor.figures import NAMES
+from mnas.monitor.figures import NAMES, OTHERS
 from mnas.pipeline.context import Context, proxy_sizes, space_of
 from mnas.pipeline.evidence import is_same
 from mnas.pipeline.kind import Judged
@@ -94,7 +94,9 @@ class DenseSearch:
 
     def open(self, config: RunConfig) -> DenseData[Any]:
         reading = Reading(fit=WHOLE.fit, max_pixels=config.max_pixels, channels=config.channels)
-        return self.chosen.kind.load(config.data, seed=config.seed, max_broken=config.max_broken, reading=reading)
+        data = self.chosen.kind.load(config.data, seed=config.seed, max_broken=config.max_broken, reading=reading)
+        self.chosen.of(data)  # what judges its networks is installed
+        return data
 
     def data(self, run: Run, config: RunConfig, override: Any, space: SearchSpace | None) -> DenseData[Any]:
         data = self.open(config)
@@ -166,8 +168,8 @@ class DenseSearch:
 
     def show(self, context: Context, networks: Sequence[Judged[Examined]], metrics: Mapping[str, Any]) -> None:
         shown = ", ".join(
-            f"{key.replace('_', ' ')} {value:.2%}" for key, value in metrics["test"].items()
-            if key != self.figure and isinstance(value, float)
+            f"{OTHERS[key]} {value:.2%}" for key, value in metrics["test"].items()
+            if key in OTHERS and value is not None
         )  # fmt: skip
         log.info(
             "%s: %s %.2f%%, %s of %d test images", networks[0].trained.name, NAMES[self.figure],

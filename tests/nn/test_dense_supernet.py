@@ -28,7 +28,7 @@ def supernet_of(space: SearchSpace, name: str, stride: int) -> DenseSupernet:
 def shuffled(module: nn.Module) -> None:
     """Statistics and scales as training leaves them: unlike one another."""
     generator = torch.Generator().manual_seed(1)
-    for name, tensor in [*module.named_buffers(), *module.named_parameters()]:
+    for tensor in [*module.buffers(), *module.parameters()]:
         if tensor.dim() == 1:
             with torch.no_grad():
                 tensor.copy_(0.5 + torch.rand(tensor.shape, generator=generator))
