@@ -180,6 +180,7 @@ def search(
             if run is None and group.size > 1:
                 raise BadInput("under torchrun name the run's folder: torchrun ... -m -- mnas search --run DIR ...")
             _check(config, overrides)
+            _check_processes(config, group)
         if not group.is_main:
             return work(config, overrides, group)
         folder = new_folder(config) if run is None else Path(run)
@@ -210,6 +211,7 @@ def resume(
                     f"file keeps; call mnas.search(..., run='{existing.folder}') with the same arguments to continue"
                 )
             check_gpus(pick_device(config.device))
+            _check_processes(config, group)
         overrides = Overrides(callbacks=callbacks, storage=storage)
         if not group.is_main:
             return work(config, overrides, group)
@@ -371,6 +373,11 @@ def _check(config: RunConfig, overrides: Overrides) -> None:
     if overrides.data is None:
         with _unheard("mnas.data"):  # the run opens them again, and what it says is in its log
             kind.open(config)
+
+
+def _check_processes(config: RunConfig, group: ProcessGroup) -> None:
+    if group.size > 1 and not kind_of(config).shared:
+        raise BadInput(f"--task {config.task}: torchrun is for classification alone: search with a single process")
 
 
 @contextmanager

@@ -7,6 +7,11 @@ from typing import Any
 
 NAMES = {"accuracy": "accuracy", "miou": "mIoU", "map": "mAP"}
 """The figures by which networks of a task are ranked: as files and as people have them."""
+BEST = {
+    "accuracy": "the most accurate network", "miou": "the network of the highest mIoU",
+    "map": "the network of the highest mAP",
+}  # fmt: skip
+"""What a search looks for."""
 OTHERS = {"pixel_accuracy": "pixel accuracy", "map_50": "AP50", "map_75": "AP75"}
 """Those beside them."""
 ALIKE = 0.01

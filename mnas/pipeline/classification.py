@@ -33,6 +33,7 @@ class ClassificationSearch:
     figure = "accuracy"
     data_sets = DATA_SETS
     usual_data = "digits"
+    shared = True
     recipes: Mapping[str, Any] = {}
 
     def check(self, config: RunConfig) -> None:

@@ -55,6 +55,7 @@ class DenseSearch:
     chosen: Chosen
     data_sets = DATA_SETS
     usual_data = "shapes"
+    shared = False
     recipes = RECIPE
 
     @property

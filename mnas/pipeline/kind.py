@@ -55,6 +55,10 @@ class SearchKind(Protocol[J]):
     def recipes(self) -> Mapping[str, Any]:
         """The keys of recipes that differ from the default."""
 
+    @property
+    def shared(self) -> bool:
+        """Whether torchrun's processes may share a search."""
+
     def check(self, config: RunConfig) -> None:
         """Refuse, before a folder is made, what has no use here. Raises BadInput."""
 
