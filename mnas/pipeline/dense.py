@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -32,6 +32,7 @@ from mnas.run import Run
 from mnas.space.architecture import Architecture
 from mnas.space.cost import cost
 from mnas.space.dense import DenseHead
+from mnas.space.layer import DenseOperator
 from mnas.space.space import SearchSpace
 from mnas.tasks.dense import RECIPE, Examined, check_recipe, prepared
 from mnas.tasks.kinds import Chosen, DenseTasks
@@ -68,30 +69,28 @@ class DenseSearch:
 
     def check(self, config: RunConfig) -> None:
         only = "for classification alone"
-        stated: list[tuple[str, Any, Any]] = [
-            ("--labels", config.labels, None), ("--group-by", config.group_by, None),
-            ("--metric", config.metric, "accuracy"), ("--supernet", config.shared_supernet, None),
-            ("--storage", config.storage, None), ("--estimator", config.objective.accuracy, "probe"),
-        ]  # fmt: skip
-        *different, (probe, estimator, unusable) = stated
-        for option, value, usual in different:
-            if value != usual:
-                raise BadInput(f"{option} {value}: {only}; expected --task {self.task} without it")
-        if estimator == unusable:
-            raise BadInput(f"{probe} {estimator}: {only}; expected auto, supernet, train or zero_cost")
+        stated = {
+            "labels": config.labels, "group-by": config.group_by, "supernet": config.shared_supernet,
+            "storage": config.storage, "metric": None if config.metric == "accuracy" else config.metric,
+        }  # fmt: skip
+        for option, value in stated.items():
+            if value is not None:
+                raise BadInput(f"--{option} {value}: {only}; expected --task {self.task} without it")
+        if config.objective.accuracy == "probe":
+            raise BadInput(f"--estimator probe: {only}; expected auto, supernet, train or zero_cost")
         if config.fit not in (FOUND_OUT, WHOLE.fit):
             raise BadInput(f"--fit {config.fit}: images under {self.head} are read whole; expected {WHOLE.fit}")
         if "data" in config.custom:
             raise BadInput(f"data: {only} as a Python object; for {self.task} name {self.usual_data} or a folder")
+        head = DenseHead(cast(DenseOperator, self.head))
         for target in config.targets:
             if target.runtime in INT8_FORMATS:
                 raise BadInput(f"--runtime {target.runtime}: int8 is {only}; expected a runtime in float32")
-            check_runs(target.runtime, DenseHead(self.head))  # type: ignore[arg-type]
+            check_runs(target.runtime, head)
         for part in ("recipe", "proxy", "supernet", "finetune"):
             check_recipe(getattr(config, part), self.task, f"{part}.")
-        space = space_of(config, None) if "space" not in config.custom else None
-        if space is not None:
-            DenseHead(self.head).taps(space.published(space.reference))  # type: ignore[arg-type]
+        if "space" not in config.custom:
+            head.taps(next(space_of(config, None).enumerate()))
 
     def open(self, config: RunConfig) -> DenseData[Any]:
         reading = Reading(fit=WHOLE.fit, max_pixels=config.max_pixels, channels=config.channels)

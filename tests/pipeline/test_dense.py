@@ -96,7 +96,8 @@ def searched(mnas: Mnas, head: str, *args: str | Path) -> Any:
 def test_the_winners_figures_are_those_of_evaluate(head: str, estimator: str, mnas: Mnas, tmp_path: Path) -> None:
     table, (task, outputs) = written_table(tmp_path, head), HEADS[head]
     figure, by_class, name = FIGURES[task]
-    options = ("--estimator", estimator, "--baseline", BASELINE)
+    seeds = {"lraspp": 2}.get(head, 1)
+    options = ("--estimator", estimator, "--baseline", BASELINE, "--seeds", str(seeds))
     done = searched(mnas, head, *options, "--run", "run", "--json").json
     metrics = json.loads((tmp_path / "run" / "winner" / "metrics.json").read_text())
     assert metrics.items() <= done.items()
@@ -105,6 +106,8 @@ def test_the_winners_figures_are_those_of_evaluate(head: str, estimator: str, mn
     assert [row["role"] for row in (winner, baseline)] == ["winner", "baseline"]
     assert metrics["verdicts"][0]["metric"] == figure and metrics["verdicts"][0]["baseline"] == baseline["name"]
     assert metrics["search"]["estimator"] == {"auto": "zero_cost"}.get(estimator, estimator)
+
+    assert len(winner["seeds"]["values"]) == seeds and winner["seeds"]["values"][0] == winner[f"test_{figure}"]
 
     model = load_dense(tmp_path / "run")
     arch = model.architecture
