@@ -44,6 +44,7 @@ from mnas.latency.table.table import load_table
 from mnas.latency.targets import targets_and_budgets
 from mnas.latency.timing.device import device_name
 from mnas.pipeline.context import Overrides, config_data, space_of
+from mnas.pipeline.kind import SearchKind
 from mnas.pipeline.kinds import kind_of, search_kind
 from mnas.pipeline.origins import check_start, pretrained_name
 from mnas.pipeline.search import run_search
@@ -152,7 +153,7 @@ def search(
             options = {
                 "space": searched.file.name if overrides.space else str(space), "without": searched.file.without,
                 "space_file": searched.file.model_dump(mode="json"), "task": task, "head": kind.head,
-                "data": overrides.data.name if overrides.data else kind.data_sets.absolute(data),  # type: ignore[arg-type]
+                "data": _data_name(data, kind),
                 "labels": None if labels is None else absolute_path(labels),
                 "max_broken": max_broken, "max_pixels": _count(max_pixels, "--max-pixels"), "fit": fit,
                 "channels": searched.channels if channels is None else channels, "group_by": group_by,
@@ -314,6 +315,14 @@ def _objective(name: str | Path | None, estimator: Any, latency: Any, budgets_ms
     if isinstance(latency, str):
         objective = updated(objective, {"latency": latency}, "latency")
     return objective
+
+
+def _data_name(data: str | Path | ImageData, kind: SearchKind[Any]) -> str:
+    if isinstance(data, ImageData):
+        return data.name
+    if not isinstance(data, str | os.PathLike):
+        raise BadInput(f"data of the type {type(data).__name__}: expected a name, a path, or mnas.load_data(...)")
+    return kind.data_sets.absolute(data)
 
 
 def _sizes(resolution: Sequence[Size | str] | str | None) -> list[Size | str] | None:

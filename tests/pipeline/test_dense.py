@@ -18,6 +18,7 @@ from torch import Tensor
 
 import mnas
 from mnas.data.dense import shapes
+from mnas.data.dense.sources import load_segmentation
 from mnas.errors import BadInput
 from mnas.export.dense import load_dense
 from mnas.latency.table.table import LatencyTable
@@ -213,8 +214,9 @@ def test_what_cannot_be_is_refused_before_any_folder(args: tuple[str, ...], mnas
 
 
 def test_data_are_named() -> None:
-    with pytest.raises(BadInput):
-        mnas.search(task="segmentation", data=mnas.load_data("digits"), latency_ms=40)
+    for data in (mnas.load_data("digits"), load_segmentation("shapes")):
+        with pytest.raises(BadInput):
+            mnas.search(task="segmentation", data=data, latency_ms=40)  # type: ignore[arg-type]
 
 
 def test_the_whole_network_is_timed() -> None:
