@@ -116,15 +116,15 @@ def by_layout(setup: Setup, rounds: int, rng: random.Random) -> dict[str, Any]:
     """Images/s of whole steps of the reference network, by layout and by way of execution."""
     reference = setup.reference
     in_default = training_step(setup, supernet(setup, DEFAULT), DEFAULT, reference, True)
-    cut = slot._slice
+    cut = slot.slice_of
 
     def copied_slices(full: Tensor, shape: torch.Size) -> Tensor:
         return slot.view_of(full, shape).contiguous()
 
     def indexed_step() -> None:
-        slot._slice = copied_slices
+        slot.slice_of = copied_slices
         in_default()
-        slot._slice = cut
+        slot.slice_of = cut
 
     def alone(layout: torch.memory_format) -> Callable[[], None]:
         return training_step(setup, in_layout(mnas.build(reference, CLASSES), layout), layout, None, True)

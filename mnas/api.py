@@ -25,6 +25,7 @@ from mnas.config import (
     parse_duration,
     recipe_with,
     updated,
+    usual_recipe,
     with_keys,
 )
 from mnas.data.reading import MAX_PIXELS
@@ -43,6 +44,8 @@ from mnas.latency.table.table import load_table
 from mnas.latency.targets import targets_and_budgets
 from mnas.latency.timing.device import device_name
 from mnas.pipeline.context import Overrides, config_data, space_of
+from mnas.pipeline.kind import SearchKind
+from mnas.pipeline.kinds import kind_of, search_kind
 from mnas.pipeline.origins import check_start, pretrained_name
 from mnas.pipeline.search import run_search
 from mnas.pipeline.supernet_run import run_supernet
@@ -66,6 +69,8 @@ def search(
     *,
     space: str | Path | SearchSpace | None = None,
     without: str | Sequence[str] = (),
+    task: str = "classification",
+    head: str | None = None,
     data: str | Path | ImageData | None = None,
     labels: str | Path | None = None,
     max_broken: int = MAX_BROKEN,
@@ -109,9 +114,11 @@ def search(
 ) -> Result:
     """Search `space` for the most accurate network that keeps `latency_ms`, train it, compare it, write it to disk.
 
-    The arguments are the options of the command `mnas search`; `space` and `data` are those of a given `supernet`, or
-    else v3_large and the digits; `without` leaves choices out of the space, "se,kernel7"; `budget` is seconds, or text
-    such as "30m"; rectangles in `resolution` are (height, width), or text such as "96x160".
+    The arguments are the options of the command `mnas search`; `task` segmentation or detection searches backbones
+    under a `head`, lraspp, deeplabv3 or ssdlite, ranked by mIoU or mAP; `space` and `data` are those of a given
+    `supernet`, or else v3_large and the digits (with a head the built-in shapes); `without` leaves choices out of the
+    space, "se,kernel7"; `budget` is seconds, or text such as "30m"; rectangles in `resolution` are (height, width), or
+    text such as "96x160".
     `estimator(arch)` or `estimator(arch, report)` returns an accuracy from 0 to 1, `latency(arch)` milliseconds; by
     default the objective names the sources of both. `callbacks` are called with each finished Trial.
 
@@ -132,7 +139,8 @@ def search(
     with process_group() as group, restored_threads():
         with group.all_succeed():
             shared = None if supernet is None else source_of(supernet)
-            data = data or ("digits" if shared is None else shared_data(shared))
+            kind = search_kind(task, head)
+            data = data or (kind.usual_data if shared is None else shared_data(shared))
             targets, budgets = targets_and_budgets(latency_ms, runtime, latency_table)
             if shared is not None and space is None:
                 searched, space = shared_space(shared).without(without), shared.config().space
@@ -144,8 +152,8 @@ def search(
                 searched = overrides.space or load_space(space).without(without)  # type: ignore[arg-type]
             options = {
                 "space": searched.file.name if overrides.space else str(space), "without": searched.file.without,
-                "space_file": searched.file.model_dump(mode="json"),
-                "data": overrides.data.name if overrides.data else DATA_SETS.absolute(data),  # type: ignore[arg-type]
+                "space_file": searched.file.model_dump(mode="json"), "task": task, "head": kind.head,
+                "data": _data_name(data, kind),
                 "labels": None if labels is None else absolute_path(labels),
                 "max_broken": max_broken, "max_pixels": _count(max_pixels, "--max-pixels"), "fit": fit,
                 "channels": searched.channels if channels is None else channels, "group_by": group_by,
@@ -160,7 +168,9 @@ def search(
                 "resolution": _sizes(resolution), "proxy_resolution": proxy_resolution,
                 "init": None if init is None else absolute_path(init), "pretrained": pretrained_name(pretrained),
                 "from_scratch": from_scratch, "shared_supernet": None if supernet is None else absolute_path(supernet),
-                "recipe": recipe_with(class_weights).model_dump(), "compare_random": compare_random,
+                "recipe": recipe_with(class_weights, kind.recipes).model_dump(),
+                **{part: usual_recipe(part, kind.recipes) for part in ("proxy", "supernet", "finetune")},
+                "compare_random": compare_random,
                 "device": device, "storage": None if storage is None else without_password(storage),
                 "workers_only": workers_only, "custom": list(overrides.names()),
             }  # fmt: skip
@@ -171,6 +181,7 @@ def search(
             if run is None and group.size > 1:
                 raise BadInput("under torchrun name the run's folder: torchrun ... -m -- mnas search --run DIR ...")
             _check(config, overrides)
+            _check_processes(config, group)
         if not group.is_main:
             return work(config, overrides, group)
         folder = new_folder(config) if run is None else Path(run)
@@ -201,6 +212,7 @@ def resume(
                     f"file keeps; call mnas.search(..., run='{existing.folder}') with the same arguments to continue"
                 )
             check_gpus(pick_device(config.device))
+            _check_processes(config, group)
         overrides = Overrides(callbacks=callbacks, storage=storage)
         if not group.is_main:
             return work(config, overrides, group)
@@ -287,7 +299,7 @@ def train_supernet(
 
 def _moved(config: RunConfig, data: str | Path | None, storage: str | None) -> RunConfig:
     """The configuration with other places for what it names."""
-    places = {"data": None if data is None else DATA_SETS.absolute(data)}
+    places = {"data": None if data is None else kind_of(config).data_sets.absolute(data)}
     places["storage"] = None if storage is None else without_password(storage)
     return config.model_copy(update={name: place for name, place in places.items() if place is not None})
 
@@ -303,6 +315,14 @@ def _objective(name: str | Path | None, estimator: Any, latency: Any, budgets_ms
     if isinstance(latency, str):
         objective = updated(objective, {"latency": latency}, "latency")
     return objective
+
+
+def _data_name(data: str | Path | ImageData, kind: SearchKind[Any]) -> str:
+    if isinstance(data, ImageData):
+        return data.name
+    if not isinstance(data, str | os.PathLike):
+        raise BadInput(f"data of the type {type(data).__name__}: expected a name, a path, or mnas.load_data(...)")
+    return kind.data_sets.absolute(data)
 
 
 def _sizes(resolution: Sequence[Size | str] | str | None) -> list[Size | str] | None:
@@ -352,6 +372,8 @@ def _check(config: RunConfig, overrides: Overrides) -> None:
             admit_table(load_table(path), target, config, path)
     if config.workers_only and config.storage is None:
         raise BadInput("--workers-only: state the --storage that the workers share, such as env:NAME")
+    kind = kind_of(config)
+    kind.check(config)
     check_gpus(pick_device(config.device))
     require_exporters()
     check_start(config.init, config.pretrained, space.reference)
@@ -359,7 +381,12 @@ def _check(config: RunConfig, overrides: Overrides) -> None:
         check_shared(config, space)
     if overrides.data is None:
         with _unheard("mnas.data"):  # the run opens them again, and what it says is in its log
-            config_data(config)
+            kind.open(config)
+
+
+def _check_processes(config: RunConfig, group: ProcessGroup) -> None:
+    if group.size > 1 and not kind_of(config).shared:
+        raise BadInput(f"--task {config.task}: torchrun is for classification alone: search with a single process")
 
 
 @contextmanager

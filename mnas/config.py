@@ -171,8 +171,13 @@ class RunConfig(Documented):
     """Content of the space's file when the run began, without the choices left out; filled in by mnas."""
     without: tuple[str, ...] = ()
     """Choices that are left out of the space (--without): se, hard_swish, kernel7, expand6, pool."""
+    task: Literal["classification", "segmentation", "detection"] = "classification"
+    """What networks are for (--task)."""
+    head: Literal["lraspp", "deeplabv3", "ssdlite"] | None = None
+    """The head of networks for segmentation or detection (--head); null: a classifier."""
     data: str = "digits"
-    """The images: digits, torchvision:NAME, or the path of a folder or an .npz (--data)."""
+    """The images: digits, torchvision:NAME, or the path of a folder or an .npz (--data); of other tasks shapes, or the
+    path of a folder of masks or boxes."""
     labels: str | None = None
     """Path of a CSV file with the classes of a folder's images (--labels)."""
     max_broken: Annotated[int, pydantic.Field(ge=0)] = MAX_BROKEN
@@ -310,6 +315,11 @@ def recipe_with(class_weights: str | None, usual: Mapping[str, Any] = {}) -> Rec
     """The default recipe but for the keys in `usual`, and for the weights of classes that --class-weights states."""
     recipe = Recipe(**usual)
     return recipe if class_weights is None else updated(recipe, {"class_weights": class_weights}, "--class-weights")
+
+
+def usual_recipe(part: str, usual: Mapping[str, Any]) -> dict[str, Any]:
+    """The default of a recipe in RunConfig, such as proxy, but for the keys in `usual`."""
+    return {**RunConfig.model_fields[part].default.model_dump(), **usual}
 
 
 def updated(model: Model, changes: Mapping[str, Any], source: str) -> Model:

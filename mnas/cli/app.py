@@ -37,6 +37,7 @@ from mnas.cli.options import (
     Seed,
     Set,
     Sizes,
+    Task,
     Threads,
     Without,
     assignments,
@@ -104,7 +105,9 @@ def search(
     space: Annotated[str | None, typer.Option(help="A preset's name (see `mnas spaces`) or a YAML file's path; by default v3_large, or that of --supernet.")] = None,
     without: Without = None,
     latency_ms: Annotated[list[str], typer.Option(metavar="MS[,MS...]", help="The budget: milliseconds for one inference. Several: a winner for each.")] = [],
-    data: Annotated[str | None, typer.Option(help="digits, a folder of class folders, an .npz, or torchvision:NAME; by default digits, or the data of --supernet.")] = None,
+    task: Task = "classification",
+    head: Head = None,
+    data: Annotated[str | None, typer.Option(help="digits, a folder of class folders, an .npz, or torchvision:NAME; by default digits, or the data of --supernet. With --task shapes, or a folder of masks or boxes.")] = None,
     labels: Labels = None,
     max_broken: MaxBroken = MAX_BROKEN,
     max_pixels: MaxPixels = "400M",
@@ -154,6 +157,8 @@ def search(
 
     Several devices: --runtime torch --latency-ms 15 --latency-table phone.yaml --latency-ms 30 keeps both budgets.
 
+    A backbone under a head: mnas search --task segmentation --head lraspp --data masks --latency-ms 40
+
     Every other setting: --set KEY=VALUE; `mnas config` lists the keys with their defaults.
     """
     from mnas.api import search as run_search
@@ -163,7 +168,7 @@ def search(
     runtimes, tables = by_device(context.meta["devices"], runtime, latency_table, latency_ms)
     with only_main_process():
         result = run_search(
-            space=space, without=without or (), latency_ms=budgets or None, data=data, labels=labels, max_broken=max_broken, max_pixels=max_pixels, fit=fit,
+            space=space, without=without or (), task=task, head=head, latency_ms=budgets or None, data=data, labels=labels, max_broken=max_broken, max_pixels=max_pixels, fit=fit,
             channels=channels, group_by=group_by, objective=objective, runtime=runtimes, threads=threads,
             batch=batch, latency_table=tables or None, allow_foreign_table=allow_foreign_table, max_params=max_params,
             max_madds=max_madds, max_memory_mb=max_memory_mb, metric=metric, estimator=estimator, sampler=sampler,
@@ -264,7 +269,7 @@ def train(
     architecture: Annotated[str, typer.Argument(metavar="ARCH", help="A zoo name, NAME@WIDTH, or an architecture.yaml.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")],
     data: Annotated[str | None, typer.Option(help="digits (the default), a folder of class folders, an .npz, or torchvision:NAME; with --task shapes, or a folder of masks or boxes.")] = None,
-    task: Annotated[str, typer.Option(metavar="classification|segmentation|detection", help="What the network is for.")] = "classification",
+    task: Task = "classification",
     head: Head = None,
     resolution: Annotated[str | None, typer.Option(metavar="PX", help="Input size, of a rectangle HEIGHTxWIDTH; by default what the images have.")] = None,
     seed: Seed = 0,

@@ -32,6 +32,9 @@ Classes = Annotated[int, typer.Option(min=2, help="Outputs of the classifier.")]
 Head = Annotated[str | None, typer.Option(
     metavar="lraspp|deeplabv3|ssdlite", help="A head for segmentation or detection in place of the classifier.",
 )]  # fmt: skip
+Task = Annotated[str, typer.Option(
+    metavar="classification|segmentation|detection", help="What networks are for.",
+)]  # fmt: skip
 OutputStride = Annotated[int | None, typer.Option(
     metavar="8|16|32", help="Of the last feature map under a head; 16 in segmentation and 32 in detection by default.",
 )]  # fmt: skip

@@ -12,7 +12,7 @@ import typer
 
 from mnas.errors import Infeasible, MnasError, one_line
 from mnas.io.interrupt import INTERRUPTED
-from mnas.monitor.figures import as_measured, with_spread
+from mnas.monitor.figures import NAMES, OTHERS, as_measured, figure_of, value_on_test, with_spread
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -82,7 +82,7 @@ def print_figures(done: dict[str, Any], figures: dict[str, Any]) -> None:
     kinds = {"miou": ("iou", "IoU"), "map": ("ap", "AP")}
     (by_class, title), = (kinds[key] for key in figures if key in kinds)
     rows = [[one_line(name), _share(value)] for name, value in figures[by_class].items()]
-    plain = {"miou": "mIoU", "pixel_accuracy": "pixel accuracy", "map": "mAP", "map_50": "AP50", "map_75": "AP75"}
+    plain = NAMES | OTHERS
     shown = ", ".join(f"{plain[key]} {_share(value)}" for key, value in figures.items() if key in plain)
     print_table(f"{done['folder']}, {done['resolution']} px", ["class", title], rows)
     typer.echo(f"{shown} of {figures['images']} {done.get('split', 'test')} images, in {done['judged_at']}")
@@ -98,7 +98,8 @@ def print_trials(done: dict[str, Any]) -> None:
     for one in done["exported"]:
         row = one["networks"][0]
         rows.append([one["trial"], _accuracy(row), _latency(row["latencies"][0]), row["resolution"], one["folder"]])
-    print_table(done["folder"], ["trial", "test accuracy", "latency (ms)", "px", "folder"], rows)
+    figure = NAMES[figure_of(done["exported"][0]["networks"][0])]
+    print_table(done["folder"], ["trial", f"test {figure}", "latency (ms)", "px", "folder"], rows)
 
 
 def print_predictions(done: dict[str, Any]) -> None:
@@ -142,7 +143,7 @@ def networks_table(done: dict[str, Any]) -> tuple[str, list[str], list[list[str]
     networks = [*(winner["network"] for winner in winners[:-1]), *done["networks"]]
     rows = [_network_row(row, done["accuracy"]["epochs"]) for row in networks if row["name"] not in again]
     title = f"{done['accuracy']['data']}: {done['accuracy']['test_images']} test images"
-    columns = ["network", "test accuracy", "trained", "MAdds", "parameters", "px"]
+    columns = ["network", f"test {NAMES[figure_of(networks[0])]}", "trained", "MAdds", "parameters", "px"]
     for number, device in enumerate(devices, start=1):
         which = f" {number}" * (len(devices) > 1)
         columns.append(f"latency{which} (ms)")
@@ -173,12 +174,13 @@ def _accuracy(row: dict[str, Any]) -> str:
     """Of the network that is handed over, and what more is known: top-5, the mean over seeds."""
     seeds = row.get("seeds", {})
     sd = "" if seeds.get("sd") is None else (
-        f", mean of {len(seeds['accuracies'])} seeds {seeds['mean']:.2%} +- {seeds['sd']:.2%}"
+        f", mean of {len(seeds.get('accuracies', seeds.get('values')))} seeds {seeds['mean']:.2%} +- {seeds['sd']:.2%}"
     )  # fmt: skip
     top5 = f", top-5 {row['top5_accuracy']:.2%}" if "top5_accuracy" in row else ""
-    balanced = row.get("balanced_accuracy", row["test_accuracy"])
-    apart = abs(balanced - row["test_accuracy"]) > UNBALANCED
-    return f"{row['test_accuracy']:.2%}{f', balanced {balanced:.2%}' if apart else ''}{top5}{sd}"
+    value = value_on_test(row)
+    balanced = row.get("balanced_accuracy", value)
+    apart = abs(balanced - value) > UNBALANCED
+    return f"{value:.2%}{f', balanced {balanced:.2%}' if apart else ''}{top5}{sd}"
 
 
 def _latency(latency: dict[str, Any]) -> str:

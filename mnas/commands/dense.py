@@ -21,7 +21,7 @@ from mnas.data.dense.sources import DATA_SETS
 from mnas.data.division import summary
 from mnas.data.evaluation import SPLITS
 from mnas.errors import BadInput, nearest
-from mnas.export.dense import DenseModel, is_dense, load_dense
+from mnas.export.dense import DenseModel, dense_folder, is_dense, load_dense
 from mnas.export.dense_files import hand_over
 from mnas.export.folder import METRICS_FILE
 from mnas.export.onnx import require_exporters
@@ -32,9 +32,9 @@ from mnas.io.versions import versions
 from mnas.latency.model_files import timed_rows
 from mnas.latency.timing.device import device_name
 from mnas.monitor.tensorboard import TensorBoard
+from mnas.pipeline.dense import FIGURES, data_facts, image_counts, network_facts
 from mnas.pipeline.origins import LEAST_PIXELS, check_start, training_origins
 from mnas.space.architecture import Architecture
-from mnas.space.cost import cost
 from mnas.space.zoo import NETWORKS, load_architecture
 from mnas.tasks.dense import RECIPE, check_recipe, prepared, usual_size
 from mnas.tasks.kinds import KINDS, Chosen, DenseTasks
@@ -50,8 +50,6 @@ __all__ = ["RECIPE", "evaluate", "is_dense", "train"]
 
 log = logging.getLogger("mnas")
 
-FIGURES: dict[str, Part] = {"validation": "val", "test": "test"}
-"""What metrics.json calls the figures of each split."""
 BOARD_FOLDER = "tb"
 """Figures for TensorBoard."""
 
@@ -111,8 +109,8 @@ def train(
         board.picture("predictions", handed_over.picture)
         board.close()
     metrics = {
-        "title": f"{label} under {task.head}", **_network_facts(arch, task), **figures,
-        "data": _data_facts(images, data),
+        "title": f"{label} under {task.head}", **network_facts(arch, task), **figures,
+        "data": data_facts(images, data.source, data.seed, data.max_broken),
         "training": {
             "epochs": standing.epochs, "seconds": standing.seconds, "weights": training.weights, **asdict(pace),
             "recipe": asked["recipe"],
@@ -136,6 +134,7 @@ def evaluate(
     if split is not None and split not in SPLITS:
         raise BadInput(f"--split {split}{nearest(split, SPLITS)}")
     part = cast(Part, split or "test")
+    folder = dense_folder(folder) or Path(folder)
     model, known = load_dense(folder), read_json(Path(folder) / METRICS_FILE, "data")["data"]
     if seed not in (None, known["seed"]):
         raise BadInput(
@@ -143,10 +142,10 @@ def evaluate(
             "of the training would be called test images"
         )
     images = data_of(model, known, data, max_broken)
-    if data is None and _counts(images) != known["images"]:
+    if data is None and image_counts(images) != known["images"]:
         log.warning(
             "%s: has other numbers of images than at the training (%s, then %s): images of the training may be among "
-            "those of the test split", known["source"], _counts(images), known["images"],
+            "those of the test split", known["source"], image_counts(images), known["images"],
         )  # fmt: skip
     task, size = KINDS[model.task].of(images, model.head.name), model.architecture.resolution
     figures = _figures(task, model.network, part, Place(size, pick_device(device)))
@@ -187,22 +186,6 @@ def _check_options(chosen: Chosen, data: DataOptions) -> None:
         raise BadInput(f"--fit {data.reading.fit}: images under {chosen.head} are read whole; expected {WHOLE.fit}")
 
 
-def _network_facts(arch: Architecture, task: DenseTasks) -> dict[str, Any]:
-    counted = cost(arch, task.head)
-    return {
-        "task": task.name, "head": task.head.name, "output_stride": task.head.output_stride,
-        "resolution": written(arch.resolution), "judged_at": task.judged_at,
-        "network": {"params": counted.params, "madds": counted.madds},
-    }  # fmt: skip
-
-
-def _data_facts(images: DenseData[Any], data: DataOptions) -> dict[str, Any]:
-    return {
-        "name": images.name, "source": str(DATA_SETS.absolute(data.source)), "description": images.description,
-        "classes": list(images.classes), "images": _counts(images), "seed": data.seed, "max_broken": data.max_broken,
-    }  # fmt: skip
-
-
 def _architecture(name: str, images: DenseData[Any], options: TrainOptions, channels: int) -> Architecture:
     arch = load_architecture(name, options.resolution or usual_size(images), channels)
     if arch.channels != channels:
@@ -215,5 +198,3 @@ def _figures(task: DenseTasks, network: nn.Module, part: Part, place: Place) -> 
     return {"images": len(task.split(part)), **task.judged(network, part, place)}
 
 
-def _counts(images: DenseData[Any]) -> dict[str, int]:
-    return {"train": len(images.train), "val": len(images.val), "test": len(images.test)}

@@ -32,8 +32,10 @@ from mnas.io.size import Size, written
 from mnas.io.versions import versions
 from mnas.latency.conditions import Conditions
 from mnas.latency.timing.device import device_name
-from mnas.pipeline.evidence import evidence, judged
+from mnas.pipeline.classification import ClassificationSearch
+from mnas.pipeline.evidence import evidence
 from mnas.pipeline.front import hand_over_trials
+from mnas.pipeline.kind import judged
 from mnas.pipeline.metrics import accuracy_facts, add_latencies, rows_of, warn_of_majority
 from mnas.pipeline.origins import are_photographs, check_start, training_origins
 from mnas.run import Run
@@ -144,8 +146,9 @@ def train(
         log.info("training in %s, threads: %d, %.0f images/s", pace.precision, pace.threads, pace.images_per_s)
         trained = FullTraining(label, arch, recipe, trainer, kept).trained()
     shutil.rmtree(kept)
-    network = judged([trained], trainer)
-    rows = rows_of([network], "trained", images.num_classes)
+    kind = ClassificationSearch()
+    network = judged(kind, [trained], trainer)
+    rows = rows_of(kind, [network], "trained", images.num_classes)
     write_model(output, trained, images, title=label)
     add_latencies(rows, [trained], output, Conditions("torch"), seed=seed)
     metrics = {

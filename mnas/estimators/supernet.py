@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from torch import nn
+
 from mnas.config import Recipe
 from mnas.estimators import Report
 from mnas.estimators.train import MAX_VAL_IMAGES
-from mnas.nn.network import Network
 from mnas.nn.supernet import Supernet
 from mnas.space.architecture import Architecture
 from mnas.training.trainer import Trainer
@@ -29,7 +30,7 @@ class SupernetEstimator:
     def __init__(self, supernet: Supernet, trainer: Trainer, finetune: Recipe | None, *, select: bool = False):
         self.supernet, self._select = supernet, select
         self._trainer = trainer.limited(val=MAX_VAL_IMAGES)
-        self.images: int | None = len(self._trainer.data.val)
+        self.images: int | None = self._trainer.task.counted
         self._finetune = None if finetune is None else finetune.model_copy(update={"images": None})
         self._finetune_trainer = trainer.limited(train=finetune.images if finetune else None)
         self._calibration_trainer = trainer.limited(train=STATISTICS_IMAGES, seed=0)
@@ -61,6 +62,6 @@ class SupernetEstimator:
             self._estimates[arch, FINE_TUNED] = self._accuracy(network, arch)
         return self._estimates[arch, FINE_TUNED]
 
-    def _accuracy(self, network: Network, arch: Architecture) -> float:
+    def _accuracy(self, network: nn.Module, arch: Architecture) -> float:
         self._calibration_trainer.finish(network, arch, STATISTICS_IMAGES)
         return self._trainer.accuracy(network, arch)

@@ -20,7 +20,7 @@ class TrainEstimator:
 
     def __init__(self, trainer: Trainer, recipe: Recipe):
         self._trainer = trainer.limited(train=recipe.images, val=MAX_VAL_IMAGES)
-        self.images: int | None = len(self._trainer.data.val)
+        self.images: int | None = self._trainer.task.counted
         self._recipe = recipe.model_copy(update={"images": None})
 
     def __call__(self, arch: Architecture, report: Report) -> float:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import safetensors.torch
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mnas.config import Recipe, RunConfig, SupernetRecipe
 from mnas.data.division import read_division
@@ -19,7 +19,6 @@ from mnas.io.checksum import remove_kept, write_with_sum
 from mnas.io.size import Size
 from mnas.monitor.console import progress
 from mnas.monitor.tensorboard import TensorBoard
-from mnas.nn.network import Network
 from mnas.nn.starting import start_from
 from mnas.nn.supernet import Supernet, has_kernel_transforms
 from mnas.nn.weights import is_whole, read_safetensors
@@ -45,7 +44,7 @@ class WeightSharing:
         self, run: Run, config: RunConfig, space: SearchSpace, trainer: Trainer, group: ProcessGroup = SINGLE
     ):
         self._config, self._space, self._trainer, self._group = config, space, trainer, group
-        self._teachers: dict[Size, Network] = {}
+        self._teachers: dict[Size, nn.Module] = {}
         torch.manual_seed(config.seed)
         self._weights = run.supernet_weights
         self._checkpoint = run.checkpoints / "supernet.pt"
@@ -56,7 +55,7 @@ class WeightSharing:
         given = read_safetensors(run.given_supernet) if run.given_supernet.exists() and not begun else {}
         transforms = (origin is not None and origin.supernet is not None) or has_kernel_transforms(given)
         transforms = transforms if saved is None else has_kernel_transforms(saved)
-        self.supernet = Supernet(space, trainer.data.num_classes, transforms)
+        self.supernet = trainer.task.supernet(space, transforms)
         if given:
             division = read_division(run.given_supernet.parent)
             self._take(given, run.given_supernet, None if division is None else division.classes)
@@ -128,8 +127,9 @@ class WeightSharing:
         rng = random.Random(0)
         subnets = {"largest": largest, "smallest": smallest, "reference": reference}
         subnets |= {f"random{i}": self._space.sample(rng) for i in (1, 2)}
+        figure = self._trainer.task.figure
         return {
-            f"accuracy_{name}": estimator.inherited(arch) for name, arch in subnets.items() if arch in self._space
+            f"{figure}_{name}": estimator.inherited(arch) for name, arch in subnets.items() if arch in self._space
         }
 
     def _saved_names(self) -> Iterable[str] | None:
@@ -152,17 +152,17 @@ class WeightSharing:
         """Estimates candidates' accuracies."""
         return SupernetEstimator(self.supernet, self._trainer, finetune, select=select)
 
-    def start(self, arch: Architecture) -> tuple[Network, Network]:
-        """The network whose weights a full training starts from, and its teacher."""
-        return self.inherited(arch), self.teacher(arch.resolution)
+    def start(self, arch: Architecture) -> tuple[nn.Module, nn.Module | None]:
+        """The network whose weights a full training starts from, and its teacher if the task has one."""
+        return self.inherited(arch), self.teacher(arch.resolution) if self._trainer.task.taught else None
 
-    def inherited(self, arch: Architecture) -> Network:
+    def inherited(self, arch: Architecture) -> nn.Module:
         """A network with the supernet's weights and statistics of its own; BadInput if it is not in the space."""
         network = self.supernet.extract(arch)
         self._trainer.finish(network, arch, STATISTICS_IMAGES)
         return network
 
-    def teacher(self, resolution: Size) -> Network:
+    def teacher(self, resolution: Size) -> nn.Module:
         """The space's largest network at a resolution, in eval mode."""
         if resolution not in self._teachers:
             largest, _ = largest_and_smallest(self._space.with_resolutions((resolution,)))

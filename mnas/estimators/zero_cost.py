@@ -13,14 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from mnas.data.augment import normalise
-from mnas.data.loader import batches
 from mnas.errors import BadInput
 from mnas.estimators import Report
 from mnas.io.size import Size, sides
-from mnas.nn.network import build
 from mnas.space.architecture import Architecture
 from mnas.space.cost import cost
 from mnas.space.space import SearchSpace
+from mnas.tasks.task import Place
 from mnas.training.trainer import Trainer
 
 Score = Literal["naswot", "synflow", "madds", "params"]
@@ -43,7 +42,7 @@ class ZeroCostEstimator:
     images: int | None = None
 
     def __init__(self, space: SearchSpace, trainer: Trainer, score: Score = "naswot"):
-        self._data, self._score, self._sizes = trainer.data, score, trainer.sizes
+        self._task, self._score, self._sizes = trainer.task, score, trainer.sizes
         self._device, self._seed = trainer.device, trainer.seed
         self._raw: dict[Size, Tensor] = {}
         rng = random.Random(trainer.seed)
@@ -58,9 +57,9 @@ class ZeroCostEstimator:
         """The score itself: the logarithm of a determinant, a flow, the multiply-adds or the parameters."""
         match self._score:
             case "madds":
-                return math.log(cost(arch, self._data.num_classes).madds)
+                return math.log(cost(arch, self._task.outputs).madds)
             case "params":
-                return math.log(cost(arch, self._data.num_classes).params)
+                return math.log(cost(arch, self._task.outputs).params)
             case "synflow":
                 return synflow(self._network(arch), self._sizes.of(arch))
             case "naswot":
@@ -70,21 +69,17 @@ class ZeroCostEstimator:
         """`arch` as the seed initialises it; one initialisation is enough, others rank networks alike."""
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(self._seed)
-            network = build(arch, self._data.num_classes)
+            network = self._task.build(arch, 0.0, None)
         return network.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def _minibatch(self, size: Size) -> Tensor:
         """At most IMAGES images of the training split, the same ones at every size."""
         if size not in self._raw:
-            draw = torch.Generator().manual_seed(self._seed)
-            drawn = batches(
-                self._data.train, batch_size=IMAGES, size=size, device=self._device, generator=draw, workers=0
-            )  # one batch is not worth starting processes
-            raw = next((images for images, _ in drawn), torch.empty(0))
+            raw = self._task.pixels(IMAGES, Place(size, self._device), self._seed)
             if len(raw) < 2:
                 raise BadInput(
-                    f"{self._data.name}: the zero-cost score naswot compares training images, expected at least 2, got "
-                    f"{len(raw)}: add images, or take another score, such as --set zero_cost=synflow"
+                    f"{self._task.data.name}: the zero-cost score naswot compares training images, expected at least "
+                    f"2, got {len(raw)}: add images, or take another score, such as --set zero_cost=synflow"
                 )
             self._raw[size] = raw
         return normalise(self._raw[size], size)
@@ -126,9 +121,11 @@ def synflow(network: nn.Module, size: Size) -> float:
         if isinstance(module, (nn.BatchNorm2d, *RECTIFIERS)):
             module.forward = _identity  # type: ignore[assignment]
     weights = [module.weight for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
-    flow = network(torch.ones(1, 3, *sides(size), dtype=torch.float64)).sum()
-    gradients = torch.autograd.grad(flow, weights)
-    return math.log(sum((w.detach() * g).sum() for w, g in zip(weights, gradients, strict=True)))
+    given = network(torch.ones(1, 3, *sides(size), dtype=torch.float64))
+    outputs = [given] if isinstance(given, Tensor) else [one for one in given if one.requires_grad]
+    gradients = torch.autograd.grad(sum(one.sum() for one in outputs), weights, allow_unused=True)  # type: ignore[arg-type]
+    through = ((w.detach() * g).sum() for w, g in zip(weights, gradients, strict=True) if g is not None)
+    return math.log(sum(through))
 
 
 def _copy_with(network: nn.Module, parameter_of: Callable[[nn.Parameter], nn.Parameter]) -> nn.Module:

@@ -41,14 +41,15 @@ class DenseModel:
     """How image files become pixels."""
 
 
-def is_dense(folder: str | Path) -> bool:
-    """Whether a folder is one of a network with a head."""
-    return (Path(folder) / TASK_FILE).is_file()
+def is_dense(target: str | Path) -> bool:
+    """Whether a folder is one of a network with a head, or a run's whose winner has one."""
+    return dense_folder(target) is not None
 
 
 def dense_folder(target: str | Path) -> Path | None:
     """The folder of a network with a head: winner/ of a run, or `target` itself; None where it is none."""
-    return next((one for one in (Path(target) / "winner", Path(target)) if is_dense(one)), None)
+    folders = (Path(target) / "winner", Path(target))
+    return next((one for one in folders if (one / TASK_FILE).is_file()), None)
 
 
 def write_dense(folder: str | Path, model: DenseModel) -> None:
@@ -72,7 +73,7 @@ def write_weights(folder: Path, network: nn.Module) -> None:
 
 def load_dense(folder: str | Path) -> DenseModel:
     """The trained network that `mnas train --task` wrote. Raises BadInput where a file is missing or damaged."""
-    folder = Path(folder)
+    folder = dense_folder(folder) or Path(folder)
     path = folder / TASK_FILE
     stated = read_json(path, *KEYS)
     arch = Architecture.from_yaml(read_text(folder / ARCHITECTURE_FILE), str(folder / ARCHITECTURE_FILE))

@@ -31,7 +31,7 @@ TASK_FILE, PICTURE_FILE = "task.json", "predictions.png"
 def model_folder(target: str | Path) -> Path:
     """The folder of a trained classifier: winner/ of the run `target`, or `target` itself. Raises BadInput."""
     target = Path(target)
-    if (target / TASK_FILE).exists():
+    if any((folder / TASK_FILE).exists() for folder in (target / "winner", target)):
         raise BadInput(f"{target}: has a network for segmentation or detection, which this command does not take")
     for folder in (target / "winner", target):
         if (folder / ARCHITECTURE_FILE).exists():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import importlib
 import io
 import math
@@ -11,12 +12,16 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mnas.errors import MissingDependency
+from mnas.metrics.jackknife import groups_of, pseudo_values
 
 PER_IMAGE = 100
 """Detections of an image that count, the best ones: COCO's number."""
+NO_IMAGE = -1
+"""In the place of an image that is left out."""
 
 
 class Objects(Protocol):
@@ -69,6 +74,26 @@ def detection_scores(found: Sequence[Found], truth: Sequence[Objects], num_class
 
     Boxes of an image must be in the same pixels. Raises MissingDependency, and ValueError for unequal numbers.
     """
+    return _scores(_evaluated(found, truth, num_classes))
+
+
+def scores_with_parts(
+    found: Sequence[Found], truth: Sequence[Objects], num_classes: int
+) -> tuple[DetectionScores, NDArray[np.float64]]:
+    """`detection_scores`, and the pseudo-values of its map (see `mnas.metrics.jackknife`), where none counts 0."""
+    evaluation = _evaluated(found, truth, num_classes)
+    whole, params, groups = _scores(evaluation), copy.deepcopy(evaluation.params), groups_of(len(truth))
+    without = []
+    for group in range(groups):
+        params.imgIds = [NO_IMAGE if row % groups == group else row for row in range(len(truth))]
+        with contextlib.redirect_stdout(io.StringIO()):
+            evaluation.accumulate(params)
+        without.append(_scores(evaluation).map)
+    return whole, pseudo_values(float(np.nan_to_num(whole.map)), np.nan_to_num(without).tolist())
+
+
+def _evaluated(found: Sequence[Found], truth: Sequence[Objects], num_classes: int) -> Any:
+    """pycocotools' evaluation, accumulated over all images."""
     if len(found) != len(truth):
         raise ValueError(f"detections of {len(found)} images for the objects of {len(truth)}")
     coco, cocoeval = pycocotools("coco"), pycocotools("cocoeval")
@@ -79,6 +104,11 @@ def detection_scores(found: Sequence[Found], truth: Sequence[Objects], num_class
         evaluation.params.maxDets = [PER_IMAGE]
         evaluation.evaluate()
         evaluation.accumulate()
+    return evaluation
+
+
+def _scores(evaluation: Any) -> DetectionScores:
+    """The scores of the images over which an evaluation was accumulated last."""
     # (overlaps, recalls, classes): -1 where a class has no objects
     precision = evaluation.eval["precision"][:, :, :, 0, 0]
     precision = np.where(precision > -1, precision, np.nan)

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
+
+from mnas.metrics.jackknife import pseudo_values
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,18 @@ def confusion(predicted: Tensor, truth: Tensor, num_classes: int, ignore_index: 
         if indices.numel() and not 0 <= int(indices.min()) <= int(indices.max()) < num_classes:
             raise ValueError(f"{name}: indices up to {int(indices.max())}; expected 0 to {num_classes - 1}")
     return (rows * num_classes + columns).bincount(minlength=num_classes**2).view(num_classes, num_classes)
+
+
+def parts_of_miou(matrices: Tensor) -> NDArray[np.float64]:
+    """Pseudo-values of the mIoU (see `mnas.metrics.jackknife`) from the confusion matrices (groups, classes, classes).
+
+    The mIoU of no pixels counts 0.
+    """
+    whole = matrices.sum(0)
+    miou, *without = np.nan_to_num([
+        segmentation_scores(one).miou for one in (whole, *(whole - matrix for matrix in matrices))
+    ]).tolist()  # fmt: skip
+    return pseudo_values(miou, without)
 
 
 def segmentation_scores(matrix: Tensor) -> SegmentationScores:

@@ -2,8 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+NAMES = {"accuracy": "accuracy", "miou": "mIoU", "map": "mAP"}
+"""The figures by which networks of a task are ranked: as files and as people have them."""
+BEST = {
+    "accuracy": "the most accurate network", "miou": "the network of the highest mIoU",
+    "map": "the network of the highest mAP",
+}  # fmt: skip
+"""What a search looks for."""
+OTHERS = {"pixel_accuracy": "pixel accuracy", "map_50": "AP50", "map_75": "AP75"}
+"""Those beside them."""
 ALIKE = 0.01
 """Where the machine's speed differs from that of its table by no larger part, the figure as measured is not shown."""
+
+
+def figure_of(row: Mapping[str, Any]) -> str:
+    """The figure that decided on a network of metrics.json: accuracy, miou or map."""
+    return next(figure for figure in NAMES if f"test_{figure}" in row)
+
+
+def value_on_test(row: Mapping[str, Any]) -> float:
+    """That figure (0..1) on the test split."""
+    value: float = row[f"test_{figure_of(row)}"]
+    return value
 
 
 def decimals(half_width: float) -> int:

@@ -28,9 +28,9 @@ class PlottedTrial(NamedTuple):
 
 def draw_pareto(
     trials: Sequence[PlottedTrial], front: Sequence[tuple[float, float]], budgets_ms: Sequence[float] = (),
-    knee: tuple[float, float] | None = None,
+    knee: tuple[float, float] | None = None, name: str = "accuracy",
 ) -> Figure:  # fmt: skip
-    """Accuracy, or a score, over latency: trials, the front as steps, its knee, reference networks, budgets as lines.
+    """Accuracy, the figure `name` or a score over latency: trials, the front as steps, its knee, references, budgets.
 
     `front` and `knee` are (accuracy in 0..1, latency in ms); the front goes from fast to slow.
     """
@@ -52,7 +52,7 @@ def draw_pareto(
     for budget_ms in budgets_ms:
         axes.axvline(budget_ms, color="red", linestyle="--", linewidth=1, label=f"budget {budget_ms:g} ms")
     axes.set_xlabel("latency (ms)")
-    axes.set_ylabel("score without training" if scored else "accuracy on the search-validation split (%)")
+    axes.set_ylabel("score without training" if scored else f"{name} on the search-validation split (%)")
     axes.grid(alpha=0.3)
     figure.legend(fontsize=7, loc="outside upper center", ncols=3, frameon=False)
     return figure

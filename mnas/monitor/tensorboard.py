@@ -78,9 +78,9 @@ class TensorBoard:
     @_while_there_is_room
     def hparams(
         self, number: int, choices: Mapping[str, str | int | float], figures: Mapping[str, float],
-        curve: Sequence[float],
+        curve: Sequence[float], figure: str = "accuracy",
     ) -> None:  # fmt: skip
-        """One trial's row in the hparams table; `curve` is its accuracy after each epoch."""
+        """One trial's row in the hparams table; `curve` is its `figure` after each epoch."""
         from torch.utils.tensorboard import SummaryWriter
         from torch.utils.tensorboard.summary import hparams
 
@@ -91,7 +91,7 @@ class TensorBoard:
             for tag, value in figures.items():
                 writer.add_scalar(f"hparam/{tag}", value, number)
             for epoch, value in enumerate(curve, start=1):
-                writer.add_scalar("candidate/accuracy", value, epoch)
+                writer.add_scalar(f"candidate/{figure}", value, epoch)
 
     @_while_there_is_room
     def training(self, name: str, epoch: int, figures: Mapping[str, float]) -> None:
@@ -110,10 +110,10 @@ class TensorBoard:
     @_while_there_is_room
     def pareto(
         self, trials: Sequence[PlottedTrial], front: Sequence[tuple[float, float]], budgets_ms: Sequence[float],
-        step: int, knee: tuple[float, float] | None = None,
+        step: int, knee: tuple[float, float] | None = None, figure: str = "accuracy",
     ) -> None:  # fmt: skip
         """The picture of `draw_pareto`, after `step` evaluations."""
-        self._writer.add_figure("pareto", draw_pareto(trials, front, budgets_ms, knee), step)
+        self._writer.add_figure("pareto", draw_pareto(trials, front, budgets_ms, knee, figure), step)
         self._writer.flush()
 
     @_while_there_is_room

@@ -25,15 +25,19 @@ MAPS_FROM = 1
 
 
 def dense_network(
-    arch: Architecture, head: DenseHead, *, network: Network | None = None
+    arch: Architecture, head: DenseHead, *, network: Network | None = None, auxiliary: bool = False
 ) -> SegmentationNetwork | DetectionNetwork:
     """`arch` as a backbone under `head`, with fresh weights or with those of `network` in the backbone.
+
+    `auxiliary` adds DeepLabv3's second head, for training.
 
     Raises BadInput for an architecture without the feature maps that the head reads.
     """
     if head.name == "ssdlite":
         return detection_network(arch, head.num_classes, network=network)
-    return segmentation_network(arch, head.name, head.num_classes, network=network, output_stride=head.output_stride)
+    return segmentation_network(
+        arch, head.name, head.num_classes, network=network, auxiliary=auxiliary, output_stride=head.output_stride
+    )
 
 
 class Dense(nn.Module):
@@ -63,9 +67,15 @@ def network_for(arch: Architecture, outputs: Outputs, network: Network | None = 
     """The whole network in eval mode that latencies are measured of: logits of so many classes, or `Dense`."""
     if isinstance(outputs, int):
         return (network or build(arch, outputs)).eval()
-    made = dense_network(arch, outputs, network=network)
-    head = made.head if isinstance(made, DetectionNetwork) else made.classifier
-    return Dense(made.backbone, head, sides(arch.resolution)).eval()
+    return measured_whole(dense_network(arch, outputs, network=network), arch)
+
+
+def measured_whole(network: nn.Module, arch: Architecture) -> nn.Module:
+    """What latencies are measured of, in eval mode: a classifier itself, or a network under a head as `Dense`."""
+    if not isinstance(network, DetectionNetwork | SegmentationNetwork):
+        return network.eval()
+    head = network.head if isinstance(network, DetectionNetwork) else network.classifier
+    return Dense(network.backbone, head, sides(arch.resolution)).eval()
 
 
 # --- a head alone

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
@@ -52,8 +52,16 @@ class DetectionNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Images (b, 3, h, w) to scores (b, n, num_classes), offsets (b, n, 4), and the default boxes (n, 4)."""
-        scores, offsets, maps = self.head(self.backbone(x))
-        return scores, offsets, default_boxes(maps, (x.shape[-2], x.shape[-1])).to(x.device)
+        return self.of_maps(self.backbone(x), x)
+
+    def for_loss(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The same."""
+        return self.of_maps(self.backbone(x), x)
+
+    def of_maps(self, maps: list[Tensor], x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """`forward` of the backbone's feature maps of images."""
+        scores, offsets, shapes = self.head(maps)
+        return scores, offsets, default_boxes(shapes, (x.shape[-2], x.shape[-1])).to(x.device)
 
     def in_order(self) -> list[nn.Module]:
         """The layers from the stem to the head."""
@@ -87,7 +95,12 @@ def detection_network(arch: Architecture, num_classes: int, *, network: Network 
     """
     taps: list[Tap] = [expansion_at(arch, LAST_STRIDE), last_at(arch, LAST_STRIDE)]
     backbone = Features(network or build(arch), arch, taps)
-    return DetectionNetwork(backbone, SSDLite([tap.channels for tap in taps], num_classes))
+    return detection_network_of(backbone, [tap.channels for tap in taps], num_classes)
+
+
+def detection_network_of(backbone: Features, channels: Sequence[int], num_classes: int) -> DetectionNetwork:
+    """SSDLite with fresh weights on a backbone whose feature maps have these channels."""
+    return DetectionNetwork(backbone, SSDLite(channels, num_classes))
 
 
 def load_torchvision_detection(network: DetectionNetwork, state_dict: Mapping[str, Any]) -> DetectionNetwork:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from torch import Tensor, nn
@@ -34,11 +34,20 @@ class SegmentationNetwork(nn.Module):
         return resized(self._scores(self.backbone(x)), x)
 
     def with_auxiliary(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The scores and those of the auxiliary head (b, num_classes, h, w), for the loss. DeepLabv3 with one only."""
+        """The scores and those of the auxiliary head (b, num_classes, h, w). Raises BadInput without one."""
         if self.aux_classifier is None:
             raise BadInput("this network has no auxiliary head: segmentation_network(..., auxiliary=True)")
-        maps = self.backbone(x)
-        return resized(self._scores(maps), x), resized(self.aux_classifier(maps[0]), x)
+        scores, auxiliary = self.for_loss(x)
+        return scores, auxiliary
+
+    def for_loss(self, x: Tensor) -> tuple[Tensor, ...]:
+        """The scores, and those of the auxiliary head if there is one (b, num_classes, h, w)."""
+        return self.of_maps(self.backbone(x), x)
+
+    def of_maps(self, maps: list[Tensor], x: Tensor) -> tuple[Tensor, ...]:
+        """`for_loss` of the backbone's feature maps of images."""
+        scores = resized(self._scores(maps), x)
+        return (scores,) if self.aux_classifier is None else (scores, resized(self.aux_classifier(maps[0]), x))
 
     def in_order(self) -> list[nn.Module]:
         """The layers from the stem to the heads, which are one."""
@@ -63,13 +72,25 @@ def segmentation_network(
     low, high = first_at(arch, LOW_STRIDE), last_at(arch, LAST_STRIDE)
     both = head == "lraspp" or auxiliary
     backbone = Features(network or build(arch), arch, [low, high] if both else [high], output_stride)
+    channels = backbone.feature_info.channels()
+    return segmentation_network_of(
+        backbone, head, channels, num_classes, output_stride=output_stride, auxiliary=auxiliary
+    )
+
+
+def segmentation_network_of(
+    backbone: Features, head: SegmentationHead, channels: Sequence[int], num_classes: int, *, output_stride: int,
+    auxiliary: bool,
+) -> SegmentationNetwork:  # fmt: skip
+    """A head with fresh weights on a backbone whose feature maps have these channels, the last one last."""
+    high = channels[-1]
     match head:
         case "lraspp":
-            parts: tuple[nn.Module, ...] = (LRASPP(low.channels, high.channels, num_classes),)
+            parts: tuple[nn.Module, ...] = (LRASPP(channels[0], high, num_classes),)
         case "deeplabv3":
-            parts = (DeepLabV3(high.channels, num_classes, rates=rates_at(output_stride)),)
+            parts = (DeepLabV3(high, num_classes, rates=rates_at(output_stride)),)
             if auxiliary:
-                parts += (FCN(low.channels, num_classes),)
+                parts += (FCN(channels[0], num_classes),)
         case _:
             raise BadInput(f"head {head}: expected lraspp or deeplabv3")
     for part in parts:

@@ -51,11 +51,11 @@ class Slot(nn.ModuleDict):
 
     def tensors(self, layer: Layer) -> dict[str, Tensor]:
         """The slices that `layer` uses, named as in its module (mnas.nn.blocks); those of one dimension are views."""
-        tensors = {name: _slice(full, shape) for name, full, shape in self._full(layer)}
+        tensors = {name: slice_of(full, shape) for name, full, shape in self._full(layer)}
         if matrices := self._matrices(layer):
             kernel = self._depthwise(layer).get_parameter("weight")[: tensors["conv_dw.weight"].shape[0]]
             for smaller, matrix in matrices:
-                centre = _slice(kernel, torch.Size((len(kernel), 1, smaller, smaller)))
+                centre = slice_of(kernel, torch.Size((len(kernel), 1, smaller, smaller)))
                 kernel = F.linear(centre.flatten(1), matrix).view_as(centre)
             tensors["conv_dw.weight"] = kernel
         return tensors
@@ -108,6 +108,12 @@ class Slot(nn.ModuleDict):
         """Compute `layer` of x (b, in_channels, h, w) with the slices that it uses."""
         return _RUN[layer.operator](_Weights(self.tensors(layer), self.training, eps), x, layer)
 
+    def with_expansion(self, x: Tensor, layer: Layer, eps: float) -> tuple[Tensor, Tensor]:
+        """What the expansion of an mbconv gives, and what the layer gives."""
+        weights = _Weights(self.tensors(layer), self.training, eps)
+        expanded = _expanded(weights, x, layer)
+        return expanded, _projected(weights, expanded, x, layer)
+
 
 class _Weights:
     """The tensors of one layer by name, and the operations that use them."""
@@ -115,9 +121,10 @@ class _Weights:
     def __init__(self, tensors: dict[str, Tensor], training: bool, eps: float):
         self.tensors, self.training, self.eps = tensors, training, eps
 
-    def conv(self, name: str, x: Tensor, stride: int = 1, groups: int = 1) -> Tensor:
+    def conv(self, name: str, x: Tensor, stride: int = 1, groups: int = 1, dilation: int = 1) -> Tensor:
         weight = self.tensors[f"{name}.weight"]
-        return F.conv2d(x, weight, self.tensors.get(f"{name}.bias"), stride, weight.shape[-1] // 2, groups=groups)
+        padding = dilation * (weight.shape[-1] // 2)
+        return F.conv2d(x, weight, self.tensors.get(f"{name}.bias"), stride, padding, dilation, groups)
 
     def bn(self, name: str, x: Tensor) -> Tensor:
         mean, var, weight, bias = (
@@ -134,19 +141,28 @@ class _Weights:
 
 
 def _conv(weights: _Weights, x: Tensor, layer: Layer) -> Tensor:
-    out = _act(layer.activation)(weights.bn("bn1", weights.conv("conv", x, layer.stride)))
+    out = _act(layer.activation)(weights.bn("bn1", weights.conv("conv", x, layer.stride, 1, layer.dilation)))
     return _with_shortcut(out, x, layer)
 
 
 def _sepconv(weights: _Weights, x: Tensor, layer: Layer) -> Tensor:
-    out = _act(layer.activation)(weights.bn("bn1", weights.conv("conv_dw", x, layer.stride, layer.in_channels)))
+    out = weights.conv("conv_dw", x, layer.stride, layer.in_channels, layer.dilation)
+    out = _act(layer.activation)(weights.bn("bn1", out))
     out = weights.bn("bn2", weights.conv("conv_pw", weights.se(out, layer)))
     return _with_shortcut(_act(layer.output_activation)(out), x, layer)
 
 
 def _mbconv(weights: _Weights, x: Tensor, layer: Layer) -> Tensor:
-    out = _act(layer.activation)(weights.bn("bn1", weights.conv("conv_pw", x)))
-    out = _act(layer.activation)(weights.bn("bn2", weights.conv("conv_dw", out, layer.stride, layer.hidden)))
+    return _projected(weights, _expanded(weights, x, layer), x, layer)
+
+
+def _expanded(weights: _Weights, x: Tensor, layer: Layer) -> Tensor:
+    return _act(layer.activation)(weights.bn("bn1", weights.conv("conv_pw", x)))
+
+
+def _projected(weights: _Weights, expanded: Tensor, x: Tensor, layer: Layer) -> Tensor:
+    out = weights.conv("conv_dw", expanded, layer.stride, layer.hidden, layer.dilation)
+    out = _act(layer.activation)(weights.bn("bn2", out))
     out = weights.bn("bn3", weights.conv("conv_pwl", weights.se(out, layer)))
     return _with_shortcut(out, x, layer)
 
@@ -175,7 +191,7 @@ def _with_shortcut(out: Tensor, x: Tensor, layer: Layer) -> Tensor:
     return out if shortcut is None else out + shortcut(x)
 
 
-def _slice(full: Tensor, shape: torch.Size) -> Tensor:
+def slice_of(full: Tensor, shape: torch.Size) -> Tensor:
     """The slice of this shape: leading channels, kernel cropped at the centre."""
     if full.shape == shape:
         return full

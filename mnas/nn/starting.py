@@ -30,7 +30,7 @@ def start_from(supernet: Supernet, origin: Origin) -> Architecture:
         arch = space.decode({name: max(options) for name, options in space.choices().items()})
     if not origin.fits(arch):
         raise BadInput(f"{origin.name}: its network has another design than those of space '{space.name}'")
-    network = supernet.extract(arch)
+    network = supernet.plain(arch)
     origin.fill(network, arch)
     supernet.inherit(network, arch)
     return arch
@@ -57,7 +57,7 @@ def _start_from_ofa(supernet: Supernet, ofa: Supernet, name: str) -> Architectur
             f"{name}: these weights do not fit space '{space.name}', which does not contain the largest network of "
             f"{ofa.space.name}; they fit --space {ofa.space.name}"
         )
-    network, theirs = supernet.extract(arch), ofa.extract(largest)
+    network, theirs = supernet.plain(arch), ofa.extract(largest)
     inherit(network, arch, theirs, largest)
     inherit_classifier(network, theirs)
     supernet.inherit(network, arch)

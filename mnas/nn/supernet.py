@@ -35,10 +35,10 @@ class Supernet(nn.Module):
         self.space = space
         self.num_classes = num_classes
         self.kernel_transforms = kernel_transforms
-        extremes = [arch.layers(num_classes) for arch in _extremes(space)]
+        largest = [self.layers_of(arch) for arch in extremes(space)]
         positions = [stage for stage in space.file.stages for _ in range(max(stage.depth))]
         kernels = [stage.kernel if kernel_transforms else () for stage in positions]
-        layers = [*zip(*extremes, strict=True)]
+        layers = [*zip(*largest, strict=True)]
         others = len(layers) - 1 - len(kernels)  # of the head
         slots = iter(map(Slot, layers, [(), *kernels, *[()] * others]))
         self.stem = next(slots)
@@ -66,10 +66,14 @@ class Supernet(nn.Module):
         """A plain network with copies of the weights and statistics of `arch`; mode, device and dtype are kept."""
         with torch.device("meta"):
             network = Network(arch, self.num_classes)
-        for module, (layer, slot) in zip(_modules(network), self.walk(arch), strict=True):
+        for module, (layer, slot) in zip(modules_of(network), self.walk(arch), strict=True):
             copies = {name: tensor.detach().clone() for name, tensor in slot.tensors(layer).items()}
             module.load_state_dict(copies, assign=True)
         return network.train(self.training)
+
+    def plain(self, arch: Architecture) -> Network:
+        """A classifier with copies of the weights of `arch`, for `inherit`."""
+        return self.extract(arch)
 
     def inherit(self, network: Network, arch: Architecture) -> None:
         """Copy the weights and statistics of `network`, built from `arch`, into its slices: the inverse of `extract`.
@@ -77,8 +81,8 @@ class Supernet(nn.Module):
         `Slot.fill` has the rest of a tensor that `arch` uses in part; other tensors keep their values. Raises BadInput,
         and changes nothing, where the network's shapes are not those of `arch` or `arch` is not in the space.
         """
-        states = [module.state_dict() for module in _modules(network)]
         slots = self.walk(arch)
+        states = [module.state_dict() for module in modules_of(network)[: len(slots)]]
         shapes = [{name: value.shape for name, value in state.items()} for state in states]
         if shapes != [dict(tensor_shapes(layer)) for layer, _ in slots]:
             raise BadInput(
@@ -103,7 +107,11 @@ class Supernet(nn.Module):
         slots: list[Any] = [self.stem]
         for stage, row in zip(self.stages.children(), arch.stages, strict=True):
             slots += list(stage.children())[: len(row)]
-        return list(zip(arch.layers(self.num_classes), [*slots, *self.head], strict=True))
+        return list(zip(self.layers_of(arch), [*slots, *self.head], strict=True))
+
+    def layers_of(self, arch: Architecture) -> tuple[Layer, ...]:
+        """The layers of `arch` that have slots."""
+        return arch.layers(self.num_classes)
 
 
 def has_kernel_transforms(names: Iterable[str]) -> bool:
@@ -111,7 +119,7 @@ def has_kernel_transforms(names: Iterable[str]) -> bool:
     return any(re.search(r"\dto\d+_matrix$", name) for name in names)
 
 
-def _modules(network: Network) -> list[nn.Module]:
+def modules_of(network: Network) -> list[nn.Module]:
     """The modules of the network's layers, in the order in which it runs them."""
     modules = (network.stem, *network.blocks, network.conv_head, network.pool, network.hidden, network.classifier)
     return [module for module in modules if not isinstance(module, nn.Identity)]
@@ -139,7 +147,7 @@ def _certain_shortcuts(space: SearchSpace) -> Iterator[list[bool]]:
         before = stage.channels
 
 
-def _extremes(space: SearchSpace) -> Iterator[Architecture]:
+def extremes(space: SearchSpace) -> Iterator[Architecture]:
     """The deepest and widest architecture of each operator and expansion; together they have every largest tensor."""
     for operator in {option for stage in space.file.stages for option in stage.operator}:
         for expansion in {option for stage in space.file.stages for option in stage.expansion}:

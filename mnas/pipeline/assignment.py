@@ -87,7 +87,7 @@ def publish(study: Study, context: Context, plan: Plan, refusal: str | None) -> 
 
 
 def _assignment(study: Study, context: Context, plan: Plan) -> Assignment:
-    config, data, candidate = context.config, context.data, plan.candidate.recipe
+    config, data, candidate = context.config, context.trainer.data, plan.candidate.recipe
     updates: dict[str, Any] = {"proxy": candidate, "fit": data.train.reading.fit}
     if not context.trainer.origins:
         updates |= {"pretrained": "none", "init": None}

@@ -14,13 +14,14 @@ from mnas.errors import Infeasible
 from mnas.io.size import Size
 from mnas.latency.model import PREDICTED, Measure, keeps
 from mnas.latency.timing.rounds import Measurement
-from mnas.monitor.figures import as_measured, with_spread
+from mnas.monitor.figures import NAMES, as_measured, with_spread
 from mnas.nn.network import build
 from mnas.pipeline.context import Context, full_trainer
 from mnas.pipeline.neighbours import is_near
 from mnas.pipeline.race import Contender, Rank
 from mnas.pipeline.references import Reference
 from mnas.space.cost import cost
+from mnas.space.dense import classes_of
 from mnas.space.space import SearchSpace
 from mnas.study.objective import knee, ranking_key
 from mnas.study.trial import ZERO_COST, Trial
@@ -96,14 +97,14 @@ def _of_the_search(
         # published networks are there already, scaled to the budget; their smaller sizes are no discovery
         others = [trial for trial in others if not trial.name] or others
         near = [one for one in others if any(is_near(context.space, one.architecture, arch) for arch in published)]
-    rank, found = ranking(context, budget_ms), list[Contender]()
+    rank, figure, found = ranking(context, budget_ms), NAMES[context.trainer.task.figure], list[Contender]()
     far = [trial for trial in others if trial not in near]
     parts = [(near, -(-count // 2)), (far, count)] if near and far else [(others, count)]
     for part, wanted in parts:
         if len(found) == wanted:
             break
         try:
-            found += finalists(part, context.latency.measure, rank, budget_ms, wanted - len(found))
+            found += finalists(part, context.latency.measure, rank, budget_ms, wanted - len(found), figure)
         except Infeasible as error:
             if not references:
                 raise
@@ -141,8 +142,9 @@ def _inheriting(references: Sequence[Contender], space: SearchSpace) -> list[Con
 
 
 def finalists(
-    trials: Sequence[Trial], measure: Measure, rank: Rank, budget_ms: float, count: int
-) -> list[Contender]:
+    trials: Sequence[Trial], measure: Measure, rank: Rank, budget_ms: float, count: int,
+    figure: str = "accuracy",
+) -> list[Contender]:  # fmt: skip
     """At most `count` of the finished `trials` whose latency as whole networks keeps the budget, best estimate first.
 
     They are measured `count` at a time, until enough keep the budget. Raises Infeasible if none does.
@@ -160,7 +162,7 @@ def finalists(
     for start in range(0, len(ranked), count):
         group = ranked[start : start + count]
         latencies = measure([trial.architecture for trial in group])
-        _log_measured(group, latencies, budget_ms)
+        _log_measured(group, latencies, budget_ms, figure)
         kept += [
             _found(trial, latency) for trial, latency in zip(group, latencies, strict=True)
             if keeps(latency.median_ms, latency.spread_ms, budget_ms)
@@ -194,8 +196,9 @@ def best_references(context: Context, references: Sequence[Reference]) -> list[R
     Those for all of whose weights there are trained ones come before those for a part of whose weights there are.
     Where there are several, one is of the images' own size: it trains fastest, and is what one would try first.
     """
+    outputs = context.trainer.task.outputs
     allowed = [one for one in references if context.constraints.satisfied_by(one.architecture)]
-    allowed.sort(key=lambda one: (_is_published(one, context), cost(one.architecture).madds), reverse=True)
+    allowed.sort(key=lambda one: (_is_published(one, context), cost(one.architecture, outputs).madds), reverse=True)
     chosen = allowed[: context.config.references]
     own = own_size(context.data.image_size, context.space.resolutions)
     at_own_size = [one for one in allowed if one.architecture.resolution == own]
@@ -210,7 +213,7 @@ def _log_starts(contenders: Sequence[Contender], trainer: Trainer) -> None:
         origin = trainer.origin_of(one.architecture)
         if origin is not None and one.weights == "pretrained":
             with torch.random.fork_rng(devices=[]):
-                coverage = origin.fill(build(one.architecture, trainer.data.num_classes), one.architecture)
+                coverage = origin.fill(build(one.architecture, classes_of(trainer.task.outputs)), one.architecture)
             log.info("%s starts with %s from %s", one.name, coverage, origin.name)
 
 
@@ -230,10 +233,12 @@ def _none_finished(budget_ms: float | None) -> str:
     return f"no candidate was finished{within}; a new run with more --trials or a longer --budget may find one"
 
 
-def _log_measured(trials: Sequence[Trial], latencies: Sequence[Measurement], budget_ms: float) -> None:
+def _log_measured(
+    trials: Sequence[Trial], latencies: Sequence[Measurement], budget_ms: float, figure: str
+) -> None:
     for trial, latency in zip(trials, latencies, strict=True):
         log.info(
-            "finalist: trial %d, %s, predicted %.2f ms, %s %s ms%s: %s", trial.number, trial.summary,
+            "finalist: trial %d, %s, predicted %.2f ms, %s %s ms%s: %s", trial.number, trial.said(figure),
             trial.latency_ms, "measured" if latency.rounds != PREDICTED else "by the device's table",
             with_spread(latency.median_ms, latency.spread_ms), as_measured(latency.measured_ms, latency.speed_factor),
             "within the budget" if keeps(latency.median_ms, latency.spread_ms, budget_ms) else "over the budget",

@@ -10,6 +10,7 @@ from pathlib import Path
 import optuna
 
 from mnas.config import Objective, RunConfig, Target
+from mnas.data.common import Images
 from mnas.data.division import DIVISION_FILE, Division, read_division, write_division
 from mnas.data.fitting import with_fit_decided
 from mnas.data.loader import cached
@@ -74,8 +75,8 @@ class Context:
     constraints: Constraints
 
     @property
-    def data(self) -> ImageData:
-        return self.trainer.data
+    def data(self) -> Images:
+        return self.trainer.task.data
 
     def decided(self) -> Context:
         """The context with the estimator and the precision that the plan decided on."""
@@ -99,7 +100,7 @@ def space_of(config: RunConfig, override: SearchSpace | None) -> SearchSpace:
     return space.with_resolutions(config.resolution) if config.resolution else space
 
 
-def searched_space(run: Run, config: RunConfig, override: SearchSpace | None, data: ImageData) -> SearchSpace:
+def searched_space(run: Run, config: RunConfig, override: SearchSpace | None, data: Images) -> SearchSpace:
     """The space of a run at the input sizes that suit its images; decided once, so that a resumed run has them too."""
     space, decided = space_of(config, override), run.state().resolutions
     if config.resolution:
@@ -110,7 +111,7 @@ def searched_space(run: Run, config: RunConfig, override: SearchSpace | None, da
     return space if decided == space.resolutions else space.with_resolutions(decided)
 
 
-def _suitable(config: RunConfig, space: SearchSpace, data: ImageData) -> tuple[Size, ...]:
+def _suitable(config: RunConfig, space: SearchSpace, data: Images) -> tuple[Size, ...]:
     squares = tuple(size for size in space.resolutions if isinstance(size, int))
     if squares != space.resolutions:  # rectangles are as they were stated
         return space.resolutions
@@ -183,15 +184,21 @@ def config_data(config: RunConfig, division: Division | None = None) -> ImageDat
     )  # fmt: skip
 
 
+def proxy_sizes(config: RunConfig, space: SearchSpace) -> TrainingSizes:
+    """The sizes at which candidates are estimated."""
+    base, _ = sides(space.largest_resolution)
+    sizes = TrainingSizes(base, min(base, config.proxy_resolution or base))
+    if sizes.proxy < base:
+        log.info("candidates are estimated at %d/%d of their resolution (--proxy-resolution)", sizes.proxy, base)
+    return sizes
+
+
 def make_trainer(config: RunConfig, space: SearchSpace, data: ImageData) -> Trainer:
     """The trainer of a run, the same in each of its processes; folders of images are decoded here.
 
     It estimates candidates at the proxy resolution, if the run states one.
     """
-    base, _ = sides(space.largest_resolution)
-    sizes = TrainingSizes(base, min(base, config.proxy_resolution or base))
-    if sizes.proxy < base:
-        log.info("candidates are estimated at %d/%d of their resolution (--proxy-resolution)", sizes.proxy, base)
+    sizes = proxy_sizes(config, space)
     decoded = decoded_size(data.image_size, space.largest_resolution)
     data = replace(data, train=cached(data.train, decoded), val=cached(data.val, decoded))
     if DATA_SETS.path(config.data) is not None:  # not of built-in ones, which nobody can mend

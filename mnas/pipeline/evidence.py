@@ -3,39 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from mnas.pipeline.verdict import seed_facts, verdicts
+from mnas.pipeline.kind import Judged
+from mnas.pipeline.verdict import same_network, seed_facts, verdicts
 from mnas.tasks.classification import Metric
 from mnas.training.full import Trained
 from mnas.training.judgement import Judgement
-from mnas.training.trainer import Trainer
 
 MATRIX_CLASSES = 100
 """Of more classes, metrics.json has the most confused pairs in place of the whole confusion matrix."""
 PAIRS = 50
 
 
-@dataclass(frozen=True)
-class Judged:
-    """A trained network and what it says about the test images."""
-
-    trained: Trained
-    judgements: tuple[Judgement, ...]
-    """One a seed; the first one's network is `trained`, which is handed over."""
-
-
-def judged(seeds: Sequence[Trained], trainer: Trainer) -> Judged:
-    """Judge a network, trained once a seed, on the test split: when nothing is left to decide."""
-    return Judged(seeds[0], tuple(
-        trainer.judge(one.network, one.architecture, "test", exact=True) for one in seeds
-    ))  # fmt: skip
-
-
-def accuracy_row(network: Judged) -> dict[str, Any]:
+def accuracy_row(network: Judged[Judgement]) -> dict[str, Any]:
     """A network's part of metrics.json that comes from the test split."""
     first = network.judgements[0]
     row: dict[str, Any] = {"test_accuracy": first.accuracy, "balanced_accuracy": first.balanced_accuracy}
@@ -45,7 +28,7 @@ def accuracy_row(network: Judged) -> dict[str, Any]:
 
 
 def evidence(
-    main: Judged, baselines: Sequence[Judged], classes: Sequence[str], metric: Metric = "accuracy"
+    main: Judged[Judgement], baselines: Sequence[Judged[Judgement]], classes: Sequence[str], metric: Metric = "accuracy"
 ) -> dict[str, Any]:  # fmt: skip
     """The rest of it: the first network's classes and confusion matrix, and the verdict, by `metric`, against each
     baseline.
@@ -60,15 +43,17 @@ def evidence(
     return found
 
 
-def _verdict(main: Judged, baseline: Judged, metric: Metric) -> dict[str, Any]:
+def _verdict(main: Judged[Judgement], baseline: Judged[Judgement], metric: Metric) -> dict[str, Any]:
     """The verdict against one baseline, which may be the network itself: the best reference may win the race."""
-    first, second, name = main.trained, baseline.trained, baseline.trained.name
-    if (first.architecture, first.weights, first.epochs) == (second.architecture, second.weights, second.epochs):
-        return {
-            "baseline": name, "seeds": len(main.judgements), "metric": metric, "points": 0.0, "half_width": None,
-            "verdict": "the same network",
-        }  # fmt: skip
+    name = baseline.trained.name
+    if is_same(main.trained, baseline.trained):
+        return same_network(name, len(main.judgements), metric)
     return verdicts(main.judgements, {name: baseline.judgements}, metric)[0]
+
+
+def is_same(first: Trained, second: Trained) -> bool:
+    """Whether they are one network: the best reference may win the race."""
+    return (first.architecture, first.weights, first.epochs) == (second.architecture, second.weights, second.epochs)
 
 
 def class_rows(judgement: Judgement, classes: Sequence[str]) -> list[dict[str, Any]]:

@@ -18,8 +18,9 @@ from mnas.latency.timing.rounds import Measurement
 from mnas.monitor.console import log_file
 from mnas.pipeline.contenders import with_start
 from mnas.pipeline.context import Context, Overrides, full_trainer
-from mnas.pipeline.evidence import judged
-from mnas.pipeline.metrics import rows_of, write_winner
+from mnas.pipeline.kind import judged
+from mnas.pipeline.kinds import kind_of
+from mnas.pipeline.metrics import Goal, rows_of, write_winner
 from mnas.pipeline.race import Contender
 from mnas.pipeline.races_file import races_of
 from mnas.pipeline.search import open_run
@@ -105,6 +106,7 @@ def _train(run: Run, config: RunConfig, wanted: Sequence[tuple[Trial, Path]]) ->
     context, _ = open_run(run, config.model_copy(update={"baselines": ()}), Overrides(latency=given), SINGLE)
     context = context.decided()
     stated = run.state().recipe or context.config.recipe
+    kind = kind_of(context.config)
     contenders = [_contender(context, trial) for trial, _ in wanted]
     trainer = full_trainer(context)
     largest = max((trial.architecture for trial, _ in wanted), key=lambda arch: cost(arch).madds)
@@ -115,9 +117,9 @@ def _train(run: Run, config: RunConfig, wanted: Sequence[tuple[Trial, Path]]) ->
         recipe = starting_from(contender.weights, stated)
         log.info("training %s for %d epochs, to %s", contender.name, recipe.epochs, folder)
         trained = trainings.of(Leg(contender, recipe, recipe.epochs, trainer.seed)).trained()
-        network = judged([trained], trainer)
-        rows = rows_of([network], "trained", trainer.data.num_classes)
-        write_winner(context, [network], rows, folder, None, recipe, search={})
+        network = judged(kind, [trained], trainer)
+        rows = rows_of(kind, [network], "trained", trainer.task.outputs)
+        write_winner(kind, context, [network], rows, Goal(folder, None), recipe, search={})
     context.board.close()
 
 

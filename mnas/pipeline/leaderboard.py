@@ -15,11 +15,12 @@ from mnas.io.files import write_atomic
 from mnas.io.size import written
 from mnas.latency.model import PREDICTED
 from mnas.pipeline.context import Context
-from mnas.pipeline.evidence import Judged
+from mnas.pipeline.kind import J, Judged, SearchKind
 from mnas.pipeline.race import Contender
 from mnas.space import zoo
 from mnas.space.architecture import Architecture
 from mnas.space.cost import cost
+from mnas.space.dense import Outputs
 from mnas.space.narrowing import WITHOUT
 from mnas.study.trial import Trial, standard_error
 
@@ -27,7 +28,10 @@ COLUMNS = (
     "name", "resolution", "width", "madds", "params", "latency_predicted_ms", "latency_measured_ms", "accuracy",
     "accuracy_kind", "spread", "epochs", "seconds", "state",
 )  # fmt: skip
-"""Accuracies and spreads are shares (0..1), the spread half the width of the 95% interval by the number of images."""
+"""Accuracies and spreads are shares (0..1), the spread half the width of the 95% interval by the number of images.
+
+Of segmentation and detection the mIoU or the mAP stands in the accuracy's place.
+"""
 
 STATES = (
     "winner", "baseline", "finished", "racing", "dropped", "complete", "diverged", "pruned", "failed", "over_budget",
@@ -75,7 +79,7 @@ class LeaderboardRow:
     """As a whole network on the (first) device, at its table's speed."""
 
 
-def write_leaderboard(path: str | Path, rows: Iterable[LeaderboardRow], num_classes: int) -> None:
+def write_leaderboard(path: str | Path, rows: Iterable[LeaderboardRow], num_classes: Outputs) -> None:
     """Write `rows` as a CSV file, whole or not at all: one row a network (see `merged`), sorted."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -175,13 +179,14 @@ def validation_score(accuracy: float | None, val_images: int, epochs: int, secon
     return Score(accuracy, "" if accuracy is None else "validation", spread, epochs, seconds)
 
 
-def final_rows(networks: Sequence[Judged], metrics: Sequence[Mapping[str, Any]]) -> list[LeaderboardRow]:
+def final_rows(
+    kind: SearchKind[J], networks: Sequence[Judged[J]], metrics: Sequence[Mapping[str, Any]]
+) -> list[LeaderboardRow]:  # fmt: skip
     """The winner and the baselines; `metrics` are their entries in metrics.json, in the same order."""
     rows = []
     for network, row in zip(networks, metrics, strict=True):
-        trained, images = network.trained, len(network.judgements[0])
-        accuracy, latency = row["test_accuracy"], row["latencies"][0]
-        spread = 1.96 * standard_error(accuracy, images) if images else None
+        trained, spread = network.trained, kind.spread(network)
+        accuracy, latency = row[f"test_{kind.figure}"], row["latencies"][0]
         measured, ms = latency["how"] == "measured", latency["latency_ms"]
         rows.append(LeaderboardRow(
             trained.name, trained.architecture, row["role"],
@@ -193,7 +198,8 @@ def final_rows(networks: Sequence[Judged], metrics: Sequence[Mapping[str, Any]])
 
 def update_leaderboard(context: Context, races: Iterable[Race], others: Iterable[LeaderboardRow] = ()) -> None:
     """Write a run's leaderboard.csv: its trials, the races as far as they are, and `others`."""
+    task = context.trainer.task
     rows = trial_rows(Trial.from_json(record) for record in context.run.read_trials())
     for entered, rungs in races:
-        rows += race_rows(entered, rungs, val_images=len(context.data.val))
-    write_leaderboard(context.run.leaderboard_path, [*rows, *others], context.data.num_classes)
+        rows += race_rows(entered, rungs, val_images=task.counted or 0)
+    write_leaderboard(context.run.leaderboard_path, [*rows, *others], task.outputs)

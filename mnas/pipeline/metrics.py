@@ -7,14 +7,13 @@ import logging
 import random
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 
 from mnas.config import Recipe
 from mnas.data.splits import limited
 from mnas.errors import BadInput
-from mnas.export.folder import write_metrics, write_model
 from mnas.export.formats import file_name
 from mnas.io.files import whole_folder, write_atomic
 from mnas.io.size import Size, written
@@ -29,28 +28,40 @@ from mnas.latency.table.anchors import Anchor
 from mnas.latency.timing.rounds import Inference, RoundLimits
 from mnas.monitor.figures import as_measured, with_spread
 from mnas.monitor.tensorboard import markdown_table
+from mnas.nn.dense import measured_whole
 from mnas.pipeline.context import Context
-from mnas.pipeline.evidence import Judged, accuracy_row, evidence
+from mnas.pipeline.kind import J, Judged, SearchKind
 from mnas.pipeline.origins import origin_facts
-from mnas.pipeline.quantised import FORMATS, write_quantised
+from mnas.pipeline.quantised import FORMATS
 from mnas.space.cost import cost
+from mnas.space.dense import Outputs
 from mnas.training.full import Trained
 from mnas.training.trainer import Trainer
 
 log = logging.getLogger("mnas")
 
+FILE = "exported file"
+"""Among what is measured, beside the numbers of networks."""
+
+
+class Goal(NamedTuple):
+    """Where a winner is written, and the budget that it is to keep."""
+
+    folder: Path
+    budget_ms: float | None
+
 
 def rows_of(
-    networks: Sequence[Judged], role: Literal["winner", "baseline", "trained"], num_classes: int
+    kind: SearchKind[J], networks: Sequence[Judged[J]], role: Literal["winner", "baseline", "trained"],
+    outputs: Outputs,
 ) -> list[dict[str, Any]]:
     """One row a network, without latencies."""
     rows = []
     for network in networks:
         trained, arch = network.trained, network.trained.architecture
-        counted = cost(arch, num_classes)
+        counted = cost(arch, outputs)
         rows.append({
-            "name": trained.name, "role": role, **accuracy_row(network),
-            "val_accuracy": trained.val_accuracy, "madds": counted.madds, "params": counted.params,
+            "name": trained.name, "role": role, **kind.row(network), "madds": counted.madds, "params": counted.params,
             "activation_mb": counted.activation_mb,
             "resolution": written(arch.resolution), "weights": trained.weights,
             "epochs": trained.epochs, "seconds": round(trained.seconds, 1),
@@ -93,8 +104,9 @@ def add_latencies(
         }
         exported = _exported_file(trained[0], examples[0], folder, conditions.runtime)
         for i, (network, example) in enumerate(zip(trained, examples, strict=True)):
-            inferences[i] = adapter.prepare(network.network.to("cpu").eval(), example, threads)
-        inferences[-1] = adapter.prepare_file(exported, examples[0], threads)
+            whole = measured_whole(network.network.to("cpu").eval(), network.architecture)
+            inferences[i] = adapter.prepare(whole, example, threads)
+        inferences[FILE] = adapter.prepare_file(exported, examples[0], threads)
         inferences |= {anchor: prepared(anchor, adapter, conditions) for anchor in anchors[1::2]}
         rng = random.Random(seed)
         measured = measure(inferences, RoundLimits(50), threads=threads, rng=rng, timer=adapter.timed_ms)
@@ -105,7 +117,7 @@ def add_latencies(
     for i, row in enumerate(rows):
         factor = measured[i].speed_factor if anchors else None
         add_latency(row, where, measured[i].median_ms, measured[i].spread_ms, budget_ms, "measured", factor)
-    of_file = measured[-1]
+    of_file = measured[FILE]
     file = {"exported_file": exported.name, "exported_latency_ms": of_file.median_ms}
     if anchors:
         file["exported_measured_ms"] = of_file.measured_ms
@@ -122,10 +134,16 @@ WRITTEN = {".pt2": "model.py", ".onnx": "model.onnx"}
 
 
 def _exported_file(trained: Trained, example: torch.Tensor, folder: Path, runtime: str) -> Path:
-    """The file of a written network that a runtime runs; made here if it is for a single input shape."""
+    """The file of a written network that a runtime runs; made here if it is for a single input shape.
+
+    Of a detector that without suppression, whose time depends on what is seen.
+    """
     adapter = get_runtime(runtime)
     if runtime in FORMATS:
         return folder / file_name(FORMATS[runtime], "int8")
+    raw = folder / f"model_raw{adapter.suffix}"
+    if raw.exists():
+        return raw
     path = folder / WRITTEN.get(adapter.suffix, f"model{adapter.suffix}")
     if adapter.suffix not in WRITTEN:
         write_atomic(path, adapter.artifact(trained.network.to("cpu").eval(), example))
@@ -190,18 +208,17 @@ def _warn_over_budget(latency: dict[str, Any]) -> None:
 
 
 def write_winner(
-    context: Context, networks: Sequence[Judged], rows: list[dict[str, Any]], folder: Path, budget_ms: float | None,
+    kind: SearchKind[J], context: Context, networks: Sequence[Judged[J]], rows: list[dict[str, Any]], goal: Goal,
     recipe: Recipe, search: Mapping[str, Any],
 ) -> None:  # fmt: skip
     """Write the folder of a winner, the first of `networks`; `rows` get the latencies, which are measured last."""
+    folder, budget_ms = goal
     trained = [network.trained for network in networks]
     winner, trainer, config = trained[0], context.trainer.at_full_size(), context.config
     title = f"{context.space.name} {winner.name}"
     with whole_folder(folder) as part:
-        write_model(part, winner, trainer.data, title=title)
+        kind.write(part, winner, context, title)
         latency = with_budget(context.latency, budget_ms) if config.budgets_ms else context.latency
-        for runtime in {device.conditions.runtime for device in latency.devices} & FORMATS.keys():
-            write_quantised(runtime, trainer.data, winner.network, winner.architecture, part)
         add_all_latencies(rows, trained, part, latency, config.seed)
         first = rows[0]["latencies"][0]
         constraints = {
@@ -215,19 +232,15 @@ def write_winner(
                 **{name: first[name] for name in ("device", "runtime", "threads", "batch", "budget_ms", "how")},
             },
             "limits": constraints,
-            "accuracy": accuracy_facts(trainer, recipe, winner.architecture.resolution) | {
-                "source": config.data, "max_broken": config.max_broken, "labels": config.labels,
-            },
             "search": dict(search), "pretrained": origin_facts(context.run),
             "versions": versions(), "date": datetime.date.today().isoformat(),
-            **evidence(networks[0], networks[1:], trainer.data.classes, trainer.metric),
+            **kind.facts(context, networks, recipe),
         }  # fmt: skip
-        write_metrics(part, metrics, trainer.data.classes)
+        kind.write_metrics(part, metrics, trainer)
     context.board.text(winner.name, markdown_table(rows[0]) + f"\n```yaml\n{winner.architecture.to_yaml()}```\n")
-    context.board.confusion(winner.name, networks[0].judgements[0].confusion, trainer.data.classes)
     for one in metrics.get("verdicts", ()):
         log.info("%s and %s on the test split: %s", winner.name, one["baseline"], one["verdict"])
-    warn_of_majority(rows[0], metrics["majority_share"])
+    kind.show(context, networks, metrics)
     log.info("%s: %s", winner.name, folder)
 
 

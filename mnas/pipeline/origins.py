@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mnas.config import RunConfig
-from mnas.data.sources import ImageData
+from mnas.data.common import Images
 from mnas.errors import BadInput
 from mnas.io.checksum import check_sum, write_with_sum
 from mnas.io.files import read_json, write_atomic, write_json
@@ -29,7 +29,7 @@ LEAST_PIXELS = 64
 
 
 def run_origins(
-    run: Run, config: RunConfig, space: SearchSpace, data: ImageData, *, decides: bool
+    run: Run, config: RunConfig, space: SearchSpace, data: Images, *, decides: bool
 ) -> tuple[Origin, ...]:
     """The trained networks from which those of a run start.
 
@@ -86,7 +86,7 @@ def origin_facts(run: Run) -> dict[str, Any]:
     return read_json(run.origins_path) if run.origins_path.exists() else {"origins": [], "missing": None}
 
 
-def _decide(run: Run, config: RunConfig, space: SearchSpace, data: ImageData) -> None:
+def _decide(run: Run, config: RunConfig, space: SearchSpace, data: Images) -> None:
     missing, origins = None, list[dict[str, Any]]()
     if config.init is not None:
         origins = [_kept(run, Path(config.init), {"name": str(config.init), "network": space.reference})]
@@ -137,7 +137,7 @@ def wants_published(pretrained: str, photographs: bool) -> bool:
     return photographs if pretrained == "auto" else pretrained != "none"
 
 
-def are_photographs(data: ImageData) -> bool:
+def are_photographs(data: Images) -> bool:
     """Whether images are in colours and large enough."""
     return data.train.reading.channels == 3 and data.image_size >= LEAST_PIXELS
 

@@ -33,14 +33,14 @@ class Pacing:
         if training_s is None:
             return [replace(one, epochs=self.recipe.epochs) for one in contenders]
         most = most_epochs(self.recipe)
-        if training_s >= CERTAIN * most * epoch_s(self.trainer.data, self.recipe, self.images_per_s):
+        if training_s >= CERTAIN * most * epoch_s(self.trainer.task.data, self.recipe, self.images_per_s):
             return [replace(one, epochs=most) for one in contenders]
         return [replace(one, epochs=self.epochs(one.architecture, training_s)) for one in contenders]
 
     def epochs(self, arch: Architecture, training_s: float) -> int:
         """The epochs for which a network is trained in `training_s`; its speed is measured."""
         speed = training_speed(arch, self.recipe, self.trainer)
-        return affordable_epochs(self.recipe, self.trainer.data, training_s, speed)
+        return affordable_epochs(self.recipe, self.trainer.task.data, training_s, speed)
 
     def prolonged(
         self, survivors: Sequence[Placing], left_s: float, *, others: int = 0, processes: int = 1

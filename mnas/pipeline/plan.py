@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mnas.config import Recipe, RunConfig, SupernetRecipe
-from mnas.data.sources import ImageData
+from mnas.data.common import Images
 from mnas.estimators.supernet import STATISTICS_IMAGES
 from mnas.estimators.train import MAX_VAL_IMAGES
 from mnas.run import RunState
@@ -128,7 +128,7 @@ def trainings_of(config: RunConfig) -> float:
 
 
 def make_plan(
-    data: ImageData, config: RunConfig, work: Workload, images_per_s: float, proxy: Recipe | None = None, *,
+    data: Images, config: RunConfig, work: Workload, images_per_s: float, proxy: Recipe | None = None, *,
     trains: bool = True,
 ) -> Plan:  # fmt: skip
     """The plan of a search without a supernet; with less time, candidates get fewer images, then fewer epochs.
@@ -153,7 +153,7 @@ def make_plan(
 
 
 def _divided(
-    data: ImageData, config: RunConfig, work: Workload, images_per_s: float, search_cost: float = SEARCH_COST
+    data: Images, config: RunConfig, work: Workload, images_per_s: float, search_cost: float = SEARCH_COST
 ) -> tuple[float, float | None]:
     """Seconds of the races, and of everything before them; None without a limit. `search_cost` in full trainings."""
     one_s = epoch_s(data, config.recipe, images_per_s) * config.recipe.epochs
@@ -169,7 +169,7 @@ def _divided(
     return final_s, before_s
 
 
-def _shortened(proxy: Recipe, data: ImageData, images_per_s: float, wanted_s: float) -> Recipe:
+def _shortened(proxy: Recipe, data: Images, images_per_s: float, wanted_s: float) -> Recipe:
     """`proxy` with fewer images, then fewer epochs, until a candidate takes `wanted_s`, or no less is sensible."""
     train, val = len(data.train), min(len(data.val), MAX_VAL_IMAGES)
     fewest = min(train, max(10 * proxy.batch_size, 20 * data.num_classes))
@@ -185,7 +185,7 @@ def _shortened(proxy: Recipe, data: ImageData, images_per_s: float, wanted_s: fl
 
 
 def make_supernet_plan(
-    data: ImageData, config: RunConfig, work: Workload, speeds: Speeds, state: RunState | None = None,
+    data: Images, config: RunConfig, work: Workload, speeds: Speeds, state: RunState | None = None,
     trained: bool = False,
 ) -> Plan:  # fmt: skip
     """The plan of a search with a supernet; `state` has the recipes of a resumed run, perhaps with a `trained` one."""
@@ -212,7 +212,7 @@ def make_supernet_plan(
 
 
 def _affordable_finetune(
-    data: ImageData, config: RunConfig, work: Workload, search_s: float | None, images_per_s: float
+    data: Images, config: RunConfig, work: Workload, search_s: float | None, images_per_s: float
 ) -> Recipe:
     """The fine-tuning recipe with as many epochs, or images of one, as the search's time allows."""
     images, epochs = min(len(data.train), config.finetune.images or len(data.train)), config.finetune_epochs
@@ -224,12 +224,12 @@ def _affordable_finetune(
     return partial_epochs(config.finetune, epochs, images)
 
 
-def _evaluated(data: ImageData) -> int:
+def _evaluated(data: Images) -> int:
     """Images on which one candidate is evaluated, those for its statistics included."""
     return min(len(data.val), MAX_VAL_IMAGES) + min(len(data.train), STATISTICS_IMAGES)
 
 
-def _affordable(data: ImageData, config: RunConfig, before_s: float | None, images_per_s: float) -> SupernetRecipe:
+def _affordable(data: Images, config: RunConfig, before_s: float | None, images_per_s: float) -> SupernetRecipe:
     """The supernet's recipe with as many epochs, or images of one, as its fraction of the search's time allows."""
     train, recipe = len(data.train), config.supernet
     if before_s is None:
@@ -251,7 +251,7 @@ def partial_epochs(recipe: Recipe, epochs: float, images: int) -> Recipe:
     return recipe.model_copy(update={"epochs": 1, "images": max(recipe.batch_size, int(epochs * images))})
 
 
-def affordable_epochs(recipe: Recipe, data: ImageData, training_s: float, images_per_s: float) -> int:
+def affordable_epochs(recipe: Recipe, data: Images, training_s: float, images_per_s: float) -> int:
     """The epochs of a full training of so many seconds, up to `most_epochs`: at least one."""
     return max(1, min(most_epochs(recipe), int(training_s / epoch_s(data, recipe, images_per_s))))
 
@@ -261,7 +261,7 @@ def most_epochs(recipe: Recipe) -> int:
     return max(recipe.epochs, recipe.max_epochs or 0)
 
 
-def epoch_s(data: ImageData, recipe: Recipe, images_per_s: float) -> float:
+def epoch_s(data: Images, recipe: Recipe, images_per_s: float) -> float:
     """Seconds of one epoch of full training, validation included."""
     return (min(len(data.train), recipe.images or len(data.train)) + len(data.val) / EVAL_SPEEDUP) / images_per_s
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 
 from mnas.config import RunConfig
+from mnas.monitor.figures import BEST
 from mnas.pipeline.clock import duration
 from mnas.pipeline.context import Context
 from mnas.pipeline.plan import Plan, most_epochs
+from mnas.space.dense import under
 
 log = logging.getLogger("mnas")
 
@@ -23,14 +25,15 @@ ZERO_COST = {
 def log_plan(plan: Plan, context: Context, own_estimator: bool) -> None:
     """Log what the search is going to do, and how long it is expected to take."""
     config = context.config
-    goal = "the Pareto front" if config.targets[0].latency_ms is None else "the most accurate network within " + (
+    best, outputs = BEST[context.trainer.task.figure], context.trainer.task.outputs
+    goal = "the Pareto front" if config.targets[0].latency_ms is None else f"{best} within " + (
         " and ".join(
             f"{'/'.join(f'{ms:g}' for ms in config.budgets_ms or (source.budget_ms,))} ms "
             f"({source.runtime} on {source.device})"
             for source in context.latency.devices
         )
     )
-    log.info("space %s: %.3g networks; searching for %s", context.space.name, context.space.size, goal)
+    log.info("space %s: %.3g networks; searching for %s", under(context.space.name, outputs), context.space.size, goal)
     if context.space.file.without:
         name, reference = context.space.rival(context.space.reference)
         log.info(

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import torch
 
-from mnas.data.sources import ImageData
+from mnas.data.common import Images
 from mnas.io.size import shown
 from mnas.pipeline.clock import duration
 from mnas.pipeline.context import Context
@@ -74,7 +74,8 @@ def plan_run(context: Context, reference: Architecture, elapsed_s: float) -> Pla
         plan = _plan_with_supernet(context, work, images_per_s, must=accuracy == "supernet")
         if plan is not None:
             return plan
-        accuracy = "probe" if context.trainer.origins else "zero_cost"
+        probed = context.trainer.origins and context.trainer.task.probed
+        accuracy = "probe" if probed else "zero_cost"
     plan = make_plan(context.data, config, work, images_per_s, state.proxy, trains=accuracy == "train")
     context.run.update_state(estimator=accuracy, proxy=plan.candidate.recipe)
     return plan
@@ -107,7 +108,7 @@ def _plan_with_supernet(context: Context, work: Workload, images_per_s: float, m
     return plan
 
 
-def _log_no_supernet(plan: Plan, data: ImageData) -> None:
+def _log_no_supernet(plan: Plan, data: Images) -> None:
     log.info(
         "no supernet: %d training images and the time left allow for %d steps, and below %d it does not rank; "
         "candidates are scored without training, and the race decides (--estimator supernet trains one all the same)",

@@ -12,6 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mnas.errors import MnasError
 from mnas.latency.timing.rounds import Measurement
 from mnas.space.architecture import Architecture
@@ -196,15 +199,25 @@ def published_first(placings: Sequence[Placing]) -> list[Placing]:
 
 
 def tied(first: Placing, second: Placing) -> bool:
-    """Whether two contenders cannot be told apart by the images that only one of them classifies correctly."""
+    """Whether two contenders cannot be told apart by the images that only one of them classifies correctly.
+
+    Or, where the figure is no share of images, by its pseudo-values.
+    """
     if first.standing is None or second.standing is None:
         return False
+    if first.standing.parts is not None and second.standing.parts is not None:
+        return _within_noise(first.standing.parts - second.standing.parts)
     if len(first.standing.correct) != len(second.standing.correct):  # images have gone since one of them was judged
         shares = [(one.standing.accuracy, len(one.standing.correct)) for one in (first, second) if one.standing]
         error = math.sqrt(sum(share * (1 - share) / max(1, images) for share, images in shares))
         return abs(shares[0][0] - shares[1][0]) <= TIE * error
     weights = 1.0 if first.standing.weights is None else first.standing.weights
     differs = weights * (first.standing.correct.astype(float) - second.standing.correct)
+    return _within_noise(differs)
+
+
+def _within_noise(differs: NDArray[np.float64]) -> bool:
+    """Whether the mean of differences (n,) is at most TIE standard errors from zero."""
     return abs(float(differs.sum())) <= TIE * math.sqrt(float((differs**2).sum()))
 
 

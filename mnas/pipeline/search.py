@@ -26,11 +26,10 @@ from mnas.pipeline.context import (
     Context,
     Overrides,
     full_trainer,
-    make_trainer,
-    run_data,
     searched_space,
     space_like,
 )
+from mnas.pipeline.kinds import kind_of
 from mnas.pipeline.neighbours import neighbours
 from mnas.pipeline.origins import run_origins
 from mnas.pipeline.pacing import Pacing
@@ -46,9 +45,9 @@ from mnas.pipeline.torchrun import Job
 from mnas.pipeline.trainings import SharedTrainings, Trainings
 from mnas.pipeline.winners import Result, hand_over, result_of
 from mnas.run import Run
+from mnas.space import zoo
 from mnas.space.architecture import Architecture
 from mnas.space.cost import cost
-from mnas.space.zoo import kind_of
 from mnas.study.analysis import analyse
 from mnas.study.constraints import constraints_of, fastest_and_slowest
 from mnas.study.database import open_storage
@@ -117,7 +116,7 @@ def _search(run: Run, config: RunConfig, overrides: Overrides, group: ProcessGro
     problem = Problem(
         context.space, config.objective, context.latency.predict, slowest_ms=slowest_ms,
         first=(fastest, *_neighbours(context, references, plan.trials)), budgets_ms=budgets_of(config),
-        constraints=context.constraints, num_classes=context.data.num_classes,
+        constraints=context.constraints, num_classes=context.trainer.task.outputs,
     )  # fmt: skip
     study = _study(context, plan, overrides, problem, estimator.images, alone)
     with contextlib.closing(study):
@@ -163,23 +162,24 @@ def open_run(
     if config.storage is not None:
         open_storage(overrides.storage or config.storage).close()
     adopt(run, config)
-    data = run_data(run, config, overrides.data, overrides.space)
+    kind = kind_of(config)
+    data = kind.data(run, config, overrides.data, overrides.space)
     space = searched_space(run, config, overrides.space, data)
     config = with_shared_supernet(run, config, space)
     origins = run_origins(run, config, space, data, decides=True)
     space, config = space_like(space, origins), with_published_supernet(config, origins)
-    trainer = replace(make_trainer(config, space, data), origins=origins)
-    classes = trainer.data.num_classes
+    trainer = replace(kind.trainer(config, space, data), origins=origins)
+    outputs = trainer.task.outputs
     recipe = config.recipe.model_copy(update={"max_epochs": None})
     if config.budget_s is not None:
-        recipe = prolonged(config.recipe, len(trainer.data.train))
+        recipe = prolonged(config.recipe, trainer.task.images)
     config = config.model_copy(update={"recipe": recipe})
     baselines = [(name, space.published(name)) for name in config.baselines]
     if not baselines and config.wanted_ms[0] is None:
         baselines = [space.rival(space.reference)]
-    latency = latency_model(run, space, config, overrides.latency, classes, [arch for _, arch in baselines])
+    latency = latency_model(run, space, config, overrides.latency, outputs, [arch for _, arch in baselines])
     context = Context(
-        run, config, space, trainer, group, TensorBoard(run.tensorboard), latency, constraints_of(config, classes)
+        run, config, space, trainer, group, TensorBoard(run.tensorboard), latency, constraints_of(config, outputs)
     )
     return context, baselines
 
@@ -193,7 +193,7 @@ def _references(context: Context) -> dict[float | None, list[Reference]]:
     # no wider than trained weights are
     make = Scaling(space.rival, FULL if context.trainer.origins else len(WIDTHS) - 1)
     return {
-        ms: scaled_references(kind_of(space.reference), space.resolutions, ms, measure, allows, make, own)
+        ms: scaled_references(zoo.kind_of(space.reference), space.resolutions, ms, measure, allows, make, own)
         for ms in context.config.wanted_ms if ms is not None
     }  # fmt: skip
 
@@ -205,7 +205,7 @@ def _largest(
     """The largest network that is to be trained fully, as far as it is known: the time plan goes by it."""
     known = [one.architecture for scaled in references.values() for one in scaled] + [arch for _, arch in baselines]
     known = known or [context.space.rival(context.space.reference)[1]]
-    return max(known, key=lambda arch: cost(arch).madds)
+    return max(known, key=lambda arch: cost(arch, context.trainer.task.outputs).madds)
 
 
 def _extremes(context: Context) -> tuple[Architecture, float]:
@@ -279,7 +279,7 @@ def _evaluate(
     clock: RunClock,
 ) -> list[Trial]:  # fmt: skip
     """Run the search, and the random search that it is compared with; returns the latter's trials."""
-    run, group, config = context.run, context.group, context.config
+    run, group, config, figure = context.run, context.group, context.config, context.trainer.task.figure
     at_once = max(group.size, AT_ONCE if plan.supernet is not None else 1)
 
     def save(trial: Trial) -> None:
@@ -287,7 +287,7 @@ def _evaluate(
 
     if not run.state().searched:
         schedule = Schedule(plan.trials, _deadline(config, plan, plan.searches, clock), at_once, group)
-        with search_progress(study.problem, context.board, study.trials, schedule) as show:
+        with search_progress(study.problem, context.board, study.trials, schedule, figure) as show:
             if isinstance(study, SharedStudy):
                 study.optimize(estimator, schedule, [show, save, *after_trial], takes=not config.workers_only)
             else:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mnas.metrics.jackknife import variance_of_mean
 from mnas.tasks.classification import Metric
 from mnas.training.judgement import Judgement
 
@@ -55,19 +56,41 @@ def difference(
     class by class.
     Raises ValueError for a network without judgements.
     """
-    from scipy.stats import t  # takes a second
-
     if not first or not second:
         raise ValueError("a difference is between two networks, each judged at least once")
-    scores = [[_score(one, metric) for one in group] for group in (first, second)]
-    points = float(np.mean(scores[0]) - np.mean(scores[1]))
-    images = _images_variance(first, second, metric)
-    parts = _seeds_variances(*scores)
-    whole = images + sum(variance for variance, _ in parts)
+    scores, others = ([_score(one, metric) for one in group] for group in (first, second))
+    return _between(scores, others, (_images_variance(first, second, metric), math.inf))
+
+
+class Scored(NamedTuple):
+    """A network by a figure that is no mean over images, such as the mIoU."""
+
+    values: Sequence[float]
+    """One a seed (0..1)."""
+    parts: NDArray[np.float64]
+    """Pseudo-values by groups of images, (groups,), their mean over the seeds: see `mnas.metrics.jackknife`."""
+
+
+def difference_of(first: Scored, second: Scored) -> Difference:
+    """How much better the first network is by such a figure: as `difference`, but for the images' part.
+
+    That is the variance of the mean of the differences in pseudo-values, with as many degrees of freedom as groups less
+    one. Of images in two groups at least.
+    """
+    differs = first.parts - second.parts
+    return _between(first.values, second.values, (variance_of_mean(differs), max(1, len(differs) - 1)))
+
+
+def _between(first: Sequence[float], second: Sequence[float], images: tuple[float, float]) -> Difference:
+    """The difference of two networks by their scores, one a seed; `images`: that part's variance, and its freedom."""
+    from scipy.stats import t  # takes a second
+
+    parts = [images, *_seeds_variances(first, second)]
+    whole = sum(variance for variance, _ in parts)
     uncertain = sum(variance**2 / freedom for variance, freedom in parts)
     freedom = whole**2 / uncertain if uncertain else math.inf
     half_width = float(t.ppf((1 + CONFIDENCE) / 2, freedom)) * math.sqrt(whole)
-    return Difference(100 * points, 100 * half_width)
+    return Difference(100 * float(np.mean(first) - np.mean(second)), 100 * half_width)
 
 
 def _score(judgement: Judgement, metric: Metric) -> float:
@@ -148,10 +171,23 @@ def verdicts(
     return rows
 
 
+def same_network(name: str, seeds: int, metric: str) -> dict[str, Any]:
+    """The entry of a baseline that is the winner itself: the best reference may win the race."""
+    return {
+        "baseline": name, "seeds": seeds, "metric": metric, "points": 0.0, "half_width": None,
+        "verdict": "the same network",
+    }  # fmt: skip
+
+
 def seed_facts(judgements: Sequence[Judgement]) -> dict[str, Any]:
     """A network's accuracies (0..1) over its seeds, their mean and standard deviation (None for one seed)."""
-    accuracies = [one.accuracy for one in judgements]
-    return {
-        "accuracies": accuracies, "mean": float(np.mean(accuracies)),
-        "sd": float(np.std(accuracies, ddof=1)) if len(accuracies) > 1 else None,
-    }  # fmt: skip
+    return {"accuracies": [one.accuracy for one in judgements], **_spread([one.accuracy for one in judgements])}
+
+
+def seed_values(values: Sequence[float]) -> dict[str, Any]:
+    """The same of another figure."""
+    return {"values": list(values), **_spread(values)}
+
+
+def _spread(values: Sequence[float]) -> dict[str, float | None]:
+    return {"mean": float(np.mean(values)), "sd": float(np.std(values, ddof=1)) if len(values) > 1 else None}

@@ -8,18 +8,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from mnas.config import RunConfig
-from mnas.data.near_duplicates import warn_of_near_duplicates
-from mnas.data.sources import DATA_SETS
+from mnas.export.dense import is_dense, load_dense
 from mnas.export.folder import load_model
 from mnas.io.files import read_json, whole_folder, write_atomic
-from mnas.io.names import file_stem
 from mnas.io.size import written
 from mnas.io.strict_yaml import read_text
 from mnas.latency.timing.rounds import Measurement
-from mnas.nn.network import Network
+from mnas.monitor.figures import value_on_test
 from mnas.pipeline.context import Context
-from mnas.pipeline.evidence import judged
+from mnas.pipeline.kind import judged
+from mnas.pipeline.kinds import kind_of
 from mnas.pipeline.leaderboard import (
     LeaderboardRow,
     final_rows,
@@ -27,8 +28,7 @@ from mnas.pipeline.leaderboard import (
     update_leaderboard,
     validation_score,
 )
-from mnas.pipeline.metrics import rows_of, write_winner
-from mnas.pipeline.mistakes import write_mistakes
+from mnas.pipeline.metrics import Goal, rows_of, write_winner
 from mnas.pipeline.pacing import Pacing
 from mnas.pipeline.plan import most_epochs
 from mnas.pipeline.race import Contender
@@ -55,6 +55,7 @@ class Winner:
     folder: Path
     """model.py, weights, ONNX, metrics: see the README in it."""
     test_accuracy: float
+    """The task's figure (0..1) on the test split: accuracy, mIoU or mAP."""
     latency_ms: float
     """As a whole network on the (first) device: measured, at its table's speed; or predicted for one elsewhere."""
     budget_ms: float | None = None
@@ -62,9 +63,9 @@ class Winner:
     metrics: dict[str, Any] = field(default_factory=dict, repr=False)
     """The content of its metrics.json."""
 
-    def load(self) -> Network:
+    def load(self) -> nn.Module:
         """The trained network in eval mode."""
-        return load_model(self.folder)[0]
+        return load_dense(self.folder).network if is_dense(self.folder) else load_model(self.folder)[0]
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def _read_winner(folder: Path, budget_ms: float | None) -> Winner:
     metrics = read_json(folder / "metrics.json")
     path, row = folder / "architecture.yaml", metrics["networks"][0]
     arch = Architecture.from_yaml(read_text(path), str(path))
-    return Winner(arch, folder, row["test_accuracy"], row["latency_ms"], budget_ms, metrics)
+    return Winner(arch, folder, value_on_test(row), row["latency_ms"], budget_ms, metrics)
 
 
 def winner_folder(run: Run, config: RunConfig, budget_ms: float | None) -> Path:
@@ -122,7 +123,8 @@ def hand_over(
     The baselines are those that the configuration states, or else the best reference of each race. With several
     budgets each winner has a folder in winners/, and winner/ is a copy of the last one's.
     """
-    config, trainer = context.config, context.trainer.at_full_size()
+    config, trainer, kind = context.config, context.trainer.at_full_size(), kind_of(context.config)
+    task = trainer.task
     stated = [_seeds(shared, _baseline(name, arch, outcomes, pacing), config.seeds) for name, arch in baselines]
     stated = [seeds for seeds in stated if seeds]
     by_number, listed = {trial.number: trial for trial in trials}, list[LeaderboardRow]()
@@ -132,19 +134,15 @@ def hand_over(
         reference = outcome.best_reference
         compared = stated or ([] if reference is None else [_seeds(shared, reference, config.seeds)])
         # nothing is left to decide: the test split may be read
-        networks = [judged(seeds, trainer) for seeds in (winner, *compared)]
-        classes = trainer.data.num_classes
-        rows = rows_of(networks[:1], "winner", classes) + rows_of(networks[1:], "baseline", classes)
+        networks = [judged(kind, seeds, trainer) for seeds in (winner, *compared)]
+        rows = rows_of(kind, networks[:1], "winner", task.outputs)
+        rows += rows_of(kind, networks[1:], "baseline", task.outputs)
         search = {**describe(outcome.budget_ms), **_race_facts(outcome, by_number)}
         folder = winner_folder(context.run, config, outcome.budget_ms)
-        write_winner(context, networks, rows, folder, outcome.budget_ms, shared.recipe_of(outcome.winner), search)
-        write_mistakes(
-            context.run.mistakes / f"{file_stem(winner[0].name)}.json", networks[0].judgements[0], trainer.data.test,
-            trainer.data.classes, outcome.winner.architecture.resolution,
-        )
-        listed += [*_placed(outcome, len(trainer.data.val)), *final_rows(networks, rows)]
-    if DATA_SETS.path(config.data) is not None:
-        warn_of_near_duplicates(trainer.data.train, trainer.data.test, "test")
+        goal, recipe = Goal(folder, outcome.budget_ms), shared.recipe_of(outcome.winner)
+        write_winner(kind, context, networks, rows, goal, recipe, search)
+        listed += [*_placed(outcome, task.counted or 0), *final_rows(kind, networks, rows)]
+    kind.end(context)
     update_leaderboard(context, [], listed)
     if config.budgets_ms:
         _copy_files(winner_folder(context.run, config, outcomes[-1].budget_ms), context.run.winner)

@@ -9,7 +9,8 @@ from markupsafe import Markup
 from mnas.io.size import shown
 from mnas.report.svg import label, picture, tag
 from mnas.space.architecture import Architecture
-from mnas.space.layer import Layer
+from mnas.space.dense import Outputs
+from mnas.space.layer import HEADS, Layer
 
 WIDTH, ROW, TOP = 430, 25, 24
 BOX, LEAST, MOST = 46, 96, 176
@@ -18,20 +19,21 @@ LETTER = 6.8
 """Width of a letter in a box, rather too much."""
 TEXT, SHARES, BAR = 228, 352, 42
 """Where the channels and the shares stand, and the length of the longest bar."""
-SHORT = {"conv": "conv", "sepconv": "sep", "mbconv": "MB", "pool": "pool", "linear": "linear"}
+SHORT = {"conv": "conv", "sepconv": "sep", "mbconv": "MB", "pool": "pool", "linear": "linear",
+         "lraspp": "LR-ASPP", "deeplabv3": "DeepLabv3", "ssdlite": "SSDLite"}  # fmt: skip
 ACTIVATIONS = {"none": "", "relu": "re", "relu6": "r6", "hard_swish": "hs"}
 
 
-def widest(archs: Sequence[Architecture], num_classes: int) -> int:
+def widest(archs: Sequence[Architecture], outputs: Outputs) -> int:
     """The most channels of all these networks: the scale of their diagrams."""
-    return max(_channels(layer) for arch in archs for layer in arch.layers(num_classes))
+    return max(_channels(layer) for arch in archs for layer in arch.layers(outputs))
 
 
 def block_diagram(
-    name: str, arch: Architecture, num_classes: int, scale: int, shares: Sequence[float] | None = None
+    name: str, arch: Architecture, outputs: Outputs, scale: int, shares: Sequence[float] | None = None
 ) -> Markup:
-    """The layers from image to classes; `scale` is the number of channels of the widest box."""
-    layers, stages = arch.layers(num_classes), _stage_ends(arch)
+    """The layers from image to classes, or to a head's outputs; `scale` is the number of channels of the widest box."""
+    layers, stages = arch.layers(outputs), _stage_ends(arch)
     parts = [label(2, 14, "size", class_="tick"), label(BOX, 14, "layer", class_="tick"),
              label(TEXT, 14, "channels", class_="tick")]  # fmt: skip
     if shares is not None:
@@ -47,16 +49,22 @@ def block_diagram(
             digits = 1 if part < 0.0995 else 0
             bar = tag("rect", x=SHARES, y=y + 5, width=max(1.0, BAR * part / most), height=ROW - 11, class_="share")
             parts += [bar, label(WIDTH - 1, y + 16, f"{part:.{digits}%}", "end", "tick")]
-    said = f"{name}: {len(layers)} layers at {shown(arch.resolution)} px, from stem to classifier; listed below"
+    last = "classifier" if isinstance(outputs, int) else "head"
+    said = f"{name}: {len(layers)} layers at {shown(arch.resolution)} px, from stem to {last}; listed below"
     return picture(WIDTH, TOP + len(layers) * ROW + 4, said, parts, "blocks")
 
 
 def layer_words(layer: Layer) -> str:
     """A layer in words, such as 'mbconv 5x5, stride 2, 24 to 96 to 40 channels, squeeze-and-excitation'."""
+    if layer.operator in HEADS:
+        maps = [*([layer.low_channels] if layer.low_channels else []), layer.in_channels]
+        return f"{SHORT[layer.operator]}, {' and '.join(map(str, maps))} channels to {layer.out_channels} classes"
     through = [layer.in_channels, *([layer.hidden] if layer.hidden else []), layer.out_channels]
     parts = [f"{layer.operator} {layer.kernel}x{layer.kernel}" if layer.operator != "pool" else "global average pool"]
     if layer.stride > 1:
         parts.append(f"stride {layer.stride}")
+    if layer.dilation > 1:
+        parts.append(f"dilation {layer.dilation}")
     if layer.operator != "pool":
         parts.append(" to ".join(map(str, through)) + (" channels" if layer.operator != "linear" else ""))
     if layer.se:
@@ -72,6 +80,7 @@ def _row(layer: Layer, y: float, scale: int) -> list[Markup]:
     least = max(LEAST, 14 + LETTER * len(_name(layer)))
     width = least + (MOST - least) * min(1.0, (_channels(layer) / scale) ** 0.5)
     kind = layer.operator if layer.operator in ("pool", "linear") else f"kernel{min(layer.kernel, 7)}"
+    kind = "linear" if layer.operator in HEADS else kind
     words = layer_words(layer)
     box = tag("rect", tag("title", words), x=BOX, y=y, width=width, height=ROW - 3, rx=4, class_=f"block {kind}")
     through = [layer.in_channels, *([layer.hidden] if layer.hidden else []), layer.out_channels]
@@ -83,6 +92,8 @@ def _row(layer: Layer, y: float, scale: int) -> list[Markup]:
 
 
 def _name(layer: Layer) -> str:
+    if layer.operator in HEADS:
+        return SHORT[layer.operator]
     kernel = f"{layer.kernel}x{layer.kernel}" if layer.operator not in ("pool", "linear") else ""
     parts = [SHORT[layer.operator], kernel, "↓2" if layer.stride > 1 else "", "SE" if layer.se else "",
              ACTIVATIONS[layer.activation], "+" if layer.skip != "none" else ""]  # fmt: skip

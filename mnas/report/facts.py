@@ -19,11 +19,15 @@ from mnas.io.jsonl import read_records
 from mnas.io.names import file_stem
 from mnas.io.strict_yaml import load_yaml, read_text
 from mnas.monitor.curves import Curves, training_curves
+from mnas.monitor.figures import NAMES
+from mnas.pipeline.kinds import kind_of
 from mnas.pipeline.mistakes import read_mistakes
 from mnas.pipeline.winners import winner_folder
 from mnas.run import Run, RunState
 from mnas.space.architecture import Architecture
+from mnas.space.dense import DenseHead, Outputs
 from mnas.study.trial import Trial
+from mnas.tasks.kinds import KINDS
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,14 @@ class Handed:
     """As `read_mistakes` gives them."""
     benchmark: Mapping[str, Any]
     """benchmark.json, whose `rows` are one a format and precision; empty where nobody made it."""
+
+    @property
+    def outputs(self) -> Outputs:
+        """What the network gives: scores of so many classes, or what its head does."""
+        if "head" not in self.metrics:
+            return len(self.classes)
+        classes = len(self.classes) + KINDS[self.metrics["task"]].background
+        return DenseHead(self.metrics["head"], classes, self.metrics["output_stride"])
 
 
 @dataclass(frozen=True)
@@ -80,6 +92,16 @@ class Facts:
     races: Sequence[RaceFacts]
     winners: Sequence[Handed]
     curves: Curves
+
+    @property
+    def figure(self) -> str:
+        """The figure that decided: accuracy, miou or map."""
+        return kind_of(self.config).figure
+
+    @property
+    def figure_name(self) -> str:
+        """As people have it."""
+        return NAMES[self.figure]
 
 
 def gather(run: Run) -> Facts:
@@ -123,10 +145,16 @@ def _handed(run: Run, config: RunConfig, budget_ms: float | None) -> Handed:
     name = str(metrics["networks"][0]["name"])
     return Handed(
         name, folder, budget_ms, Architecture.from_yaml(read_text(path), str(path)),
-        read_json(folder / PREPROCESSING_FILE, "classes")["classes"], metrics,
+        _classes(folder, metrics), metrics,
         read_mistakes(run.mistakes / f"{file_stem(name)}.json"),
         _benchmark(folder / "benchmark.json"),
     )  # fmt: skip
+
+
+def _classes(folder: Path, metrics: Mapping[str, Any]) -> Sequence[str]:
+    """The names of the classes, which metrics.json has of networks with a head."""
+    classes: Sequence[str] = (metrics.get("data") or read_json(folder / PREPROCESSING_FILE, "classes"))["classes"]
+    return classes
 
 
 def _benchmark(path: Path) -> Mapping[str, Any]:

@@ -13,6 +13,7 @@ from mnas.latency.table.table import LatencyTable, load_table
 from mnas.report.facts import Facts
 from mnas.run import Run
 from mnas.space.architecture import Architecture
+from mnas.space.dense import Outputs
 
 
 @dataclass(frozen=True)
@@ -43,18 +44,18 @@ def _loaded(path: Path) -> LatencyTable | None:
         return None
 
 
-def layer_shares(table: LatencyTable | None, arch: Architecture, num_classes: int) -> list[float] | None:
+def layer_shares(table: LatencyTable | None, arch: Architecture, outputs: Outputs) -> list[float] | None:
     """Each layer's part (0..1) of the sum over a network's layers; None where the table lacks one."""
     if table is None:
         return None
     try:
-        times = table.layer_times(arch, num_classes)
+        times = table.layer_times(arch, outputs)
     except BadInput:
         return None
     return [ms / sum(times) for ms in times]
 
 
-def compared(facts: Facts, table: LatencyTable | None, num_classes: int) -> list[Compared]:
+def compared(facts: Facts, table: LatencyTable | None, outputs: Outputs) -> list[Compared]:
     """The networks that were measured as a whole on the only device, and that its table or the search predicted."""
     if len(facts.config.targets) > 1:
         return []
@@ -62,7 +63,7 @@ def compared(facts: Facts, table: LatencyTable | None, num_classes: int) -> list
     rows: dict[str, Compared] = {}
     for race in facts.races:
         for one in race.contenders:
-            latency, predicted = one["latency"], _predicted(one, table, num_classes, trials)
+            latency, predicted = one["latency"], _predicted(one, table, outputs, trials)
             if predicted is not None and latency["rounds"] != PREDICTED and latency["median_ms"] > 0:
                 rows.setdefault(one["name"], Compared(
                     one["name"], predicted, latency["median_ms"], latency["spread_ms"]
@@ -71,12 +72,12 @@ def compared(facts: Facts, table: LatencyTable | None, num_classes: int) -> list
 
 
 def _predicted(
-    contender: Mapping[str, Any], table: LatencyTable | None, num_classes: int, trials: Mapping[int, float]
+    contender: Mapping[str, Any], table: LatencyTable | None, outputs: Outputs, trials: Mapping[int, float]
 ) -> float | None:
     """Milliseconds by the table, or as the search predicted them of a trial."""
     if table is not None:
         try:
-            return table.predict(Architecture.from_dict(contender["architecture"], contender["name"]), num_classes)
+            return table.predict(Architecture.from_dict(contender["architecture"], contender["name"]), outputs)
         except BadInput:
             return None
     return trials.get(contender["trial"])

@@ -14,7 +14,7 @@ import yaml
 
 from mnas.errors import one_line
 from mnas.io.files import write_atomic
-from mnas.monitor.figures import as_measured
+from mnas.monitor.figures import as_measured, value_on_test
 from mnas.report import sections
 from mnas.report.facts import Facts, gather
 from mnas.report.latency import tables
@@ -59,8 +59,10 @@ def render(facts: Facts) -> str:
         "races": sections.races(facts), "curves": sections.curves(facts),
         "random": sections.random_chart(facts), "confusions": [
             sections.confusion(one, sections.MOST_MISTAKES // len(facts.winners)) for one in facts.winners
+            if "confusion" in one.metrics
         ],
         "pictures": [(winner, picture) for winner in facts.winners if (picture := sections.predictions(winner))],
+        "by_class": [sections.by_class(one) for one in facts.winners if "figure" in one.metrics],
         "leaderboard": leaderboard(facts), "benchmarks": [benchmark(one) for one in facts.winners],
         "run": shlex.quote(str(facts.run.folder)), "facts": facts, "configuration": _configuration(facts.about),
         "command": one_line(re.sub(r"^__main__\.py\b", "mnas", str(facts.about.get("command", "")))),
@@ -92,6 +94,6 @@ def _environment() -> jinja2.Environment:
         "percent": lambda share, digits=2: "" if share is None else f"{share:.{digits}%}",
         "ms": lambda ms: "" if ms is None else f"{ms:,.2f}", "as_measured": as_measured, "count": count,
         "millions": lambda number: f"{number / 1e6:,.2f} M", "thousands": lambda number: f"{number:,}",
-        "quoted": lambda text: shlex.quote(str(text)),
+        "on_test": value_on_test, "quoted": lambda text: shlex.quote(str(text)),
     }  # fmt: skip
     return environment

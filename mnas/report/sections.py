@@ -19,6 +19,7 @@ from mnas.report.charts import Line, Point, compared_chart, confusion_chart, fro
 from mnas.report.facts import Facts, Handed, RaceFacts
 from mnas.report.latency import compared, layer_shares
 from mnas.space.architecture import Architecture
+from mnas.space.dense import Outputs
 from mnas.study.analysis import best_so_far, front_of
 from mnas.study.objective import knee
 from mnas.study.trial import ZERO_COST, Trial
@@ -66,7 +67,7 @@ def front_section(facts: Facts) -> dict[str, Any] | None:
          "knee": len(best) > 2 and (one.accuracy, one.latency_ms) == bend}
         for one in best
     ]  # fmt: skip
-    title = "score without training" if scored else "estimated accuracy (%)"
+    title = "score without training" if scored else f"estimated {facts.figure_name} (%)"
     return {
         "chart": front_chart(points, budgets, title), "rows": rows[-MOST_FRONT:],
         "more": max(0, len(rows) - MOST_FRONT),
@@ -107,17 +108,17 @@ def blocks(facts: Facts, table: LatencyTable | None) -> list[dict[str, Any]]:
     shown = []
     for winner in facts.winners:
         name, reference = _reference(facts, winner)
-        classes = len(winner.classes)
+        outputs = winner.outputs
         pair = [(winner.name, winner.architecture)]
         if reference != winner.architecture:
             pair.append((name, reference))
-        scale = widest([arch for _, arch in pair], classes)
+        scale = widest([arch for _, arch in pair], outputs)
         diagrams = []
         for title, arch in pair:
-            shares = layer_shares(table, arch, classes)
+            shares = layer_shares(table, arch, outputs)
             diagrams.append({
-                "name": title, "svg": block_diagram(title, arch, classes, scale, shares), "timed": shares is not None,
-                "layers": list(itertools.zip_longest(map(layer_words, arch.layers(classes)), shares or ())),
+                "name": title, "svg": block_diagram(title, arch, outputs, scale, shares), "timed": shares is not None,
+                "layers": list(itertools.zip_longest(map(layer_words, arch.layers(outputs)), shares or ())),
                 "resolution": written(arch.resolution),
             })  # fmt: skip
         shown.append({"winner": winner, "diagrams": diagrams})
@@ -142,7 +143,7 @@ def _reference(facts: Facts, winner: Handed) -> tuple[str, Architecture]:
 
 def latency_section(facts: Facts, tables: Sequence[LatencyTable | None]) -> dict[str, Any]:
     """The tables with their stated errors, and predicted beside measured networks."""
-    classes = len(facts.winners[0].classes) if facts.winners else _only_classes(tables[0])
+    classes = facts.winners[0].outputs if facts.winners else _only_classes(tables[0])
     rows = compared(facts, tables[0], classes) if classes or tables[0] is None else []
     return {
         "tables": [table for table in tables if table is not None], "rows": rows, "chart": compared_chart(rows),
@@ -150,7 +151,7 @@ def latency_section(facts: Facts, tables: Sequence[LatencyTable | None]) -> dict
     }  # fmt: skip
 
 
-def _only_classes(table: LatencyTable | None) -> int:
+def _only_classes(table: LatencyTable | None) -> Outputs:
     counts = [] if table is None else table.classes()
     return counts[0] if len(counts) == 1 else 0
 
@@ -161,11 +162,11 @@ def _only_classes(table: LatencyTable | None) -> int:
 def races(facts: Facts) -> list[dict[str, Any]]:
     """The races, with their ends where there is a winner."""
     ends = {one.budget_ms: one.metrics.get("search", {}).get("race", {}).get("final", {}) for one in facts.winners}
-    return [_race(race, ends.get(race.budget_ms)) for race in facts.races]
+    return [_race(race, ends.get(race.budget_ms), facts.figure_name) for race in facts.races]
 
 
-def _race(race: RaceFacts, final: Mapping[str, float] | None) -> dict[str, Any]:
-    """Each contender's accuracy at each rung and in the end, and how its epochs made it."""
+def _race(race: RaceFacts, final: Mapping[str, float] | None, figure: str) -> dict[str, Any]:
+    """Each contender's figure at each rung and in the end, and how its epochs made it."""
     lines, rows = [], []
     for one in race.contenders:
         name, points, cells, state = one["name"], [], list[str](), "racing"
@@ -183,26 +184,26 @@ def _race(race: RaceFacts, final: Mapping[str, float] | None) -> dict[str, Any]:
                 state = "finished"
         lines.append(Line(name, points))
         rows.append({**one, "cells": cells, "state": state, "epochs_done": int(points[-1][0]) if points else 0})
-    said = "validation accuracy of each contender by epoch; the figures are in the table"
+    said = f"validation {figure} of each contender by epoch; the figures are in the table"
     return {
         "budget_ms": race.budget_ms, "rows": rows,
         "heads": [f"after {rung['part']:.0%}" for rung in race.rungs] + ["in the end"] * (final is not None),
-        "chart": lines_chart(lines, "epoch", "validation accuracy (%)", said),
+        "chart": lines_chart(lines, "epoch", f"validation {figure} (%)", said),
     }
 
 
 def curves(facts: Facts) -> list[dict[str, Any]]:
-    """Validation accuracy and loss of the trainings that were recorded, the races' contenders first."""
+    """The figure that decides on validation images, and the loss, by epoch, the races' contenders first."""
     found = facts.curves
     entered = dict.fromkeys(one["name"] for race in facts.races for one in race.contenders)
     names = [*(name for name in entered if name in found), *(name for name in found if name not in entered)]
     names = names[:MOST_CURVES]
-    figures = (("accuracy", "validation accuracy (%)", 100), ("loss", "training loss", 1))
+    figures = ((facts.figure, f"validation {facts.figure_name} (%)", 100), ("loss", "training loss", 1))
     charts = []
     for figure, title, unit in figures:
         lines = [
             Line(name, [(float(x), unit * y) for x, y in found[name].get(figure, ()) if math.isfinite(y)],
-                 drawn=figure == "accuracy")
+                 drawn=figure == facts.figure)
             for name in names
         ]  # fmt: skip
         if chart := lines_chart(lines, "epoch", title, f"{title} by epoch of {len(lines)} trainings"):
@@ -227,6 +228,16 @@ def random_chart(facts: Facts) -> dict[str, Any] | None:
 
 
 # --- the test split
+
+
+BY_CLASS = {"miou": ("iou", "IoU"), "map": ("ap", "AP")}
+"""What metrics.json has of each class, and its name, by the figure that decides."""
+
+
+def by_class(winner: Handed) -> dict[str, Any]:
+    """The figure of each class on the test split, of a network with a head."""
+    key, name = BY_CLASS[winner.metrics["figure"]]
+    return {"winner": winner, "name": name, "rows": list(winner.metrics["test"][key].items())}
 
 
 def confusion(winner: Handed, most: int) -> dict[str, Any]:

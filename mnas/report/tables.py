@@ -30,7 +30,8 @@ def leaderboard(facts: Facts) -> dict[str, Any]:
         )]  # fmt: skip
     columns = [(key, head) for key, head in LEADERBOARD if any(row.get(key) for row in rows)]
     cells = [[_cell(key, row) for key, _ in columns] for row in rows[:MOST_ROWS]]
-    return {"heads": [head for _, head in columns], "rows": cells, "all": len(rows)}
+    heads = [facts.figure_name if key == "accuracy" else head for key, head in columns]
+    return {"heads": heads, "rows": cells, "all": len(rows)}
 
 
 def _trial_row(trial: Trial) -> dict[str, str]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mnas.io.size import shown
-from mnas.monitor.figures import as_measured
+from mnas.monitor.figures import NAMES, as_measured, figure_of, value_on_test
 from mnas.report.facts import Facts, Handed
 
 LATENCIES = {
@@ -48,15 +48,9 @@ def _racing(facts: Facts) -> int:
 
 def verdict(winner: Handed) -> list[str]:
     """The winner's accuracy and latencies, and how it compares."""
-    from scipy.stats import binomtest  # takes a second
-
     row, images = winner.metrics["networks"][0], winner.metrics["accuracy"]["test_images"]
-    share = row["test_accuracy"]
-    said = f"{_what(winner)} classifies {share:.2%} of {count(images, 'test image')} correctly"
-    if images:
-        interval = binomtest(round(share * images), images).proportion_ci(method="wilson")
-        said += f" (95% interval {interval.low:.2%} to {interval.high:.2%})"
-    sentences = [f"{said}."]
+    share = value_on_test(row)
+    sentences = [_scored(winner, row, images) if "figure" in winner.metrics else _classified(winner, share, images)]
     majority = winner.metrics.get("majority_share")
     if majority is not None and share <= majority:
         sentences.append(f"That is no better than always answering the most frequent class ({majority:.2%}).")
@@ -66,6 +60,26 @@ def verdict(winner: Handed) -> list[str]:
             sentences.append(f"On the same test images, it and {one['baseline']}: {one['verdict'].replace('+-', '±')}.")
     search = winner.metrics.get("search", {})
     return [*sentences, *_against_chance(search.get("random"), scored=search.get("estimator") == "zero_cost")]
+
+
+def _classified(winner: Handed, share: float, images: int) -> str:
+    from scipy.stats import binomtest  # takes a second
+
+    said = f"{_what(winner)} classifies {share:.2%} of {count(images, 'test image')} correctly"
+    if images:
+        interval = binomtest(round(share * images), images).proportion_ci(method="wilson")
+        said += f" (95% interval {interval.low:.2%} to {interval.high:.2%})"
+    return f"{said}."
+
+
+def _scored(winner: Handed, row: Mapping[str, Any], images: int) -> str:
+    """Of a network with a head."""
+    figure, spread = NAMES[figure_of(row)], row.get("spread")
+    within = "" if spread is None else f" (95% interval of ± {100 * spread:.1f} points)"
+    return (
+        f"{_what(winner)} under {winner.outputs} has {figure} {value_on_test(row):.2%} on "
+        f"{count(images, 'test image')}{within}."
+    )
 
 
 def _what(winner: Handed) -> str:

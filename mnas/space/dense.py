@@ -21,6 +21,8 @@ LOW_STRIDES: dict[str, int] = {"lraspp": 8, "ssdlite": 16}
 """Of the larger feature map that a head reads beside the last one."""
 USUAL: dict[str, tuple[int, int]] = {"lraspp": (16, 21), "deeplabv3": (16, 21), "ssdlite": (32, 91)}
 """The output stride and the classes of a head unless others are stated: those of torchvision's networks."""
+AUXILIARY_STRIDE = 8
+"""Of the feature map that DeepLabv3's second head reads."""
 UNDER = " under "
 """Between a space's name and the head of its networks."""
 
@@ -92,9 +94,10 @@ def packed_numbers(arch: Architecture, head: DenseHead) -> bytes:
     return array("I", dense_numbers(arch, head)).tobytes()
 
 
-def tap_indices(arch: Architecture, head: DenseHead) -> list[tuple[int, Tap]]:
-    """The head's taps with the index of each one's layer."""
-    return [(_index(arch, tap), tap) for tap in head.taps(arch)]
+def tap_indices(arch: Architecture, head: DenseHead, *, auxiliary: bool = False) -> list[tuple[int, Tap]]:
+    """The head's taps with the index of each one's layer; with that of an auxiliary head before them."""
+    taps = [*([first_at(arch, AUXILIARY_STRIDE)] if auxiliary else []), *head.taps(arch)]
+    return [(_index(arch, tap), tap) for tap in taps]
 
 
 def map_size(layer: Layer, low: bool = False) -> Size:
@@ -117,6 +120,11 @@ def classes_of(outputs: Outputs) -> int:
 def under(space: str, outputs: Outputs) -> str:
     """The name of a space whose networks have these outputs: 'v3_large under lraspp at output stride 16'."""
     return f"{space}{UNDER}{outputs}" if isinstance(outputs, DenseHead) else space
+
+
+def outputs_in_words(outputs: Outputs) -> str:
+    """'for 10 classes', or 'under lraspp at output stride 16'."""
+    return f"for {outputs} classes" if isinstance(outputs, int) else f"under {outputs}"
 
 
 def options_of(outputs: Outputs) -> str:

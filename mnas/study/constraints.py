@@ -11,6 +11,7 @@ from mnas.errors import Infeasible
 from mnas.latency.model import DeviceLatency, LatencyModel
 from mnas.space.architecture import Architecture
 from mnas.space.cost import Cost, cost
+from mnas.space.dense import Outputs, outputs_in_words
 from mnas.space.space import SearchSpace
 
 log = logging.getLogger("mnas")
@@ -34,7 +35,7 @@ class Constraints:
     """Upper limits on the costs of networks for `num_classes` classes."""
 
     items: tuple[Constraint, ...] = ()
-    num_classes: int = 1000
+    num_classes: Outputs = 1000
 
     def usage(self, arch: Architecture) -> float:
         """The largest part of a limit that `arch` uses: above 1 it violates one; 0 without constraints."""
@@ -61,15 +62,16 @@ class Constraints:
             smallest = _smallest(space, constraint.quantity, self.num_classes)
             if smallest > constraint.limit:
                 raise Infeasible(
-                    f"{constraint.option} {constraint.limit:,.10g}: no network of space '{space.name}' for "
-                    f"{self.num_classes} classes is that small; the smallest reachable value is {smallest:,.10g}"
+                    f"{constraint.option} {constraint.limit:,.10g}: no network of space '{space.name}' "
+                    f"{outputs_in_words(self.num_classes)} is that small; the smallest reachable value is "
+                    f"{smallest:,.10g}"
                 )
 
 
 NO_CONSTRAINTS = Constraints()
 
 
-def constraints_of(config: RunConfig, num_classes: int) -> Constraints:
+def constraints_of(config: RunConfig, num_classes: Outputs) -> Constraints:
     """The constraints that a run's configuration states."""
     stated: list[tuple[str, float | None, Callable[[Cost], float]]] = [
         ("--max-params", config.max_params, lambda costs: costs.params),
@@ -126,7 +128,7 @@ def _require_reachable_budget(device: DeviceLatency, space: SearchSpace) -> None
         )
 
 
-def _smallest(space: SearchSpace, quantity: Callable[[Cost], float], num_classes: int) -> float:
+def _smallest(space: SearchSpace, quantity: Callable[[Cost], float], num_classes: Outputs) -> float:
     """The smallest value of one quantity in `space`."""
 
     def of(arch: Architecture) -> float:

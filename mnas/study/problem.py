@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from mnas.config import Objective
 from mnas.space.architecture import Architecture
+from mnas.space.dense import Outputs
 from mnas.space.space import SearchSpace
 from mnas.study import objective
 from mnas.study.constraints import NO_CONSTRAINTS, Constraints
@@ -29,7 +30,7 @@ class Problem:
     budgets_ms: tuple[float, ...] = ()
     """Latency budgets, ascending; empty where there is none, several where each is to have a winner."""
     constraints: Constraints = NO_CONSTRAINTS
-    num_classes: int = 1000
+    num_classes: Outputs = 1000
 
     @property
     def budget_ms(self) -> float | None:

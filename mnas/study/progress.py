@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 from mnas.io.size import written
 from mnas.monitor.console import progress
+from mnas.monitor.figures import NAMES
 from mnas.monitor.pareto import PlottedTrial
 from mnas.monitor.tensorboard import TensorBoard
 from mnas.space.architecture import Architecture
@@ -30,10 +31,14 @@ the front."""
 
 @contextmanager
 def search_progress(
-    problem: Problem, board: TensorBoard, trials: Sequence[Trial], schedule: Schedule
-) -> Iterator[Callable[[Trial], None]]:
-    """A progress bar for the length of a search, and the callback that shows each trial after the earlier `trials`."""
-    shown, began = TrialBoard(problem, board, trials), time.monotonic()
+    problem: Problem, board: TensorBoard, trials: Sequence[Trial], schedule: Schedule,
+    figure: str = "accuracy",
+) -> Iterator[Callable[[Trial], None]]:  # fmt: skip
+    """A progress bar for the length of a search, and the callback that shows each trial after the earlier `trials`.
+
+    `figure` is what estimates are of: accuracy, miou or map.
+    """
+    shown, began = TrialBoard(problem, board, trials, figure), time.monotonic()
 
     with progress("search", 1.0) as bar:
 
@@ -50,8 +55,10 @@ def search_progress(
 class TrialBoard:
     """The trials of a search so far, shown in the log and in TensorBoard as they are added."""
 
-    def __init__(self, problem: Problem, board: TensorBoard, trials: Sequence[Trial] = ()):
-        self._problem, self._board = problem, board
+    def __init__(
+        self, problem: Problem, board: TensorBoard, trials: Sequence[Trial] = (), figure: str = "accuracy"
+    ):
+        self._problem, self._board, self._figure = problem, board, figure
         self._complete, self._front = list[Trial](), list[objective.Point]()
         self._best: Trial | None = None
         self._most_accurate: Trial | None = None
@@ -67,7 +74,7 @@ class TrialBoard:
         best = self._best
         if best is None:
             return f"{self.evaluated} candidates, none within the budget yet"
-        return f"{self.evaluated} candidates, best {best.summary.removeprefix('accuracy ')} at {best.latency_ms:.2f} ms"
+        return f"{self.evaluated} candidates, best {self._said(best)} at {best.latency_ms:.2f} ms"
 
     def add(self, trial: Trial) -> None:
         """Add a trial, and show it if it has an accuracy of its own."""
@@ -83,7 +90,7 @@ class TrialBoard:
             self.draw()
         log.info(
             "trial %d%s: %s, %s, %.2f ms, %.1f s; %s", trial.number, f" ({trial.name})" if trial.name else "",
-            trial.state, trial.summary, trial.latency_ms, trial.seconds, self.standing,
+            trial.state, trial.said(NAMES[self._figure]), trial.latency_ms, trial.seconds, self.standing,
         )  # fmt: skip
 
     def _count(self, trial: Trial) -> None:
@@ -98,18 +105,25 @@ class TrialBoard:
 
     def _write(self, trial: Trial, accuracy: float) -> None:
         """TensorBoard's scalars of one trial."""
-        scalars = {f"trial/{name}": value for name, value in _figures(trial, accuracy).items()}
+        scalars = {f"trial/{name}": value for name, value in self._figures(trial, accuracy).items()}
         best = self._most_accurate
         if best is not None and best.accuracy is not None:
-            scalars["best/feasible_accuracy"] = best.accuracy
+            scalars[f"best/feasible_{self._figure}"] = best.accuracy
         scalars["best/hypervolume"] = objective.hypervolume(self._front, self._problem.slowest_ms)
         self._board.trial(trial.number, scalars)
 
     def _write_row(self, trial: Trial, accuracy: float) -> None:
         """One trial in TensorBoard's table of hyperparameters."""
         costs = cost(trial.architecture, self._problem.num_classes)
-        figures = _figures(trial, accuracy) | {"madds": costs.madds, "params": costs.params}
-        self._board.hparams(trial.number, stage_summaries(trial.architecture), figures, trial.curve)
+        figures = self._figures(trial, accuracy) | {"madds": costs.madds, "params": costs.params}
+        self._board.hparams(trial.number, stage_summaries(trial.architecture), figures, trial.curve, self._figure)
+
+    def _figures(self, trial: Trial, accuracy: float) -> dict[str, float]:
+        figures = {self._figure: accuracy, "latency_ms": trial.latency_ms}
+        return figures if trial.reward is None else figures | {"reward": trial.reward}
+
+    def _said(self, trial: Trial) -> str:
+        return trial.said(NAMES[self._figure]).removeprefix(f"{NAMES[self._figure]} ")
 
     def draw(self) -> None:
         """The trials and their Pareto front as a picture in TensorBoard."""
@@ -119,17 +133,12 @@ class TrialBoard:
         ]  # fmt: skip
         front = self._front
         knee = objective.knee(front) if front and objective.is_pareto(self._problem.objective) else None
-        self._board.pareto(plotted, front, self._problem.budgets_ms, self.evaluated, knee)
+        self._board.pareto(plotted, front, self._problem.budgets_ms, self.evaluated, knee, NAMES[self._figure])
         self._drawn_at = time.monotonic()
 
 
 def _point(trial: Trial) -> objective.Point:
     return trial.accuracy or 0, trial.latency_ms
-
-
-def _figures(trial: Trial, accuracy: float) -> dict[str, float]:
-    figures = {"accuracy": accuracy, "latency_ms": trial.latency_ms}
-    return figures if trial.reward is None else figures | {"reward": trial.reward}
 
 
 def stage_summaries(arch: Architecture) -> dict[str, str | int]:

@@ -79,12 +79,16 @@ class Trial:
 
     @property
     def summary(self) -> str:
-        """Its estimate in words; a zero-cost score is no accuracy."""
+        """`said` of an accuracy."""
+        return self.said("accuracy")
+
+    def said(self, figure: str) -> str:
+        """Its estimate in words, of that name; a zero-cost score is none."""
         if self.accuracy is None:
-            return self.evaluation.error or "no accuracy"
+            return self.evaluation.error or f"no {figure}"
         if self.fidelity == ZERO_COST:
             return f"score {self.accuracy:.3f}"
-        return f"accuracy {self.accuracy:.2%}" + ("" if self.spread is None else f" +- {100 * self.spread:.1f}")
+        return f"{figure} {self.accuracy:.2%}" + ("" if self.spread is None else f" +- {100 * self.spread:.1f}")
 
     def to_json(self) -> dict[str, Any]:
         """The line of trials.jsonl; the fidelity is the key "grade" there."""

@@ -5,19 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from mnas.config import Recipe
+from mnas.config import Recipe, SupernetRecipe
+from mnas.data.loader import batches
 from mnas.data.sources import ImageData
 from mnas.data.splits import Split, limited
 from mnas.nn.network import Network, build
 from mnas.nn.origin import Origin
+from mnas.nn.supernet import Supernet
 from mnas.space.architecture import Architecture
+from mnas.space.space import SearchSpace
 from mnas.tasks.task import Grade, Part, Place
 from mnas.training.judgement import Judgement, judge
 from mnas.training.lessons import ClassLessons
 from mnas.training.loop import Setting, accuracy, recalibrate
 from mnas.training.recipe import with_flip
+from mnas.training.sandwich import ClassSandwich
 
 Metric = Literal["accuracy", "balanced"]
 
@@ -31,10 +36,16 @@ class Classification:
     """The value by which networks are ranked; balanced: the mean of the classes' recalls."""
     name = "classification"
     figure = "accuracy"
+    probed = True
+    taught = True
 
     @property
     def outputs(self) -> int:
         return self.data.num_classes
+
+    @property
+    def counted(self) -> int:
+        return len(self.data.val)
 
     @property
     def images(self) -> int:
@@ -53,8 +64,22 @@ class Classification:
             origin.fill(network, arch)
         return network
 
+    def pixels(self, images: int, place: Place, seed: int) -> Tensor:
+        drawn = batches(
+            self.data.train, batch_size=images, size=place.size, device=place.device,
+            generator=torch.Generator().manual_seed(seed), workers=0,
+        )  # fmt: skip
+        # one batch is not worth starting processes
+        return next((raw for raw, _ in drawn), torch.empty(0))
+
     def lessons(self, recipe: Recipe, setting: Setting, teacher: nn.Module | None) -> ClassLessons:
         return ClassLessons(self.data.train, with_flip(recipe, self.data), setting, teacher)
+
+    def supernet(self, space: SearchSpace, kernel_transforms: bool) -> Supernet:
+        return Supernet(space, self.data.num_classes, kernel_transforms)
+
+    def supernet_lessons(self, recipe: SupernetRecipe, setting: Setting) -> ClassSandwich:
+        return ClassSandwich(self.data.train, with_flip(recipe, self.data), setting)
 
     def recalibrate(self, network: nn.Module, images: int, place: Place) -> None:
         recalibrate(network, self.data.train, images=images, size=place.size, device=place.device)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -20,11 +19,14 @@ from mnas.data.dense.loader import batches, in_memory
 from mnas.data.dense.samples import DenseData, DenseSplit, T
 from mnas.errors import BadInput
 from mnas.io.size import Size, sides, sized
+from mnas.nn.dense_supernet import DenseSupernet
 from mnas.nn.network import Network, build
 from mnas.nn.origin import Origin
+from mnas.nn.supernet import Supernet
 from mnas.space.architecture import Architecture
 from mnas.space.dense import DenseHead
-from mnas.tasks.task import Part, Place
+from mnas.space.space import SearchSpace
+from mnas.tasks.task import Grade, Part, Place
 from mnas.training.loop import Setting, recalibrate_on
 from mnas.training.memory import judged_at_once
 from mnas.training.sizes import native_size
@@ -33,8 +35,6 @@ ENLARGED = 1.5
 """Training images are decoded at this many times the network's input: random windows enlarge parts of them."""
 LARGEST = 320
 """The input size, unless one is stated, of larger images."""
-LOOKED_AT = 20
-"""Images whose size decides it."""
 LEAST_IMAGES = 2
 """Batch normalisation of maps of one pixel needs so many in a batch."""
 RECIPE: Mapping[str, Any] = {
@@ -47,12 +47,30 @@ UNUSED = ("dropout", "trivial_augment", "mixup", "cutmix", "class_weights")
 Self = TypeVar("Self", bound="DenseTask[Any]")
 
 
+class Examined(NamedTuple):
+    """What a network does on a split, by the task's figure and all others."""
+
+    value: float
+    """The figure (0..1)."""
+    parts: NDArray[np.float64]
+    """Its pseudo-values by groups of images, (groups,): see `mnas.metrics.jackknife`."""
+    figures: dict[str, Any]
+    """As metrics.json has them; None is what cannot be said."""
+
+
 @dataclass(frozen=True)
 class DenseTask(Generic[T]):
     """The part of a `mnas.tasks.task.Task` that is the same for masks and boxes."""
 
     data: DenseData[T]
     head: DenseHead
+    probed = False
+    taught = False
+    counted = None
+
+    def examine(self, network: nn.Module, part: Part, place: Place) -> Examined:
+        """What a network does on a split, exactly."""
+        raise NotImplementedError
 
     @property
     def outputs(self) -> DenseHead:
@@ -69,6 +87,22 @@ class DenseTask(Generic[T]):
             data, train=drawn(data.train, train, seed), val=drawn(data.val, val, seed)
         ))  # fmt: skip
 
+    def pixels(self, images: int, place: Place, seed: int) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        drawn = batches(self.data.train, batch_size=images, size=place.size, generator=generator, workers=0)
+        return next((batch.images.to(place.device) for batch in drawn), torch.empty(0))
+
+    def grade(self, network: nn.Module, place: Place) -> Grade:
+        seen = self.examine(network, "val", place)
+        return Grade(np.zeros(0, bool), value=seen.value, parts=seen.parts)
+
+    def judged(self, network: nn.Module, part: Part, place: Place) -> dict[str, Any]:
+        """The scores on a split, exactly, as metrics.json has them; None is what cannot be said."""
+        return self.examine(network, part, place).figures
+
+    def supernet(self, space: SearchSpace, kernel_transforms: bool) -> DenseSupernet:
+        return DenseSupernet(space, self.head, kernel_transforms)
+
     def recalibrate(self, network: nn.Module, images: int, place: Place) -> None:
         sample, generator = drawn(self.data.train, images, 0), torch.Generator().manual_seed(0)
         at_once = judged_at_once(place.size)
@@ -84,6 +118,40 @@ class DenseTask(Generic[T]):
         """Batches of a split: the rows of the images, and the network's input (b, 3, *size)."""
         for batch in batches(self.split(part), batch_size=judged_at_once(place.size), size=place.size):
             yield batch.rows, normalise(batch.images.to(place.device), place.size)
+
+
+@dataclass(frozen=True)
+class DenseSandwich(Generic[T]):
+    """The `mnas.training.lessons.SupernetLessons` of masks and boxes.
+
+    Every subnet learns the truth, by the task's loss; none the largest one's outputs, as those of a classification do.
+    """
+
+    at_largest: Any
+    """The lessons of a network at the largest size."""
+    guessing: float
+
+    def __len__(self) -> int:
+        return len(self.at_largest)
+
+    def batches(self, order: NDArray[np.int64], batch_size: int) -> Iterator[tuple[Tensor, list[T]]]:
+        yield from self.at_largest.batches(order, batch_size)
+
+    def augmented(
+        self, raw: Tensor, known: list[T], sizes: Collection[Size], seed: int
+    ) -> tuple[dict[Size, Tensor], dict[Size, Any]]:
+        images, targets = dict[Size, Tensor](), dict[Size, Any]()
+        for size in sizes:
+            lessons = replace(self.at_largest, setting=replace(self.at_largest.setting, size=size))
+            images[size], targets[size] = lessons.augmented(raw, known, torch.Generator().manual_seed(seed))
+        return images, targets
+
+    def losses(
+        self, supernet: Supernet, images: Mapping[Size, Tensor], targets: Mapping[Size, Any],
+        subnets: Sequence[tuple[Architecture, Size]],
+    ) -> Iterator[Tensor]:  # fmt: skip
+        for arch, size in subnets:
+            yield self.at_largest.loss_of(supernet(images[size], arch), targets[size])
 
 
 @dataclass(frozen=True)
@@ -128,9 +196,8 @@ def prepared(data: DenseData[T], size: Size) -> DenseData[T]:
 
 
 def usual_size(data: DenseData[T]) -> int:
-    """The input size for the images of the data: that of the shorter sides of the first ones, at most LARGEST."""
-    truths = [data.train.truth(row) for row in range(min(LOOKED_AT, len(data.train)))]
-    return native_size(round(statistics.median(min(one.height, one.width) for one in truths)), LARGEST)
+    """The input size for the images of the data: that of their shorter sides, at most LARGEST."""
+    return native_size(data.image_size, LARGEST)
 
 
 def enlarged(size: Size) -> Size:
@@ -145,9 +212,9 @@ def drawn(split: DenseSplit[T], images: int | None, seed: int) -> DenseSplit[T]:
     return split.subset(sorted(np.random.default_rng(seed).permutation(len(split))[:images].tolist()))
 
 
-def check_recipe(recipe: Recipe, task: str) -> None:
-    """Raise BadInput for what is stated but has no use in a task with a head."""
+def check_recipe(recipe: Recipe, task: str, part: str = "") -> None:
+    """Raise BadInput for what is stated, in a `part` of a configuration, but has no use in a task with a head."""
     usual = Recipe(**RECIPE)
     for key in UNUSED:
         if getattr(recipe, key) != getattr(usual, key):
-            raise BadInput(f"--set {key}: of no use for {task}; it is for classification alone")
+            raise BadInput(f"--set {part}{key}: of no use for {task}; it is for classification alone")

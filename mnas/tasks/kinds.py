@@ -24,7 +24,7 @@ class Kind(NamedTuple):
     heads: tuple[DenseOperator, ...]
     """The usual one first."""
     load: Callable[..., DenseData[Any]]
-    task: Callable[[DenseData[Any], DenseHead], DenseTasks]
+    task: type[Segmentation] | type[Detection]
     background: int
     """Classes that the head has beside those of the data."""
 

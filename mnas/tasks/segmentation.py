@@ -5,21 +5,23 @@ from __future__ import annotations
 import contextlib
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mnas.config import Recipe
+from mnas.config import Recipe, SupernetRecipe
 from mnas.data.dense.augment import augment_masks
-from mnas.metrics.segmentation import SegmentationScores, confusion, segmentation_scores
+from mnas.metrics.jackknife import groups_of
+from mnas.metrics.segmentation import SegmentationScores, confusion, parts_of_miou, segmentation_scores
+from mnas.nn.dense_supernet import DenseSupernet
 from mnas.nn.origin import Origin
 from mnas.nn.segmentation import SegmentationNetwork, segmentation_network
 from mnas.space.architecture import Architecture
-from mnas.tasks.dense import DenseLessons, DenseTask, backbone
-from mnas.tasks.task import Grade, Part, Place
+from mnas.space.space import SearchSpace
+from mnas.tasks.dense import DenseLessons, DenseSandwich, DenseTask, Examined, backbone
+from mnas.tasks.task import Part, Place
 from mnas.training.loop import Setting
 from mnas.training.precision import autocast
 
@@ -53,33 +55,44 @@ class Segmentation(DenseTask[Tensor]):
         assert teacher is None, "no teacher for segmentation"
         return MaskLessons(self.data.train, recipe, setting, self.data.ignore_index)
 
+    def supernet(self, space: SearchSpace, kernel_transforms: bool) -> DenseSupernet:
+        return DenseSupernet(space, self.head, kernel_transforms, self.head.name in WITH_AUXILIARY)
+
+    def supernet_lessons(self, recipe: SupernetRecipe, setting: Setting) -> DenseSandwich[Tensor]:
+        guessing = math.log(max(2, self.head.num_classes)) * (1 + AUXILIARY * (self.head.name in WITH_AUXILIARY))
+        return DenseSandwich(self.lessons(recipe, setting, None), guessing)
+
     def value(self, network: nn.Module, part: Part, place: Place, *, exact: bool) -> float:
         return _number(self.judge(network, part, place, exact=exact).miou)
 
-    def grade(self, network: nn.Module, place: Place) -> Grade:
-        return Grade(np.zeros(0, bool), value=self.value(network, "val", place, exact=True))
-
-    @torch.no_grad()  # not inference_mode: a network may be trained on after it was judged
     def judge(self, network: nn.Module, part: Part, place: Place, *, exact: bool) -> SegmentationScores:
         """What a network says about the pixels of a split; it is then in eval mode."""
+        return segmentation_scores(self.confusions(network, part, place, exact=exact).sum(0))
+
+    @torch.no_grad()  # not inference_mode: a network may be trained on after it was judged
+    def confusions(self, network: nn.Module, part: Part, place: Place, *, exact: bool) -> Tensor:
+        """The confusion matrix of each group of images, int64 (groups, classes, classes)."""
         network.to(place.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         network.eval()
         classes, ignored = self.head.num_classes, self.data.ignore_index
-        matrix, split = torch.zeros(classes, classes, dtype=torch.int64), self.split(part)
+        split = self.split(part)
+        groups = groups_of(len(split))
+        matrices = torch.zeros(groups, classes, classes, dtype=torch.int64)
         for rows, x in self.seen(part, place):
             with contextlib.nullcontext() if exact else autocast(place.device):
                 scores = network(x).float()
             for row, one in zip(rows, scores, strict=True):
                 truth = split.truth(row)
                 said = likeliest(one, truth.height, truth.width).cpu()
-                matrix += confusion(said, truth.target, classes, ignored)
-        return segmentation_scores(matrix)
+                matrices[row % groups] += confusion(said, truth.target, classes, ignored)
+        return matrices
 
-    def judged(self, network: nn.Module, part: Part, place: Place) -> dict[str, Any]:
-        """The scores on a split, exactly, as metrics.json has them; None is what cannot be said."""
-        scores = self.judge(network, part, place, exact=True)
+    def examine(self, network: nn.Module, part: Part, place: Place) -> Examined:
+        matrices = self.confusions(network, part, place, exact=True)
+        scores = segmentation_scores(matrices.sum(0))
         iou = dict(zip(self.data.classes, map(_known, scores.iou), strict=True))
-        return {"miou": _known(scores.miou), "pixel_accuracy": _known(scores.pixel_accuracy), "iou": iou}
+        figures = {"miou": _known(scores.miou), "pixel_accuracy": _known(scores.pixel_accuracy), "iou": iou}
+        return Examined(_number(scores.miou), parts_of_miou(matrices), figures)
 
     def handed_over(self, network: nn.Module) -> None:
         """Take off a trained network what is for training alone: the auxiliary head."""
@@ -103,10 +116,12 @@ class MaskLessons(DenseLessons[Tensor]):
     def loss(self, network: nn.Module, x: Tensor, targets: Tensor) -> Tensor:
         """Cross entropy, of the auxiliary head too."""
         assert isinstance(network, SegmentationNetwork)
-        if network.aux_classifier is None:
-            return self._cross_entropy(network(x), targets)
-        scores, auxiliary = network.with_auxiliary(x)
-        return self._cross_entropy(scores, targets) + AUXILIARY * self._cross_entropy(auxiliary, targets)
+        return self.loss_of(network.for_loss(x), targets)
+
+    def loss_of(self, outputs: tuple[Tensor, ...], targets: Tensor) -> Tensor:
+        scores, *auxiliary = outputs
+        loss = self._cross_entropy(scores, targets)
+        return loss + AUXILIARY * self._cross_entropy(auxiliary[0], targets) if auxiliary else loss
 
     def _cross_entropy(self, scores: Tensor, masks: Tensor) -> Tensor:
         """The mean over the pixels of a class; 0 where there are none."""

@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
-from mnas.config import Recipe
+from mnas.config import Recipe, SupernetRecipe
+from mnas.data.common import Images
 from mnas.io.size import Size
 from mnas.nn.origin import Origin
+from mnas.nn.supernet import Supernet
 from mnas.space.architecture import Architecture
 from mnas.space.dense import Outputs
-from mnas.training.lessons import Lessons
+from mnas.space.space import SearchSpace
+from mnas.training.lessons import Lessons, SupernetLessons
 
 if TYPE_CHECKING:
     from mnas.training.loop import Setting
@@ -40,6 +43,8 @@ class Grade(NamedTuple):
     """Of each image, (n,), where they do not count alike; their mean is 1."""
     value: float | None = None
     """The figure (0..1) where it is no mean over images."""
+    parts: NDArray[np.float64] | None = None
+    """Its pseudo-values by groups of images, (groups,), then: see `mnas.metrics.jackknife`."""
 
 
 class Task(Protocol):
@@ -52,6 +57,18 @@ class Task(Protocol):
     @property
     def figure(self) -> str:
         """The name of the value (0..1) by which networks are ranked: accuracy, miou, map."""
+
+    @property
+    def probed(self) -> bool:
+        """Whether a linear classifier on features from trained weights says how good a network becomes."""
+
+    @property
+    def data(self) -> Images:
+        """The images."""
+
+    @property
+    def counted(self) -> int | None:
+        """Search-validation images of which the figure is a share; None where it is none."""
 
     @property
     def outputs(self) -> Outputs:
@@ -67,8 +84,21 @@ class Task(Protocol):
     def build(self, arch: Architecture, dropout: float, origin: Origin | None) -> nn.Module:
         """A network for the data, with an origin's weights or fresh ones, by torch's generator."""
 
+    def pixels(self, images: int, place: Place, seed: int) -> Tensor:
+        """At most this number of training images in the size of the network's input, uint8 (n, 3, h, w)."""
+
     def lessons(self, recipe: Recipe, setting: Setting, teacher: nn.Module | None) -> Lessons:
         """What a training learns from."""
+
+    @property
+    def taught(self) -> bool:
+        """Whether a network that starts from a supernet's weights learns from the largest one too."""
+
+    def supernet(self, space: SearchSpace, kernel_transforms: bool) -> Supernet:
+        """A supernet for the data with fresh weights, by torch's generator."""
+
+    def supernet_lessons(self, recipe: SupernetRecipe, setting: Setting) -> SupernetLessons:
+        """What a supernet learns from."""
 
     def recalibrate(self, network: nn.Module, images: int, place: Place) -> None:
         """Set batch normalisation's statistics from this number of training images."""

@@ -21,8 +21,8 @@ from mnas.io.checksum import read_kept, write_kept
 from mnas.io.interrupt import asked, finishing_steps, stop_if_asked
 from mnas.io.size import shown
 from mnas.monitor.console import Progress, progress
+from mnas.monitor.figures import NAMES
 from mnas.monitor.tensorboard import TensorBoard
-from mnas.nn.network import Network
 from mnas.space.architecture import Architecture
 from mnas.space.dense import DenseHead
 from mnas.training.loop import Epoch, copied
@@ -60,6 +60,8 @@ class Standing:
     """Of each image, (n,), where classes count alike (the metric balanced); their mean is 1."""
     value: float | None = None
     """The task's figure (0..1) where it is no mean over images."""
+    parts: NDArray[np.float64] | None = None
+    """Its pseudo-values by groups of images, (groups,), then."""
 
     @property
     def accuracy(self) -> float:
@@ -71,12 +73,13 @@ class Standing:
 
 @dataclass(frozen=True)
 class Trained:
-    """A fully trained network with its accuracy on the search-validation split."""
+    """A fully trained network of any task with its figure on the search-validation split."""
 
     name: str
     architecture: Architecture
-    network: Network
+    network: nn.Module
     val_accuracy: float
+    """The task's figure (0..1)."""
     weights: Weights = "scratch"
     """What the training started from."""
     epochs: int = 0
@@ -124,15 +127,14 @@ class FullTraining:
         return _Advance(self, saved).to(epochs)
 
     def trained(self) -> Trained:
-        """The trained classifier; what is left of its training is done first."""
+        """The trained network; what is left of its training is done first."""
         network, standing = self.finished()
-        assert isinstance(network, Network)
         return Trained(
             self.name, self.architecture, network, standing.accuracy, self.weights, standing.epochs, standing.seconds
         )
 
     def finished(self) -> tuple[nn.Module, Standing]:
-        """The trained network of any task, on the CPU; what is left of its training is done first."""
+        """The trained network, on the CPU, and how it stands; what is left of its training is done first."""
         standing = self.advance(self.recipe.epochs)
         saved = self._load()
         assert saved is not None
@@ -188,7 +190,7 @@ class _Advance:
             raise
         self._save()
         if self._standing.finished:
-            name, value = whole.trainer.task.figure, 100 * self._standing.accuracy
+            name, value = NAMES[whole.trainer.task.figure], 100 * self._standing.accuracy
             log.info("%s: trained for %d epochs, validation %s %.2f%%", whole.name, training.epochs, name, value)
         return self._standing
 
@@ -208,8 +210,8 @@ class _Advance:
         if finished and self._best["weights"]:
             averaged.load_state_dict(self._best["weights"])
         whole.trainer.finish(averaged, whole.architecture, STATISTICS_IMAGES)
-        correct, weights, value = whole.trainer.grade(averaged, whole.architecture)
-        self._standing = Standing(self._training.epochs, correct, self._elapsed_s(), finished, weights, value)
+        correct, weights, value, parts = whole.trainer.grade(averaged, whole.architecture)
+        self._standing = Standing(self._training.epochs, correct, self._elapsed_s(), finished, weights, value, parts)
 
     def _quick_accuracy(self) -> float:
         """The averaged weights' accuracy on some search-validation images, for the curve and for patience."""
@@ -243,6 +245,8 @@ class _Advance:
         }  # fmt: skip
         if standing.value is not None:
             saved["value"] = standing.value
+        if standing.parts is not None:
+            saved["parts"] = torch.from_numpy(standing.parts)
         if standing.finished:
             saved["weights"] = self._training.averaged.state_dict()
         else:
@@ -271,8 +275,8 @@ def _saved(content: bytes) -> dict[str, Any]:
 
 
 def _standing(saved: dict[str, Any]) -> Standing:
-    weights = saved.get("image_weights")
+    weights, parts = (None if saved.get(name) is None else saved[name].numpy() for name in ("image_weights", "parts"))
     return Standing(
-        saved["epochs"], saved["correct"].numpy(), saved["seconds"], saved["finished"],
-        None if weights is None else weights.numpy(), saved.get("value"),
+        saved["epochs"], saved["correct"].numpy(), saved["seconds"], saved["finished"], weights, saved.get("value"),
+        parts,
     )  # fmt: skip

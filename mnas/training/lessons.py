@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -16,6 +16,8 @@ from mnas.data.balance import loss_weights
 from mnas.data.loader import batches
 from mnas.data.mixing import mix
 from mnas.data.splits import Split
+from mnas.io.size import Size
+from mnas.space.architecture import Architecture
 from mnas.training.recipe import augments_trivially
 
 if TYPE_CHECKING:
@@ -39,6 +41,31 @@ class Lessons(Protocol):
 
     def loss(self, network: nn.Module, x: Tensor, targets: Any) -> Tensor:
         """The mean loss of images (b, 3, *size)."""
+
+
+class SupernetLessons(Protocol):
+    """What a supernet learns from: images in batches, at the sizes of its subnets, and the loss of each subnet."""
+
+    @property
+    def guessing(self) -> float:
+        """About the loss of a network that knows nothing."""
+
+    def __len__(self) -> int:
+        """The number of images."""
+
+    def batches(self, order: NDArray[np.int64], batch_size: int) -> Iterator[tuple[Tensor, Any]]:
+        """As those of `Lessons`, for the largest size."""
+
+    def augmented(
+        self, raw: Tensor, known: Any, sizes: Collection[Size], seed: int
+    ) -> tuple[dict[Size, Tensor], dict[Size, Any]]:
+        """A batch as network input, and targets that take slices, at each size: the same window of each image."""
+
+    def losses(
+        self, supernet: Any, images: Mapping[Size, Tensor], targets: Mapping[Size, Any],
+        subnets: Sequence[tuple[Architecture, Size]],
+    ) -> Iterator[Tensor]:  # fmt: skip
+        """The mean loss of each subnet, the largest first. Call backward on each before the next is asked for."""
 
 
 class ClassLessons:

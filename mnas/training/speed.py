@@ -10,7 +10,6 @@ from typing import Literal
 import torch
 
 from mnas.config import Recipe, SupernetRecipe
-from mnas.nn.supernet import Supernet
 from mnas.space.architecture import Architecture
 from mnas.space.space import SearchSpace
 from mnas.training.device import restored_threads
@@ -82,6 +81,6 @@ def supernet_speed(space: SearchSpace, recipe: SupernetRecipe, trainer: Trainer)
     sample = trainer.limited(train=3 * recipe.batch_size, seed=0)
     short = recipe.model_copy(update={"epochs": 2, "images": None, "flip": False})
     for _ in range(2 if trainer.device.type == "cuda" else 1):
-        training = SupernetTraining(Supernet(space, sample.data.num_classes), short, sample)
+        training = SupernetTraining(sample.task.supernet(space, False), short, sample)
         speed = next(training.run()).images_per_s / (recipe.subnets + 2)
     return speed

@@ -16,13 +16,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
 
 from mnas.config import SupernetRecipe
-from mnas.data.augment import augment
-from mnas.data.loader import batches
-from mnas.data.splits import limited
 from mnas.errors import BadInput
 from mnas.io.checksum import read_kept, write_kept
 from mnas.io.interrupt import asked, finishing_steps
@@ -30,13 +26,14 @@ from mnas.io.size import Size, sides
 from mnas.nn.supernet import Supernet
 from mnas.space.architecture import Architecture
 from mnas.space.cost import cost
+from mnas.space.dense import classes_of
 from mnas.space.space import SearchSpace
 from mnas.training.distributed import SINGLE, ProcessGroup
 from mnas.training.guard import Guard
-from mnas.training.loop import Diverged, copied
+from mnas.training.loop import Diverged, Setting, copied
 from mnas.training.memory import accumulate, parts_of
 from mnas.training.precision import training_heap, training_pass
-from mnas.training.recipe import lr_at, optimizer, with_flip
+from mnas.training.recipe import lr_at, optimizer
 from mnas.training.trainer import Trainer
 
 log = logging.getLogger("mnas")
@@ -74,29 +71,6 @@ class Interval:
     """Why the steps were undone; empty if they were not."""
 
 
-def sandwich(
-    supernet: Supernet, recipe: SupernetRecipe, images: Mapping[Size, Tensor], labels: Tensor,
-    subnets: Sequence[tuple[Architecture, Size]],
-) -> Iterator[Tensor]:  # fmt: skip
-    """The loss of each subnet, the largest first: only it is regularised, and the others learn its outputs.
-
-    `images` maps sizes to batches (b, 3, h, w); `subnets` are architectures with the sizes of their images. Call
-    backward on each loss before the next is asked for: then only one subnet's activations are in memory.
-    """
-    (largest, size), *others = subnets
-    logits = supernet(images[size], largest, dropout=recipe.dropout).float()
-    targets = logits.detach().softmax(1)
-    if recipe.distillation < 1:
-        targets = torch.lerp(F.one_hot(labels, targets.shape[1]).float(), targets, recipe.distillation)
-    loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
-    del logits
-    yield loss
-    for arch, size in others:
-        del loss
-        loss = F.cross_entropy(supernet(images[size], arch).float(), targets)
-        yield loss
-
-
 @functools.lru_cache(maxsize=8)
 def largest_and_smallest(space: SearchSpace) -> tuple[Architecture, Architecture]:
     """The networks of a space with the most and the fewest MAdds; found once for each space object."""
@@ -117,21 +91,20 @@ class SupernetTraining:
         self._device, self._seed, self._sizes = trainer.device, trainer.seed, trainer.sizes
         self._precision = trainer.precision
         self.supernet = supernet.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._split = limited(trainer.data.train, recipe.images, self._seed)
+        self._largest, self._smallest = largest_and_smallest(supernet.space)
+        task, size = trainer.task.limited(train=recipe.images, seed=self._seed), self._sizes.of(self._largest)
+        setting = Setting(size, self._device, self._seed, classes_of(task.outputs), self._precision)
+        self._lessons = task.supernet_lessons(recipe, setting)
         # each process contributes its own batch
-        recipe = with_flip(recipe, trainer.data)
         self._recipe = recipe.model_copy(update={"batch_size": recipe.batch_size * group.size})
         self._group, self._checkpoint = group, checkpoint
-        self._largest, self._smallest = largest_and_smallest(supernet.space)
         group.equalise(self.supernet)
         self._optim = optimizer(self.supernet, self._recipe)
         self._average = AveragedModel(self.supernet, multi_avg_fn=self._update_average)
-        self._guard = Guard(math.log(max(2, supernet.num_classes)))
-        self._batch = min(self._recipe.batch_size, max(group.size, len(self._split)))
-        self._parts = parts_of(
-            self._batch // group.size, self._largest, self._sizes.of(self._largest), self._device
-        )
-        self.steps_an_epoch = max(1, len(self._split) // self._batch)
+        self._guard = Guard(self._lessons.guessing)
+        self._batch = min(self._recipe.batch_size, max(group.size, len(self._lessons)))
+        self._parts = parts_of(self._batch // group.size, self._largest, size, self._device, task.outputs)
+        self.steps_an_epoch = max(1, len(self._lessons) // self._batch)
         self.steps = self.steps_an_epoch * recipe.epochs
         self.step = 0
 
@@ -158,10 +131,10 @@ class SupernetTraining:
                 began, images, losses = time.perf_counter(), 0, []
                 end = min(self.steps, (self.step // INTERVAL + 1) * INTERVAL)
                 with training_heap(self._device):
-                    for raw, labels in self._data(end):
-                        losses.append(self._train_step(raw, labels))
+                    for raw, known in self._data(end):
+                        losses.append(self._train_step(raw, known))
                         stepped(self.step)
-                        images += len(labels) * len(losses[-1]) * self._group.size
+                        images += len(raw) * len(losses[-1]) * self._group.size
                         if asked() and self._group.size == 1:
                             break
                 mean = self._group.mean(torch.stack(losses).mean(0).cpu())
@@ -180,16 +153,12 @@ class SupernetTraining:
             yield interval
         self.supernet.load_state_dict(self.averaged.state_dict())
 
-    def _train_step(self, raw: Tensor, labels: Tensor) -> Tensor:
+    def _train_step(self, raw: Tensor, known: Any) -> Tensor:
         """One optimizer step; returns the losses (n,) of its subnets."""
         archs = self.subnets(self.step)
         subnets = [(arch, self._sizes.of(arch)) for arch in archs]
         seed = random.Random(f"{self._seed}/{self.step}/{self._group.rank}").getrandbits(62)
-        flip, crop = bool(self._recipe.flip), self._recipe.crop
-        images = {
-            size: augment(raw, size, generator=torch.Generator().manual_seed(seed), flip=flip, crop=crop)
-            for size in {size for _, size in subnets}  # the same window of each image at every size
-        }
+        images, targets = self._lessons.augmented(raw, known, {size for _, size in subnets}, seed)
         for group in self._optim.param_groups:
             group["lr"] = self._lr()
         self.supernet.train()
@@ -201,10 +170,10 @@ class SupernetTraining:
             self._optim.zero_grad(set_to_none=True)
 
         def add(part: slice) -> None:
-            some = {size: batch[part] for size, batch in images.items()}
-            sums.append(self._backward(some, labels[part], subnets, (part.stop - part.start) / len(labels)))
+            some, known = ({size: batch[part] for size, batch in each.items()} for each in (images, targets))
+            sums.append(self._backward(some, known, subnets, (part.stop - part.start) / len(raw)))
 
-        self._parts = accumulate(begin, add, len(labels), self._parts)
+        self._parts = accumulate(begin, add, len(raw), self._parts)
         self._group.average([p.grad for p in self.supernet.parameters() if p.grad is not None])
         nn.utils.clip_grad_norm_(self.supernet.parameters(), self._recipe.clip_norm)
         self._optim.step()
@@ -213,12 +182,13 @@ class SupernetTraining:
         return torch.stack(sums).sum(0)
 
     def _backward(
-        self, images: Mapping[Size, Tensor], labels: Tensor, subnets: Sequence[tuple[Architecture, Size]], share: float
-    ) -> Tensor:
+        self, images: Mapping[Size, Tensor], targets: Mapping[Size, Any], subnets: Sequence[tuple[Architecture, Size]],
+        share: float,
+    ) -> Tensor:  # fmt: skip
         """Add the gradients of a part of a batch, this `share` of it; returns its part of the subnets' losses (n,)."""
         losses: list[Tensor] = []
         with training_pass(self._device, self._precision, min(images, key=sides)):
-            for loss in sandwich(self.supernet, self._recipe, images, labels, subnets):
+            for loss in self._lessons.losses(self.supernet, images, targets, subnets):
                 weighted = loss * share
                 with torch.autocast(self._device.type, enabled=False):
                     weighted.backward()  # type: ignore[no-untyped-call]
@@ -241,18 +211,15 @@ class SupernetTraining:
     def _lr(self) -> float:
         return lr_at(min(1.0, (self.step + 1) / self.steps), self._recipe) * self._guard.lr_factor
 
-    def _data(self, end: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def _data(self, end: int) -> Iterator[tuple[Tensor, Any]]:
         """This process's share of the batches of the steps up to `end`, exclusive."""
         while self.step < end:
             epoch, first = divmod(self.step, self.steps_an_epoch)
             last = min(self.steps_an_epoch, first + end - self.step)
-            order = np.random.default_rng((self._seed, epoch)).permutation(len(self._split))
+            order = np.random.default_rng((self._seed, epoch)).permutation(len(self._lessons))
             share = order[first * self._batch : last * self._batch].reshape(-1, self._batch)
             share, before = share[:, self._group.rank :: self._group.size], self.step
-            yield from batches(
-                self._split, order=share.ravel(), batch_size=share.shape[1], size=self._sizes.of(self._largest),
-                device=self._device,
-            )  # fmt: skip
+            yield from self._lessons.batches(share.ravel(), share.shape[1])
             if self.step == before:
                 raise BadInput(f"none of {share.size} training images could be decoded; repair or delete them")
 

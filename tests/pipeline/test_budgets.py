@@ -125,8 +125,8 @@ def test_a_budget_that_no_whole_network_keeps(
     given["set"] = SHORT | {"references": 0}
     run, measured = Run(tmp_path / "run"), contenders.finalists
 
-    def slower(trials: Any, measure: Any, rank: Any, budget_ms: float, count: int) -> list[Contender]:
-        return measured(trials, measure, rank, 0.01 if budget_ms == 0.25 else budget_ms, count)
+    def slower(trials: Any, measure: Any, rank: Any, budget_ms: float, *others: Any) -> list[Contender]:
+        return measured(trials, measure, rank, 0.01 if budget_ms == 0.25 else budget_ms, *others)
 
     with monkeypatch.context() as patch:
         patch.setattr(contenders, "finalists", slower)

@@ -10,7 +10,9 @@ from trainers import trainer
 
 import mnas
 from mnas.data.sources import ImageData
-from mnas.pipeline.evidence import Judged, accuracy_row, class_rows, confusion_facts, evidence, judged
+from mnas.pipeline.classification import ClassificationSearch
+from mnas.pipeline.evidence import accuracy_row, class_rows, confusion_facts, evidence
+from mnas.pipeline.kind import Judged, judged
 from mnas.training.full import Trained
 from mnas.training.judgement import Judgement
 
@@ -81,7 +83,7 @@ def test_top5() -> None:
 def test_judged_once_a_seed(few: ImageData) -> None:
     """The first network is handed over; the test split is read, not another."""
     networks = [Trained("winner", ARCH, replace_seed(seed, few), 0.5) for seed in (0, 1)]
-    found = judged(networks, trainer(few, 32))
+    found = judged(ClassificationSearch(), networks, trainer(few, 32))
     assert found.trained is networks[0]
     assert [one.labels.tolist() for one in found.judgements] == [few.test.labels.tolist()] * 2
     assert (found.judgements[0].predicted != found.judgements[1].predicted).any()

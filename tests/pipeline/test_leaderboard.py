@@ -13,7 +13,8 @@ import pytest
 import mnas
 from mnas.latency.model import PREDICTED
 from mnas.latency.timing.rounds import Measurement
-from mnas.pipeline.evidence import Judged
+from mnas.pipeline.classification import ClassificationSearch
+from mnas.pipeline.kind import Judged
 from mnas.pipeline.leaderboard import (
     COLUMNS,
     LeaderboardRow,
@@ -67,7 +68,8 @@ def test_golden_file(tmp_path: Path) -> None:
     judgement = Judgement(np.zeros(100, np.int64), np.repeat([0, 1], [88, 12]), 2)
     winner = Judged(Trained("winner", ARCHS[1], mnas.build(ARCHS[1], 2), 0.9, "scratch", 4, 8.0), (judgement,))
     metrics = {"role": "winner", "test_accuracy": 0.88, "latencies": [{"how": "measured", "latency_ms": 1.6}]}
-    rows = [*trial_rows(TRIALS), *race_rows(entered, rungs, ended, 100), *final_rows([winner], [metrics])]
+    last = final_rows(ClassificationSearch(), [winner], [metrics])
+    rows = [*trial_rows(TRIALS), *race_rows(entered, rungs, ended, 100), *last]
     path = tmp_path / "leaderboard.csv"
     write_leaderboard(path, rows, 10)
     assert path.read_text().splitlines()[0] == (
@@ -144,7 +146,7 @@ def test_a_predicted_latency_is_not_a_measured_one() -> None:
     judgement = Judgement(np.zeros(4, np.int64), np.zeros(4, np.int64), 2)
     phone = Judged(Trained("x", ARCHS[0], mnas.build(ARCHS[0], 2), 0.9), (judgement,))
     metrics = {"role": "baseline", "test_accuracy": 1.0, "latencies": [{"how": "not in the table", "latency_ms": None}]}
-    (row,) = final_rows([phone], [metrics])
+    (row,) = final_rows(ClassificationSearch(), [phone], [metrics])
     assert (row.predicted_ms, row.measured_ms, row.state) == (None, None, "baseline")
 
 

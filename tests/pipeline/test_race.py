@@ -155,6 +155,18 @@ def test_ties_count_only_the_images_on_which_they_differ() -> None:
     assert tied(same, Placing(contender("b"), standing(148, shift=4)))
 
 
+def test_ties_of_a_figure_that_is_no_share_of_images() -> None:
+    """By pseudo-values of the same groups of images, not by the figures alone."""
+    parts = np.asarray([0.2, 0.4, 0.6, 0.8])
+
+    def scored(name: str, more: float, noise: float) -> Placing:
+        moved = parts + more + noise * np.asarray([1, -1, 1, -1])
+        return Placing(contender(name), Standing(1, np.zeros(0, bool), 1.0, value=0.5 + more, parts=moved))
+
+    first = scored("a", 0.0, 0.0)
+    assert tied(first, first) and tied(first, scored("b", 0.01, 0.1)) and not tied(first, scored("c", 0.1, 0.01))
+
+
 def test_what_was_found_without_training_must_beat_the_published_network() -> None:
     def placed(found: int, reference: int | None, shift: int) -> list[Placing]:
         published = Placing(contender("published", "reference"), reference and standing(reference, shift=shift))

@@ -10,7 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from mnas.pipeline.verdict import Difference, difference, seed_facts, verdict_words, verdicts
+from mnas.pipeline.verdict import (
+    Difference,
+    Scored,
+    difference,
+    difference_of,
+    seed_facts,
+    seed_values,
+    verdict_words,
+    verdicts,
+)
 from mnas.training.judgement import Judgement
 
 
@@ -183,6 +192,19 @@ def test_a_winner_and_its_baselines() -> None:
     assert rows[0]["points"] == 0
     assert rows[1]["points"] == pytest.approx(8.0)
     assert rows[1]["verdict"] == verdict_words(Difference(rows[1]["points"], rows[1]["half_width"]))
+
+
+def test_of_a_figure_that_is_no_mean_over_images() -> None:
+    """Student's interval of the mean difference in pseudo-values, with a freedom of the groups less one."""
+    first, second = Scored([0.6], np.asarray([0.5, 0.7, 0.6])), Scored([0.4], np.asarray([0.4, 0.4, 0.4]))
+    found = difference_of(first, second)
+    assert found.points == pytest.approx(20)
+    assert found.half_width == pytest.approx(100 * 4.302653 * 0.1 / math.sqrt(3), rel=1e-4)
+    assert not found.told_apart and difference_of(first, first).points == 0
+    many = Scored([0.6, 0.7], first.parts)
+    assert difference_of(many, Scored([0.4, 0.4], second.parts)).points == pytest.approx(25)
+    sd = pytest.approx(0.0707, abs=1e-4)
+    assert seed_values([0.6, 0.7]) == {"values": [0.6, 0.7], "mean": pytest.approx(0.65), "sd": sd}
 
 
 def test_seed_facts() -> None:

@@ -28,7 +28,8 @@ from mnas.space.cost import cost
 from mnas.space.space import SearchSpace, load_space
 from mnas.training import supernet as supernet_training
 from mnas.training.loop import accuracy, recalibrate
-from mnas.training.supernet import Interval, SupernetTraining, sandwich
+from mnas.training.sandwich import sandwich
+from mnas.training.supernet import Interval, SupernetTraining
 
 CPU = torch.device("cpu")
 DIGITS = load_data("digits")

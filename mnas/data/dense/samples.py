@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import statistics
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,6 +20,8 @@ from mnas.io.size import Size, sides
 
 IGNORE_INDEX = 255
 """Pixels of this index are of no class: they count neither in the loss nor in the metrics."""
+LOOKED_AT = 20
+"""Images by whose size that of all is told."""
 WHOLE = Reading(fit="squeeze")
 """The whole image, resized: nothing of it is lost, and no pixel of the input is spent on borders."""
 
@@ -157,3 +161,14 @@ class DenseData(Generic[T]):
     """Not looked at before it is read."""
     ignore_index: int = IGNORE_INDEX
     """Of masks."""
+
+    @property
+    def num_classes(self) -> int:
+        """The number of classes, of boxes without the background."""
+        return len(self.classes)
+
+    @functools.cached_property
+    def image_size(self) -> int:
+        """The shorter side in pixels: the median over the first validation images, which keep their size."""
+        truths = [self.val.truth(row) for row in range(min(LOOKED_AT, len(self.val)))]
+        return round(statistics.median(min(one.height, one.width) for one in truths))
