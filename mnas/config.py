@@ -318,8 +318,10 @@ def recipe_with(class_weights: str | None, usual: Mapping[str, Any] = {}) -> Rec
 
 
 def usual_recipe(part: str, usual: Mapping[str, Any]) -> dict[str, Any]:
-    """The default of a recipe in RunConfig, such as proxy, but for the keys in `usual`."""
-    return {**RunConfig.model_fields[part].default.model_dump(), **usual}
+    """The default of a recipe in RunConfig, such as proxy, but for the keys in `usual`, of which lr is in proportion."""
+    default: Recipe = RunConfig.model_fields[part].default
+    factor = usual.get("lr", Recipe().lr) / Recipe().lr
+    return {**default.model_dump(), **usual, "lr": default.lr * factor}
 
 
 def updated(model: Model, changes: Mapping[str, Any], source: str) -> Model:

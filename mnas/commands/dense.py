@@ -80,7 +80,7 @@ def train(
     origins, start = training_origins(name, arch, photographs, init=init, pretrained=options.pretrained)
     recipe = options.recipe
     if origins:
-        arch, recipe = replace(arch, bn_eps=origins[0].architecture.bn_eps), fine_tuning(recipe)
+        arch, recipe = replace(arch, bn_eps=origins[0].architecture.bn_eps), fine_tuning(recipe, RECIPE)
     recipe = lengthened(recipe, len(images.train))
     asked = asked_of(arch, data, options, recipe) | {
         "task": task.name, "head": task.head.name, "data": str(DATA_SETS.absolute(data.source)),

@@ -34,7 +34,7 @@ def make_estimator(
         return ZeroCostEstimator(space, trainer, config.zero_cost)
     if config.objective.accuracy == "probe":
         return ProbeEstimator(trainer)
-    return TrainEstimator(trainer, fine_tuning(proxy) if trainer.origins else proxy)
+    return TrainEstimator(trainer, fine_tuning(proxy, trainer.task.usual) if trainer.origins else proxy)
 
 
 class CallableEstimator:

@@ -92,14 +92,17 @@ def _of_the_search(
     """
     published = [one.architecture for one in references]
     others = [trial for trial in trials if trial.architecture not in published]
-    near, count = list[Trial](), finalists_of(context)
+    beside, count = dict[int, str](), finalists_of(context)
     if references and context.run.state().estimator in UNTRAINED:
         # published networks are there already, scaled to the budget; their smaller sizes are no discovery
         others = [trial for trial in others if not trial.name] or others
-        near = [one for one in others if any(is_near(context.space, one.architecture, arch) for arch in published)]
-    rank, figure, found = ranking(context, budget_ms), NAMES[context.trainer.task.figure], list[Contender]()
-    far = [trial for trial in others if trial not in near]
+        beside = {
+            trial.number: one.name for trial in others for one in references
+            if is_near(context.space, trial.architecture, one.architecture)
+        }  # fmt: skip
+    near, far = ([one for one in others if (one.number in beside) == wanted] for wanted in (True, False))
     parts = [(near, -(-count // 2)), (far, count)] if near and far else [(others, count)]
+    rank, figure, found = ranking(context, budget_ms), NAMES[context.trainer.task.figure], list[Contender]()
     for part, wanted in parts:
         if len(found) == wanted:
             break
@@ -109,6 +112,9 @@ def _of_the_search(
             if not references:
                 raise
             log.warning("%s; the race goes on without them", error)
+    for one in found:
+        if one.trial in beside:
+            log.info("%s differs from %s in a few choices, and trains as fast", one.name, beside[one.trial])
     return found
 
 

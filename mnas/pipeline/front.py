@@ -114,7 +114,7 @@ def _train(run: Run, config: RunConfig, wanted: Sequence[tuple[Trial, Path]]) ->
     torch.set_num_threads(pace.threads)
     trainings = Trainings(trainer, _sharing(context, contenders), run.checkpoints, context.board)
     for contender, (_, folder) in zip(contenders, wanted, strict=True):
-        recipe = starting_from(contender.weights, stated)
+        recipe = starting_from(contender.weights, stated, trainer.task.usual)
         log.info("training %s for %d epochs, to %s", contender.name, recipe.epochs, folder)
         trained = trainings.of(Leg(contender, recipe, recipe.epochs, trainer.seed)).trained()
         network = judged(kind, [trained], trainer)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from mnas.config import Recipe
 from mnas.estimators.weight_sharing import WeightSharing
@@ -90,9 +91,10 @@ class SharedTrainings:
 
     def recipe_of(self, contender: Contender) -> Recipe:
         """The recipe with the contender's own number of epochs, and gentler where it starts from trained weights."""
-        return starting_from(contender.weights, self.recipe).model_copy(update={"epochs": contender.epochs})
+        usual = self.trainings.trainer.task.usual
+        return starting_from(contender.weights, self.recipe, usual).model_copy(update={"epochs": contender.epochs})
 
 
-def starting_from(weights: Weights, recipe: Recipe) -> Recipe:
-    """`recipe` for a training from such weights."""
-    return fine_tuning(recipe) if weights == "pretrained" else recipe
+def starting_from(weights: Weights, recipe: Recipe, usual: Mapping[str, Any]) -> Recipe:
+    """`recipe` for a training from such weights; `usual` is that of the task."""
+    return fine_tuning(recipe, usual) if weights == "pretrained" else recipe

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +37,7 @@ class Classification:
     """The value by which networks are ranked; balanced: the mean of the classes' recalls."""
     name = "classification"
     figure = "accuracy"
+    usual: ClassVar[Mapping[str, Any]] = {}
     probed = True
     taught = True
 

@@ -38,9 +38,12 @@ LARGEST = 320
 LEAST_IMAGES = 2
 """Batch normalisation of maps of one pixel needs so many in a batch."""
 RECIPE: Mapping[str, Any] = {
-    "batch_size": 16, "label_smoothing": 0.0, "dropout": 0.0, "crop": 0.5, "ratio": 4 / 3, "trivial_augment": False,
+    "batch_size": 16, "lr": 0.8, "label_smoothing": 0.0, "dropout": 0.0, "crop": 0.5, "ratio": 4 / 3,
+    "trivial_augment": False,
 }  # fmt: skip
-"""What differs from the recipe of classification. The peak learning rate is 0.025 at this batch size."""
+"""What differs from the recipe of classification. The peak learning rate is 0.1 at this batch size: with a quarter of
+it, MobileNetV3-Small under LR-ASPP reached an mIoU of 27.0% on the built-in shapes in 40 epochs, with 0.6 of it 29.5%,
+with 1.25 times 32.5%. SSDLite learnt nothing in a few hundred steps with a quarter, with half as much as with it."""
 UNUSED = ("dropout", "trivial_augment", "mixup", "cutmix", "class_weights")
 """Keys of a recipe that classification alone has a use for."""
 
@@ -64,6 +67,7 @@ class DenseTask(Generic[T]):
 
     data: DenseData[T]
     head: DenseHead
+    usual = RECIPE
     probed = False
     taught = False
     counted = None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -57,6 +58,10 @@ class Task(Protocol):
     @property
     def figure(self) -> str:
         """The name of the value (0..1) by which networks are ranked: accuracy, miou, map."""
+
+    @property
+    def usual(self) -> Mapping[str, Any]:
+        """The keys in which the default of its recipes differs from that of `mnas.config.Recipe`."""
 
     @property
     def probed(self) -> bool:

@@ -71,9 +71,12 @@ FINE_TUNING: Mapping[str, Any] = {"lr": 0.1, "classifier_first": 0.05, "trivial_
 augmentation. Rates that fall from layer to layer (layer_decay) were worse (benchmarks/recipe_parts.py --init)."""
 
 
-def fine_tuning(recipe: R) -> R:
-    """`recipe` for a network that starts from trained weights: what was stated, other than the default, is kept."""
-    default = type(recipe)()
+def fine_tuning(recipe: R, usual: Mapping[str, Any] = {}) -> R:
+    """`recipe` for a network that starts from trained weights: what was stated, other than the default, is kept.
+
+    `usual` has the keys in which the task's default differs from that of recipes.
+    """
+    default = type(recipe)(**usual)
     changes = {key: value for key, value in FINE_TUNING.items() if getattr(recipe, key) == getattr(default, key)}
     return recipe.model_copy(update=changes)
 
