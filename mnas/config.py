@@ -318,7 +318,7 @@ def recipe_with(class_weights: str | None, usual: Mapping[str, Any] = {}) -> Rec
 
 
 def usual_recipe(part: str, usual: Mapping[str, Any]) -> dict[str, Any]:
-    """The default of a recipe in RunConfig, such as proxy, but for the keys in `usual`, of which lr is in proportion."""
+    """The default of a recipe in RunConfig, such as proxy, but for the keys in `usual`; lr is in proportion."""
     default: Recipe = RunConfig.model_fields[part].default
     factor = usual.get("lr", Recipe().lr) / Recipe().lr
     return {**default.model_dump(), **usual, "lr": default.lr * factor}
