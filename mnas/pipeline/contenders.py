@@ -40,6 +40,9 @@ IMAGES = 1000
 NEAR = 0.6
 """Part of the budget, or of the slowest candidate's latency where that is less, from which on a candidate without
 training is looked at first: smaller ones are hardly better. Then come those that the table has above the budget."""
+NEIGHBOURS = 2 / 3
+"""The part of the finalists without training that are near a reference: in races by time others were far behind, as
+they train for fewer epochs (benchmarks/found_vs_reference.py)."""
 GROUPS = 4
 """Groups of finalists after which it is enough that some keep the budget."""
 MAX_RATIO = 1.5
@@ -88,7 +91,7 @@ def _of_the_search(
 ) -> list[Contender]:
     """The best of `trials`, no reference among them; Infeasible where there is none and no reference either.
 
-    Scored without training, half of them are neighbours of the references.
+    Scored without training, NEIGHBOURS of them are neighbours of the references.
     """
     published = [one.architecture for one in references]
     others = [trial for trial in trials if trial.architecture not in published]
@@ -101,7 +104,7 @@ def _of_the_search(
             if is_near(context.space, trial.architecture, one.architecture)
         }  # fmt: skip
     near, far = ([one for one in others if (one.number in beside) == wanted] for wanted in (True, False))
-    parts = [(near, -(-count // 2)), (far, count)] if near and far else [(others, count)]
+    parts = [(near, math.ceil(NEIGHBOURS * count)), (far, count)] if near and far else [(others, count)]
     rank, figure, found = ranking(context, budget_ms), NAMES[context.trainer.task.figure], list[Contender]()
     for part, wanted in parts:
         if len(found) == wanted:
