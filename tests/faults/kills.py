@@ -67,6 +67,8 @@ class Killer:
         self._unbroken = Search(folder / "unbroken", self._table)
         ended = finished(zygote, self._unbroken)
         self._took = [*took.items(), *ended.began.items()]
+        for phase in PHASES:  # one that never comes would be waited for without end
+            assert any(title.startswith(phase) for title, _ in self._took), f"no search was in the phase {phase}"
 
     def rounds(self, count: int) -> Iterator[Round]:
         """The rounds, each as soon as its search was resumed."""
