@@ -72,7 +72,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert [file.name for file in files] == ["model.py", "weights.safetensors", "weights.safetensors.sha256"]
         assert sorted(path.name for path in (root / name).iterdir()) == sorted(file.name for file in files)
         assert network.training
-        images = torch.randn(arch.input_shape(2))
+        images = torch.randn(arch.input_shape(2), generator=torch.Generator().manual_seed(0))
         network.to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
         with torch.inference_mode():
             logits = network(images)
@@ -90,7 +90,7 @@ def test_same_logits_and_keys_without_mnas(exported: Path) -> None:
     assert done.returncode == 0, done.stderr
     rows = [line.split() for line in done.stdout.splitlines()]
     assert {row[0] for row in rows} == ARCHITECTURES.keys()
-    assert max(float(difference) for _, difference, _, _ in rows) <= 1e-6, rows
+    assert max(float(difference) for _, difference, _, _ in rows) <= 5e-6, rows  # it may use other threads
     assert {(same, classes) for _, _, same, classes in rows} == {("True", "True")}
 
 
