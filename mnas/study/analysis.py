@@ -14,6 +14,7 @@ from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.trial import create_trial
 
 from mnas.config import RunConfig
+from mnas.io.size import pixels
 from mnas.space.architecture import Architecture
 from mnas.space.space import SearchSpace
 from mnas.space.walk import plain_name
@@ -160,12 +161,16 @@ def importance(space: SearchSpace, trials: Sequence[Trial], seed: int) -> dict[s
 def features(space: SearchSpace, arch: Architecture) -> dict[str, float]:
     """A network's choices as numbers: for each stage, the mean of its layers; a word is its index in the space's list.
 
+    The resolution is the side of a square of as many pixels.
+
     Choices that a stage does not have are left out.
     """
     values: dict[str, list[float]] = {}
     for name, option in space.encode(arch).items():
         stage, *layer = plain_name(name).split(".")
-        if isinstance(option, str):
+        if stage == "resolution":
+            option = math.sqrt(pixels(arch.resolution))
+        elif isinstance(option, str):
             options = getattr(space.file.stages[int(stage.removeprefix("stage")) - 1], layer[-1])
             option = options.index(option)
         values.setdefault(".".join([stage, *layer[-1:]]), []).append(float(option))

@@ -50,6 +50,13 @@ def test_the_choice_that_decides_is_found(choice: str, accuracy: Callable[[Archi
     assert found == importance(space, sampled(space, 40, accuracy), seed=0)
 
 
+def test_rectangles_are_compared_by_their_pixels() -> None:
+    space = tiny_space().with_resolutions(((24, 32), (36, 48)))
+    assert {features(space, arch)["resolution"] for arch in space.enumerate()} == {(24 * 32) ** 0.5, (36 * 48) ** 0.5}
+    found = importance(space, sampled(space, 40, lambda arch: arch.resolution[0] / 100), seed=0)  # type: ignore[index]
+    assert max(found, key=lambda name: found[name]) == "resolution"
+
+
 def test_no_importances_from_few_or_equal_trials() -> None:
     space = tiny_space()
     assert importance(space, sampled(space, MIN_TRIALS - 1, lambda arch: arch.resolution / 100), 0) == {}
