@@ -63,7 +63,7 @@ for folder in sorted(path for path in pathlib.Path.cwd().iterdir() if path.is_di
     pairs = list(zip(maps, case["maps"], strict=True))
     pairs += list(zip(raw if isinstance(raw, tuple) else [raw], case["raw"], strict=True))
     pairs += [pair for own, one in zip(found, case["found"], strict=True) for pair in zip(own, one, strict=True)]
-    difference = max((a - b).abs().max().item() for a, b in pairs)
+    difference = max(((a - b).abs().max() / max(1, b.abs().max())).item() for a, b in pairs)
     print(folder.name, difference, list(network.state_dict()) == case["keys"])
 assert not {name.split(".")[0] for name in sys.modules} & {"mnas", "torchvision", "safetensors"}
 """
@@ -130,7 +130,7 @@ def test_model_py_computes_the_same_without_mnas(exported: Path) -> None:
     assert done.returncode == 0, done.stderr
     rows = [line.split() for line in done.stdout.splitlines()]
     assert {row[0] for row in rows} == CASES.keys()
-    assert max(float(row[1]) for row in rows) <= 1e-4, rows
+    assert max(float(row[1]) for row in rows) <= 1e-4, rows  # of the largest value: boxes are in pixels
     assert {row[2] for row in rows} == {"True"}
 
 
