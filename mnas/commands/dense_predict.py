@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from mnas.commands.predict import unread
 from mnas.data.dense.upright import header_of
 from mnas.data.depth import warn_of_depth
 from mnas.data.images import BrokenImage, BrokenImages, decode
@@ -82,10 +83,7 @@ def predict(folder: Path, images: Sequence[str | Path], options: PredictOptions)
             except BrokenImage as error:
                 broken.add(path, str(error))
             shown.update(len(found), len(paths), f"{len(found)} images")
-    skipped = [{"image": image, "reason": reason} for image, reason in broken.reasons.items()]
-    if not found:
-        none = "the image could not" if len(paths) == 1 else f"none of {len(paths)} images could"
-        raise BadInput(f"{none} be read: {skipped[0]['image']} ({skipped[0]['reason']})")
+    skipped = unread(broken, len(found), len(paths))
     return {
         "folder": str(folder), "task": model.task, "file": str(by.file), "runtime": by.runtime,
         "resolution": written(size), "images": found, "skipped": skipped,

@@ -76,14 +76,20 @@ def predict(
                 ]
                 found.append({"image": paths[row], "predictions": ranked})
             shown.update(len(found), len(paths), f"{len(found)} images")
-    skipped = [{"image": image, "reason": reason} for image, reason in broken.reasons.items()]
-    if not found:
-        none = "the image could not" if len(paths) == 1 else f"none of {len(paths)} images could"
-        raise BadInput(f"{none} be read: {skipped[0]['image']} ({skipped[0]['reason']})")
+    skipped = unread(broken, len(found), len(paths))
     return {
         "folder": str(folder), "file": str(by.file), "runtime": by.runtime, "resolution": written(steps.size),
         "images": found, "skipped": skipped,
     }  # fmt: skip
+
+
+def unread(broken: BrokenImages, found: int, count: int) -> list[dict[str, str]]:
+    """The images that could not be read, each with the reason. Raises BadInput where none of `count` was `found`."""
+    skipped = [{"image": image, "reason": reason} for image, reason in broken.reasons.items()]
+    if not found:
+        none = "the image could not" if count == 1 else f"none of {count} images could"
+        raise BadInput(f"{none} be read: {skipped[0]['image']} ({skipped[0]['reason']})")
+    return skipped
 
 
 class _Classifier(NamedTuple):
