@@ -22,6 +22,8 @@ from mnas.samplers.choices import Choices, Points, was_tried
 from mnas.samplers.costs import Cost, KnownCosts
 
 Floats = NDArray[np.float64]
+_Trials = tuple[list[FrozenTrial], list[FrozenTrial]]
+"""The finished ones, and others."""
 
 ATTEMPTS = 30
 """Batches of random points where no preferred point is new, before all points are enumerated."""
@@ -51,12 +53,13 @@ class ChoiceSampler(optuna.samplers.BaseSampler, abc.ABC):
         for index, example in enumerate(self._examples):
             example.number = -1 - index
         self._study: tuple[Callable[[], object], int] | None = None
+        self._seen: tuple[int, _Trials] | None = None  # the trials as a new one's choices were asked for, by its number
         self._lock = threading.RLock()
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy starts anew and learns from the study again."""
         state = {name: value for name, value in self.__dict__.items() if name != "_lock"}
-        return state | {"_study": None, "_costs": copy.copy(self._costs)}
+        return state | {"_study": None, "_seen": None, "_costs": copy.copy(self._costs)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _lock=threading.RLock())
@@ -75,7 +78,7 @@ class ChoiceSampler(optuna.samplers.BaseSampler, abc.ABC):
             if self._study is None or self._study[0]() is not storage or self._study[1] != number:
                 self._study = weakref.ref(storage), number
                 self._begin()
-            self._learn(study)
+            self._seen = trial.number, self._learn(study)
             return self.choices.distributions
 
     def sample_relative(
@@ -94,7 +97,7 @@ class ChoiceSampler(optuna.samplers.BaseSampler, abc.ABC):
 
     # --- proposals
 
-    def _learn(self, study: Study) -> tuple[list[FrozenTrial], list[FrozenTrial]]:
+    def _learn(self, study: Study) -> _Trials:
         """Learn from the finished trials, and return them and the others with parameters.
 
         A failed trial counts as another: it may have ended before its last choice.
@@ -112,7 +115,8 @@ class ChoiceSampler(optuna.samplers.BaseSampler, abc.ABC):
     def _propose(self, study: Study, trial: FrozenTrial) -> dict[str, Any]:
         """The first preferred point that is new and within the budget; where none is left, one tried before."""
         rng = np.random.default_rng([self._seed, trial.number])
-        finished, others = self._learn(study)
+        seen, self._seen = self._seen, None
+        finished, others = seen[1] if seen is not None and seen[0] == trial.number else self._learn(study)
         rows, values = self.choices.rows(finished), values_of(study, finished)
         running, failed = ([one for one in others if one.state == s] for s in (TrialState.RUNNING, TrialState.FAIL))
         pending = self.choices.complete_rows(other.params for other in running if other.number != trial.number)
@@ -167,7 +171,7 @@ def values_of(study: Study, trials: Sequence[FrozenTrial]) -> Floats:
     results = [trial.values if trial.state == TrialState.COMPLETE else unknown for trial in trials]
     values = signs * np.array(results, dtype=float).reshape(-1, len(signs))
     values[~np.isfinite(values).all(1)] = np.nan
-    if len(signs) == 1:
+    if len(signs) == 1 and any(trial.state == TrialState.PRUNED and trial.intermediate_values for trial in trials):
         completed = list[float]()  # sorted
         for row, trial in zip(values, trials, strict=True):
             if np.isfinite(row[0]):
