@@ -48,7 +48,11 @@ def test_wheel(wheel: Path, tmp_path: Path) -> None:
         archive.extractall(tmp_path / "site")
     assert "mnas/search_spaces/v3_large.yaml" in names
     assert "mnas/objectives/mnasnet.yaml" in names
-    templates = {"export/card.md.j2", "export/predict.py.j2", "report/report.html.j2", "report/report.css"}
+    templates = {
+        "export/card.md.j2", "export/card_boxes.md.j2", "export/card_masks.md.j2", "export/card_parts.md.j2",
+        "export/card_search.md.j2", "export/dense_card.md.j2", "export/predict.py.j2", "report/report.html.j2",
+        "report/report.css",
+    }  # fmt: skip
     assert {f"mnas/{name}" for name in templates} <= set(names)
     assert "mnas/py.typed" in names
     assert not [name for name in names if name.startswith(("tests", "benchmarks", "runs"))]

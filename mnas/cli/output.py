@@ -12,7 +12,7 @@ import typer
 
 from mnas.errors import Infeasible, MnasError, one_line
 from mnas.io.interrupt import INTERRUPTED
-from mnas.monitor.figures import NAMES, OTHERS, as_measured, figure_of, value_on_test, with_spread
+from mnas.monitor.figures import BY_CLASS, NAMES, OTHERS, as_measured, figure_of, value_on_test, with_spread
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -79,8 +79,7 @@ def print_networks(done: dict[str, Any]) -> None:
 
 def print_figures(done: dict[str, Any], figures: dict[str, Any]) -> None:
     """The figures of a network with a head on a split, by class too."""
-    kinds = {"miou": ("iou", "IoU"), "map": ("ap", "AP")}
-    (by_class, title), = (kinds[key] for key in figures if key in kinds)
+    (by_class, title), = (BY_CLASS[key] for key in figures if key in BY_CLASS)
     rows = [[one_line(name), _share(value)] for name, value in figures[by_class].items()]
     plain = NAMES | OTHERS
     shown = ", ".join(f"{plain[key]} {_share(value)}" for key, value in figures.items() if key in plain)

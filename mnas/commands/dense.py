@@ -22,17 +22,18 @@ from mnas.data.division import summary
 from mnas.data.evaluation import SPLITS
 from mnas.errors import BadInput, nearest
 from mnas.export.dense import DenseModel, dense_folder, is_dense, load_dense
+from mnas.export.dense_card import write_dense_metrics
 from mnas.export.dense_files import hand_over
 from mnas.export.folder import METRICS_FILE
 from mnas.export.onnx import require_exporters
-from mnas.io.files import read_json, require_space, write_json
+from mnas.io.files import read_json, require_space
 from mnas.io.names import absolute_path
 from mnas.io.size import written
 from mnas.io.versions import versions
 from mnas.latency.model_files import timed_rows
 from mnas.latency.timing.device import device_name
 from mnas.monitor.tensorboard import TensorBoard
-from mnas.pipeline.dense import FIGURES, data_facts, image_counts, network_facts
+from mnas.pipeline.dense import FIGURES, data_facts, image_counts, network_facts, spread_of
 from mnas.pipeline.origins import LEAST_PIXELS, check_start, training_origins
 from mnas.space.architecture import Architecture
 from mnas.space.zoo import NETWORKS, load_architecture
@@ -101,7 +102,8 @@ def train(
         network, standing = training.finished()
     task.handed_over(network)
     place = Place(arch.resolution, trainer.device)
-    figures = {name: _figures(task, network, part, place) for name, part in FIGURES.items()}
+    seen = {name: task.examine(network, part, place) for name, part in FIGURES.items()}
+    figures = {name: {"images": len(task.split(FIGURES[name])), **one.figures} for name, one in seen.items()}
     model = DenseModel(network, arch, task.name, task.head, images.classes, images.train.reading)
     handed_over = hand_over(output, model, images, title=label)
     if handed_over.picture is not None:
@@ -110,6 +112,7 @@ def train(
         board.close()
     metrics = {
         "title": f"{label} under {task.head}", **network_facts(arch, task), **figures,
+        "spread": spread_of(seen["test"].parts),
         "data": data_facts(images, data.source, data.seed, data.max_broken),
         "training": {
             "epochs": standing.epochs, "seconds": standing.seconds, "weights": training.weights, **asdict(pace),
@@ -118,7 +121,7 @@ def train(
         "files": named(timed_rows(handed_over.files, arch.input_shape(1), seed=data.seed)), "device": device_name(),
         "pretrained": start, "versions": versions(),
     }  # fmt: skip
-    write_json(output / METRICS_FILE, metrics)
+    write_dense_metrics(output, metrics)
     shutil.rmtree(kept)
     return {"folder": str(output), **metrics}
 

@@ -66,9 +66,14 @@ def write_model(folder: str | Path, trained: Trained, data: ImageData, *, title:
 def write_metrics(folder: str | Path, metrics: dict[str, Any], classes: Sequence[str]) -> None:
     """Write the model card, then metrics.json with the same figures: a folder that has it is complete."""
     folder = Path(folder)
-    files = {path.name for path in folder.iterdir() if not path.name.startswith(".")} | {CARD_FILE, METRICS_FILE}
-    write_atomic(folder / CARD_FILE, model_card(metrics, classes, sorted(files)))
+    write_atomic(folder / CARD_FILE, model_card(metrics, classes, files_of(folder)))
     write_json(folder / METRICS_FILE, metrics)
+
+
+def files_of(folder: Path) -> list[str]:
+    """The names of a folder's files, once it has its card and metrics.json."""
+    files = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+    return sorted(files | {CARD_FILE, METRICS_FILE})
 
 
 def load_model(folder: str | Path, classes: int | None = None) -> tuple[Network, Architecture]:

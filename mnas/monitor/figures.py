@@ -14,6 +14,8 @@ BEST = {
 """What a search looks for."""
 OTHERS = {"pixel_accuracy": "pixel accuracy", "map_50": "AP50", "map_75": "AP75"}
 """Those beside them."""
+BY_CLASS = {"miou": ("iou", "IoU"), "map": ("ap", "AP")}
+"""What metrics.json, and people, call each class's part of a figure."""
 ALIKE = 0.01
 """Where the machine's speed differs from that of its table by no larger part, the figure as measured is not shown."""
 

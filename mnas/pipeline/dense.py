@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mnas.config import Recipe, RunConfig
 from mnas.data.dense.samples import WHOLE, DenseData
@@ -17,9 +18,8 @@ from mnas.data.dense.sources import DATA_SETS
 from mnas.data.reading import FOUND_OUT, Reading
 from mnas.errors import BadInput
 from mnas.export.dense import DenseModel
+from mnas.export.dense_card import write_dense_metrics
 from mnas.export.dense_files import hand_over
-from mnas.export.folder import METRICS_FILE
-from mnas.io.files import write_json
 from mnas.io.size import written
 from mnas.latency.runtimes import check_runs
 from mnas.metrics.jackknife import variance_of_mean
@@ -121,18 +121,13 @@ class DenseSearch:
     def row(self, network: Judged[Examined]) -> dict[str, Any]:
         first, *_ = network.judgements
         return {
-            f"test_{self.figure}": first.value, "spread": self.spread(network),
+            f"test_{self.figure}": first.value, "spread": spread_of(first.parts),
             "seeds": seed_values([one.value for one in network.judgements]),
             f"val_{self.figure}": network.trained.val_accuracy,
         }  # fmt: skip
 
     def spread(self, network: Judged[Examined]) -> float | None:
-        from scipy.stats import t  # takes a second
-
-        parts = network.judgements[0].parts
-        if len(parts) < 2:
-            return None
-        return float(t.ppf((1 + CONFIDENCE) / 2, len(parts) - 1)) * math.sqrt(variance_of_mean(parts))
+        return spread_of(network.judgements[0].parts)
 
     def write(self, folder: Path, winner: Trained, context: Context, title: str) -> None:
         task = _task(context.trainer)
@@ -151,7 +146,7 @@ class DenseSearch:
         validation = task.judged(network, "val", Place(arch.resolution, trainer.device))
         compared = {"verdicts": [self._verdict(first, other) for other in networks[1:]]} if len(networks) > 1 else {}
         return {
-            **network_facts(arch, task), "figure": self.figure,
+            **network_facts(arch, task),
             "validation": {"images": len(task.data.val), **validation},
             "test": {"images": len(task.data.test), **first.judgements[0].figures},
             "data": data_facts(task.data, config.data, config.seed, config.max_broken),
@@ -166,7 +161,7 @@ class DenseSearch:
         }  # fmt: skip
 
     def write_metrics(self, folder: Path, metrics: dict[str, Any], trainer: Trainer) -> None:
-        write_json(folder / METRICS_FILE, metrics)
+        write_dense_metrics(folder, metrics)
 
     def show(self, context: Context, networks: Sequence[Judged[Examined]], metrics: Mapping[str, Any]) -> None:
         shown = ", ".join(
@@ -204,13 +199,23 @@ def _task(trainer: Trainer) -> DenseTasks:
 
 
 def network_facts(arch: Architecture, task: DenseTasks) -> dict[str, Any]:
-    """The network, its head, and in whose pixels it is judged."""
+    """The network, its head, and by what and in whose pixels it is judged."""
     counted = cost(arch, task.head)
     return {
         "task": task.name, "head": task.head.name, "output_stride": task.head.output_stride,
-        "resolution": written(arch.resolution), "judged_at": task.judged_at,
+        "resolution": written(arch.resolution), "channels": arch.channels, "figure": task.figure,
+        "judged_at": task.judged_at,
         "network": {"params": counted.params, "madds": counted.madds},
     }  # fmt: skip
+
+
+def spread_of(parts: NDArray[np.float64]) -> float | None:
+    """Half the width of a figure's 95% interval, from its pseudo-values (groups,); None of a single group."""
+    from scipy.stats import t  # takes a second
+
+    if len(parts) < 2:
+        return None
+    return float(t.ppf((1 + CONFIDENCE) / 2, len(parts) - 1)) * math.sqrt(variance_of_mean(parts))
 
 
 def data_facts(images: DenseData[Any], source: str | Path, seed: int, max_broken: int) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any
 from mnas.export.folder import PICTURE_FILE
 from mnas.io.size import written
 from mnas.latency.table.table import LatencyTable
+from mnas.monitor.figures import BY_CLASS
 from mnas.pipeline.context import space_of
 from mnas.report.blocks import block_diagram, layer_words, widest
 from mnas.report.charts import Line, Point, compared_chart, confusion_chart, front_chart, lines_chart
@@ -228,10 +229,6 @@ def random_chart(facts: Facts) -> dict[str, Any] | None:
 
 
 # --- the test split
-
-
-BY_CLASS = {"miou": ("iou", "IoU"), "map": ("ap", "AP")}
-"""What metrics.json has of each class, and its name, by the figure that decides."""
 
 
 def by_class(winner: Handed) -> dict[str, Any]:

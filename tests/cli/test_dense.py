@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
+import io
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -40,6 +45,19 @@ def refused(mnas: Mnas, *args: str | Path) -> str:
     return lines[-1]
 
 
+def run_python_of(card: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What the names in a card's Python stand for, once that has run with the folder's model.py."""
+    (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    spec = importlib.util.spec_from_file_location("model", folder / "model.py")
+    assert spec is not None and spec.loader is not None
+    model, names = importlib.util.module_from_spec(spec), dict[str, Any]()
+    monkeypatch.setitem(sys.modules, "model", model)
+    spec.loader.exec_module(model)
+    with contextlib.redirect_stdout(io.StringIO()):
+        exec(code, names)
+    return names
+
+
 def logged_images(folder: Path) -> list[str]:
     """The tags of the pictures in TensorBoard's files."""
     board = EventAccumulator(str(folder), size_guidance={"images": 0})
@@ -62,7 +80,8 @@ def boxes(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("task, head, figure, by_class", TASKS)
 def test_a_network_is_trained_written_and_evaluated_again(
-    task: str, head: str, figure: str, by_class: str, mnas: Mnas, masks: Path, boxes: Path, tmp_path: Path
+    task: str, head: str, figure: str, by_class: str, mnas: Mnas, masks: Path, boxes: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     data = {"segmentation": masks, "detection": boxes}[task]
     done = mnas("train", *FEW, "--task", task, "--head", head, "--data", data, "-o", "out", "--json")
@@ -77,9 +96,14 @@ def test_a_network_is_trained_written_and_evaluated_again(
     assert list(test[by_class]) == written["data"]["classes"]
     onnx = {"segmentation": ["model.onnx"], "detection": ["model.onnx", "model_raw.onnx"]}[task]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted([
-        *onnx, "architecture.yaml", "metrics.json", "model.py", "predictions.png", "preprocessing.json", "task.json",
-        "tb", "weights.safetensors", "weights.safetensors.sha256",
+        *onnx, "README.md", "architecture.yaml", "metrics.json", "model.py", "predictions.png", "preprocessing.json",
+        "task.json", "tb", "weights.safetensors", "weights.safetensors.sha256",
     ])  # fmt: skip
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert f"| test | {test['images']} | {test[figure]:.2%} |" in card
+    write_picture(tmp_path / "photo.jpg")
+    scores = run_python_of(card, tmp_path / "out", monkeypatch)["scores"]
+    assert scores.shape == (1, len(written["data"]["classes"]), 32, 32) if task == "segmentation" else scores.dim() == 1
     assert sorted(row["files"][0] for row in written["files"]) == sorted(["model.py", *onnx])
     assert all(row["latency_ms"] > 0 for row in written["files"])
     # a network that was hardly trained finds classes about as likely as each other

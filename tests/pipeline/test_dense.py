@@ -118,6 +118,9 @@ def test_the_winners_figures_are_those_of_evaluate(head: str, estimator: str, mn
         again = mnas("evaluate", folder, "--json").json
         assert {key: again[key] for key in metrics["test"]} == metrics["test"]
     assert list(metrics["test"][by_class]) == metrics["data"]["classes"]
+    card = (tmp_path / "run" / "winner" / "README.md").read_text()
+    assert f"| test | {metrics['test']['images']} | {metrics['test'][figure]:.2%} |" in card
+    assert metrics["verdicts"][0]["verdict"] in card and "rendered, not photographed" in card
     assert sum(one.numel() for one in model.network.parameters()) == winner["params"] == metrics["network"]["params"]
     assert winner["madds"] == mnas_cost(arch, outputs)
     assert winner["latency_ms"] == pytest.approx(table.predict(arch, outputs))

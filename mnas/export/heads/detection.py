@@ -39,6 +39,7 @@ class BoxesForm:
         "boxes": "x1, y1, x2, y2 in pixels of the input", "scores": "probabilities",
         "labels": "from 1: the first class",
     }
+    card: ClassVar[str] = "card_boxes.md.j2"
 
     def model(self, name: str, network: nn.Module, size: Size) -> bytes:
         assert isinstance(network, DetectionNetwork)

@@ -33,6 +33,8 @@ class Form(Protocol):
     """Of model.py, by the head."""
     output: ClassVar[Mapping[str, Any]]
     """Of preprocessing.json."""
+    card: ClassVar[str]
+    """The template with what the model card says of this task alone."""
 
     def model(self, name: str, network: nn.Module, size: Size) -> bytes:
         """The content of an ONNX file by its name in `onnx`."""

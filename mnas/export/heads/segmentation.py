@@ -37,6 +37,7 @@ class MasksForm:
     output: ClassVar[Mapping[str, Any]] = {
         "name": "logits", "classes": "argmax over the second axis, after resizing to the image",
     }  # fmt: skip
+    card: ClassVar[str] = "card_masks.md.j2"
 
     def model(self, name: str, network: nn.Module, size: Size) -> bytes:
         assert isinstance(network, SegmentationNetwork)
