@@ -57,7 +57,7 @@ def problem_of(
 ) -> Problem:
     """The search for an accurate network of `space` within the budgets."""
     return Problem(
-        space, load_objective(objective), milliseconds, first=(space.argmin(milliseconds),), slowest_ms=2.0,
+        space, load_objective(objective), milliseconds, fastest=space.argmin(milliseconds), slowest_ms=2.0,
         budgets_ms=budgets_ms, num_classes=10, **options,
     )  # fmt: skip
 

@@ -96,7 +96,7 @@ def _assignment(study: Study, context: Context, plan: Plan) -> Assignment:
         config=config.model_copy(update=updates).model_dump(mode="json"), resolutions=context.space.resolutions,
         precision=context.trainer.precision, division="" if data.division is None else data.division.digest,
         weights=digests(context.run, context.trainer.origins), tables=tuple(copy.read_text() for copy in copies),
-        fastest=study.problem.first[0].to_dict(), slowest_ms=study.problem.slowest_ms,
+        fastest=study.problem.fastest.to_dict(), slowest_ms=study.problem.slowest_ms,
         prune_after=candidate.epochs // 2,
     )  # fmt: skip
 

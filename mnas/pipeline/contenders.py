@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import random
 import statistics
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,9 +18,9 @@ from mnas.latency.timing.rounds import Measurement
 from mnas.monitor.figures import NAMES, as_measured, with_spread
 from mnas.nn.network import build
 from mnas.pipeline.context import Context, full_trainer
-from mnas.pipeline.neighbours import is_near
+from mnas.pipeline.neighbours import neighbours
 from mnas.pipeline.race import Contender, Rank
-from mnas.pipeline.references import Reference
+from mnas.pipeline.references import Reference, measured
 from mnas.space.cost import cost
 from mnas.space.dense import classes_of
 from mnas.space.space import SearchSpace
@@ -43,6 +44,8 @@ training is looked at first: smaller ones are hardly better. Then come those tha
 NEIGHBOURS = 2 / 3
 """The part of the finalists without training that are near a reference: in races by time others were far behind, as
 they train for fewer epochs (benchmarks/found_vs_reference.py)."""
+DRAWN = 3
+"""Neighbours that are measured for each that is wanted."""
 GROUPS = 4
 """Groups of finalists after which it is enough that some keep the budget."""
 MAX_RATIO = 1.5
@@ -73,7 +76,8 @@ def contenders(
     entered = [
         Contender(one.name, one.architecture, "reference", one.latency) for one in best_references(context, references)
     ]
-    found = _of_the_search(context, complete, entered, budget_ms)
+    near = _near(context, entered, budget_ms) if context.run.state().estimator in UNTRAINED else []
+    found = [*near, *_of_the_search(context, complete, near, entered, budget_ms)]
     count, trainer = finalists_of(context), full_trainer(context)
     found, entered = ([with_start(one, trainer) for one in some] for some in (found, entered))
     _log_starts([*found, *entered], trainer)
@@ -87,38 +91,41 @@ def contenders(
 
 
 def _of_the_search(
-    context: Context, trials: Sequence[Trial], references: Sequence[Contender], budget_ms: float
-) -> list[Contender]:
-    """The best of `trials`, no reference among them; Infeasible where there is none and no reference either.
-
-    Scored without training, NEIGHBOURS of them are neighbours of the references.
-    """
-    published = [one.architecture for one in references]
-    others = [trial for trial in trials if trial.architecture not in published]
-    beside, count = dict[int, str](), finalists_of(context)
+    context: Context, trials: Sequence[Trial], near: Sequence[Contender], references: Sequence[Contender],
+    budget_ms: float,
+) -> list[Contender]:  # fmt: skip
+    """The best of `trials` beside those `near` the references; Infeasible where none of them all keeps the budget."""
+    known = [one.architecture for one in (*near, *references)]
+    others = [trial for trial in trials if trial.architecture not in known]
     if references and context.run.state().estimator in UNTRAINED:
         # published networks are there already, scaled to the budget; their smaller sizes are no discovery
         others = [trial for trial in others if not trial.name] or others
-        beside = {
-            trial.number: one.name for trial in others for one in references
-            if is_near(context.space, trial.architecture, one.architecture)
-        }  # fmt: skip
-    near, far = ([one for one in others if (one.number in beside) == wanted] for wanted in (True, False))
-    parts = [(near, math.ceil(NEIGHBOURS * count)), (far, count)] if near and far else [(others, count)]
-    rank, figure, found = ranking(context, budget_ms), NAMES[context.trainer.task.figure], list[Contender]()
-    for part, wanted in parts:
-        if len(found) == wanted:
-            break
-        try:
-            found += finalists(part, context.latency.measure, rank, budget_ms, wanted - len(found), figure)
-        except Infeasible as error:
-            if not references:
-                raise
-            log.warning("%s; the race goes on without them", error)
-    for one in found:
-        if one.trial in beside:
-            log.info("%s differs from %s in a few choices, and trains as fast", one.name, beside[one.trial])
-    return found
+    count, figure = finalists_of(context) - len(near), NAMES[context.trainer.task.figure]
+    if count < 1:
+        return []
+    try:
+        return finalists(others, context.latency.measure, ranking(context, budget_ms), budget_ms, count, figure)
+    except Infeasible as error:
+        if not references:
+            raise
+        log.warning("%s; the race goes on without them", error)
+        return []
+
+
+def _near(context: Context, references: Sequence[Contender], budget_ms: float) -> list[Contender]:
+    """Neighbours of the references that keep the budget, NEIGHBOURS of the finalists; the study has no trials of them.
+    """
+    wanted, rng = math.ceil(NEIGHBOURS * finalists_of(context)), random.Random(context.config.seed)
+    drawn = neighbours(
+        context.space, {one.name: one.architecture for one in references}, DRAWN * wanted,
+        context.constraints.satisfied_by, rng,
+    )  # fmt: skip
+    kept = list[Contender]()
+    for (name, arch), latency in zip(drawn.items(), measured([*drawn.values()], context.latency.measure), strict=True):
+        if latency is not None and keeps(latency.median_ms, latency.spread_ms, budget_ms) and len(kept) < wanted:
+            log.info("finalist: %s, %s ms", name, with_spread(latency.median_ms, latency.spread_ms))
+            kept.append(Contender(name, arch, "found", latency))
+    return kept
 
 
 def with_start(contender: Contender, trainer: Trainer) -> Contender:

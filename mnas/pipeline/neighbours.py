@@ -8,8 +8,9 @@ longer than the references; of the neighbours of a reference, most are better in
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 
+from mnas.pipeline.references import WIDTHS
 from mnas.space.architecture import Architecture
 from mnas.space.cost import cost
 from mnas.space.space import SearchSpace
@@ -25,26 +26,35 @@ ATTEMPTS = 50
 
 
 def neighbours(
-    space: SearchSpace, references: Sequence[Architecture], count: int, allows: Callable[[Architecture], bool],
+    space: SearchSpace, references: Mapping[str, Architecture], count: int, allows: Callable[[Architecture], bool],
     rng: random.Random,
-) -> list[Architecture]:  # fmt: skip
-    """At most `count` networks that are near `references`, by turns, and allowed; fewer where few are found."""
-    parents = [arch for arch in references if arch in space]
-    found: list[Architecture] = []
+) -> dict[str, Architecture]:  # fmt: skip
+    """At most `count` networks that are near the `references`, by turns, of their widths and sizes, and allowed.
+
+    The names say whom they are near. A reference may be scaled to a width that the space does not have; one of another
+    design has no neighbours.
+    """
+    spaces = {name: _space_of(space, reference) for name, reference in references.items()}
+    parents = [(name, references[name], own) for name, own in spaces.items() if own is not None]
+    found: dict[str, Architecture] = {}
     for attempt in range(ATTEMPTS * count if parents else 0):
-        parent = parents[attempt % len(parents)]
-        arch = space.mutate(parent, rng, rate=RATE)
-        if arch not in (*references, *found) and is_near(space, arch, parent) and allows(arch):
-            found.append(arch)
+        name, reference, own = parents[attempt % len(parents)]
+        arch = own.mutate(reference, rng, rate=RATE)
+        if arch not in (*references.values(), *found.values()) and _is_near(own, arch, reference) and allows(arch):
+            found[f"neighbour {len(found) + 1} of {name}"] = arch
             if len(found) == count:
                 break
     return found
 
 
-def is_near(space: SearchSpace, arch: Architecture, reference: Architecture) -> bool:
-    """Whether `arch` is one of the neighbours of a reference; those outside of the space have none and are none."""
-    if arch.resolution != reference.resolution or reference not in space or arch not in space:
-        return False
+def _space_of(space: SearchSpace, reference: Architecture) -> SearchSpace | None:
+    """The space at the width and size of a reference; None where it is in the space at no width."""
+    sized = space.with_resolutions((reference.resolution,))
+    return next((own for own in map(sized.with_width, WIDTHS) if reference in own), None)
+
+
+def _is_near(space: SearchSpace, arch: Architecture, reference: Architecture) -> bool:
+    """Whether `arch` differs from a reference in few choices, and costs about as much."""
     before, after = space.encode(reference), space.encode(arch)
     differing = sum(after.get(name) != choice for name, choice in before.items())
     return differing <= FAR * len(before) and LEAST <= cost(arch).madds / cost(reference).madds <= MOST

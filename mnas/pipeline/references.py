@@ -57,7 +57,7 @@ def scaled_references(
         middle = {pair: FULL if pair not in names_of else (low[pair] + high[pair]) // 2 for pair in searched}
         names_of |= {pair: zoo.scaled_name(pair[0], WIDTHS[middle[pair]], pair[1]) for pair in searched}
         made = [scaling.make(names_of[pair]) for pair in searched]
-        latencies = _measured([arch for _, arch in made], measure)
+        latencies = measured([arch for _, arch in made], measure)
         for pair, (name, arch), latency in zip(searched, made, latencies, strict=True):
             width = WIDTHS[middle[pair]]
             if latency is not None and keeps(latency.median_ms, latency.spread_ms, budget_ms) and allows(arch):
@@ -77,11 +77,11 @@ def scaled_references(
     ]  # fmt: skip
 
 
-def _measured(archs: Sequence[Architecture], measure: Measure) -> list[Measurement | None]:
+def measured(archs: Sequence[Architecture], measure: Measure) -> list[Measurement | None]:
     """The latencies; None for a network whose layers the table of a device elsewhere lacks."""
     try:
-        return list(measure(archs))
+        return list(measure(archs)) if archs else []
     except BadInput:
         if len(archs) == 1:
             return [None]
-        return [latency for arch in archs for latency in _measured([arch], measure)]
+        return [latency for arch in archs for latency in measured([arch], measure)]

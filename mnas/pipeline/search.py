@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -21,7 +20,6 @@ from mnas.monitor.console import log_file
 from mnas.monitor.tensorboard import TensorBoard
 from mnas.pipeline.assignment import budgets_of, end_workers, publish, why_alone
 from mnas.pipeline.clock import RunClock, now
-from mnas.pipeline.contenders import UNTRAINED, best_references
 from mnas.pipeline.context import (
     Context,
     Overrides,
@@ -30,7 +28,6 @@ from mnas.pipeline.context import (
     space_like,
 )
 from mnas.pipeline.kinds import kind_of
-from mnas.pipeline.neighbours import neighbours
 from mnas.pipeline.origins import run_origins
 from mnas.pipeline.pacing import Pacing
 from mnas.pipeline.plan import EXPORT_S, RACE_COST, Plan, limits_of, trainings_of
@@ -114,9 +111,8 @@ def _search(run: Run, config: RunConfig, overrides: Overrides, group: ProcessGro
         config, context.space, context.trainer, overrides.estimator, sharing, candidate.recipe, candidate.select
     )
     problem = Problem(
-        context.space, config.objective, context.latency.predict, slowest_ms=slowest_ms,
-        first=(fastest, *_neighbours(context, references, plan.trials)), budgets_ms=budgets_of(config),
-        constraints=context.constraints, num_classes=context.trainer.task.outputs,
+        context.space, config.objective, context.latency.predict, fastest=fastest, slowest_ms=slowest_ms,
+        budgets_ms=budgets_of(config), constraints=context.constraints, num_classes=context.trainer.task.outputs,
     )  # fmt: skip
     study = _study(context, plan, overrides, problem, estimator.images, alone)
     with contextlib.closing(study):
@@ -224,26 +220,6 @@ def _extremes(context: Context) -> tuple[Architecture, float]:
     if len(latency.devices) > 1:
         log.info("with several devices, one latency is that of the binding device, scaled to the first one's budget")
     return fastest, slowest_ms
-
-
-def _neighbours(
-    context: Context, references: Mapping[float | None, Sequence[Reference]], trials: int | None
-) -> tuple[Architecture, ...]:
-    """Networks near the references of each budget, to be among the `trials` where those are scored without training."""
-    if context.run.state().estimator not in UNTRAINED or trials is None:
-        return ()
-    found: dict[Architecture, None] = {}
-    for budget_ms, scaled in references.items():
-
-        def allows(arch: Architecture, budget_ms: float | None = budget_ms) -> bool:
-            if not context.constraints.satisfied_by(arch):
-                return False
-            return budget_ms is None or not context.latency.quick or context.latency.predict(arch) <= budget_ms
-
-        near = [one.architecture for one in best_references(context, scaled)]
-        rng = random.Random(context.config.seed)
-        found |= dict.fromkeys(neighbours(context.space, near, trials // (3 * len(references)), allows, rng))
-    return tuple(found)
 
 
 def _study(

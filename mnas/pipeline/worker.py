@@ -139,7 +139,7 @@ def _evaluator(
     tables = [load_table(path) for path in write_tables(assignment, run)]
     latency = tabled_model(config, tables, data.num_classes)
     problem = Problem(
-        space, config.objective, latency.predict, first=(assignment.fastest_network,), slowest_ms=assignment.slowest_ms,
+        space, config.objective, latency.predict, fastest=assignment.fastest_network, slowest_ms=assignment.slowest_ms,
         budgets_ms=budgets_of(config), constraints=constraints_of(config, data.num_classes),
         num_classes=data.num_classes,
     )  # fmt: skip

@@ -65,6 +65,10 @@ class SearchSpace:
         sizes = [size if isinstance(size, int) else size_of(size) for size in resolutions]
         return SearchSpace(self.file.model_copy(update={"resolution": checked_sizes(sizes, "--resolution")}))
 
+    def with_width(self, width: float) -> SearchSpace:
+        """The same space at one width multiplier."""
+        return SearchSpace(self.file.model_copy(update={"width": (width,)}))
+
     def without(self, names: str | Iterable[str]) -> SearchSpace:
         """The same space without some choices, "se,kernel7": see `mnas.space.narrowing`. Raises BadInput."""
         names = [name.strip() for name in (names.split(",") if isinstance(names, str) else names) if name.strip()]

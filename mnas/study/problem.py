@@ -23,8 +23,8 @@ class Problem:
     objective: Objective
     latency: Callable[[Architecture], float]
     """Milliseconds of a network, predicted or measured."""
-    first: tuple[Architecture, ...]
-    """Networks to evaluate before a sampler proposes any, beside the published ones; the fastest comes first."""
+    fastest: Architecture
+    """The fastest network of the space within budgets and constraints."""
     slowest_ms: float
     """Latency of the slowest network of the space; the hypervolume's bound."""
     budgets_ms: tuple[float, ...] = ()

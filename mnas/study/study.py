@@ -175,9 +175,9 @@ class Study:
         return set(self._evaluated)
 
     def _enqueue_first(self) -> None:
-        """Enqueue what the problem has for the beginning, unless proposed before or not to be evaluated."""
-        proposed, problem = {trial.architecture for trial in self.trials}, self.problem
-        first = [arch for arch in [*self._references, *problem.first] if arch not in proposed]
+        """Enqueue the reference networks and the fastest one, unless proposed before or not to be evaluated."""
+        proposed = {trial.architecture for trial in self.trials}
+        first = [arch for arch in [*self._references, self.problem.fastest] if arch not in proposed]
         enqueue(self._optuna, self.problem.space, filter(self.problem.allows, first))
 
     def _enqueue_new(self, schedule: Schedule) -> bool:
@@ -185,7 +185,7 @@ class Study:
         space = self.problem.space
         complete = [trial for trial in self.trials if trial.state == "complete"]
         complete.sort(key=lambda trial: (trial.accuracy or 0) if trial.reward is None else trial.reward, reverse=True)
-        parents = [trial.architecture for trial in complete[:PARENTS]] or self.problem.first[:1]
+        parents = [trial.architecture for trial in complete[:PARENTS]] or [self.problem.fastest]
         rng = random.Random(f"{self._seed}/{len(self.trials)}")
         arch = new_network(space, parents, self._known(), self.problem.allows, rng, lambda: schedule.is_late)
         if arch is not None:

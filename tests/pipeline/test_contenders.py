@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -28,7 +29,6 @@ from mnas.latency.timing.rounds import Measurement, RoundLimits
 from mnas.monitor.tensorboard import TensorBoard
 from mnas.pipeline.contenders import contenders, finalists, ranking
 from mnas.pipeline.context import Context
-from mnas.pipeline.neighbours import neighbours
 from mnas.pipeline.race import Contender, Rank
 from mnas.pipeline.races import enter
 from mnas.pipeline.references import Reference
@@ -53,11 +53,12 @@ class Device:
 
     def __init__(self, measured: Sequence[float], spread: float = 0.0):
         self.ms = dict(zip(ARCHS, measured, strict=False))
+        self.others_ms = math.inf
         self.spread, self.asked = spread, list[list[Architecture]]()
 
     def __call__(self, archs: Sequence[Architecture]) -> list[Measurement]:
         self.asked.append(list(archs))
-        return [Measurement(self.ms[arch], self.spread, 30) for arch in archs]
+        return [Measurement(self.ms.get(arch, self.others_ms), self.spread, 30) for arch in archs]
 
 
 @pytest.fixture
@@ -233,27 +234,28 @@ def test_published_networks_enter_once(context: Callable[..., Context]) -> None:
     assert numbers(contenders(made, candidates, [reference(3)], 10)) == [7, 1, 0, None]
 
 
-@pytest.mark.parametrize(("count", "expected"), [(1, [8]), (2, [8, 9]), (3, [8, 9, 0]), (4, [8, 9, 0, 2])])
-def test_most_of_those_scored_are_near_a_reference(
-    context: Callable[..., Context], count: int, expected: list[int]
+@pytest.mark.parametrize(("count", "near", "searched"), [(1, 1, []), (2, 2, []), (3, 2, [1]), (4, 3, [1])])
+def test_most_beside_those_that_were_scored_are_near_a_reference(
+    context: Callable[..., Context], count: int, near: int, searched: list[int]
 ) -> None:
-    """Their scores are the lowest: near a good network is known to be good, and a score says little."""
+    """Near a good network is known to be good, and a score says little."""
     device = Device([9] * 6)
+    device.others_ms = 9.0
     made = context(device, finalists=count, references=1)
     made.run.update_state(estimator="zero_cost")
-    rng = random.Random(0)
-    near = neighbours(made.space, [ARCHS[3]], 2, lambda arch: True, rng)
-    far = [made.space.sample(rng) for _ in range(3)]
-    device.ms = dict.fromkeys([*far, *near], 9.0)
-    scored = [
-        Trial(number, "complete", arch, 9, accuracy, evaluation=Evaluation(ZERO_COST))
-        for number, arch, accuracy in zip((0, 1, 2, 8, 9), [*far, *near], (0.8, 0.5, 0.7, 0.3, 0.2), strict=True)
-    ]
-    found = contenders(made, scored, [reference(3)], 10)
-    assert [one.trial for one in found if one.kind == "found"] == expected
-    device.ms |= dict.fromkeys(near, 11.0)
-    found = contenders(made, scored, [reference(3)], 10)
-    assert [one.trial for one in found if one.kind == "found"] == [0, 2, 1][:count], "the near ones break the budget"
+    candidates = trials([0.5, 0.6], [9, 9], ZERO_COST)
+    found = contenders(made, candidates, [reference(3)], 10)
+    names = [f"neighbour {number} of {reference(3).name}" for number in range(1, near + 1)]
+    assert [one.name for one in found] == [*names, *(f"trial {number}" for number in searched), reference(3).name]
+    assert {one.kind for one in found[:-1]} == {"found"}
+    assert len({one.architecture for one in found}) == count + 1
+    assert found == contenders(made, candidates, [reference(3)], 10), "the same again"
+    device.others_ms = 11.0
+    found = contenders(made, candidates, [reference(3)], 10)
+    assert numbers(found) == [*[1, 0][:count], None], "the near ones break the budget"
+    device.others_ms = 9.0
+    made.run.update_state(estimator="train")
+    assert numbers(contenders(made, candidates, [reference(3)], 10)) == [*[1, 0][:count], None]
 
 
 @pytest.mark.parametrize(("estimator", "stated", "expected"), [

@@ -40,7 +40,7 @@ def test_the_sampler_learns_the_violations() -> None:
 
 def test_a_proposal_without_limits_has_no_constraint() -> None:
     problem = problem_of(tiny_space(), "pareto", budgets_ms=())
-    assert problem.violations(problem.first[0], 1.0) == {}
+    assert problem.violations(problem.fastest, 1.0) == {}
 
 
 @pytest.mark.parametrize(("objective", "may_prune", "ends"), [

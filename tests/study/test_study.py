@@ -93,7 +93,7 @@ def test_reference_networks_come_first(make: MakeStudy) -> None:
 
 def test_the_fastest_network_is_evaluated_where_few_networks_keep_the_budget(make: MakeStudy) -> None:
     study = make(budgets_ms=(0.23,))
-    assert milliseconds(study.problem.first[0]) <= 0.23
+    assert milliseconds(study.problem.fastest) <= 0.23
     study.optimize(Counting(), Schedule(3))
     assert study.problem.best(study.trials) is not None
 
