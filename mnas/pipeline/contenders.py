@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import random
 import statistics
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,9 +17,9 @@ from mnas.latency.timing.rounds import Measurement
 from mnas.monitor.figures import NAMES, as_measured, with_spread
 from mnas.nn.network import build
 from mnas.pipeline.context import Context, full_trainer
-from mnas.pipeline.neighbours import neighbours
+from mnas.pipeline.neighbours import near_references
 from mnas.pipeline.race import Contender, Rank
-from mnas.pipeline.references import Reference, measured
+from mnas.pipeline.references import Reference
 from mnas.space.cost import cost
 from mnas.space.dense import classes_of
 from mnas.space.space import SearchSpace
@@ -41,11 +40,9 @@ IMAGES = 1000
 NEAR = 0.6
 """Part of the budget, or of the slowest candidate's latency where that is less, from which on a candidate without
 training is looked at first: smaller ones are hardly better. Then come those that the table has above the budget."""
-NEIGHBOURS = 2 / 3
+NEAR_REFERENCES = 2 / 3
 """The part of the finalists without training that are near a reference: in races by time others were far behind, as
 they train for fewer epochs (benchmarks/found_vs_reference.py)."""
-DRAWN = 3
-"""Neighbours that are measured for each that is wanted."""
 GROUPS = 4
 """Groups of finalists after which it is enough that some keep the budget."""
 MAX_RATIO = 1.5
@@ -76,7 +73,9 @@ def contenders(
     entered = [
         Contender(one.name, one.architecture, "reference", one.latency) for one in best_references(context, references)
     ]
-    near = _near(context, entered, budget_ms) if context.run.state().estimator in UNTRAINED else []
+    near = list[Contender]()
+    if context.run.state().estimator in UNTRAINED:
+        near = near_references(context, entered, budget_ms, math.ceil(NEAR_REFERENCES * finalists_of(context)))
     found = [*near, *_of_the_search(context, complete, near, entered, budget_ms)]
     count, trainer = finalists_of(context), full_trainer(context)
     found, entered = ([with_start(one, trainer) for one in some] for some in (found, entered))
@@ -110,22 +109,6 @@ def _of_the_search(
             raise
         log.warning("%s; the race goes on without them", error)
         return []
-
-
-def _near(context: Context, references: Sequence[Contender], budget_ms: float) -> list[Contender]:
-    """Neighbours of the references that keep the budget, NEIGHBOURS of the finalists; the study has no trials of them.
-    """
-    wanted, rng = math.ceil(NEIGHBOURS * finalists_of(context)), random.Random(context.config.seed)
-    drawn = neighbours(
-        context.space, {one.name: one.architecture for one in references}, DRAWN * wanted,
-        context.constraints.satisfied_by, rng,
-    )  # fmt: skip
-    kept = list[Contender]()
-    for (name, arch), latency in zip(drawn.items(), measured([*drawn.values()], context.latency.measure), strict=True):
-        if latency is not None and keeps(latency.median_ms, latency.spread_ms, budget_ms) and len(kept) < wanted:
-            log.info("finalist: %s, %s ms", name, with_spread(latency.median_ms, latency.spread_ms))
-            kept.append(Contender(name, arch, "found", latency))
-    return kept
 
 
 def with_start(contender: Contender, trainer: Trainer) -> Contender:

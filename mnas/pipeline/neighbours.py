@@ -1,19 +1,28 @@
-"""Networks near the references: what differs from a good network in a few choices is good too, and trains as fast.
+"""Networks near the references, which train as fast as those: found ones of a race that is decided by time.
 
 Where candidates are scored without training, the scores hardly rank them, and networks from all over a space train for
-longer than the references; of the neighbours of a reference, most are better in the same time
+longer than the references. After the same time, a reference with one layer fewer in each stage and wider ones is better
+than itself (benchmarks/one_choice.py), and so are most of those that differ from it in a few choices
 (benchmarks/within_budget.py).
 """
 
 from __future__ import annotations
 
+import logging
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
-from mnas.pipeline.references import WIDTHS
+from mnas.latency.model import keeps
+from mnas.monitor.figures import with_spread
+from mnas.pipeline.context import Context
+from mnas.pipeline.race import Contender
+from mnas.pipeline.references import WIDTHS, Scaling, measured, scaled_references, widest
 from mnas.space.architecture import Architecture
+from mnas.space.choices import Option
 from mnas.space.cost import cost
 from mnas.space.space import SearchSpace
+
+log = logging.getLogger("mnas")
 
 RATE = 0.15
 """The probability with which each choice of a reference is drawn again."""
@@ -23,6 +32,32 @@ LEAST, MOST = 0.8, 1.05
 """How many times the multiply-adds of a reference its neighbours have."""
 ATTEMPTS = 50
 """Draws for each neighbour that is wanted."""
+DRAWN = 3
+"""Neighbours that are measured for each that is wanted."""
+
+
+def near_references(
+    context: Context, references: Sequence[Contender], budget_ms: float, count: int
+) -> list[Contender]:
+    """At most `count` found networks near the references that keep the budget; the study has no trials of them.
+
+    The shallow ones come first, scaled to the budget as the references are, then neighbours.
+    """
+    allows, measure = context.constraints.satisfied_by, context.latency.measure
+    archs = {one.name: one.architecture for one in references}
+    found = _shallow_ones(context, [*archs.values()], budget_ms)[:count]
+    drawn = neighbours(
+        context.space, archs, DRAWN * (count - len(found)), allows, random.Random(context.config.seed)
+    )
+    for (name, arch), latency in zip(drawn.items(), measured([*drawn.values()], measure), strict=True):
+        if len(found) < count and latency is not None and keeps(latency.median_ms, latency.spread_ms, budget_ms):
+            found.append(Contender(name, arch, "found", latency))
+    for one in found:
+        log.info("finalist: %s, %s ms", one.name, with_spread(one.latency.median_ms, one.latency.spread_ms))
+    return found
+
+
+# --- a few choices differ
 
 
 def neighbours(
@@ -58,3 +93,45 @@ def _is_near(space: SearchSpace, arch: Architecture, reference: Architecture) ->
     before, after = space.encode(reference), space.encode(arch)
     differing = sum(after.get(name) != choice for name, choice in before.items())
     return differing <= FAR * len(before) and LEAST <= cost(arch).madds / cost(reference).madds <= MOST
+
+
+# --- shallower and wider
+
+
+def shallow(space: SearchSpace, reference: Architecture) -> Architecture | None:
+    """A reference with one layer fewer in each stage and the largest expansions, as far as the space has them.
+
+    None where that changes nothing, and for a reference that is in the space at no width.
+    """
+    own = _space_of(space, reference)
+    if own is None:
+        return None
+    arch = own.changed(reference, _shallower)
+    return None if arch == reference else arch
+
+
+def _shallower(name: str, had: Option | None, options: list[Option]) -> Option:
+    if had is None or had not in options:
+        return options[0]
+    if name.endswith("depth"):
+        return max((one for one in options if float(one) < float(had)), key=float, default=had)
+    return max(options, key=float) if name.endswith("expansion") else had
+
+
+def _shallow_ones(context: Context, references: Sequence[Architecture], budget_ms: float) -> list[Contender]:
+    """The shallow ones of the space's design, of the references' sizes in their order, as wide as keeps the budget."""
+    space, name = context.space, f"shallow {context.space.reference}"
+    sizes = [one.resolution for one in references if shallow(space, one) is not None]
+    if not sizes:
+        return []
+
+    def make(scaled: str) -> tuple[str, Architecture]:
+        called, reference = space.rival(scaled.removeprefix("shallow "))
+        return f"shallow {called}", shallow(space, reference) or reference
+
+    found = scaled_references(
+        [name], sizes, budget_ms, context.latency.measure, context.constraints.satisfied_by,
+        Scaling(make, widest(bool(context.trainer.origins)), published=False),
+    )  # fmt: skip
+    found.sort(key=lambda one: sizes.index(one.architecture.resolution))
+    return [Contender(one.name, one.architecture, "found", one.latency) for one in found]

@@ -17,6 +17,12 @@ WIDTHS = (0.35, 0.5, 0.6, 0.75, 0.85, 1.0, 1.1, 1.25, 1.4, 1.5)
 FULL = WIDTHS.index(1.0)
 
 
+def widest(trained: bool) -> int:
+    """The place of the largest width in WIDTHS that is tried: none is wider than trained weights, where there are any.
+    """
+    return FULL if trained else len(WIDTHS) - 1
+
+
 @dataclass(frozen=True)
 class Scaling:
     """How references are scaled."""
@@ -25,6 +31,9 @@ class Scaling:
     """Gives the network of a name, mobilenet_v3_large@0.75:160, and what it is to be called."""
     widest: int = len(WIDTHS) - 1
     """The place of the largest width in WIDTHS."""
+    published: bool = True
+    """Whether a width above 1 is left out where one would try the published network first: at the images' own size, and
+    where it keeps the budget at the largest one."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +53,9 @@ def scaled_references(
 ) -> list[Reference]:  # fmt: skip
     """For each network and resolution the largest of WIDTHS that keeps the budget, except where another pair has more.
 
-    Found by bisection; all networks of a step are measured together. Where a network keeps the budget at full width
-    and the largest resolution, no larger width of it is tried; nor is one at the images' `own` size, where the
-    published network is what one would try first. One that `measure` has no latency for does not count.
+    Found by bisection; all networks of a step are measured together. Unless `scaling` wants others than published ones,
+    no width above the full one is tried of a network that keeps the budget there at the largest resolution; nor is one
+    at the images' `own` size. One that `measure` has no latency for does not count.
     """
     largest = max(resolutions, key=sides)
     pairs = [(name, resolution) for name in names for resolution in resolutions]
@@ -66,7 +75,7 @@ def scaled_references(
             else:
                 high[pair] = middle[pair]
         for name, resolution in pairs:
-            if resolution == own or low[name, largest] > FULL:
+            if scaling.published and (resolution == own or low[name, largest] > FULL):
                 high[name, resolution] = min(high[name, resolution], FULL + 1)
     return [
         reference for (name, resolution), (width, reference) in best.items()

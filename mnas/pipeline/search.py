@@ -36,7 +36,7 @@ from mnas.pipeline.planning import plan_run, with_time
 from mnas.pipeline.race import Contender
 from mnas.pipeline.races import enter, run_races
 from mnas.pipeline.races_file import races_of
-from mnas.pipeline.references import FULL, WIDTHS, Reference, Scaling, scaled_references
+from mnas.pipeline.references import Reference, Scaling, scaled_references, widest
 from mnas.pipeline.shared_supernet import adopt, use_as_it_is, with_published_supernet, with_shared_supernet
 from mnas.pipeline.torchrun import Job
 from mnas.pipeline.trainings import SharedTrainings, Trainings
@@ -186,8 +186,7 @@ def _references(context: Context) -> dict[float | None, list[Reference]]:
         return {}
     space, allows, measure = context.space, context.constraints.satisfied_by, context.latency.measure
     own = own_size(context.data.image_size, space.resolutions)
-    # no wider than trained weights are
-    make = Scaling(space.rival, FULL if context.trainer.origins else len(WIDTHS) - 1)
+    make = Scaling(space.rival, widest(bool(context.trainer.origins)))
     return {
         ms: scaled_references(zoo.kind_of(space.reference), space.resolutions, ms, measure, allows, make, own)
         for ms in context.config.wanted_ms if ms is not None

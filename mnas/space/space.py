@@ -120,13 +120,18 @@ class SearchSpace:
 
     def mutate(self, arch: Architecture, rng: random.Random, rate: float = 0.1) -> Architecture:
         """`arch` with each choice drawn again with probability `rate`; choices that it did not have are drawn too."""
+
+        def drawn(name: str, had: Option | None, options: list[Option]) -> Option:
+            if rng.random() >= rate and had is not None and had in options:
+                return had
+            return rng.choice(options)
+
+        return self.changed(arch, drawn)
+
+    def changed(self, arch: Architecture, choose: Callable[[str, Option | None, list[Option]], Option]) -> Architecture:
+        """`arch` with each choice that `choose` makes by its name, what `arch` has there or None, and the options."""
         choices = self.encode(arch)
-
-        def choose(name: str, options: list[Option]) -> Option:
-            keep = rng.random() >= rate and choices.get(name) in options
-            return choices[name] if keep else rng.choice(options)
-
-        return self._walk(choose)
+        return self._walk(lambda name, options: choose(name, choices.get(name), options))
 
     def enumerate(self) -> Iterator[Architecture]:
         """Every architecture once; for small spaces."""

@@ -7,7 +7,7 @@ import random
 import pytest
 
 import mnas
-from mnas.pipeline.neighbours import FAR, LEAST, MOST, neighbours
+from mnas.pipeline.neighbours import FAR, LEAST, MOST, neighbours, shallow
 from mnas.pipeline.references import WIDTHS
 from mnas.space.architecture import Architecture
 
@@ -54,3 +54,29 @@ def test_only_what_is_allowed_and_the_same_again_for_a_seed() -> None:
     assert found and all(map(light, found.values()))
     assert found == neighbours(SPACE, {"small": SMALL}, 5, light, random.Random(3))
     assert neighbours(SPACE, {"small": SMALL}, 5, lambda arch: False, random.Random(3)) == {}
+
+
+@pytest.mark.parametrize("space", ["v3_small", "v3_large", "v2", "mnasnet"])
+def test_a_shallow_one_has_fewer_and_wider_layers(space: str) -> None:
+    opened = mnas.load_space(space).with_resolutions((64,))
+    reference = mnas.zoo.get(opened.reference, 0.85 if space != "mnasnet" else 1.0, 64)
+    arch = shallow(opened, reference)
+    assert arch is not None
+    assert arch.resolution == 64
+    depths = [(len(before), len(after)) for before, after in zip(reference.stages, arch.stages, strict=True)]
+    assert all(after in (before - 1, before) for before, after in depths)
+    assert sum(after < before for before, after in depths) >= 4
+    for before, after in zip(reference.stages, arch.stages, strict=True):
+        assert all(one.hidden >= other.hidden and one.channels == other.channels
+                   for one, other in zip(after, before, strict=False))  # fmt: skip
+    assert mnas.cost(arch).madds < mnas.cost(reference).madds
+
+
+def test_what_cannot_be_shallower() -> None:
+    assert shallow(SPACE, LARGE) is None, "of another design"
+    v1 = mnas.load_space("v1").with_resolutions((64,))
+    assert shallow(v1, mnas.zoo.get("mobilenet_v1", 0.5, 64)) is None, "without such choices"
+    least = shallow(SPACE, SMALL)
+    assert least is not None
+    assert [len(stage) for stage in least.stages] == [1, 1, 2, 1, 2]
+    assert shallow(SPACE, least) is None
