@@ -80,10 +80,10 @@ def networks(space: SearchSpace, table: LatencyTable, score: ZeroCostEstimator, 
     return {"mobilenet_v3_small@1:48": first, **scaled, **found}
 
 
-def trained(arch: Architecture, trainer: Trainer, recipe: Recipe) -> dict[str, Any]:
+def trained(arch: Architecture, trainer: Trainer, recipe: Recipe, seed: int = 0) -> dict[str, Any]:
     """Accuracies on the search-validation split after thirds of a training, and at its end."""
     began = time.process_time()
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     training, by_epoch = trainer.training(trainer.build(arch, recipe.dropout), arch, recipe, None), {}
     for epoch in range(1, recipe.epochs + 1):
         training.epoch(lambda step: None)

@@ -26,7 +26,7 @@ from mnas.space import zoo
 logging.getLogger("torch.__trace").disabled = True
 
 
-LONGEST = ("test_distributed.py", "test_runtimes.py", "test_resume.py")
+LONGEST = ("test_distributed.py", "test_runtimes.py", "test_resume.py", "test_kills.py", "test_dense.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
