@@ -85,7 +85,8 @@ def _scored(winner: Handed, row: Mapping[str, Any], images: int) -> str:
 def _what(winner: Handed) -> str:
     search, size = winner.metrics.get("search", {}), shown(winner.architecture.resolution)
     name = search.get("winner", winner.name)
-    if search and search.get("chosen_trial") is None:
+    contenders = search.get("race", {}).get("contenders", [])
+    if any(one["name"] == name and one["kind"] == "reference" for one in contenders):
         return (
             f"The published network {name} was handed over, as no found one was better by more than noise. "
             f"At {size} px it"

@@ -216,6 +216,20 @@ def test_several_budgets(done: Result, tmp_path: Path) -> None:
         assert str(run.winners / f"{budget}ms") in shown.text
 
 
+@pytest.mark.parametrize(("name", "kind", "published"), [
+    ("mobilenet_v3_small@0.5:32", "reference", True), ("shallow mobilenet_v3_small@0.5:32", "found", False),
+])  # fmt: skip
+def test_a_winner_without_a_trial(done: Result, tmp_path: Path, name: str, kind: str, published: bool) -> None:
+    run = cut(done, tmp_path / "run")
+    metrics = json.loads((run.winner / "metrics.json").read_text())
+    metrics["search"] |= {"winner": name, "chosen_trial": None}
+    metrics["search"]["race"]["contenders"].append({"name": name, "kind": kind})
+    (run.winner / "metrics.json").write_text(json.dumps(metrics))
+    shown = Parsed(render(gather(run))).text
+    assert (f"published network {name} was handed over" in shown) == published
+    assert (f"The winner ({name}, 32 px)" in shown) != published
+
+
 def test_several_devices(done: Result, tmp_path: Path) -> None:
     targets = [{"runtime": "torch", "latency_ms": 0.6}, {"runtime": "litert", "latency_ms": 3.0}]
     run = changed(cut(done, tmp_path / "run"), targets=targets)
