@@ -30,7 +30,8 @@ class Progress:
 
         console = stderr_console()
         self._live = console.is_terminal
-        self._began = self._logged = time.monotonic()
+        self._logged = time.monotonic()
+        self._first: tuple[float, float] | None = None  # when it was first shown, and what was done by then
         self._title, self._note = title, ""
         self._bar = Bar(
             TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.percentage:>3.0f}%"),
@@ -43,11 +44,16 @@ class Progress:
     def update(self, completed: float, total: float | None = None, note: str | None = None) -> None:
         """Show `completed` of `total`, with a short note on the state of the task; None keeps the last note."""
         self._note = note = self._note if note is None else note
+        if self._first is None:  # what goes on from a checkpoint did not do all of it just now
+            self._first = time.monotonic(), completed
+            self._bar.reset(self._task, completed=int(completed))
         self._bar.update(self._task, completed=completed, total=total, note=note)
         if not self._live and time.monotonic() - self._logged > LINE_EVERY_S:
             self._logged = time.monotonic()
             percent = f" {completed / total:.0%}" if total else ""
-            left_s = (self._logged - self._began) * (total / completed - 1) if total and completed else 0.0
+            began, done = self._first
+            now = completed - done
+            left_s = (self._logged - began) * (total - completed) / now if total and now > 0 else 0.0
             parts = [f"{self._title}{percent}", note, f"{left_s:.0f} s left" if left_s > 0 else ""]
             log.info(", ".join(filter(None, parts)))
 

@@ -45,6 +45,21 @@ def test_without_a_terminal_progress_is_a_line_now_and_then(
     assert record.getMessage().startswith("work 50%, one")
 
 
+def test_the_time_left_is_that_of_what_is_done_now(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A training that goes on at 800 of 1,000 steps, of which 10 take 2 s."""
+    now = [100.0]
+    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(console, "LINE_EVERY_S", -1.0)
+    with caplog.at_level(logging.INFO, "mnas"), progress("work", 1000) as task:
+        for step in (800, 810, 900):
+            task.update(step, 1000)
+            now[0] += 2 if step == 800 else 18
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines == ["work 80%", "work 81%, 38 s left", "work 90%, 20 s left"]
+
+
 def test_the_console_shows_the_log_once(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     log = logging.getLogger("mnas")
     monkeypatch.setattr(log, "handlers", [])
