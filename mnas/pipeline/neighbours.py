@@ -43,13 +43,15 @@ def near_references(
 
     The shallow ones come first, scaled to the budget as the references are, then neighbours.
     """
-    allows, measure = context.constraints.satisfied_by, context.latency.measure
     archs = {one.name: one.architecture for one in references}
     found = _shallow_ones(context, [*archs.values()], budget_ms)[:count]
+    known = [one.architecture for one in found]
     drawn = neighbours(
-        context.space, archs, DRAWN * (count - len(found)), allows, random.Random(context.config.seed)
-    )
-    for (name, arch), latency in zip(drawn.items(), measured([*drawn.values()], measure), strict=True):
+        context.space, archs, DRAWN * (count - len(found)),
+        lambda arch: arch not in known and context.constraints.satisfied_by(arch), random.Random(context.config.seed),
+    )  # fmt: skip
+    latencies = measured([*drawn.values()], context.latency.measure)
+    for (name, arch), latency in zip(drawn.items(), latencies, strict=True):
         if len(found) < count and latency is not None and keeps(latency.median_ms, latency.spread_ms, budget_ms):
             found.append(Contender(name, arch, "found", latency))
     for one in found:
@@ -121,7 +123,7 @@ def _shallower(name: str, had: Option | None, options: list[Option]) -> Option:
 def _shallow_ones(context: Context, references: Sequence[Architecture], budget_ms: float) -> list[Contender]:
     """The shallow ones of the space's design, of the references' sizes in their order, as wide as keeps the budget."""
     space, name = context.space, f"shallow {context.space.reference}"
-    sizes = [one.resolution for one in references if shallow(space, one) is not None]
+    sizes = list(dict.fromkeys(one.resolution for one in references if shallow(space, one) is not None))
     if not sizes:
         return []
 
@@ -134,4 +136,7 @@ def _shallow_ones(context: Context, references: Sequence[Architecture], budget_m
         Scaling(make, widest(bool(context.trainer.origins)), published=False),
     )  # fmt: skip
     found.sort(key=lambda one: sizes.index(one.architecture.resolution))
-    return [Contender(one.name, one.architecture, "found", one.latency) for one in found]
+    return [
+        Contender(one.name, one.architecture, "found", one.latency) for one in found
+        if one.architecture not in references
+    ]  # fmt: skip

@@ -261,6 +261,28 @@ def test_most_beside_those_that_were_scored_are_near_a_reference(
     assert numbers(contenders(made, candidates, [reference(3)], 10)) == [*[1, 0][:count], None]
 
 
+def test_no_network_is_near_in_two_ways(context: Callable[..., Context]) -> None:
+    """MobileNetV2's shallow network differs in one choice, where one stage alone has several depths: a neighbour may be
+    the same."""
+    device = Device([])
+    device.others_ms = 9.0
+    made = context(device, finalists=12, references=1)
+    made.run.update_state(estimator="zero_cost")
+    widest = mnas.zoo.get("mobilenet_v2", 1.5, 32)
+    file = mnas.load_space("v2").with_resolutions((32,)).file
+    stages = [
+        stage.model_copy(update={"kernel": (3,), "depth": (len(own) - 1, len(own)) if number == 2 else (len(own),)})
+        for number, (stage, own) in enumerate(zip(file.stages, widest.stages, strict=True))
+    ]
+    few = mnas.SearchSpace(file.model_copy(update={"stages": tuple(stages)}))
+    found = contenders(
+        replace(made, space=few), [], [Reference("mobilenet_v2@1.5:32", widest, Measurement(9.0, 0.0, 30))], 10
+    )
+    archs = [one.architecture for one in found]
+    assert found[0].name == "shallow mobilenet_v2@1.5:32" and len(found) > 3
+    assert len({*archs}) == len(archs)
+
+
 @pytest.mark.parametrize(("estimator", "stated", "expected"), [
     ("zero_cost", {}, 2), ("zero_cost", {"finalists": 4}, 4), ("train", {}, 3), ("train", {"finalists": 1}, 1),
 ])  # fmt: skip
