@@ -55,7 +55,8 @@ def near_references(
         if len(found) < count and latency is not None and keeps(latency.median_ms, latency.spread_ms, budget_ms):
             found.append(Contender(name, arch, "found", latency))
     for one in found:
-        log.info("finalist: %s, %s ms", one.name, with_spread(one.latency.median_ms, one.latency.spread_ms))
+        how = "differs in a few choices" if one.name in drawn else "one layer fewer in each stage, largest expansions"
+        log.info("finalist: %s (%s), %s ms", one.name, how, with_spread(one.latency.median_ms, one.latency.spread_ms))
     return found
 
 
