@@ -2,8 +2,8 @@
 
     python benchmarks/gate_speed.py --rounds 200
 
-MobileNetV3-Large at 224 px as one ONNX file each: gates as clipped convolutions (mnas/nn/gates.py), and as the
-exporter writes hard_sigmoid by itself. One thread, one image; the two are timed in turn.
+MobileNetV3-Large at 224 px as one ONNX file each, by PyTorch's exporter (pip install onnxscript): gates as clipped
+convolutions (mnas/nn/gates.py), and as hard_sigmoid. One thread, one image; the two are timed in turn.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 from command import Done, Mnas
-from small_search import QUICK, TINY_SPACE, guess, milliseconds, no_extras
+from small_search import QUICK, TINY_SPACE, guess, milliseconds, no_pictures
 
 from mnas import ImageData, Result, load_data
 from mnas import search as run_search
@@ -96,9 +96,11 @@ def quick_calibration() -> Iterator[None]:
 
 @pytest.fixture(autouse=True, scope="session")
 def quick_plan() -> Iterator[None]:
-    """How fast the machine trains is measured in two short epochs, not for a second in each precision."""
+    """How fast the machine trains is measured in two short epochs, and curves are drawn of few images."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("mnas.training.speed.MEASURED_S", 0.0)
+        patch.setattr("mnas.training.full.DRAWN_IMAGES", 64)
+        patch.setattr("mnas.training.full.DRAWN_STATISTICS_IMAGES", 64)
         yield
 
 
@@ -111,14 +113,14 @@ def tiny(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def without_extras() -> Iterator[None]:
-    with no_extras():
+def without_pictures() -> Iterator[None]:
+    with no_pictures():
         yield
 
 
 @pytest.fixture
-def search(whole_search: Callable[..., Result], without_extras: None) -> Callable[..., Result]:
-    """A small search whose winner gets no model.onnx."""
+def search(whole_search: Callable[..., Result], without_pictures: None) -> Callable[..., Result]:
+    """A small search without pictures."""
     return whole_search
 
 

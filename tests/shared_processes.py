@@ -81,7 +81,7 @@ def work(url: str, notes: Path, seconds: float, ready: Barrier | None = None) ->
 
 
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["mnas.study.shared", "mnas.samplers"])
+_context.set_forkserver_preload(["mnas.study.shared", "mnas.samplers.predictor"])
 
 
 @contextmanager

@@ -43,13 +43,11 @@ def guess(arch: Architecture) -> float:
 
 
 @contextmanager
-def no_extras(pictures: bool = False) -> Iterator[None]:
-    """Without a winner's model.onnx and TensorBoard's `pictures`, which take most of a small search's time."""
+def no_pictures() -> Iterator[None]:
+    """Without TensorBoard's pictures, which take much of a small search's time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mnas.export.folder.export_onnx", lambda *args, **options: None)
-        if not pictures:
-            for name in ("pareto", "confusion"):
-                patch.setattr(TensorBoard, name, lambda *args, **options: None)
+        for name in ("pareto", "confusion"):
+            patch.setattr(TensorBoard, name, lambda *args, **options: None)
         yield
 
 

@@ -25,7 +25,7 @@ def blocks(language: str) -> list[tuple[str, str]]:
     ]
 
 
-@pytest.mark.usefixtures("without_extras", "tiny")
+@pytest.mark.usefixtures("without_pictures", "tiny")
 @pytest.mark.parametrize("code", [pytest.param(code, id=name) for name, code in blocks("python")
                                   if name.rpartition("-")[0] not in RUN_ELSEWHERE])
 def test_python(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,6 +78,12 @@ def test_light_modules_leave_torch_alone(module: str) -> None:
     assert out.stdout.strip() == "[]"
 
 
+def test_scikit_learn_is_imported_for_a_sampler_only() -> None:
+    code = "import sys, mnas.api; print([name for name in ('sklearn', 'pandas', 'scipy.stats') if name in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
+
+
 def test_exported_files_depend_on_torch_alone() -> None:
     for node in ast.walk(ast.parse((PACKAGE / "nn" / "blocks.py").read_text())):
         if isinstance(node, ast.ImportFrom):

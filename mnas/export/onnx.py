@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import importlib
-import logging
-import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from mnas.errors import BadInput, MissingDependency
 from mnas.export.checks import check_equal, plain_copy
 from mnas.io.files import write_atomic
 from mnas.io.size import Size, sides
-from mnas.nn.gates import clipped_gates
 from mnas.nn.network import Network
 
-OPSET = 18  # what the exporter writes; older ones are converted
+OPSET = 18
+"""The version that is written; older ones are made of it."""
 IR_VERSIONS = {11: 6, 12: 7, 13: 7, 14: 7, 15: 8, 16: 8, 17: 8, 18: 8}
 """Opset -> the oldest version of the format that allows it; onnxruntime reads 8 since 1.14."""
 TOLERANCE = 1e-4
-PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+PACKAGES = ("onnx", "onnxruntime")
 
 
 def export_onnx(network: Network, size: Size, path: str | Path, opset: int = OPSET) -> Path:
@@ -34,10 +31,9 @@ def export_onnx(network: Network, size: Size, path: str | Path, opset: int = OPS
     """
     path = Path(path)
     check_opset(opset)
-    onnx, _, onnxruntime = (_import(name) for name in PACKAGES)
+    onnx, onnxruntime = (_import(name) for name in PACKAGES)
     plain = plain_copy(network)
-    model = _convert(clipped_gates(plain), size, network.channels)
-    _strip(model)
+    model = _model(plain)
     if opset != OPSET:
         _lower(model, opset)
     model.ir_version = IR_VERSIONS[opset]
@@ -64,20 +60,11 @@ def _import(name: str) -> Any:
         raise MissingDependency(f"ONNX export needs {name}: pip install {' '.join(PACKAGES)}") from None
 
 
-def _convert(network: nn.Module, size: Size, channels: int) -> Any:
-    """The network as an onnx.ModelProto, traced with images of this size."""
-    # the exporter logs one line for each operator of torchvision if that is not installed
-    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
-    with warnings.catch_warnings(), torch.no_grad():
-        # torch.export itself uses a deprecated class
-        warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)`", category=FutureWarning)
-        program = torch.onnx.export(
-            network, (torch.zeros(2, channels, *sides(size)),), dynamo=True, verbose=False, opset_version=OPSET,
-            input_names=["images"], output_names=["logits"], external_data=False,
-            dynamic_shapes=({0: "batch", 2: "height", 3: "width"},),
-        )  # fmt: skip
-    assert program is not None
-    return program.model_proto
+def _model(network: Network) -> Any:
+    """The network as an onnx.ModelProto, node for node what a search measured under onnxruntime."""
+    from mnas.export.onnx_graph import network_model  # needs onnx
+
+    return network_model(network, ("batch", network.channels, "height", "width"))
 
 
 def check_opset(opset: int) -> None:
@@ -127,19 +114,7 @@ def _hard_swish(x: str, y: str, helper: Any) -> list[Any]:
     return [helper.make_node(op, inputs, [out]) for (op, inputs), out in zip(steps, outputs, strict=True)]
 
 
-def _strip(model: Any) -> None:
-    """Remove stack traces, which hold this machine's paths, and the shapes of the inner feature maps.
-
-    The exporter states wrong shapes for weights in channels_last (torch 2.13); runtimes infer the right ones.
-    """
-    graph = model.graph
-    del graph.value_info[:]
-    for part in (model, graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
-        del part.metadata_props[:]
-        part.doc_string = ""
-
-
-def _check(network: nn.Module, image: tuple[int, int, int], session: Any, path: Path) -> None:
+def _check(network: Network, image: tuple[int, int, int], session: Any, path: Path) -> None:
     """Compare the session's logits with the network's for several batches and sizes of an image (c, h, w)."""
     generator, (channels, *shape) = torch.Generator().manual_seed(0), image
     for batch, height, width in ((1, *shape), (8, *shape), (1, shape[0] + 32, 64)):

@@ -38,16 +38,21 @@ def onnx_model(module: nn.Module, example: torch.Tensor, *, pool: str = "ReduceM
     return _model(graph, "input", list(example.shape), dict.fromkeys(last))
 
 
-def free_batch_model(network: Network, shape: Sequence[int]) -> onnx.ModelProto:
-    """`network` as `onnx_model`, from `images` (b, c, h, w) with any b to `logits` (b, n), pooled by its own operator.
-
-    Of a ReduceMean, which `onnx_model` writes, onnxruntime 1.32 has no int8 form.
-    """
-    graph = Graph(clipped_gates(network), pool="GlobalAveragePool")
+def network_model(network: Network, shape: Sequence[int | str], *, pool: str = "ReduceMean") -> onnx.ModelProto:
+    """`network` as `onnx_model`, from `images` (b, c, h, w) to `logits` (b, n); a name in `shape` is a free size."""
+    graph = Graph(clipped_gates(network), pool)
     emit(graph, graph.module, "images")
     graph.nodes[-1].output[0] = "logits"
     classes = network.get_parameter("classifier.bias").shape[0]
-    return _model(graph, "images", ["batch", *shape[1:]], {"logits": ["batch", classes]})
+    return _model(graph, "images", list(shape), {"logits": [shape[0], classes]})
+
+
+def free_batch_model(network: Network, shape: Sequence[int]) -> onnx.ModelProto:
+    """`network` as `network_model`, from `images` (b, c, h, w) with any b, pooled by an operator of its own.
+
+    Of a ReduceMean, which is written otherwise, onnxruntime 1.32 has no int8 form.
+    """
+    return network_model(network, ("batch", *shape[1:]), pool="GlobalAveragePool")
 
 
 def _model(
@@ -57,7 +62,7 @@ def _model(
     body = helper.make_graph(
         graph.nodes, type(graph.module).__name__,
         [value(first, TensorProto.FLOAT, shape)],
-        [value(name, TensorProto.FLOAT, out_shape) for name, out_shape in last.items()], graph.weights,
+        [value(name, TensorProto.FLOAT, out_shape) for name, out_shape in last.items()], [*graph.weights.values()],
     )  # fmt: skip
     return helper.make_model(body, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)
 
@@ -68,12 +73,13 @@ class Graph:
     def __init__(self, module: nn.Module, pool: str = "ReduceMean") -> None:
         self.module, self.pool = module, pool
         self.nodes: list[onnx.NodeProto] = []
-        self.weights: list[onnx.TensorProto] = []
+        self.weights: dict[str, onnx.TensorProto] = {}
         self._names = {part: name for name, part in module.named_modules()}
 
-    def weight(self, array: NDArray[np.float32] | NDArray[np.int64]) -> str:
-        name = f"w{len(self.weights)}"
-        self.weights.append(numpy_helper.from_array(array, name))
+    def weight(self, array: NDArray[Any], of: nn.Module | None = None, name: str = "") -> str:
+        """Adds a weight, under the name that it has in `of`; returns its name."""
+        name = f"w{len(self.weights)}" if of is None else f"{self._names[of]}.{name}"
+        self.weights[name] = numpy_helper.from_array(array, name)
         return name
 
     def node(self, op: str, *inputs: str, of: nn.Module | None = None, **attributes: Any) -> str:
@@ -120,7 +126,7 @@ def emit(graph: Graph, module: nn.Module, x: str) -> str:
         case blocks.LinearAct():
             return emit(graph, module.act, emit(graph, module.linear, x))
         case nn.Linear():
-            weights = [graph.weight(_array(module.weight)), graph.weight(_array(module.bias))]
+            weights = [graph.weight(_array(getattr(module, name)), module, name) for name in ("weight", "bias")]
             return graph.node("Gemm", x, *weights, of=module, transB=1)
         case nn.Identity() | nn.Dropout():
             return x
@@ -159,8 +165,8 @@ def conv(graph: Graph, conv: nn.Conv2d, bn: nn.BatchNorm2d | None, x: str) -> st
     pad = conv.dilation[0] * (conv.kernel_size[0] // 2)
     dilations = {"dilations": list(conv.dilation)} if conv.dilation[0] > 1 else {}
     return graph.node(
-        "Conv", x, graph.weight(weight), graph.weight(bias), of=conv, kernel_shape=list(conv.kernel_size),
-        strides=list(conv.stride), pads=[pad] * 4, group=conv.groups, **dilations,
+        "Conv", x, graph.weight(weight, conv, "weight"), graph.weight(bias, conv, "bias"), of=conv,
+        kernel_shape=list(conv.kernel_size), strides=list(conv.stride), pads=[pad] * 4, group=conv.groups, **dilations,
     )  # fmt: skip
 
 
@@ -195,7 +201,6 @@ def _mean(graph: Graph, x: str, keepdims: int) -> str:
     if graph.pool == "GlobalAveragePool":
         out = graph.node(graph.pool, x)
         return out if keepdims else graph.node("Flatten", out)
-    # by default the same operator as in files that torch.onnx exports, so that both take the same time
     return graph.node("ReduceMean", x, graph.weight(np.array([2, 3], np.int64)), keepdims=keepdims)
 
 

@@ -143,7 +143,7 @@ def _written(graph: Graph, shape: Sequence[int], outputs: Mapping[str, tuple[str
         value(name, INT64 if name == "labels" else TensorProto.FLOAT, list(out)) for name, (_, out) in outputs.items()
     ]
     body = helper.make_graph(
-        graph.nodes, "network", [value(INPUT, TensorProto.FLOAT, list(shape))], described, graph.weights
+        graph.nodes, "network", [value(INPUT, TensorProto.FLOAT, list(shape))], described, [*graph.weights.values()]
     )
     model = helper.make_model(body, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
     onnx.checker.check_model(model, full_check=True)

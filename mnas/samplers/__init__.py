@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
+import importlib
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.trial import FrozenTrial
 
 from mnas.errors import BadInput, nearest
-from mnas.samplers.costs import Cost
-from mnas.samplers.evolution import EvolutionSampler
-from mnas.samplers.predictor import PredictorSampler
 from mnas.samplers.seeded import SeededSampler
+
+if TYPE_CHECKING:
+    from mnas.samplers.costs import Cost
+    from mnas.samplers.evolution import EvolutionSampler
+    from mnas.samplers.predictor import PredictorSampler
+
+# these import scikit-learn, which takes seconds, so they are loaded on first use
+_LAZY = {"EvolutionSampler": "evolution", "PredictorSampler": "predictor"}
 
 __all__ = ["SAMPLERS", "EvolutionSampler", "PredictorSampler", "make_sampler"]
 
 SAMPLERS = ("predictor", "evolution", "tpe", "nsga2", "gp", "random")
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'mnas.samplers' has no attribute '{name}'")
+    value = getattr(importlib.import_module(f"mnas.samplers.{_LAZY[name]}"), name)
+    globals()[name] = value
+    return value
 
 
 def make_sampler(
@@ -31,10 +45,14 @@ def make_sampler(
     """
     match name:
         case "predictor":
+            from mnas.samplers.predictor import PredictorSampler
+
             return PredictorSampler(
                 seed=seed, known_cost=known_cost, budget=budget, examples=examples(), counted=counted
             )
         case "evolution":
+            from mnas.samplers.evolution import EvolutionSampler
+
             return EvolutionSampler(seed=seed, known_cost=known_cost, budget=budget, examples=examples())
         case "tpe":  # multivariate, since layers interact; grouped, since some exist only at some depths
             return _seeded(optuna.samplers.TPESampler, seed, multivariate=True, group=True)

@@ -126,7 +126,7 @@ def test_search_resume_evaluate_export(mnas: Mnas, tiny: Path, tmp_path: Path) -
     assert (refused.code, "another configuration" in refused.err) == (2, True)
 
 
-@pytest.mark.usefixtures("without_extras")
+@pytest.mark.usefixtures("without_pictures")
 def test_search_from_scratch(mnas: Mnas, tiny: Path, tmp_path: Path) -> None:
     quick = ("recipe.epochs=1", "recipe.images=100", "supernet.epochs=1", "supernet.images=128", "finetune_epochs=0",
              "max_table_error=1.0", "references=0")  # fmt: skip
@@ -144,7 +144,7 @@ def test_search_from_scratch(mnas: Mnas, tiny: Path, tmp_path: Path) -> None:
     assert (recipe.class_weights, recipe.epochs) == ("auto", 1)
 
 
-@pytest.mark.usefixtures("without_extras")
+@pytest.mark.usefixtures("without_pictures")
 def test_train(mnas: Mnas, tmp_path: Path) -> None:
     done = mnas("train", "mobilenet_v3_small@0.5", "-o", "out", "--set", "epochs=1", "--set", "images=200",
                 "--class-weights", "auto", "--precision", "float32", "--json")
@@ -320,7 +320,7 @@ def test_infeasible_budget(mnas: Mnas, tiny: Path, tmp_path: Path) -> None:
     assert done.json["exit_code"] == 3
 
 
-@pytest.mark.usefixtures("without_extras")
+@pytest.mark.usefixtures("without_pictures")
 def test_devices_in_the_order_of_the_command_line(mnas: Mnas, tiny: Path, tmp_path: Path) -> None:
     from made_up_tables import made_up
 
@@ -391,7 +391,7 @@ def test_full_disk(mnas: Mnas, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert "run/trials.jsonl: No space left on device" in done.err.splitlines()[-1]
 
 
-@pytest.mark.usefixtures("without_extras")
+@pytest.mark.usefixtures("without_pictures")
 def test_interrupted(mnas: Mnas, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*args: Any, **options: Any) -> None:
         raise KeyboardInterrupt

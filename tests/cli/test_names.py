@@ -22,7 +22,7 @@ def pictures(folder: Path, count: int = 8) -> Path:
     return folder
 
 
-@pytest.mark.usefixtures("without_extras")
+@pytest.mark.usefixtures("without_pictures")
 def test_a_folder_named_like_the_built_in_data(mnas: Mnas, tmp_path: Path) -> None:
     pictures(tmp_path / "digits")
     (tmp_path / "mobilenet_v3_small@0.35").write_text("no architecture")
@@ -51,7 +51,7 @@ def test_a_file_named_like_a_space(mnas: Mnas, tmp_path: Path) -> None:
     assert (found.code, found.json["name"]) == (0, "v3_small")
 
 
-@pytest.mark.usefixtures("without_extras")
+@pytest.mark.usefixtures("without_pictures")
 def test_evaluated_from_another_folder(mnas: Mnas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pictures(tmp_path / "photos")
     for i in range(3):

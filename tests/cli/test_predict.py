@@ -82,7 +82,7 @@ def recording(seen: list[torch.Tensor]) -> Callable[..., Any]:
     return weights
 
 
-@pytest.mark.usefixtures("without_extras")
+@pytest.mark.usefixtures("without_pictures")
 def test_its_accuracy_is_that_of_evaluate(mnas: Mnas, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for split, count in (("train", 24), ("test", 15)):

@@ -14,7 +14,7 @@ from PIL import Image
 
 from mnas.latency.table.calibration import Calibration
 
-pytestmark = pytest.mark.usefixtures("without_extras")
+pytestmark = pytest.mark.usefixtures("without_pictures")
 
 
 def fill(folder: Path, shade: int, count: int, start: int = 0, shape: tuple[int, int] = (20, 24)) -> None:

@@ -18,6 +18,7 @@ from mnas.errors import BadInput, MissingDependency, MnasError
 from mnas.export import onnx as export
 from mnas.export.checks import check_runtime
 from mnas.export.onnx import export_onnx
+from mnas.export.onnx_graph import onnx_model
 from mnas.latency.runtimes import get_runtime
 from mnas.nn.network import Network, build
 from mnas.space import zoo
@@ -99,6 +100,14 @@ def test_one_file_of_opset_18_without_paths_of_this_machine(case: tuple[Network,
         assert trace.encode() not in data
 
 
+def test_it_has_the_nodes_that_a_search_measures_and_pytorchs_names(case: tuple[Network, Path]) -> None:
+    network, path = case
+    graph, measured = onnx.load(path).graph, onnx_model(network.eval(), torch.zeros(1, 3, 32, 32)).graph
+    assert [(node.op_type, node.name) for node in graph.node] == [(node.op_type, node.name) for node in measured.node]
+    weights = {name for name, value in network.state_dict().items() if name.endswith("weight") and value.dim() > 1}
+    assert weights == {weight.name for weight in graph.initializer if weight.name.endswith("weight")}
+
+
 def test_export_is_silent_and_leaves_the_network_as_it_was(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     network = usual_network(SMALLEST, 5).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     before = {name: value.clone() for name, value in network.state_dict().items()}
@@ -116,21 +125,21 @@ def test_export_is_silent_and_leaves_the_network_as_it_was(tmp_path: Path, capfd
 
 
 def test_a_file_with_other_logits_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    convert = export._convert
+    real = export._model
 
-    def convert_with_other_weights(network: nn.Module, size: int, channels: int) -> Any:
-        model = convert(network, size, channels)
+    def with_other_weights(network: Network) -> Any:
+        model = real(network)
         weight = next(part for part in model.graph.initializer if part.name == "classifier.weight")
         weight.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(weight) + 0.5, weight.name))
         return model
 
-    monkeypatch.setattr(export, "_convert", convert_with_other_weights)
+    monkeypatch.setattr(export, "_model", with_other_weights)
     with pytest.raises(MnasError, match=r"model\.onnx at batch 1, 16x16"):
         export_onnx(usual_network(SMALLEST, 5), 16, tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", ["onnx", "onnxscript", "onnxruntime"])
+@pytest.mark.parametrize("name", ["onnx", "onnxruntime"])
 def test_a_missing_package_is_named(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = importlib.import_module
 
@@ -140,7 +149,7 @@ def test_a_missing_package_is_named(name: str, tmp_path: Path, monkeypatch: pyte
         return real(wanted, package)
 
     monkeypatch.setattr(importlib, "import_module", absent)
-    with pytest.raises(MissingDependency, match=f"{name}: pip install onnx onnxscript onnxruntime"):
+    with pytest.raises(MissingDependency, match=f"{name}: pip install onnx onnxruntime"):
         export_onnx(build(SMALLEST, 5), 16, tmp_path / "model.onnx")
 
 

@@ -22,10 +22,9 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="file for the summary")
-    parser.add_argument("--no-onnx", action="store_true", help="leave out the export to ONNX, half of a search's time")
     given = parser.parse_args()
     began, done = time.monotonic(), list[Round]()
-    with tempfile.TemporaryDirectory() as folder, Zygote(Path(folder), onnx=not given.no_onnx) as zygote:
+    with tempfile.TemporaryDirectory() as folder, Zygote(Path(folder)) as zygote:
         for one in Killer(Path(folder), zygote, given.seed).rounds(given.rounds):
             done.append(one)
             print(f"round {len(done):>4}  {one}", flush=True)

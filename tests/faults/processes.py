@@ -53,8 +53,8 @@ class Ended:
 class Zygote:
     """Starts commands, one at a time; see zygote.py."""
 
-    def __init__(self, folder: Path, environment: Mapping[str, str] | None = None, onnx: bool = True):
-        self.folder, self.onnx, self._environment = folder, onnx, dict(environment or {})
+    def __init__(self, folder: Path, environment: Mapping[str, str] | None = None):
+        self.folder, self._environment = folder, dict(environment or {})
         self.pid = 0
         """Of the command that runs."""
         folder.mkdir(parents=True, exist_ok=True)
@@ -84,7 +84,7 @@ class Zygote:
         log = self.folder / "stderr.txt"
         log.unlink(missing_ok=True)
         request = {
-            "command": list(command), "folder": str(self.folder), "log": str(log), "onnx": self.onnx,
+            "command": list(command), "folder": str(self.folder), "log": str(log),
             "environment": {**self._environment, "XDG_CACHE_HOME": str(cache)},
         }  # fmt: skip
         assert self._process.stdin is not None and self._process.stdout is not None

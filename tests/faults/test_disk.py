@@ -22,7 +22,7 @@ from .searches import Search, finished, made_up_table, prepare
 def zygote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote]:
     folder = tmp_path_factory.mktemp("disk")
     prepare(folder)
-    with Zygote(folder, onnx=False) as zygote:
+    with Zygote(folder) as zygote:
         yield zygote
 
 

@@ -10,7 +10,7 @@ from .searches import PHASES
 
 
 def test_ten_kills(tmp_path: Path) -> None:
-    with Zygote(tmp_path, onnx=False) as zygote:
+    with Zygote(tmp_path) as zygote:
         rounds = list(Killer(tmp_path, zygote, seed=0).rounds(10))
     assert len(rounds) == 10
     assert [str(one) for one in rounds if one.wrong] == []

@@ -69,6 +69,6 @@ def test_sigterm_and_both_at_once(tmp_path: Path) -> None:
         assert ended.lines[-1] == "error: interrupted"
         return int(ended.steps("supernet")[-1])
 
-    with Zygote(tmp_path, onnx=False) as zygote:
+    with Zygote(tmp_path) as zygote:
         assert at(4, signal.SIGTERM) == saved_step(tmp_path / "run") >= 4
         assert at(11, signal.SIGINT, signal.SIGTERM) == saved_step(tmp_path / "run") >= 11, "as torchrun sends them"

@@ -32,10 +32,9 @@ from mnas.space import zoo
 from mnas.training import full, speed, supernet
 
 PRELOADED = (
-    "mnas.api", "alembic.command", "matplotlib.figure", "matplotlib.backends.backend_agg", "onnx.reference",
-    "onnxruntime", "onnxscript", "optuna.storages", "rich.progress", "scipy.stats", "sklearn.gaussian_process",
-    "sqlalchemy.dialects.sqlite", "tensorboard.compat.tensorflow_stub", "torch._dynamo",
-    "torch.onnx._internal.exporter._core", "torch.utils.tensorboard",
+    "mnas.api", "mnas.samplers.predictor", "alembic.command", "matplotlib.figure", "matplotlib.backends.backend_agg",
+    "onnx.reference", "onnxruntime", "optuna.storages", "rich.progress", "scipy.stats", "sqlalchemy.dialects.sqlite",
+    "tensorboard.compat.tensorflow_stub", "torch._dynamo", "torch.utils.tensorboard",
 )  # fmt: skip
 """What a search imports when it first needs it."""
 INTERVAL = 3
@@ -99,8 +98,6 @@ def run(request: dict[str, Any]) -> None:
     nowhere = os.open(os.devnull, os.O_RDWR)
     for stream, target in ((0, nowhere), (1, nowhere), (2, log)):
         os.dup2(target, stream)
-    if not request["onnx"]:
-        folder.export_onnx = lambda *args, **options: Path()
     sys.argv = ["mnas", *request["command"]]
     try:
         main()

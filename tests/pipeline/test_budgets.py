@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from small_search import QUICK, TINY_SPACE, milliseconds, no_extras, read
+from small_search import QUICK, TINY_SPACE, milliseconds, no_pictures, read
 
 import mnas
 from mnas.errors import Infeasible
@@ -36,7 +36,7 @@ def several(tmp_path_factory: pytest.TempPathFactory, few: mnas.ImageData) -> mn
     """A search with three budgets."""
     folder = tmp_path_factory.mktemp("several")
     (folder / "tiny.yaml").write_text(TINY_SPACE)
-    with no_extras():
+    with no_pictures():
         return mnas.search(
             **SEVERAL, space=folder / "tiny.yaml", data=few, latency=milliseconds, run=folder / "run",
             baseline=["mobilenet_v3_small@0.35"], set=SHORT,
@@ -109,7 +109,7 @@ def test_a_random_search_is_told(several: mnas.Result) -> None:
     assert "12 evaluations" in (several.folder / "run.log").read_text()
 
 
-@pytest.mark.usefixtures("without_extras")
+@pytest.mark.usefixtures("without_pictures")
 def test_a_budget_that_no_whole_network_keeps(
     few: mnas.ImageData, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -142,7 +142,7 @@ def test_a_budget_that_no_whole_network_keeps(
     assert all(winner.metrics["networks"][0]["keeps_budget"] for winner in result.winners)
 
 
-@pytest.mark.usefixtures("without_extras")
+@pytest.mark.usefixtures("without_pictures")
 @pytest.mark.parametrize("moment", ["random search", "between winners"])
 def test_interrupted_after_the_search(
     several: mnas.Result, few: mnas.ImageData, moment: str, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -13,7 +13,7 @@ import torch
 from command import Mnas
 from made_up_tables import FIT, made_up, refitted
 from safetensors.torch import load_file
-from small_search import no_extras, read
+from small_search import no_pictures, read
 from torch import Tensor
 
 import mnas
@@ -64,7 +64,7 @@ SMALL = (
 @pytest.fixture(scope="module", autouse=True)
 def small_and_repeatable() -> Iterator[None]:
     """Few images, one thread: last bits differ with the number of threads."""
-    with restored_threads(), no_extras(), pytest.MonkeyPatch.context() as patch:
+    with restored_threads(), no_pictures(), pytest.MonkeyPatch.context() as patch:
         torch.set_num_threads(1)
         patch.setattr(shapes, "COUNTS", {"train": 24, "val": 8, "test": 8})
         for opened in ("mnas.data.dense.sources._scenes",):

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from command import Mnas
-from small_search import QUICK, TINY_SPACE, milliseconds, no_extras
+from small_search import QUICK, TINY_SPACE, milliseconds
 from small_search import read as read_events
 
 import mnas as package
@@ -38,11 +38,10 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("front")
     (folder / "tiny.yaml").write_text(TINY_SPACE)
-    with no_extras(pictures=True):
-        package.search(
-            space=folder / "tiny.yaml", latency_ms=0.6, trials=6, run=folder / "run", estimator="zero_cost",
-            latency=milliseconds, set={**QUICK, "recipe.epochs": EPOCHS, "references": 2},
-        )  # fmt: skip
+    package.search(
+        space=folder / "tiny.yaml", latency_ms=0.6, trials=6, run=folder / "run", estimator="zero_cost",
+        latency=milliseconds, set={**QUICK, "recipe.epochs": EPOCHS, "references": 2},
+    )  # fmt: skip
     return folder / "run"
 
 
@@ -80,7 +79,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     return seen
 
 
-@pytest.mark.usefixtures("without_extras")
+@pytest.mark.usefixtures("without_pictures")
 def test_a_trial_is_trained_once(mnas: Mnas, run: Run, trained: list[tuple[str, int]]) -> None:
     number = numbers(run, entered=False)[0]
     done = mnas("export", run.folder, "--trial", number, "--json")
@@ -103,7 +102,7 @@ def test_a_trial_is_trained_once(mnas: Mnas, run: Run, trained: list[tuple[str, 
     assert f"{row['test_accuracy']:.2%}" in again.out
 
 
-@pytest.mark.usefixtures("without_extras")
+@pytest.mark.usefixtures("without_pictures")
 def test_a_training_is_continued(run: Run, trained: list[tuple[str, int]]) -> None:
     """As that of a contender that a rung dropped, or of an export that was killed."""
     trial = next(one for one in trials(run) if one.number == numbers(run, entered=False)[0])
@@ -118,7 +117,7 @@ def test_a_training_is_continued(run: Run, trained: list[tuple[str, int]]) -> No
     assert one["networks"][0]["epochs"] == EPOCHS
 
 
-@pytest.mark.usefixtures("without_extras")
+@pytest.mark.usefixtures("without_pictures")
 def test_the_whole_front(mnas: Mnas, run: Run, tmp_path: Path) -> None:
     done = mnas("export", run.folder, "--front", "-o", "all", "--json")
     assert done.code == 0, done.err
@@ -186,7 +185,7 @@ def test_a_run_that_is_not_ready(run: Run) -> None:
         hand_over_trials(run, finished)
 
 
-@pytest.mark.usefixtures("without_extras")
+@pytest.mark.usefixtures("without_pictures")
 def test_data_from_python(search: Callable[..., package.Result]) -> None:
     result = search(
         data=package.load_data("digits"), estimator="zero_cost", set={**QUICK, "recipe.epochs": 1}, trials=2,

@@ -28,7 +28,7 @@ head: {channels: 0, hidden: 0, activation: none}
 """
 
 
-@pytest.mark.usefixtures("without_extras")
+@pytest.mark.usefixtures("without_pictures")
 @pytest.mark.parametrize(
     ("runtime", "file"), [("onnxruntime", "model_int8.onnx"), ("openvino", "model_int8.xml")]
 )  # fmt: skip

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_search import QUICK, TINY_SPACE, guess, milliseconds, no_extras
+from small_search import QUICK, TINY_SPACE, guess, milliseconds, no_pictures
 
 import mnas
 from mnas.pipeline.plan import EXPORT_S
@@ -31,7 +31,7 @@ def test_time_that_was_lost_before_does_not_eat_the_trainings(
         "trials": 3, "run": folder,
         "set": {**QUICK, "recipe.images": 100, "recipe.max_epochs": 6, "references": 1},
     }  # fmt: skip
-    with no_extras():
+    with no_pictures():
         with pytest.raises(KeyboardInterrupt):
             mnas.search(**asked, latency=stopped)
         run = Run(folder)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from small_search import QUICK, TINY_SPACE, guess, milliseconds, no_extras
+from small_search import QUICK, TINY_SPACE, guess, milliseconds, no_pictures
 
 import mnas
 from mnas.latency.model import LatencyModel
@@ -81,12 +81,12 @@ def spied(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Step]]:
 def unbroken(few: mnas.ImageData, time_for_ties: None, tmp_path_factory: pytest.TempPathFactory) -> mnas.Result:
     folder = tmp_path_factory.mktemp("unbroken")
     (folder / "tiny.yaml").write_text(TINY_SPACE)
-    with no_extras():
+    with no_pictures():
         return mnas.search(**SMALL, space=folder / "tiny.yaml", data=few, run=folder / "run")
 
 
 @pytest.fixture
-def given(few: mnas.ImageData, tiny: Path, tmp_path: Path, without_extras: None) -> dict[str, Any]:
+def given(few: mnas.ImageData, tiny: Path, tmp_path: Path, without_pictures: None) -> dict[str, Any]:
     return {**SMALL, "space": tiny, "data": few, "run": tmp_path / "run"}
 
 

@@ -100,7 +100,7 @@ def test_a_search_as_typed(mnas: Mnas, tiny: Path, tmp_path: Path) -> None:
     assert other.code == 2 and "holds a run of another configuration" in other.err
 
 
-@pytest.mark.usefixtures("without_extras")
+@pytest.mark.usefixtures("without_pictures")
 def test_a_training_as_typed(mnas: Mnas, tmp_path: Path) -> None:
     photos(tmp_path / "photos")
     train = ("train", "mobilenet_v3_small@0.35", "--data", "photos", "--set", "epochs=1", "--json")
@@ -117,7 +117,7 @@ def test_a_training_as_typed(mnas: Mnas, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("estimator", ["supernet", "train"])
-@pytest.mark.usefixtures("without_extras")
+@pytest.mark.usefixtures("without_pictures")
 def test_estimators(whole_search: Callable[..., package.Result], estimator: str, tmp_path: Path) -> None:
     """At a proxy resolution: both sides shrink; the winner is trained at its own."""
     data = package.load_data(photos(tmp_path / "photos"), reading=Reading("squeeze"))
@@ -132,7 +132,7 @@ def test_estimators(whole_search: Callable[..., package.Result], estimator: str,
     assert spec["resize"]["height"] == spec["input"]["shape"][2]
 
 
-@pytest.mark.usefixtures("without_extras")
+@pytest.mark.usefixtures("without_pictures")
 def test_a_space_of_rectangles_needs_no_option(whole_search: Callable[..., package.Result], tiny: Path) -> None:
     """Small images do not change its sizes, as they change those of squares; a resumed run has the same ones."""
     tiny.write_text(tiny.read_text().replace("resolution: [32, 48]", "resolution: [48x80, 32x53]"))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from damage import damage
-from small_search import QUICK, TINY_SPACE, milliseconds, no_extras
+from small_search import QUICK, TINY_SPACE, milliseconds, no_pictures
 
 import mnas
 from mnas.monitor.tensorboard import TensorBoard
@@ -35,7 +35,7 @@ def one_thread() -> Iterator[None]:
 def unbroken(few: mnas.ImageData, tmp_path_factory: pytest.TempPathFactory) -> mnas.Result:
     folder = tmp_path_factory.mktemp("unbroken")
     (folder / "tiny.yaml").write_text(TINY_SPACE)
-    with no_extras():
+    with no_pictures():
         return mnas.search(**SMALL, space=folder / "tiny.yaml", data=few, run=folder / "run")
 
 
@@ -45,7 +45,7 @@ WENT_ON = {
 """What the log says when a run goes on that was interrupted in a phase."""
 
 
-@pytest.mark.usefixtures("without_extras")
+@pytest.mark.usefixtures("without_pictures")
 @pytest.mark.parametrize("phases", [("supernet", "race"), ("search",)], ids="-".join)
 def test_interrupted_in_any_phase(
     unbroken: mnas.Result, few: mnas.ImageData, phases: tuple[str, ...], tiny: Path, tmp_path: Path,
@@ -77,7 +77,7 @@ def test_interrupted_in_any_phase(
 FILES = ("trials.jsonl", "races.jsonl", "checkpoints/supernet.safetensors", "checkpoints/*.pt")
 
 
-@pytest.mark.usefixtures("without_extras")
+@pytest.mark.usefixtures("without_pictures")
 def test_a_damaged_run_goes_on(
     unbroken: mnas.Result, few: mnas.ImageData, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_search import QUICK, TINY_SPACE, guess, milliseconds, no_extras
+from small_search import QUICK, TINY_SPACE, guess, milliseconds, no_pictures
 
 import mnas
 from mnas.api import train_supernet
@@ -38,7 +38,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def done(tiny: Path) -> mnas.Result:
-    with no_extras():
+    with no_pictures():
         return mnas.search(
             space=tiny, without=NAMES, latency_ms=0.6, trials=4, estimator=guess, latency=milliseconds,
             run=tiny.parent / "run", sampler="random", set=QUICK | {"recipe.epochs": 1, "references": 2},
@@ -77,7 +77,7 @@ def test_a_resume_has_the_narrowed_space(done: mnas.Result, tiny: Path) -> None:
 
 
 def test_a_baseline_stays_as_it_is_stated(tiny: Path, tmp_path: Path) -> None:
-    with no_extras():
+    with no_pictures():
         done = mnas.search(
             space=load_space(tiny), without=["kernel5"], latency_ms=0.6, trials=2, estimator=guess,
             latency=milliseconds, run=tmp_path / "run", baseline=["mobilenet_v3_small@0.35:32"],

@@ -66,7 +66,7 @@ def worker_process() -> Iterator[Start]:
         yield start
 
 
-@pytest.mark.usefixtures("without_extras")
+@pytest.mark.usefixtures("without_pictures")
 def test_a_search_with_workers(
     mnas: Mnas, server: Server, worker_process: Start, tiny: Path, tmp_path: Path
 ) -> None:

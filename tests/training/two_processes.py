@@ -14,7 +14,6 @@ import torch
 import mnas
 from mnas.config import SupernetRecipe
 from mnas.estimators import Estimate
-from mnas.export import folder as exports
 from mnas.io.interrupt import listen
 from mnas.monitor.console import Progress
 from mnas.monitor.tensorboard import TensorBoard
@@ -107,7 +106,6 @@ def search(folder: Path, run: Path, epochs: int, images: int, interval: int, kil
     logging.getLogger("mnas").addHandler(logging.StreamHandler())
     listen()
     supernet.CHECKPOINT_S, supernet.INTERVAL = 0.0, interval
-    exports.export_onnx = lambda *args, **options: None  # type: ignore[assignment]
     for name in ("pareto", "confusion"):
         setattr(TensorBoard, name, lambda *args, **options: None)
     speed.MEASURED_S = 0.0

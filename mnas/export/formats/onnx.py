@@ -1,4 +1,4 @@
-"""ONNX: float32 for any batch and size by PyTorch's exporter, int8 by onnxruntime's quantizer."""
+"""ONNX: float32 for any batch and size, int8 by onnxruntime's quantizer."""
 
 from __future__ import annotations
 
