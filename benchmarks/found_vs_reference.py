@@ -25,6 +25,7 @@ import concurrent.futures
 import datetime
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -51,6 +52,8 @@ from mnas.training.sizes import native_size
 
 IMAGES = 20_000
 CPU = torch.device("cpu")
+PATHS = re.compile(r"(?<!\S)/(?:[^\s/]+/)+")
+"""The folders of absolute paths in a log, which result files do not keep."""
 
 
 def searched(options: Sequence[str], folder: Path, core: int | None = None) -> dict[str, Any]:
@@ -60,7 +63,7 @@ def searched(options: Sequence[str], folder: Path, core: int | None = None) -> d
     result = mnas_json(["search", *options, "--run", str(run)], core, XDG_CACHE_HOME=str(folder / "cache"))
     wall_s = time.perf_counter() - began
     peak_kb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss  # of the largest of all commands so far
-    log = (run / "run.log").read_text().replace(str(folder), "FOLDER")
+    log = PATHS.sub("", (run / "run.log").read_text().replace(str(folder), "FOLDER"))
     winner, *opponents = result["networks"]
     opponents = opponents or [dropped_reference(run, result, data_of(options), core)]
     figures: dict[str, Any] = {

@@ -50,6 +50,14 @@ def print_result(result: Any, as_json: bool) -> None:
     """The comparison; ends the command with Infeasible's exit code where one of several budgets has no winner."""
     if not _is_main():
         return
+    try:
+        _print_result(result, as_json)
+    except KeyboardInterrupt:
+        typer.echo(f"interrupted; the search is finished, in {result.folder}: mnas report {result.folder}", err=True)
+        raise
+
+
+def _print_result(result: Any, as_json: bool) -> None:
     winners = [
         {"folder": str(winner.folder), "budget_ms": winner.budget_ms, "network": winner.metrics["networks"][0]}
         for winner in result.winners

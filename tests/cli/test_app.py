@@ -404,3 +404,7 @@ def test_interrupted(mnas: Mnas, tiny: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert done.code == 130
     assert "mnas resume" in done.err
     assert mnas("resume", "run").code == 0
+    with monkeypatch.context() as patch:
+        patch.setattr("mnas.cli.output.print_networks", interrupt)
+        done = mnas("resume", "run")
+    assert (done.code, "mnas report run" in done.err) == (130, True), "nothing is left to continue"

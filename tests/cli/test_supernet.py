@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 from pathlib import Path
 
 import pytest
 from command import Mnas
-from small_search import no_pictures
 
 from mnas.monitor.tensorboard import TensorBoard
 
@@ -34,8 +32,7 @@ def test_once_for_two_searches(mnas: Mnas, tiny: Path, tmp_path: Path) -> None:
     for name, runtime, images in (("first", "torch", "digits"), ("second", "onnxruntime", None)):
         data = ["--data", images] if images else []
         wanted = ["--latency-ms", "50", "--runtime", runtime, "--trials", "2", "--run", name]
-        with no_pictures() if runtime == "torch" else contextlib.nullcontext():
-            done = mnas("search", "--supernet", "shared", *data, *wanted, *SEARCHED, "--json")
+        done = mnas("search", "--supernet", "shared", *data, *wanted, *SEARCHED, "--json")
         assert done.code == 0, done.err
         assert done.json["networks"][0]["weights"] in ("inherited", "scratch")
         assert "is used as it is" in done.err
