@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from mnas.errors import BadInput
+from mnas.export.onnx_sizes import stated_sizes
 from mnas.nn import blocks
 from mnas.nn.dense import Dense
 from mnas.nn.gates import clipped_gates
@@ -44,7 +45,11 @@ def network_model(network: Network, shape: Sequence[int | str], *, pool: str = "
     emit(graph, graph.module, "images")
     graph.nodes[-1].output[0] = "logits"
     classes = network.get_parameter("classifier.bias").shape[0]
-    return _model(graph, "images", list(shape), {"logits": [shape[0], classes]})
+    model = _model(graph, "images", list(shape), {"logits": [shape[0], classes]})
+    if isinstance(shape[-1], str):
+        channels = {name: weight.dims[0] for name, weight in graph.weights.items() if weight.dims}
+        model.graph.value_info.extend(stated_sizes(graph.nodes, channels, "images", shape))
+    return model
 
 
 def free_batch_model(network: Network, shape: Sequence[int]) -> onnx.ModelProto:
