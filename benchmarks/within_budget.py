@@ -84,7 +84,7 @@ def trained(arch: Architecture, trainer: Trainer, recipe: Recipe, seed: int = 0)
     """Accuracies on the search-validation split after thirds of a training, and at its end."""
     began = time.process_time()
     torch.manual_seed(seed)
-    training, by_epoch = trainer.training(trainer.build(arch, recipe.dropout), arch, recipe, None), {}
+    training, by_epoch = trainer.training(trainer.build(arch, recipe.dropout), arch, recipe), {}
     for epoch in range(1, recipe.epochs + 1):
         training.epoch(lambda step: None)
         if epoch in (1, recipe.epochs // 3, recipe.epochs):

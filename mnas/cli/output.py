@@ -12,7 +12,7 @@ import typer
 
 from mnas.errors import Infeasible, MnasError, one_line
 from mnas.io.interrupt import INTERRUPTED
-from mnas.monitor.figures import BY_CLASS, NAMES, OTHERS, as_measured, figure_of, value_on_test, with_spread
+from mnas.monitor.figures import BY_CLASS, NAMES, OTHERS, as_measured, count, figure_of, value_on_test, with_spread
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -167,7 +167,7 @@ def _network_row(row: dict[str, Any], default_epochs: int) -> list[str]:
     epochs = row.get("epochs", default_epochs)
     return [
         row["name"], _accuracy(row),
-        f"{epochs} epoch{'s' * (epochs != 1)}" + ", inherited" * (row.get("weights") == "inherited"),
+        count(epochs, "epoch") + ", inherited" * (row.get("weights") == "inherited"),
         f"{row['madds'] / 1e6:,.1f} M", f"{row['params']:,}",
         str(size) if size == trained_at else f"{size} (accuracy {trained_at})", *map(_latency, row["latencies"]),
     ]  # fmt: skip

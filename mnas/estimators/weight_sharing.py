@@ -16,10 +16,9 @@ from mnas.data.division import read_division
 from mnas.errors import BadInput
 from mnas.estimators.supernet import STATISTICS_IMAGES, SupernetEstimator
 from mnas.io.checksum import remove_kept, write_with_sum
-from mnas.io.size import Size
 from mnas.monitor.console import progress
 from mnas.monitor.tensorboard import TensorBoard
-from mnas.nn.starting import start_from
+from mnas.nn.starting import origin_in, start_from
 from mnas.nn.supernet import Supernet, has_kernel_transforms
 from mnas.nn.weights import is_whole, read_safetensors
 from mnas.run import Run
@@ -44,7 +43,6 @@ class WeightSharing:
         self, run: Run, config: RunConfig, space: SearchSpace, trainer: Trainer, group: ProcessGroup = SINGLE
     ):
         self._config, self._space, self._trainer, self._group = config, space, trainer, group
-        self._teachers: dict[Size, nn.Module] = {}
         torch.manual_seed(config.seed)
         self._weights = run.supernet_weights
         self._checkpoint = run.checkpoints / "supernet.pt"
@@ -152,22 +150,25 @@ class WeightSharing:
         """Estimates candidates' accuracies."""
         return SupernetEstimator(self.supernet, self._trainer, finetune, select=select)
 
-    def start(self, arch: Architecture) -> tuple[nn.Module, nn.Module | None]:
-        """The network whose weights a full training starts from, and its teacher if the task has one."""
-        return self.inherited(arch), self.teacher(arch.resolution) if self._trainer.task.taught else None
-
     def inherited(self, arch: Architecture) -> nn.Module:
-        """A network with the supernet's weights and statistics of its own; BadInput if it is not in the space."""
-        network = self.supernet.extract(arch)
+        """A network with the supernet's weights and statistics of its own.
+
+        One outside the space gets those of the space's reference, of which it may be a narrower version. BadInput if
+        it has another design.
+        """
+        if arch in self._space:
+            network: nn.Module = self.supernet.extract(arch)
+        else:
+            network = self._outside(arch).to(self._trainer.device)
         self._trainer.finish(network, arch, STATISTICS_IMAGES)
         return network
 
-    def teacher(self, resolution: Size) -> nn.Module:
-        """The space's largest network at a resolution, in eval mode."""
-        if resolution not in self._teachers:
-            largest, _ = largest_and_smallest(self._space.with_resolutions((resolution,)))
-            self._teachers[resolution] = self.inherited(largest).eval()
-        return self._teachers[resolution]
+    def _outside(self, arch: Architecture) -> nn.Module:
+        origin = origin_in(self.supernet)
+        if not origin.fits(arch):
+            raise BadInput(f"architecture {arch.id} has another design than the networks of space '{self._space.name}'")
+        torch.manual_seed(self._trainer.seed)
+        return self._trainer.task.build(arch, 0.0, origin)
 
 
 def _figures(interval: Interval) -> dict[str, float]:

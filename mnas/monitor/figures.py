@@ -31,6 +31,11 @@ def value_on_test(row: Mapping[str, Any]) -> float:
     return value
 
 
+def count(number: int, noun: str) -> str:
+    """'1 trial', '2 trials'."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def decimals(half_width: float) -> int:
     """Of milliseconds and their uncertainty: at least two, and as many as show it, up to four."""
     return 2 if half_width >= 0.01 or half_width <= 0 else 3 if half_width >= 0.001 else 4

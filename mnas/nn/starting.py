@@ -1,4 +1,4 @@
-"""A supernet's first weights: those of a trained network, or of a published supernet."""
+"""A supernet's first weights, those of a trained network or of a published supernet; and what starts from its own."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 from dataclasses import replace
 
 from mnas.errors import BadInput
+from mnas.nn.importance import sort_channels
 from mnas.nn.inheritance import inherit, inherit_classifier
 from mnas.nn.origin import Origin
 from mnas.nn.supernet import Supernet, has_kernel_transforms
@@ -25,9 +26,7 @@ def start_from(supernet: Supernet, origin: Origin) -> Architecture:
     if origin.supernet is not None:
         return _start_from_ofa(supernet, origin.supernet, origin.name)
     space = supernet.space
-    arch = _as_in(space, origin.architecture)
-    if arch not in space:
-        arch = space.decode({name: max(options) for name, options in space.choices().items()})
+    arch = _in_space(space, origin.architecture)
     if not origin.fits(arch):
         raise BadInput(f"{origin.name}: its network has another design than those of space '{space.name}'")
     network = supernet.plain(arch)
@@ -36,11 +35,30 @@ def start_from(supernet: Supernet, origin: Origin) -> Architecture:
     return arch
 
 
+def outsiders_start(space: SearchSpace) -> Architecture:
+    """The network of a space with whose weights those outside it start: its reference, or else the largest one."""
+    return _in_space(space, space.rival(space.reference)[1])
+
+
+def origin_in(supernet: Supernet) -> Origin:
+    """The network of `outsiders_start` with the weights of `supernet`."""
+    arch = outsiders_start(supernet.space)
+    network = supernet.plain(arch).cpu()
+    sort_channels(network)
+    return Origin("the supernet", arch, network.eval().requires_grad_(False))
+
+
 def _as_in(space: SearchSpace, arch: Architecture) -> Architecture:
     """The architecture for the images of a space, with its eps: weights depend on neither."""
     return replace(
         arch, resolution=space.resolutions[0], channels=space.channels, bn_eps=space.file.bn_eps
     )
+
+
+def _in_space(space: SearchSpace, arch: Architecture) -> Architecture:
+    """The same network in a space, or else the space's largest one."""
+    arch = _as_in(space, arch)
+    return arch if arch in space else space.decode({name: max(options) for name, options in space.choices().items()})
 
 
 def _start_from_ofa(supernet: Supernet, ofa: Supernet, name: str) -> Architecture:

@@ -15,16 +15,19 @@ from mnas.io.size import Size
 from mnas.latency.model import PREDICTED, Measure, keeps
 from mnas.latency.timing.rounds import Measurement
 from mnas.monitor.figures import NAMES, as_measured, with_spread
+from mnas.nn.inheritance import fits
 from mnas.nn.network import build
+from mnas.nn.starting import outsiders_start
 from mnas.pipeline.context import Context, full_trainer
 from mnas.pipeline.neighbours import near_references
 from mnas.pipeline.race import Contender, Rank
 from mnas.pipeline.references import Reference
+from mnas.space.architecture import Architecture
 from mnas.space.cost import cost
 from mnas.space.dense import classes_of
-from mnas.space.space import SearchSpace
 from mnas.study.objective import knee, ranking_key
 from mnas.study.trial import ZERO_COST, Trial
+from mnas.training.full import Weights
 from mnas.training.sizes import own_size
 from mnas.training.trainer import Trainer
 
@@ -65,7 +68,7 @@ def contenders(
             raise Infeasible(_none_finished(None))
         point = knee((trial.accuracy or 0, trial.latency_ms) for trial in complete)
         best = next(trial for trial in complete if (trial.accuracy, trial.latency_ms) == point)
-        return [with_start(_found(best, Measurement(best.latency_ms, 0.0, PREDICTED)), full_trainer(context))]
+        return _with_weights([_found(best, Measurement(best.latency_ms, 0.0, PREDICTED))], context)
     if context.config.budgets_ms:
         log.info("finalists for %g ms:", budget_ms)
         slowest_ms = budget_ms * context.config.objective.evaluate_up_to
@@ -77,15 +80,11 @@ def contenders(
     if context.run.state().estimator in UNTRAINED:
         near = near_references(context, entered, budget_ms, math.ceil(NEAR_REFERENCES * finalists_of(context)))
     found = [*near, *_of_the_search(context, complete, near, entered, budget_ms)]
-    count, trainer = finalists_of(context), full_trainer(context)
-    found, entered = ([with_start(one, trainer) for one in some] for some in (found, entered))
-    _log_starts([*found, *entered], trainer)
-    if context.run.state().estimator == "supernet" and not context.config.from_scratch:
-        if context.config.shared_supernet is None:
-            found = _both_ways(found, count)
-        else:  # a third of the epochs is too short for fresh weights
-            found = [replace(one, weights="inherited") for one in found]
-            entered = _inheriting(entered, context.space)
+    found, entered = _with_weights(found, context), _with_weights(entered, context)
+    _log_starts([*found, *entered], full_trainer(context))
+    config = context.config
+    if context.run.state().estimator == "supernet" and not config.from_scratch and config.shared_supernet is None:
+        found = _both_ways(found, finalists_of(context))
     return [*found, *entered]
 
 
@@ -111,10 +110,17 @@ def _of_the_search(
         return []
 
 
-def with_start(contender: Contender, trainer: Trainer) -> Contender:
-    """The contender, starting from the weights that the trainer has for its design."""
-    origin = trainer.origin_of(contender.architecture)
-    return contender if origin is None else replace(contender, weights="pretrained")
+def weights_of(arch: Architecture, context: Context) -> Weights:
+    """What a network's training starts from: the supernet that the search was given, trained weights, or fresh ones."""
+    config, space = context.config, context.space
+    given = config.shared_supernet is not None and not config.from_scratch
+    if given and (arch in space or fits(arch, outsiders_start(space))):
+        return "inherited"
+    return "scratch" if full_trainer(context).origin_of(arch) is None else "pretrained"
+
+
+def _with_weights(contenders: Sequence[Contender], context: Context) -> list[Contender]:
+    return [replace(one, weights=weights_of(one.architecture, context)) for one in contenders]
 
 
 def finalists_of(context: Context) -> int:
@@ -133,11 +139,6 @@ def _both_ways(found: Sequence[Contender], count: int) -> list[Contender]:
     other = "from scratch" if found[0].weights == "scratch" else "from the file's weights"
     fresh = replace(found[0], name=f"{found[0].name} {other}")
     return [inherited[0], fresh, *inherited[1:]][: max(2, count)]
-
-
-def _inheriting(references: Sequence[Contender], space: SearchSpace) -> list[Contender]:
-    """The published networks, those of the space from the supernet's weights."""
-    return [replace(one, weights="inherited") if one.architecture in space else one for one in references]
 
 
 def finalists(
@@ -197,6 +198,7 @@ def best_references(context: Context, references: Sequence[Reference]) -> list[R
     """
     outputs = context.trainer.task.outputs
     allowed = [one for one in references if context.constraints.satisfied_by(one.architecture)]
+    allowed = _without_fresh(allowed, context)
     allowed.sort(key=lambda one: (_is_published(one, context), cost(one.architecture, outputs).madds), reverse=True)
     chosen = allowed[: context.config.references]
     own = own_size(context.data.image_size, context.space.resolutions)
@@ -204,6 +206,18 @@ def best_references(context: Context, references: Sequence[Reference]) -> list[R
     if len(chosen) > 1 and at_own_size and not any(one in at_own_size for one in chosen):
         chosen[-1] = at_own_size[0]
     return chosen
+
+
+def _without_fresh(references: list[Reference], context: Context) -> list[Reference]:
+    """In a given supernet those that start from it, if any do: in a race so short fresh weights have no chance."""
+    if context.config.shared_supernet is None:
+        return references
+    started = [one for one in references if weights_of(one.architecture, context) == "inherited"]
+    if not started:
+        return references
+    if left := [one.name for one in references if one not in started]:
+        log.info("references: %s would start from fresh weights, which is no comparison: left out", ", ".join(left))
+    return started
 
 
 def _log_starts(contenders: Sequence[Contender], trainer: Trainer) -> None:

@@ -16,7 +16,8 @@ from mnas.io.files import read_json
 from mnas.latency.model import PREDICTED
 from mnas.latency.timing.rounds import Measurement
 from mnas.monitor.console import log_file
-from mnas.pipeline.contenders import with_start
+from mnas.monitor.figures import count
+from mnas.pipeline.contenders import weights_of
 from mnas.pipeline.context import Context, Overrides, full_trainer
 from mnas.pipeline.kind import judged
 from mnas.pipeline.kinds import kind_of
@@ -115,7 +116,7 @@ def _train(run: Run, config: RunConfig, wanted: Sequence[tuple[Trial, Path]]) ->
     trainings = Trainings(trainer, _sharing(context, contenders), run.checkpoints, context.board)
     for contender, (_, folder) in zip(contenders, wanted, strict=True):
         recipe = starting_from(contender.weights, stated, trainer.task.usual)
-        log.info("training %s for %d epochs, to %s", contender.name, recipe.epochs, folder)
+        log.info("training %s for %s, to %s", contender.name, count(recipe.epochs, "epoch"), folder)
         trained = trainings.of(Leg(contender, recipe, recipe.epochs, trainer.seed)).trained()
         network = judged(kind, [trained], trainer)
         rows = rows_of(kind, [network], "trained", trainer.task.outputs)
@@ -130,8 +131,8 @@ def _contender(context: Context, trial: Trial) -> Contender:
             if contender.trial == trial.number:
                 return contender
     latency = Measurement(trial.latency_ms, 0.0, PREDICTED)
-    contender = Contender(f"trial {trial.number}", trial.architecture, "found", latency, trial=trial.number)
-    return with_start(contender, full_trainer(context))
+    weights = weights_of(trial.architecture, context)
+    return Contender(f"trial {trial.number}", trial.architecture, "found", latency, weights, trial=trial.number)
 
 
 def _sharing(context: Context, contenders: Sequence[Contender]) -> WeightSharing | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from mnas.config import RunConfig
-from mnas.monitor.figures import BEST
+from mnas.monitor.figures import BEST, count
 from mnas.pipeline.clock import duration
 from mnas.pipeline.context import Context
 from mnas.pipeline.plan import Plan, most_epochs
@@ -41,9 +41,9 @@ def log_plan(plan: Plan, context: Context, own_estimator: bool) -> None:
             "in the space" if reference in context.space else "not in the space",
         )  # fmt: skip
     log.info(
-        "%s; then the best of them and the references scaled to the budget race for up to %d epochs; about %s in total "
-        "from now", in_words(plan, config, len(context.data.train), own_estimator), most_epochs(config.recipe),
-        duration(plan.expected_s()),
+        "%s; then the best of them and the references scaled to the budget race for up to %s; about %s in total "
+        "from now", in_words(plan, config, len(context.data.train), own_estimator),
+        count(most_epochs(config.recipe), "epoch"), duration(plan.expected_s()),
     )  # fmt: skip
 
 
@@ -54,7 +54,7 @@ def in_words(plan: Plan, config: RunConfig, train: int, own_estimator: bool) -> 
     ])) + ", then as many random candidates" * (plan.searches > 1)  # fmt: skip
     recipe = plan.candidate.recipe
     images = min(train, recipe.images or train)
-    training = f"{_epochs(recipe.epochs)} on {images} images (about {duration(plan.candidate.seconds)})"
+    training = f"{count(recipe.epochs, 'epoch')} on {images} images (about {duration(plan.candidate.seconds)})"
     if own_estimator:
         return f"search: {until}, with your own estimator"
     if plan.supernet is not None:
@@ -65,14 +65,10 @@ def in_words(plan: Plan, config: RunConfig, train: int, own_estimator: bool) -> 
         first = "the supernet is trained"
         if plan.supernet.seconds:
             epochs, seconds = plan.supernet.recipe.epochs, plan.supernet.seconds
-            first = f"a supernet is trained for {_epochs(epochs)} (about {duration(seconds)})"
+            first = f"a supernet is trained for {count(epochs, 'epoch')} (about {duration(seconds)})"
         return f"{first}; search: {until}; {estimate}"
     if config.objective.accuracy == "probe":
         return f"search: {until}, by a linear classifier on the features that each has from the trained weights"
     if config.objective.accuracy == "zero_cost":
         return f"search: {until}, by the zero-cost score {config.zero_cost} ({ZERO_COST[config.zero_cost]})"
     return f"search: {until}; each candidate is trained for {training}"
-
-
-def _epochs(count: int) -> str:
-    return f"{count} epoch{'s' * (count != 1)}"

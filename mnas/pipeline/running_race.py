@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from mnas.monitor.figures import count
 from mnas.pipeline.clock import duration
 from mnas.pipeline.contenders import UNTRAINED, ranking
 from mnas.pipeline.context import Context
@@ -81,7 +82,9 @@ class RunningRace:
 
     def run(self) -> list[Placing]:
         """The placings of those trained to the end, best first."""
-        names = ", ".join(f"{one.name} ({one.latency.median_ms:.2f} ms, {one.epochs} epochs)" for one in self.entered)
+        names = ", ".join(
+            f"{one.name} ({one.latency.median_ms:.2f} ms, {count(one.epochs, 'epoch')})" for one in self.entered
+        )
         after = ", ".join(map(_fraction, self._parts)) or "no part"
         log.info("race%s: the weaker are dropped after %s of it; %s", self._at, after, names)
         by_time = self._is_by_time()
@@ -151,7 +154,8 @@ class RunningRace:
         for before, after in zip(kept, going_on, strict=True):
             if before != after:
                 log.info(
-                    "%s trains for %d epochs, as the time left allows", after.contender.name, after.contender.epochs
+                    "%s trains for %s, as the time left allows", after.contender.name,
+                    count(after.contender.epochs, "epoch"),
                 )
         group = f"race{self._at.replace(' ', '_')}"
         figures: dict[str, Any] = {

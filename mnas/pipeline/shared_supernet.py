@@ -13,6 +13,7 @@ from mnas.data.reading import FOUND_OUT, reading_of
 from mnas.errors import BadInput
 from mnas.io.checksum import write_with_sum
 from mnas.io.size import Size, in_order, shown
+from mnas.monitor.figures import count
 from mnas.nn.origin import Origin
 from mnas.nn.weights import is_whole, read_safetensors
 from mnas.pipeline.context import space_of
@@ -68,8 +69,8 @@ def with_shared_supernet(run: Run, config: RunConfig, space: SearchSpace) -> Run
         return config
     recipe = adapted(config.supernet)
     log.info(
-        "supernet: that of %s is adapted to these images, for %d epochs with a learning rate of %g",
-        config.shared_supernet, recipe.epochs, recipe.lr,
+        "supernet: that of %s is adapted to these images, for %s with a learning rate of %g",
+        config.shared_supernet, count(recipe.epochs, "epoch"), recipe.lr,
     )  # fmt: skip
     return config.model_copy(update={"supernet": recipe})
 
@@ -118,8 +119,8 @@ def with_published_supernet(config: RunConfig, origins: Sequence[Origin]) -> Run
         return config
     recipe = adapted(config.supernet)
     log.info(
-        "supernet: that of %s has only to adapt to these images: %d epochs with a learning rate of %g", origin.name,
-        recipe.epochs, recipe.lr,
+        "supernet: that of %s has only to adapt to these images: %s with a learning rate of %g", origin.name,
+        count(recipe.epochs, "epoch"), recipe.lr,
     )  # fmt: skip
     return config.model_copy(update={"supernet": recipe})
 

@@ -17,6 +17,7 @@ from mnas.io.files import read_json, require_space, write_json
 from mnas.io.size import written
 from mnas.io.versions import versions
 from mnas.monitor.console import log_file
+from mnas.monitor.figures import count
 from mnas.monitor.tensorboard import TensorBoard
 from mnas.pipeline.clock import RunClock, duration
 from mnas.pipeline.context import Overrides, make_trainer, run_data, searched_space, space_like
@@ -37,6 +38,8 @@ log = logging.getLogger("mnas")
 
 FACTS = "supernet.json"
 """What a trained supernet's folder says about it."""
+LONGER = 2
+"""A supernet that is to serve many searches is trained for so many times the epochs of one search's own."""
 ENOUGH_STEPS = 1000
 """Steps that a supernet gets by more epochs where the images are few, if their number is not stated."""
 
@@ -105,8 +108,9 @@ def _planned(
         recipe = recipe.model_copy(update={"epochs": _epochs(recipe, an_epoch, epoch_s, left_s)})
     run.update_state(threads=pace.threads, precision=pace.precision, supernet=recipe, estimator="supernet")
     log.info(
-        "a supernet of space %s is trained for %d epochs, %d steps (about %s), in %s, threads: %d", space.name,
-        recipe.epochs, recipe.epochs * an_epoch, duration(recipe.epochs * epoch_s), pace.precision, pace.threads,
+        "a supernet of space %s is trained for %s, %d steps (about %s), in %s, threads: %d", space.name,
+        count(recipe.epochs, "epoch"), recipe.epochs * an_epoch, duration(recipe.epochs * epoch_s), pace.precision,
+        pace.threads,
     )  # fmt: skip
     if recipe.epochs * an_epoch < MIN_SUPERNET_STEPS and not trainer.origins:
         log.warning(
@@ -120,7 +124,7 @@ def _epochs(recipe: SupernetRecipe, steps: int, epoch_s: float, left_s: float | 
     """The epochs of a training in `left_s`, or of the recipe; enough of them where each has few steps."""
     enough = -(-ENOUGH_STEPS // steps)
     if left_s is None:
-        return max(recipe.epochs, enough) if recipe.epochs == SupernetRecipe().epochs else recipe.epochs
+        return max(LONGER * recipe.epochs, enough) if recipe.epochs == SupernetRecipe().epochs else recipe.epochs
     if left_s < epoch_s:
         raise BadInput(
             f"--budget: one epoch of this supernet takes {duration(epoch_s)} here; give more, or fewer images (--set "

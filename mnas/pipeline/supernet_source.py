@@ -21,8 +21,9 @@ from mnas.space.space import SearchSpace
 
 FREE = ("name", "reference", "resolution", "bn_eps", "without")
 """Of a space's file, what weights do not depend on, or take from their own."""
-SHORTER = 3
-"""Contenders that go on from a supernet's weights train for this part of the recipe's epochs."""
+SHORTER, SHORTER_ADAPTED = 6, 3
+"""Contenders that go on from a supernet's weights train for this part of the recipe's epochs: where it was trained on
+the same images, and where it was adapted to others (benchmarks/once_for_all.py)."""
 
 
 def source_of(path: str | Path) -> Run:
@@ -53,17 +54,17 @@ def shared_data(source: Run) -> str:
 def sharing(config: RunConfig, source: Run) -> RunConfig:
     """The configuration of a search in the supernet of `source`, which has the space, and of the same images the rest.
 
-    Candidates are estimated in it, whatever the number of steps; contenders go on from its weights for a third of the
+    Candidates are estimated in it, whatever the number of steps; contenders go on from its weights for a part of the
     recipe's epochs, unless these or a time budget are stated.
     """
-    theirs = source.config()
+    theirs, same = source.config(), has_images_of(source, config)
     changes: dict[str, Any] = {"space_file": {**config.space_file, "bn_eps": shared_space(source).file.bn_eps}}
     if config.objective.accuracy == "auto":
         changes["objective"] = config.objective.model_copy(update={"accuracy": "supernet"})
     recipe = config.recipe
     if config.budget_s is None and recipe.epochs == Recipe().epochs and not config.from_scratch:
-        recipe = recipe.model_copy(update={"epochs": recipe.epochs // SHORTER})
-    if has_images_of(source, config):
+        recipe = recipe.model_copy(update={"epochs": recipe.epochs // (SHORTER if same else SHORTER_ADAPTED)})
+    if same:
         changes |= {
             "labels": config.labels or theirs.labels, "group_by": config.group_by or theirs.group_by,
             "resolution": config.resolution or theirs.resolution,

@@ -47,7 +47,7 @@ class Trainings:
         contender, start = leg.contender, None
         if contender.weights == "inherited":
             assert self.sharing is not None
-            start = partial(self.sharing.start, contender.architecture)
+            start = partial(self.sharing.inherited, contender.architecture)
         trainer = replace(self.trainer, seed=leg.seed)
         name = contender.name if leg.seed == self.trainer.seed else f"{contender.name}, seed {leg.seed}"
         return FullTraining(name, contender.architecture, leg.recipe, trainer, self.checkpoints, start, self.board)

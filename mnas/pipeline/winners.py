@@ -18,6 +18,7 @@ from mnas.io.size import written
 from mnas.io.strict_yaml import read_text
 from mnas.latency.timing.rounds import Measurement
 from mnas.monitor.figures import value_on_test
+from mnas.pipeline.contenders import weights_of
 from mnas.pipeline.context import Context
 from mnas.pipeline.kind import judged
 from mnas.pipeline.kinds import kind_of
@@ -38,7 +39,7 @@ from mnas.run import Run
 from mnas.space.architecture import Architecture
 from mnas.study.analysis import front_of
 from mnas.study.trial import Trial
-from mnas.training.full import Trained, Weights
+from mnas.training.full import Trained
 from mnas.training.loop import Diverged
 
 log = logging.getLogger("mnas")
@@ -125,7 +126,9 @@ def hand_over(
     """
     config, trainer, kind = context.config, context.trainer.at_full_size(), kind_of(context.config)
     task = trainer.task
-    stated = [_seeds(shared, _baseline(name, arch, outcomes, pacing), config.seeds) for name, arch in baselines]
+    stated = [
+        _seeds(shared, _baseline(name, arch, outcomes, pacing, context), config.seeds) for name, arch in baselines
+    ]
     stated = [seeds for seeds in stated if seeds]
     by_number, listed = {trial.number: trial for trial in trials}, list[LeaderboardRow]()
     for outcome in outcomes:
@@ -170,14 +173,14 @@ def _placed(outcome: Outcome, val_images: int) -> list[LeaderboardRow]:
     return race_rows(outcome.entered, outcome.rungs, finished, val_images)
 
 
-def _baseline(name: str, arch: Architecture, outcomes: Sequence[Outcome], pacing: Pacing) -> Contender:
+def _baseline(
+    name: str, arch: Architecture, outcomes: Sequence[Outcome], pacing: Pacing, context: Context
+) -> Contender:
     """A stated baseline, trained for as long as the last winner, or with the weights of the contender that it was."""
     same = (one for outcome in outcomes for one in outcome.entered if one.architecture == arch)
     entered = next(same, None)
-    fresh: Weights = "scratch" if pacing.trainer.origin_of(arch) is None else "pretrained"
-    baseline = Contender(
-        name, arch, "reference", Measurement(0.0, 0.0, 0), fresh if entered is None else entered.weights
-    )
+    weights = weights_of(arch, context) if entered is None else entered.weights
+    baseline = Contender(name, arch, "reference", Measurement(0.0, 0.0, 0), weights)
     winner, standing = outcomes[-1].winner, outcomes[-1].placings[0].standing
     if standing is None or winner.architecture == arch or winner.epochs >= most_epochs(pacing.recipe):
         return replace(baseline, epochs=winner.epochs)

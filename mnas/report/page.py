@@ -14,12 +14,12 @@ import yaml
 
 from mnas.errors import one_line
 from mnas.io.files import write_atomic
-from mnas.monitor.figures import as_measured, value_on_test
+from mnas.monitor.figures import as_measured, count, value_on_test
 from mnas.report import sections
 from mnas.report.facts import Facts, gather
 from mnas.report.latency import tables
 from mnas.report.tables import benchmark, leaderboard
-from mnas.report.words import count, standing, verdict
+from mnas.report.words import standing, verdict
 from mnas.run import Run
 from mnas.version import __version__
 

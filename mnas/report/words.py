@@ -7,18 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from mnas.io.size import shown
-from mnas.monitor.figures import NAMES, as_measured, figure_of, value_on_test
+from mnas.monitor.figures import NAMES, as_measured, count, figure_of, value_on_test
 from mnas.report.facts import Facts, Handed
 
 LATENCIES = {
     "measured": "measured as a whole network", "predicted": "predicted by its latency table, not measured",
     "given": "by the given latency function",
 }  # fmt: skip
-
-
-def count(number: int, noun: str) -> str:
-    """'1 trial', '2 trials'."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def standing(facts: Facts) -> tuple[str, str]:

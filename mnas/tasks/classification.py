@@ -39,7 +39,6 @@ class Classification:
     figure = "accuracy"
     usual: ClassVar[Mapping[str, Any]] = {}
     probed = True
-    taught = True
 
     @property
     def outputs(self) -> int:
@@ -74,8 +73,8 @@ class Classification:
         # one batch is not worth starting processes
         return next((raw for raw, _ in drawn), torch.empty(0))
 
-    def lessons(self, recipe: Recipe, setting: Setting, teacher: nn.Module | None) -> ClassLessons:
-        return ClassLessons(self.data.train, with_flip(recipe, self.data), setting, teacher)
+    def lessons(self, recipe: Recipe, setting: Setting) -> ClassLessons:
+        return ClassLessons(self.data.train, with_flip(recipe, self.data), setting)
 
     def supernet(self, space: SearchSpace, kernel_transforms: bool) -> Supernet:
         return Supernet(space, self.data.num_classes, kernel_transforms)

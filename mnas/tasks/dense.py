@@ -69,7 +69,6 @@ class DenseTask(Generic[T]):
     head: DenseHead
     usual = RECIPE
     probed = False
-    taught = False
     counted = None
 
     def examine(self, network: nn.Module, part: Part, place: Place) -> Examined:

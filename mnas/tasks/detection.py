@@ -45,13 +45,12 @@ class Detection(DenseTask[Boxes]):
     def build(self, arch: Architecture, dropout: float, origin: Origin | None) -> DetectionNetwork:
         return detection_network(arch, self.head.num_classes, network=backbone(arch, origin))
 
-    def lessons(self, recipe: Recipe, setting: Setting, teacher: nn.Module | None) -> BoxLessons:
-        assert teacher is None, "no teacher for detection"
+    def lessons(self, recipe: Recipe, setting: Setting) -> BoxLessons:
         return BoxLessons(self.data.train, recipe, setting)
 
     def supernet_lessons(self, recipe: SupernetRecipe, setting: Setting) -> DenseSandwich[Boxes]:
         guessing = (1 + NEGATIVES) * math.log(self.head.num_classes) + GUESSED_OFFSETS
-        return DenseSandwich(self.lessons(recipe, setting, None), guessing)
+        return DenseSandwich(self.lessons(recipe, setting), guessing)
 
     def value(self, network: nn.Module, part: Part, place: Place, *, exact: bool) -> float:
         return _number(self.judge(network, part, place, exact=exact).map)

@@ -51,8 +51,7 @@ class Segmentation(DenseTask[Tensor]):
             output_stride=self.head.output_stride,
         )  # fmt: skip
 
-    def lessons(self, recipe: Recipe, setting: Setting, teacher: nn.Module | None) -> MaskLessons:
-        assert teacher is None, "no teacher for segmentation"
+    def lessons(self, recipe: Recipe, setting: Setting) -> MaskLessons:
         return MaskLessons(self.data.train, recipe, setting, self.data.ignore_index)
 
     def supernet(self, space: SearchSpace, kernel_transforms: bool) -> DenseSupernet:
@@ -60,7 +59,7 @@ class Segmentation(DenseTask[Tensor]):
 
     def supernet_lessons(self, recipe: SupernetRecipe, setting: Setting) -> DenseSandwich[Tensor]:
         guessing = math.log(max(2, self.head.num_classes)) * (1 + AUXILIARY * (self.head.name in WITH_AUXILIARY))
-        return DenseSandwich(self.lessons(recipe, setting, None), guessing)
+        return DenseSandwich(self.lessons(recipe, setting), guessing)
 
     def value(self, network: nn.Module, part: Part, place: Place, *, exact: bool) -> float:
         return _number(self.judge(network, part, place, exact=exact).miou)

@@ -92,12 +92,8 @@ class Task(Protocol):
     def pixels(self, images: int, place: Place, seed: int) -> Tensor:
         """At most this number of training images in the size of the network's input, uint8 (n, 3, h, w)."""
 
-    def lessons(self, recipe: Recipe, setting: Setting, teacher: nn.Module | None) -> Lessons:
+    def lessons(self, recipe: Recipe, setting: Setting) -> Lessons:
         """What a training learns from."""
-
-    @property
-    def taught(self) -> bool:
-        """Whether a network that starts from a supernet's weights learns from the largest one too."""
 
     def supernet(self, space: SearchSpace, kernel_transforms: bool) -> Supernet:
         """A supernet for the data with fresh weights, by torch's generator."""

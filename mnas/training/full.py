@@ -21,7 +21,7 @@ from mnas.io.checksum import read_kept, write_kept
 from mnas.io.interrupt import asked, finishing_steps, stop_if_asked
 from mnas.io.size import shown
 from mnas.monitor.console import Progress, progress
-from mnas.monitor.figures import NAMES
+from mnas.monitor.figures import NAMES, count
 from mnas.monitor.tensorboard import TensorBoard
 from mnas.space.architecture import Architecture
 from mnas.space.dense import DenseHead
@@ -41,8 +41,8 @@ SAVE_S = 20.0
 
 Weights = Literal["scratch", "pretrained", "inherited"]
 """What a training starts from: fresh weights, those of a trained network, or those of the run's supernet."""
-Start = Callable[[], tuple[nn.Module, nn.Module | None]]
-"""Gives the network whose weights a training starts from, and a teacher or None."""
+Start = Callable[[], nn.Module]
+"""Gives the network whose weights a training starts from."""
 
 
 @dataclass(frozen=True)
@@ -153,11 +153,10 @@ class _Advance:
 
     def __init__(self, whole: FullTraining, saved: dict[str, Any] | None):
         self._whole, trainer, recipe = whole, whole.trainer, whole.recipe
-        network, teacher = trainer.build(whole.architecture, recipe.dropout), None
+        network = trainer.build(whole.architecture, recipe.dropout)
         if whole.start is not None:
-            inherited, teacher = whole.start()
-            network.load_state_dict(inherited.state_dict())
-        self._training = trainer.training(network, whole.architecture, recipe, teacher)
+            network.load_state_dict(whole.start().state_dict())
+        self._training = trainer.training(network, whole.architecture, recipe)
         self._seconds, self._standing = 0.0, Standing(0, np.zeros(0, bool), 0.0)
         self._best: dict[str, Any] = {"epochs": 0, "accuracy": -1.0, "weights": {}}
         if saved is not None:
@@ -191,7 +190,8 @@ class _Advance:
         self._save()
         if self._standing.finished:
             name, value = NAMES[whole.trainer.task.figure], 100 * self._standing.accuracy
-            log.info("%s: trained for %d epochs, validation %s %.2f%%", whole.name, training.epochs, name, value)
+            epochs = count(training.epochs, "epoch")
+            log.info("%s: trained for %s, validation %s %.2f%%", whole.name, epochs, name, value)
         return self._standing
 
     def _is_out_of_patience(self) -> bool:

@@ -71,12 +71,11 @@ class SupernetLessons(Protocol):
 class ClassLessons:
     """Images of one class each: soft targets (b, classes) and cross entropy.
 
-    With a `teacher`, half of the loss is against its outputs for the same images (arXiv 1503.02531). An undecided
-    `recipe.flip` mirrors nothing: see `with_flip`.
+    An undecided `recipe.flip` mirrors nothing: see `with_flip`.
     """
 
-    def __init__(self, split: Split, recipe: Recipe, setting: Setting, teacher: nn.Module | None = None):
-        self._split, self._recipe, self._setting, self._teacher = split, recipe, setting, teacher
+    def __init__(self, split: Split, recipe: Recipe, setting: Setting):
+        self._split, self._recipe, self._setting = split, recipe, setting
         weights = loss_weights(recipe.class_weights, split.labels, setting.num_classes)
         self._class_weights = None if weights is None else weights.to(setting.device)
 
@@ -102,15 +101,4 @@ class ClassLessons:
         )  # fmt: skip
 
     def loss(self, network: nn.Module, x: Tensor, targets: Tensor) -> Tensor:
-        logits = network(x).float()
-        loss = nn.functional.cross_entropy(logits, targets, self._class_weights)
-        if self._teacher is not None:
-            loss = (loss + nn.functional.cross_entropy(logits, _probabilities(self._teacher, x))) / 2
-        return loss
-
-
-@torch.no_grad()
-def _probabilities(network: nn.Module, x: Tensor) -> Tensor:
-    """The probabilities (b, classes) that a network gives for images (b, 3, h, w)."""
-    probabilities: Tensor = network(x).float().softmax(1)
-    return probabilities
+        return nn.functional.cross_entropy(network(x).float(), targets, self._class_weights)

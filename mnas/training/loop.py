@@ -202,10 +202,10 @@ def copied(state: Any) -> Any:
 
 
 def fit(
-    network: nn.Module, split: Split, recipe: Recipe, setting: Setting, teacher: nn.Module | None = None
+    network: nn.Module, split: Split, recipe: Recipe, setting: Setting
 ) -> Iterator[Epoch]:
     """Train a classifier in place by all epochs of a recipe; yields after each. See `Training` and `ClassLessons`."""
-    return Training(network, ClassLessons(split, recipe, setting, teacher), recipe, setting).rest()
+    return Training(network, ClassLessons(split, recipe, setting), recipe, setting).rest()
 
 
 def recalibrate(

@@ -72,20 +72,16 @@ class Trainer:
         torch.manual_seed(self.seed)
         return self.task.build(arch, dropout, self.origin_of(arch))
 
-    def fit(
-        self, network: nn.Module, arch: Architecture, recipe: Recipe, teacher: nn.Module | None = None
-    ) -> Iterator[Epoch]:
+    def fit(self, network: nn.Module, arch: Architecture, recipe: Recipe) -> Iterator[Epoch]:
         """Train `network` in place on the training split, or as many images of it as the recipe allows."""
-        return self.training(network, arch, recipe, teacher).rest()
+        return self.training(network, arch, recipe).rest()
 
-    def training(
-        self, network: nn.Module, arch: Architecture, recipe: Recipe, teacher: nn.Module | None = None
-    ) -> Training:
+    def training(self, network: nn.Module, arch: Architecture, recipe: Recipe) -> Training:
         """The training of `fit`, step by step."""
         task, size = self.task.limited(train=recipe.images, seed=self.seed), self.sizes.of(arch)
         parts = parts_of(min(recipe.batch_size, task.images), arch, size, self.device, task.outputs)
         setting = Setting(size, self.device, self.seed, classes_of(task.outputs), self.precision, parts)
-        return Training(network, task.lessons(recipe, setting, teacher), recipe, setting)
+        return Training(network, task.lessons(recipe, setting), recipe, setting)
 
     def finish(self, network: nn.Module, arch: Architecture, images: int) -> None:
         """Set batch normalisation's statistics from this number of training images."""

@@ -25,11 +25,12 @@ from mnas.errors import BadInput
 from mnas.estimators import supernet as supernet_estimator
 from mnas.estimators.weight_sharing import EVALUATIONS, WeightSharing
 from mnas.monitor.tensorboard import TensorBoard
+from mnas.nn.network import Network
 from mnas.nn.origin import Origin, read_origin
+from mnas.nn.starting import outsiders_start
 from mnas.nn.supernet import Supernet, has_kernel_transforms
 from mnas.run import Run
 from mnas.space.architecture import Architecture
-from mnas.space.cost import cost
 from mnas.space.space import SearchSpace, load_space
 from mnas.tasks.classification import Classification
 from mnas.training.sizes import TrainingSizes
@@ -137,6 +138,19 @@ def test_training_depends_on_the_seed_alone(sharing: Callable[..., WeightSharing
     assert not same(trained[0].supernet, trained[2].supernet)
 
 
+def test_a_network_outside_the_space_starts_from_its_reference(data_trainer: Trainer, tmp_path: Path) -> None:
+    space = load_space("v3_small").with_resolutions((32,))
+    config = RunConfig(space=space.name, targets=(Target(latency_ms=15.0),), objective=load_objective("mnasnet"))
+    sharing = WeightSharing(Run(tmp_path), config, space, replace(data_trainer, sizes=TrainingSizes(base=32, proxy=32)))
+    _, narrow = space.rival("mobilenet_v3_small@0.5:32")
+    assert narrow not in space
+    network, again = sharing.inherited(narrow), sharing.inherited(narrow)
+    assert isinstance(network, Network) and same(network, again)
+    whole = sharing.supernet.extract(outsiders_start(space)).classifier.state_dict()["weight"].T
+    kept = network.classifier.state_dict()["weight"].T
+    assert all(any(torch.equal(column, other) for other in whole) for column in kept)
+
+
 def test_the_supernet_of_another_space_is_refused(sharing: Callable[..., WeightSharing], tmp_path: Path) -> None:
     path = tmp_path / "run" / "checkpoints" / "supernet.safetensors"
     path.parent.mkdir(parents=True)
@@ -234,7 +248,7 @@ def test_outputs_for_classes_of_the_same_name_are_kept(
 # --- what inherits its weights
 
 
-def test_inherited_and_teacher(
+def test_inherited(
     sharing: Callable[..., WeightSharing], space: SearchSpace, data_trainer: Trainer
 ) -> None:
     one = sharing()
@@ -244,12 +258,8 @@ def test_inherited_and_teacher(
     network, plain = one.inherited(arch), one.supernet.extract(arch)
     data_trainer.finish(plain, arch, len(data_trainer.data.train))
     assert same(network, plain)
-    teachers = [one.teacher(resolution) for resolution in space.resolutions]
-    largest = max(space.enumerate(), key=lambda other: cost(other).madds)
-    for teacher in teachers:
-        assert not teacher.training
-        assert sum(parameter.numel() for parameter in teacher.parameters()) == cost(largest, 10).params
-    assert not same(*teachers), "each has the statistics of its own size"
+    smaller, larger = (one.inherited(replace(arch, resolution=size)) for size in space.resolutions)
+    assert not same(smaller, larger), "each has the statistics of its own size"
     assert all(torch.equal(tensor, before[name]) for name, tensor in one.supernet.state_dict().items())
     with pytest.raises(BadInput, match="tiny"):
         one.inherited(mnas.space.zoo.get("mobilenet_v3_small", resolution=32))

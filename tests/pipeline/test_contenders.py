@@ -332,14 +332,20 @@ def test_the_largest_references_enter(context: Callable[..., Context]) -> None:
 def test_in_another_runs_supernet_all_go_on_from_its_weights(
     context: Callable[..., Context], options: dict[str, Any], found: list[tuple[str, str]], published: str
 ) -> None:
-    outside = Reference("large", mnas.zoo.get("mobilenet_v3_large", 0.35, 32), Measurement(9.5, 0.1, 30))
-    made = context(Device([5] * 6), references=2, **options)
+    outside, narrow = (
+        Reference(name, mnas.zoo.get(name, width, 32), Measurement(9.5, 0.1, 30))
+        for name, width in (("mobilenet_v3_large", 1.0), ("mobilenet_v3_small", 0.45))
+    )
+    made = context(Device([5] * 6), references=3, **options)
     made.run.update_state(estimator="supernet")
-    assert ARCHS[3] in made.space and outside.architecture not in made.space
-    entered = contenders(made, trials([0.9, 0.8], [5, 5]), [outside, reference(3)], 10)
+    assert [one in made.space for one in (ARCHS[3], outside.architecture, narrow.architecture)] == [True, False, False]
+    entered = contenders(made, trials([0.9, 0.8], [5, 5]), [outside, narrow, reference(3)], 10)
     assert [(one.name, one.weights) for one in entered if one.kind == "found"] == found
     references = {one.name: one.weights for one in entered if one.kind == "reference"}
-    assert references == {"reference 3": published, "large": "scratch"}
+    fresh = {"mobilenet_v3_large": "scratch"} if published == "scratch" else {}  # no comparison with the others
+    assert references == {"reference 3": published, "mobilenet_v3_small": published, **fresh}
+    alone = contenders(made, trials([0.9, 0.8], [5, 5]), [outside], 10)
+    assert [one.weights for one in alone if one.kind == "reference"] == ["scratch"], "better than none"
 
 
 def test_one_reference_has_the_images_own_size(context: Callable[..., Context]) -> None:

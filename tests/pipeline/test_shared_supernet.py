@@ -93,6 +93,17 @@ def test_the_same_images_need_no_training(
     assert again.trials and not watched
 
 
+def test_a_stated_baseline_goes_on_from_it_too(search: Callable[..., mnas.Result], tmp_path: Path) -> None:
+    """So nothing but its architecture sets it apart, although it is not of the space."""
+    small = {**SET, "supernet.images": 32}
+    train_supernet(tmp_path / "small", space="v3_small", resolution=(32,), seed=3, set=small)
+    name = "mobilenet_v3_small@0.35:32"
+    assert mnas.zoo.load_architecture(name) not in mnas.load_space("v3_small").with_resolutions((32,))
+    options = {**OPTIONS, "latency_ms": 5, "baseline": [name], "set": {**OPTIONS["set"], "recipe.images": 32}}
+    result = search(**options, supernet=tmp_path / "small")
+    assert [row["weights"] for row in result.metrics["networks"]] == ["inherited", "inherited"]
+
+
 def test_other_images_of_other_classes_adapt_it(
     search: Callable[..., mnas.Result], trained: Path, watched: list[int], tmp_path: Path
 ) -> None:
@@ -118,12 +129,14 @@ def test_adapting_is_shorter_and_gentler_unless_stated() -> None:
     assert (stated.epochs, stated.lr) == (9, 0.3)
 
 
-def test_a_search_in_it_trains_for_a_third_unless_stated(trained: Path) -> None:
+def test_a_search_in_it_trains_for_less_unless_stated(trained: Path) -> None:
     objective, targets = load_objective("mnasnet"), (Target(latency_ms=1.0),)
     config = RunConfig(space="tiny", space_file={"bn_eps": 1e-5}, targets=targets, objective=objective)
     shared = Run(trained)
     found = sharing(config, shared)
-    assert (found.recipe.epochs, found.objective.accuracy, found.space_file["bn_eps"]) == (10, "supernet", 1e-3)
+    assert (found.recipe.epochs, found.objective.accuracy, found.space_file["bn_eps"]) == (5, "supernet", 1e-3)
+    others = sharing(config.model_copy(update={"data": "photos"}), shared)
+    assert others.recipe.epochs == 10, "it has to be adapted to other images, which leaves more to learn"
     stated = config.model_copy(update={"budget_s": 600.0})
     assert sharing(stated, shared).recipe.epochs == 30
     assert sharing(config.model_copy(update={"from_scratch": True}), shared).recipe.epochs == 30

@@ -51,7 +51,7 @@ def learnt(task: DenseTasks, epochs: int) -> float:
     arch, trainer = zoo.get("mobilenet_v3_small", 0.5, SIDE), Trainer(task, FULL_SIZE, torch.device("cpu"), 0)
     torch.manual_seed(0)
     recipe = Recipe(**{**RECIPE, "epochs": epochs, "batch_size": 8})
-    training = trainer.training(trainer.build(arch), arch, recipe, None)
+    training = trainer.training(trainer.build(arch), arch, recipe)
     for _ in training.rest():
         pass
     trainer.finish(training.averaged, arch, COUNT)

@@ -24,7 +24,7 @@ def test_each_subnet_has_the_loss_of_its_network(name: str, head: str) -> None:
     task, space = small_task(name, head, size=LARGE), load_space("v3_small").with_resolutions((SMALL, LARGE))
     torch.manual_seed(0)
     supernet, rng = task.supernet(space, False).train(), random.Random(0)
-    assert isinstance(supernet, DenseSupernet) and not task.taught
+    assert isinstance(supernet, DenseSupernet)
     setting = Setting(LARGE, torch.device("cpu"), 0, task.head.num_classes)
     lessons = task.supernet_lessons(SupernetRecipe(**RECIPE), setting)
     assert len(lessons) == task.images
@@ -32,7 +32,7 @@ def test_each_subnet_has_the_loss_of_its_network(name: str, head: str) -> None:
     images, targets = lessons.augmented(raw, known, {SMALL, LARGE}, 0)
     subnets = [(space.sample(rng), size) for size in (LARGE, SMALL)]
     losses = list(lessons.losses(supernet, images, targets, subnets))
-    alone = task.lessons(QUICK, setting, None)
+    alone = task.lessons(QUICK, setting)
     for (arch, size), loss in zip(subnets, losses, strict=True):
         expected = alone.loss(supernet.extract(arch), images[size], targets[size])
         torch.testing.assert_close(loss, expected, atol=1e-4, rtol=1e-4)

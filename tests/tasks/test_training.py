@@ -121,7 +121,7 @@ def test_images_without_any_object(task: tuple[str, str]) -> None:
     """Neither a batch of nothing but ignored pixels, nor one without boxes, spoils the weights."""
     found = small_task(*task)
     setting = Setting(SIZE, CPU, 0, found.head.num_classes)
-    lessons = found.lessons(QUICK, setting, None)
+    lessons = found.lessons(QUICK, setting)
     network = small_trainer(*task).build(ARCH).train()
     x = torch.zeros(2, 3, SIZE, SIZE)
     nothing = {
