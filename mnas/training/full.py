@@ -190,8 +190,8 @@ class _Advance:
         self._save()
         if self._standing.finished:
             name, value = NAMES[whole.trainer.task.figure], 100 * self._standing.accuracy
-            epochs = count(training.epochs, "epoch")
-            log.info("%s: trained for %s, validation %s %.2f%%", whole.name, epochs, name, value)
+            trained = count(training.epochs, "epoch")
+            log.info("%s: trained for %s, validation %s %.2f%%", whole.name, trained, name, value)
         return self._standing
 
     def _is_out_of_patience(self) -> bool:
