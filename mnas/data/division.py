@@ -54,6 +54,12 @@ class Division(Strict):
         """The same for the same images in the same splits, wherever they are."""
         return _digest({"classes": self.classes, "lists": self.sha256, "labels": self.labels_sha256})
 
+    @property
+    def train_images(self) -> int:
+        """How many images the training split has."""
+        lists = self.files or self.rows
+        return len(lists["train"]) if "train" in lists else self.images
+
 
 def division_of(source: SourceSplits[Any], whole: Split, root: Path | None, given: str) -> Division:
     """The division of a source with all three splits; `whole` are the training images that it was made from."""

@@ -18,12 +18,15 @@ from mnas.pipeline.origins import kept_origins
 from mnas.run import Run
 from mnas.space.schema import SpaceFile
 from mnas.space.space import SearchSpace
+from mnas.training.recipe import steps_an_epoch
 
 FREE = ("name", "reference", "resolution", "bn_eps", "without")
 """Of a space's file, what weights do not depend on, or take from their own."""
-SHORTER, SHORTER_ADAPTED = 6, 3
-"""Contenders that go on from a supernet's weights train for this part of the recipe's epochs: where it was trained on
-the same images, and where it was adapted to others (benchmarks/once_for_all.py)."""
+SHORTER = 3
+"""Contenders that go on from a supernet's weights train for this part of the recipe's epochs."""
+SHORTEST, ENOUGH_STEPS = 6, 1000
+"""Where the supernet was trained on the same images: for this part, if that is so many steps or more
+(benchmarks/once_for_all.py)."""
 
 
 def source_of(path: str | Path) -> Run:
@@ -63,7 +66,7 @@ def sharing(config: RunConfig, source: Run) -> RunConfig:
         changes["objective"] = config.objective.model_copy(update={"accuracy": "supernet"})
     recipe = config.recipe
     if config.budget_s is None and recipe.epochs == Recipe().epochs and not config.from_scratch:
-        recipe = recipe.model_copy(update={"epochs": recipe.epochs // (SHORTER if same else SHORTER_ADAPTED)})
+        recipe = recipe.model_copy(update={"epochs": _epochs(recipe, source, same)})
     if same:
         changes |= {
             "labels": config.labels or theirs.labels, "group_by": config.group_by or theirs.group_by,
@@ -72,6 +75,15 @@ def sharing(config: RunConfig, source: Run) -> RunConfig:
         }  # fmt: skip
         recipe = recipe if recipe.flip is not None else recipe.model_copy(update={"flip": theirs.recipe.flip})
     return config.model_copy(update={**changes, "recipe": recipe})
+
+
+def _epochs(recipe: Recipe, source: Run, same: bool) -> int:
+    """The epochs of contenders; fewer of them on the `same` images as those of the supernet."""
+    division, epochs = read_division(source.folder), recipe.epochs // SHORTER
+    if division is None or not same:
+        return epochs
+    enough = -(-ENOUGH_STEPS // steps_an_epoch(recipe, division.train_images))
+    return min(epochs, max(recipe.epochs // SHORTEST, enough))
 
 
 def check_shared(config: RunConfig, space: SearchSpace) -> None:

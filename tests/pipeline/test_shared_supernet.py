@@ -20,7 +20,8 @@ from small_search import QUICK, TINY_SPACE
 
 import mnas
 from mnas.api import train_supernet
-from mnas.config import RunConfig, SupernetRecipe, Target, load_objective
+from mnas.config import Recipe, RunConfig, SupernetRecipe, Target, load_objective
+from mnas.data.division import read_division
 from mnas.data.sources import load_data
 from mnas.errors import BadInput
 from mnas.estimators.weight_sharing import WeightSharing
@@ -134,9 +135,14 @@ def test_a_search_in_it_trains_for_less_unless_stated(trained: Path) -> None:
     config = RunConfig(space="tiny", space_file={"bn_eps": 1e-5}, targets=targets, objective=objective)
     shared = Run(trained)
     found = sharing(config, shared)
-    assert (found.recipe.epochs, found.objective.accuracy, found.space_file["bn_eps"]) == (5, "supernet", 1e-3)
-    others = sharing(config.model_copy(update={"data": "photos"}), shared)
-    assert others.recipe.epochs == 10, "it has to be adapted to other images, which leaves more to learn"
+    assert (found.recipe.epochs, found.objective.accuracy, found.space_file["bn_eps"]) == (10, "supernet", 1e-3)
+    division = read_division(trained)
+    assert division is not None and division.train_images == 1151
+    for batch_size, epochs in ((12, 10), (8, 7), (2, 5)):  # 95, 143 and 575 steps an epoch
+        shorter = sharing(config.model_copy(update={"recipe": Recipe(batch_size=batch_size)}), shared)
+        assert shorter.recipe.epochs == epochs, "1,000 steps, if a third and a sixth of the epochs allow"
+    others = config.model_copy(update={"data": "photos", "recipe": Recipe(batch_size=2)})
+    assert sharing(others, shared).recipe.epochs == 10, "it has to adapt to other images"
     stated = config.model_copy(update={"budget_s": 600.0})
     assert sharing(stated, shared).recipe.epochs == 30
     assert sharing(config.model_copy(update={"from_scratch": True}), shared).recipe.epochs == 30
