@@ -41,7 +41,7 @@ def test_other_errors() -> None:
 class TooLarge:
     """A supernet that does not fit into memory."""
 
-    def start(self, arch: mnas.Architecture) -> Any:
+    def inherited(self, arch: mnas.Architecture) -> Any:
         return torch.empty(1 << 58)
 
 
