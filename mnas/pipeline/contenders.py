@@ -209,8 +209,11 @@ def best_references(context: Context, references: Sequence[Reference]) -> list[R
 
 
 def _without_fresh(references: list[Reference], context: Context) -> list[Reference]:
-    """In a given supernet those that start from it, if any do: in a race so short fresh weights have no chance."""
-    if context.config.shared_supernet is None:
+    """In a given supernet those that start from it, if any do: in a race so short fresh weights have no chance.
+
+    A time budget makes a longer race.
+    """
+    if context.config.shared_supernet is None or context.config.budget_s is not None:
         return references
     started = [one for one in references if weights_of(one.architecture, context) == "inherited"]
     if not started:

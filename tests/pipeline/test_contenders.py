@@ -344,6 +344,9 @@ def test_in_another_runs_supernet_all_go_on_from_its_weights(
     references = {one.name: one.weights for one in entered if one.kind == "reference"}
     fresh = {"mobilenet_v3_large": "scratch"} if published == "scratch" else {}  # no comparison with the others
     assert references == {"reference 3": published, "mobilenet_v3_small": published, **fresh}
+    longer = replace(made, config=made.config.model_copy(update={"budget_s": 3600.0}))
+    entered = contenders(longer, trials([0.9, 0.8], [5, 5]), [outside, narrow, reference(3)], 10)
+    assert "mobilenet_v3_large" in {one.name for one in entered}
     alone = contenders(made, trials([0.9, 0.8], [5, 5]), [outside], 10)
     assert [one.weights for one in alone if one.kind == "reference"] == ["scratch"], "better than none"
 
