@@ -50,7 +50,7 @@ def log_plan(plan: Plan, context: Context, own_estimator: bool) -> None:
 def in_words(plan: Plan, config: RunConfig, train: int, own_estimator: bool) -> str:
     """What the search is going to do; `train` is the number of training images."""
     until = "up to " + " or ".join(filter(None, [
-        f"{plan.trials} candidates" if plan.trials else "", duration(plan.search_s) if plan.search_s else "",
+        count(plan.trials, "candidate") if plan.trials else "", duration(plan.search_s) if plan.search_s else "",
     ])) + ", then as many random candidates" * (plan.searches > 1)  # fmt: skip
     recipe = plan.candidate.recipe
     images = min(train, recipe.images or train)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from mnas.io.size import written
 from mnas.monitor.console import progress
-from mnas.monitor.figures import NAMES
+from mnas.monitor.figures import NAMES, count
 from mnas.monitor.pareto import PlottedTrial
 from mnas.monitor.tensorboard import TensorBoard
 from mnas.space.architecture import Architecture
@@ -49,7 +49,7 @@ def search_progress(
         before = shown.evaluated
         yield show
     shown.draw()
-    log.info("search: %d candidates evaluated in %.0f s", shown.evaluated - before, time.monotonic() - began)
+    log.info("search: %s evaluated in %.0f s", count(shown.evaluated - before, "candidate"), time.monotonic() - began)
 
 
 class TrialBoard:
@@ -73,8 +73,8 @@ class TrialBoard:
         """The number of candidates and the best one, in words."""
         best = self._best
         if best is None:
-            return f"{self.evaluated} candidates, none within the budget yet"
-        return f"{self.evaluated} candidates, best {self._said(best)} at {best.latency_ms:.2f} ms"
+            return f"{count(self.evaluated, 'candidate')}, none within the budget yet"
+        return f"{count(self.evaluated, 'candidate')}, best {self._said(best)} at {best.latency_ms:.2f} ms"
 
     def add(self, trial: Trial) -> None:
         """Add a trial, and show it if it has an accuracy of its own."""

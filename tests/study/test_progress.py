@@ -34,7 +34,7 @@ def test_a_search_in_the_log_and_in_tensorboard(tmp_path: Path, caplog: pytest.L
         show(trial(4, None, 9.0, "over_budget"))
     board.close()
     assert [record.args[0] for record in caplog.records[:2]] == [1, 2]  # type: ignore[index]
-    assert caplog.records[-1].args[0] == 3, "evaluated in this search"  # type: ignore[index]
+    assert caplog.records[-1].args[0] == "3 candidates", "evaluated in this search"  # type: ignore[index]
     assert len(caplog.records) == 3, "one line a trial with an accuracy, and the end"
     events = read(tmp_path)
     scalars = {tag: [event.value for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
@@ -59,7 +59,7 @@ def test_the_best_accuracy_never_falls_where_the_objective_prefers_a_faster_netw
 def test_the_standing_names_the_best_within_the_budget(tmp_path: Path) -> None:
     board, problem = TensorBoard(tmp_path), problem_of(tiny_space(), budgets_ms=(1.0,))
     shown = TrialBoard(problem, board, [trial(0, 0.9, 1.01)])
-    assert "1 candidates" in shown.standing
+    assert "1 candidate" in shown.standing
     assert "90" not in shown.standing
     shown.add(trial(1, 0.5, 0.4))
     assert "50.00%" in shown.standing
