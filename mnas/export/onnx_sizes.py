@@ -25,14 +25,14 @@ def stated_sizes(
     maps = {first: (int(shape[1]), 1)}
     for node in nodes:
         if node.op_type in MAPS and node.input[0] in maps:
-            width, scale = maps[node.input[0]]
-            width = channels[node.input[1]] if node.op_type == "Conv" else width
-            maps[node.output[0]] = width, scale * _stride(node)
+            filters, scale = maps[node.input[0]]
+            filters = channels[node.input[1]] if node.op_type == "Conv" else filters
+            maps[node.output[0]] = filters, scale * _stride(node)
     del maps[first]
     return [
         helper.make_tensor_value_info(
-            name, TensorProto.FLOAT, [shape[0], width, *(f"{side}/{scale}" if scale > 1 else side for side in names)]
-        ) for name, (width, scale) in maps.items()
+            name, TensorProto.FLOAT, [shape[0], filters, *(f"{side}/{scale}" if scale > 1 else side for side in names)]
+        ) for name, (filters, scale) in maps.items()
     ]  # fmt: skip
 
 

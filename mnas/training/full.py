@@ -154,7 +154,7 @@ class _Advance:
     def __init__(self, whole: FullTraining, saved: dict[str, Any] | None):
         self._whole, trainer, recipe = whole, whole.trainer, whole.recipe
         network = trainer.build(whole.architecture, recipe.dropout)
-        if whole.start is not None:
+        if whole.start is not None and saved is None:
             network.load_state_dict(whole.start().state_dict())
         self._training = trainer.training(network, whole.architecture, recipe)
         self._seconds, self._standing = 0.0, Standing(0, np.zeros(0, bool), 0.0)

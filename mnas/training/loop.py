@@ -201,9 +201,7 @@ def copied(state: Any) -> Any:
     return [copied(value) for value in state] if isinstance(state, list) else state
 
 
-def fit(
-    network: nn.Module, split: Split, recipe: Recipe, setting: Setting
-) -> Iterator[Epoch]:
+def fit(network: nn.Module, split: Split, recipe: Recipe, setting: Setting) -> Iterator[Epoch]:
     """Train a classifier in place by all epochs of a recipe; yields after each. See `Training` and `ClassLessons`."""
     return Training(network, ClassLessons(split, recipe, setting), recipe, setting).rest()
 

@@ -59,7 +59,7 @@ def test_the_best_accuracy_never_falls_where_the_objective_prefers_a_faster_netw
 def test_the_standing_names_the_best_within_the_budget(tmp_path: Path) -> None:
     board, problem = TensorBoard(tmp_path), problem_of(tiny_space(), budgets_ms=(1.0,))
     shown = TrialBoard(problem, board, [trial(0, 0.9, 1.01)])
-    assert "1 candidate" in shown.standing
+    assert "1 candidate," in shown.standing
     assert "90" not in shown.standing
     shown.add(trial(1, 0.5, 0.4))
     assert "50.00%" in shown.standing
