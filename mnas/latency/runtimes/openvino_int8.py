@@ -8,18 +8,23 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from mnas.errors import BadInput, MissingDependency
-from mnas.latency.runtimes.openvino import channels_last as channels_last
-from mnas.latency.runtimes.openvino import device_name as device_name
-from mnas.latency.runtimes.openvino import framed as framed
-from mnas.latency.runtimes.openvino import open_file as open_file
-from mnas.latency.runtimes.openvino import prepare_file as prepare_file
-from mnas.latency.runtimes.openvino import run_of as _run_of
-from mnas.latency.runtimes.openvino import threads as threads
-from mnas.latency.runtimes.openvino import timed_ms as timed_ms
-from mnas.latency.runtimes.openvino import version as version
 
+MISSING = MissingDependency("runtime openvino_int8 needs packages: pip install openvino onnx nncf")
+
+try:
+    from mnas.latency.runtimes.openvino import channels_last as channels_last
+    from mnas.latency.runtimes.openvino import device_name as device_name
+    from mnas.latency.runtimes.openvino import framed as framed
+    from mnas.latency.runtimes.openvino import open_file as open_file
+    from mnas.latency.runtimes.openvino import prepare_file as prepare_file
+    from mnas.latency.runtimes.openvino import run_of as _run_of
+    from mnas.latency.runtimes.openvino import threads as threads
+    from mnas.latency.runtimes.openvino import timed_ms as timed_ms
+    from mnas.latency.runtimes.openvino import version as version
+except MissingDependency:
+    raise MISSING from None
 if importlib.util.find_spec("nncf") is None:
-    raise MissingDependency("runtime openvino_int8 needs a package: pip install nncf")
+    raise MISSING
 
 name = "openvino_int8"
 suffix = ".xml"

@@ -108,8 +108,8 @@ def test_one_process_quantises_all_for_openvino(tmp_path: Path) -> None:
     ("runtime", "package", "command"),
     [
         ("executorch_int8", "executorch", "pip install executorch"),
-        ("openvino_int8", "openvino", "pip install openvino"),
-        ("openvino_int8", "nncf", "pip install nncf"),
+        ("openvino_int8", "openvino", "pip install openvino onnx nncf"),
+        ("openvino_int8", "nncf", "pip install openvino onnx nncf"),
         ("litert_int8", "ai_edge_litert", "pip install litert-quantizer"),
         ("litert_int8", "litert_quantizer", "pip install litert-quantizer"),
         ("onnxruntime_int8", "onnxruntime", "pip install onnx onnxruntime"),
